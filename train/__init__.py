@@ -1,0 +1,1 @@
+"""Train what a search found."""

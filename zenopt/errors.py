@@ -1,0 +1,46 @@
+"""Errors a user can cause. Each message is one line: what is wrong, where, and what is allowed.
+
+The command line prints them without a traceback and exits with code 2.
+"""
+
+from __future__ import annotations
+
+
+class ZenoptError(ValueError):
+    """Base of every error that bad input can cause."""
+
+
+class StructureError(ZenoptError):
+    """A structure string or architecture is malformed or unsupported."""
+
+
+class SpecError(ZenoptError):
+    """A study spec, recipe or command-line override is invalid."""
+
+
+class BudgetError(ZenoptError):
+    """No architecture can satisfy the budget."""
+
+
+class StorageError(ZenoptError):
+    """A storage URL is invalid, or the database cannot be used."""
+
+
+class StudyError(ZenoptError):
+    """A study is missing, empty, infeasible, or differs from what was asked for."""
+
+
+class DeviceError(ZenoptError):
+    """A compute device or device profile is not available."""
+
+
+class BundleError(ZenoptError):
+    """An exported bundle is missing, incomplete or of an unknown version."""
+
+
+class DataError(ZenoptError):
+    """A data set is missing or malformed."""
+
+
+class UnknownNameError(ZenoptError):
+    """A registry does not hold the requested name."""

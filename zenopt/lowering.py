@@ -1,0 +1,182 @@
+"""Architecture -> layers: the one expansion that every count, score and prediction reads.
+
+A :class:`Layer` is a primitive with its shapes at a resolution. Feature maps are square; sizes are sides in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from zenopt.architecture import Architecture, Block
+from zenopt.errors import StructureError
+from zenopt.primitives import Conv, Node, Norm, Relu, Residual, SqueezeExcite
+
+Kind = Literal["conv", "norm", "relu", "add", "pool", "sigmoid", "multiply", "linear", "avgpool"]
+Role = Literal["body", "projection", "se", "head"]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One primitive operation with its shapes, for one image.
+
+    Attributes:
+        kind: The operation. ``pool`` is a global average pool, ``avgpool`` a local one.
+        role: Where it stands: in a block's body, on a shortcut, inside a squeeze-excite gate, or in the head.
+        block: Index of its super-block; the head has the index after the last.
+        in_size, out_size: Side of the square input and output map, in pixels.
+    """
+
+    kind: Kind
+    role: Role
+    block: int
+    in_channels: int
+    out_channels: int
+    in_size: int
+    out_size: int
+    kernel: int = 1
+    stride: int = 1
+    groups: int = 1
+    bias: bool = False
+
+    @property
+    def params(self) -> int:
+        """Trainable numbers of the layer."""
+        if self.kind in ("conv", "linear"):
+            weights = self.in_channels // self.groups * self.out_channels * self.kernel**2
+            return weights + (self.out_channels if self.bias else 0)
+        return 2 * self.out_channels if self.kind == "norm" else 0
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of convolutions and linear layers, padding taps counted; 0 for the rest (as torch counts)."""
+        if self.kind in ("conv", "linear"):
+            return self.in_channels // self.groups * self.out_channels * self.kernel**2 * self.out_size**2
+        return 0
+
+    @property
+    def out_elements(self) -> int:
+        """Numbers in the output map."""
+        return self.out_channels * self.out_size**2
+
+
+def lower(
+    architecture: Architecture,
+    resolution: int,
+    *,
+    num_classes: int = 1000,
+    use_se: bool = False,
+    residual: bool = True,
+) -> tuple[Layer, ...]:
+    """Expands an architecture to its layers.
+
+    Args:
+        architecture:
+            What to expand.
+        resolution:
+            Side of the square input image in pixels.
+        num_classes:
+            Outputs of the classifier.
+        use_se:
+            Whether squeeze-excite gates exist.
+        residual:
+            Whether residual links exist. Without them additions and projections disappear (as Zen-NAS scores).
+
+    Raises:
+        StructureError: If a number is not positive.
+    """
+    check_positive(resolution=resolution, num_classes=num_classes)
+    layers: list[Layer] = []
+    size = resolution
+    for index, block in enumerate(architecture.blocks):
+        for layer in lower_block(block, size, use_se, residual):
+            layers.append(_with_block(layer, index) if index else layer)
+        size = block_out_size(block, size)
+    head, width = len(architecture.blocks), architecture.out_channels
+    layers.append(Layer("pool", "head", head, width, width, size, 1))
+    layers.append(Layer("linear", "head", head, width, num_classes, 1, 1, bias=True))
+    return tuple(layers)
+
+
+@lru_cache(maxsize=65_536)
+def lower_block(
+    block: Block, in_size: int, use_se: bool = False, residual: bool = True, floor_sizes: bool = False
+) -> tuple[Layer, ...]:
+    """Expands one super-block; cached, because a search sees the same blocks again and again.
+
+    ``floor_sizes`` divides sizes as ZenNAS's analytic counts do (``size // stride``) where a convolution really gives
+    ``ceil(size / stride)``; the two differ for odd sizes only.
+    """
+    return tuple(_Lowering(use_se, residual, floor_sizes).nodes(block.expand(), in_size))
+
+
+@lru_cache(maxsize=65_536)
+def block_out_size(block: Block, in_size: int, floor_sizes: bool = False) -> int:
+    """Returns the side of the map that leaves a super-block."""
+    return lower_block(block, in_size, False, False, floor_sizes)[-1].out_size
+
+
+def check_positive(**values: int) -> None:
+    """Raises a :class:`StructureError` naming the first value that is not a positive integer."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise StructureError(f"{name} must be a positive integer, got {value!r}.")
+
+
+def _with_block(layer: Layer, index: int) -> Layer:
+    # dataclasses.replace costs four times as much, and this runs for every layer of every candidate.
+    return Layer(
+        layer.kind, layer.role, index, layer.in_channels, layer.out_channels, layer.in_size, layer.out_size,
+        layer.kernel, layer.stride, layer.groups, layer.bias,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Lowering:
+    use_se: bool
+    residual: bool
+    floor_sizes: bool
+
+    def nodes(self, nodes: Iterable[Node], size: int, role: Role = "body") -> Iterator[Layer]:
+        for node in nodes:
+            if isinstance(node, Conv):
+                out_size = size // node.stride if self.floor_sizes else (size - 1) // node.stride + 1
+                yield Layer(
+                    "conv", role, 0, node.in_channels, node.out_channels, size, out_size,
+                    node.kernel, node.stride, node.groups, node.bias,
+                )  # fmt: skip
+                size = out_size
+            elif isinstance(node, Norm):
+                yield Layer("norm", role, 0, node.channels, node.channels, size, size)
+            elif isinstance(node, Relu):
+                yield Layer("relu", role, 0, node.channels, node.channels, size, size)
+            elif isinstance(node, SqueezeExcite):
+                if self.use_se:
+                    yield from self._squeeze_excite(node, size)
+            elif isinstance(node, Residual):
+                last = None
+                for last in self.nodes(node.body, size):
+                    yield last
+                if last is None:
+                    raise StructureError("A residual needs at least one layer in its body.")
+                if self.residual:
+                    yield from self.nodes(node.projection, size, "projection")
+                    yield Layer(
+                        "add", role, 0, last.out_channels, last.out_channels, last.out_size, last.out_size
+                    )
+                size = last.out_size
+            else:
+                raise StructureError(f"Cannot lower a node of type {type(node).__name__}.")
+
+    def _squeeze_excite(self, gate: SqueezeExcite, size: int) -> Iterator[Layer]:
+        channels, reduced = gate.channels, gate.reduced
+        yield Layer("pool", "se", 0, channels, channels, size, 1)
+        yield Layer("conv", "se", 0, channels, reduced, 1, 1)
+        yield Layer("norm", "se", 0, reduced, reduced, 1, 1)
+        yield Layer("relu", "se", 0, reduced, reduced, 1, 1)
+        yield Layer("conv", "se", 0, reduced, channels, 1, 1)
+        yield Layer("norm", "se", 0, channels, channels, 1, 1)
+        yield Layer("sigmoid", "se", 0, channels, channels, 1, 1)
+        yield Layer("multiply", "se", 0, channels, channels, size, size)
