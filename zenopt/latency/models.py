@@ -1,0 +1,96 @@
+"""Latency models: how a profile turns operations into milliseconds.
+
+A model sees the operations of one super-block (or of the head) at a time, so that a mutated candidate costs only its
+new blocks. A kind of model is registered under the name that profiles give in ``model.kind``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+from zenopt.errors import DeviceError, UnknownNameError, ZenoptError
+from zenopt.latency.operations import Operation
+from zenopt.latency.terms import CONSTANT, get_term
+
+
+class LatencyModel(Protocol):
+    """What a profile needs of a model. All times are milliseconds per image."""
+
+    @property
+    def constant_ms(self) -> float:
+        """Time of a network with nothing in it."""
+
+    def operation_times(self, operations: Sequence[Operation]) -> list[float]:
+        """Returns one time per operation; those fused into another have 0."""
+
+
+Loader = Callable[[Mapping[str, Any], int, float], LatencyModel]
+_LOADERS: dict[str, Loader] = {}
+_L = TypeVar("_L", bound=Loader)
+
+
+def register_model(kind: str) -> Callable[[_L], _L]:
+    """Registers what reads a profile's ``model`` of this kind: ``loader(model, batch, bytes_per_number)``.
+
+    Raises:
+        ValueError: If the kind is taken.
+    """
+
+    def register(loader: _L) -> _L:
+        if kind in _LOADERS:
+            raise ValueError(f"Latency model kind {kind!r} is already registered.")
+        _LOADERS[kind] = loader
+        return loader
+
+    return register
+
+
+def make_model(model: Mapping[str, Any], batch: int, bytes_per_number: float) -> LatencyModel:
+    """Makes the model that a profile describes.
+
+    Raises:
+        UnknownNameError: If its kind is unknown.
+        DeviceError: If its content does not make sense.
+    """
+    kind = model.get("kind")
+    if not isinstance(kind, str) or kind not in _LOADERS:
+        raise UnknownNameError(f"Unknown latency model kind {kind!r}; known: {', '.join(sorted(_LOADERS))}.")
+    try:
+        return _LOADERS[kind](model, batch, bytes_per_number)
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, ZenoptError):
+            raise
+        raise DeviceError(f"model of kind {kind!r} cannot be read: {error!r}") from error
+
+
+class AdditiveModel:
+    """A weighted sum of terms.
+
+    Args:
+        coefficients:
+            Milliseconds per unit of each term of :mod:`zenopt.latency.terms`.
+        batch:
+            Images per forward.
+        bytes_per_number:
+            Bytes of one number of a feature map.
+    """
+
+    def __init__(self, coefficients: Mapping[str, float], batch: int, bytes_per_number: float) -> None:
+        self.coefficients = dict(coefficients)
+        self.batch = batch
+        self.bytes_per_number = bytes_per_number
+        self.constant_ms = float(self.coefficients.get(CONSTANT, 0.0)) / batch
+        self._terms = [(get_term(name), value) for name, value in coefficients.items() if name != CONSTANT]
+
+    def operation_times(self, operations: Sequence[Operation]) -> list[float]:
+        size, batch = self.bytes_per_number, self.batch
+        return [sum(value * term(op, size, batch) for term, value in self._terms) for op in operations]
+
+
+@register_model("additive")
+def _load_additive(model: Mapping[str, Any], batch: int, bytes_per_number: float) -> LatencyModel:
+    coefficients = {str(name): float(value) for name, value in dict(model["coefficients"]).items()}
+    if not coefficients or not all(0 <= value < float("inf") for value in coefficients.values()):
+        raise DeviceError("model.coefficients must be non-negative numbers by term name")
+    return AdditiveModel(coefficients, batch, bytes_per_number)
