@@ -79,14 +79,14 @@ class ResidualBlock(Block):
 
 
 @dataclass(frozen=True)
-class _Variant:
+class Variant:
     """A registered name: the class and the values its name fixes."""
 
     cls: type[Block]
     fixed: Mapping[str, int]
 
 
-_VARIANTS: dict[str, _Variant] = {}
+_VARIANTS: dict[str, Variant] = {}
 _B = TypeVar("_B", bound=type[Block])
 
 
@@ -123,7 +123,7 @@ def register_block(pattern: str, **choices: Sequence[int]) -> Callable[[_B], _B]
                     f"Block type {name!r} is already registered by {_VARIANTS[name].cls.__name__}."
                 )
             cls._name_of[tuple(values)] = name
-            _VARIANTS[name] = _Variant(cls, fixed)
+            _VARIANTS[name] = Variant(cls, fixed)
         return cls
 
     return register
@@ -140,7 +140,7 @@ def make_block(type_name: str, **values: int) -> Block:
     Raises:
         StructureError: If the type is unknown or a value is out of range.
     """
-    variant = _variant(type_name, "")
+    variant = block_variant(type_name)
     return variant.cls(**variant.fixed, **values)
 
 
@@ -266,7 +266,7 @@ def _parse_blocks(text: str) -> tuple[Block, ...]:
 
 def _read_block(name: str, inside: str, index: int, position: int) -> Block:
     where = f"Block {index} {name} at position {position}: "
-    variant = _variant(name, where)
+    variant = block_variant(name, where)
     wanted = variant.cls.arguments
     items = [item.strip() for item in inside.rpartition("|")[2].split(",")]
     if len(items) != len(wanted):
@@ -282,7 +282,12 @@ def _read_block(name: str, inside: str, index: int, position: int) -> Block:
         raise StructureError(f"{where}{str(error).partition(': ')[2] or error}") from None
 
 
-def _variant(name: str, where: str) -> _Variant:
+def block_variant(name: str, where: str = "") -> Variant:
+    """Returns the registered class and fixed values of a block type name.
+
+    Raises:
+        StructureError: If the type is unknown; the message begins with ``where``.
+    """
     if name not in _VARIANTS:
         close = get_close_matches(name, _VARIANTS, n=1)
         hint = f"; did you mean {close[0]}?" if close else "."

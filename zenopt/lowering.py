@@ -5,7 +5,7 @@ A :class:`Layer` is a primitive with its shapes at a resolution. Feature maps ar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -109,7 +109,9 @@ def lower_block(
     ``floor_sizes`` divides sizes as ZenNAS's analytic counts do (``size // stride``) where a convolution really gives
     ``ceil(size / stride)``; the two differ for odd sizes only.
     """
-    return tuple(_Lowering(use_se, residual, floor_sizes).nodes(block.expand(), in_size))
+    lowering = _Lowering(use_se, residual, floor_sizes)
+    lowering.walk(block.expand(), in_size)
+    return tuple(lowering.layers)
 
 
 @lru_cache(maxsize=65_536)
@@ -133,50 +135,59 @@ def _with_block(layer: Layer, index: int) -> Layer:
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
 class _Lowering:
-    use_se: bool
-    residual: bool
-    floor_sizes: bool
+    """Walks nodes and appends their layers; one object per block."""
 
-    def nodes(self, nodes: Iterable[Node], size: int, role: Role = "body") -> Iterator[Layer]:
+    def __init__(self, use_se: bool, residual: bool, floor_sizes: bool) -> None:
+        self._use_se = use_se
+        self._residual = residual
+        self._floor_sizes = floor_sizes
+        self.layers: list[Layer] = []
+
+    def walk(self, nodes: Iterable[Node], size: int, role: Role = "body") -> int:
+        """Appends the layers of ``nodes`` for an input of side ``size``; returns the side of the output."""
         for node in nodes:
             if isinstance(node, Conv):
-                out_size = size // node.stride if self.floor_sizes else (size - 1) // node.stride + 1
-                yield Layer(
-                    "conv", role, 0, node.in_channels, node.out_channels, size, out_size,
-                    node.kernel, node.stride, node.groups, node.bias,
+                out_size = size // node.stride if self._floor_sizes else (size - 1) // node.stride + 1
+                self.layers.append(
+                    Layer(
+                        "conv", role, 0, node.in_channels, node.out_channels, size, out_size,
+                        node.kernel, node.stride, node.groups, node.bias,
+                    )
                 )  # fmt: skip
                 size = out_size
             elif isinstance(node, Norm):
-                yield Layer("norm", role, 0, node.channels, node.channels, size, size)
+                self.layers.append(Layer("norm", role, 0, node.channels, node.channels, size, size))
             elif isinstance(node, Relu):
-                yield Layer("relu", role, 0, node.channels, node.channels, size, size)
+                self.layers.append(Layer("relu", role, 0, node.channels, node.channels, size, size))
             elif isinstance(node, SqueezeExcite):
-                if self.use_se:
-                    yield from self._squeeze_excite(node, size)
+                if self._use_se:
+                    self._squeeze_excite(node, size)
             elif isinstance(node, Residual):
-                last = None
-                for last in self.nodes(node.body, size):
-                    yield last
-                if last is None:
-                    raise StructureError("A residual needs at least one layer in its body.")
-                if self.residual:
-                    yield from self.nodes(node.projection, size, "projection")
-                    yield Layer(
-                        "add", role, 0, last.out_channels, last.out_channels, last.out_size, last.out_size
-                    )
-                size = last.out_size
+                size = self._walk_residual(node, size)
             else:
                 raise StructureError(f"Cannot lower a node of type {type(node).__name__}.")
+        return size
 
-    def _squeeze_excite(self, gate: SqueezeExcite, size: int) -> Iterator[Layer]:
+    def _walk_residual(self, node: Residual, size: int) -> int:
+        if not node.body:
+            raise StructureError("A residual needs at least one layer in its body.")
+        out_size = self.walk(node.body, size)
+        if self._residual:
+            channels = self.layers[-1].out_channels
+            self.walk(node.projection, size, "projection")
+            self.layers.append(Layer("add", "body", 0, channels, channels, out_size, out_size))
+        return out_size
+
+    def _squeeze_excite(self, gate: SqueezeExcite, size: int) -> None:
         channels, reduced = gate.channels, gate.reduced
-        yield Layer("pool", "se", 0, channels, channels, size, 1)
-        yield Layer("conv", "se", 0, channels, reduced, 1, 1)
-        yield Layer("norm", "se", 0, reduced, reduced, 1, 1)
-        yield Layer("relu", "se", 0, reduced, reduced, 1, 1)
-        yield Layer("conv", "se", 0, reduced, channels, 1, 1)
-        yield Layer("norm", "se", 0, channels, channels, 1, 1)
-        yield Layer("sigmoid", "se", 0, channels, channels, 1, 1)
-        yield Layer("multiply", "se", 0, channels, channels, size, size)
+        self.layers += (
+            Layer("pool", "se", 0, channels, channels, size, 1),
+            Layer("conv", "se", 0, channels, reduced, 1, 1),
+            Layer("norm", "se", 0, reduced, reduced, 1, 1),
+            Layer("relu", "se", 0, reduced, reduced, 1, 1),
+            Layer("conv", "se", 0, reduced, channels, 1, 1),
+            Layer("norm", "se", 0, channels, channels, 1, 1),
+            Layer("sigmoid", "se", 0, channels, channels, 1, 1),
+            Layer("multiply", "se", 0, channels, channels, size, size),
+        )

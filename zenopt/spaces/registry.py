@@ -1,0 +1,86 @@
+"""Spaces by name: a decorator, entry points, and ``package.module:object``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
+
+from zenopt.errors import UnknownNameError
+
+ENTRY_POINT_GROUP = "zenopt.spaces"
+
+_SPACES: dict[str, Any] = {}
+_BUILT_IN = {"superres": "zenopt.spaces.superres", "mobile": "zenopt.spaces.mobile"}
+_T = TypeVar("_T")
+
+
+def register_space(name: str) -> Callable[[_T], _T]:
+    """Registers a space class (or a function that returns a space) under a name.
+
+    The class is called with the fields of the study spec's ``space`` section, ``name`` excepted.
+
+    Raises:
+        ValueError: If the name is taken.
+    """
+
+    def register(factory: _T) -> _T:
+        if name in _SPACES and _SPACES[name] is not factory:
+            raise ValueError(f"Space {name!r} is already registered.")
+        _SPACES[name] = factory
+        return factory
+
+    return register
+
+
+def list_spaces() -> list[str]:
+    """Returns the names of all known spaces, third-party ones included."""
+    third_party = {point.name for point in entry_points(group=ENTRY_POINT_GROUP)}
+    return sorted({*_SPACES, *_BUILT_IN, *third_party})
+
+
+def get_space(name: str) -> Any:
+    """Returns the factory of a space.
+
+    Args:
+        name:
+            A registered name, or ``package.module:object``.
+
+    Raises:
+        UnknownNameError: If there is no such space; the message lists the known ones.
+    """
+    if ":" in name:
+        return load_object(name, "space")
+    if name not in _SPACES and name in _BUILT_IN:
+        import_module(_BUILT_IN[name])
+    if name not in _SPACES:
+        for point in entry_points(group=ENTRY_POINT_GROUP):
+            if point.name == name:
+                register_space(name)(point.load())
+    if name not in _SPACES:
+        close = get_close_matches(name, list_spaces(), n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise UnknownNameError(f"Unknown space {name!r}.{hint} Known spaces: {', '.join(list_spaces())}.")
+    return _SPACES[name]
+
+
+def load_object(path: str, what: str) -> Any:
+    """Imports ``package.module:object``.
+
+    Raises:
+        UnknownNameError: If the module cannot be imported or lacks the object.
+    """
+    module_name, _, attribute = path.partition(":")
+    try:
+        found: Any = import_module(module_name)
+    except ImportError as error:
+        raise UnknownNameError(f"Cannot import {module_name!r} for {what} {path!r}: {error}.") from None
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise UnknownNameError(
+                f"Module {module_name!r} has no {attribute!r}, needed for {what} {path!r}."
+            )
+        found = getattr(found, part)
+    return found
