@@ -44,3 +44,7 @@ class DataError(ZenoptError):
 
 class UnknownNameError(ZenoptError):
     """A registry does not hold the requested name."""
+
+
+class ProxyError(ZenoptError):
+    """A proxy could not score a network, or its score was not a finite number."""

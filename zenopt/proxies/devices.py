@@ -1,0 +1,37 @@
+"""Which torch devices there are, checked before anything is built on one."""
+
+from __future__ import annotations
+
+import torch
+
+from zenopt.errors import DeviceError
+
+
+def available_devices() -> list[str]:
+    """Returns the names of the usable devices, ``cpu`` first."""
+    names = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        names.append("mps")
+    return names
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """Turns a name into a device that exists.
+
+    Args:
+        device:
+            E.g. ``"cpu"``, ``"cuda"`` (the first GPU), ``"cuda:1"``.
+
+    Raises:
+        DeviceError: If there is no such device here.
+    """
+    available = available_devices()
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        found = None
+    if found is not None and found.index is None and found.type == "cuda":
+        found = torch.device("cuda", 0)
+    if found is None or (str(found) not in available and f"{found.type}" not in available):
+        raise DeviceError(f"{device} is not available; available: {', '.join(available)}")
+    return found

@@ -1,0 +1,242 @@
+"""The registry of proxies: names, directions and where their functions are. Imports neither torch nor optuna.
+
+A proxy is a training-free score of a network. Built-in families are imported when one of their names is asked for;
+third-party ones come from the entry-point group ``zenopt.proxies`` or are named as ``package.module:object``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import lru_cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Literal, TypeVar
+
+from zenopt.errors import ProxyError, UnknownNameError
+
+Direction = Literal["maximize", "minimize"]
+CostClass = Literal["closed form", "forward", "backward"]
+Kind = Literal["network", "architecture"]
+
+ENTRY_POINT_GROUP = "zenopt.proxies"
+NEEDS = ("data", "labels", "gradients")
+
+#: Built-in name -> module that registers it. A table, so that one proxy can be had without importing the others.
+_BUILTIN: dict[str, str] = {
+    "zen": "zenopt.proxies.zen",
+    "zen-closed-form": "zenopt.proxies.zen_closed_form",
+}
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """What a proxy of architectures is told beside the architecture.
+
+    Attributes:
+        resolution: Side of the square input image in pixels.
+        num_classes: Outputs of the classifier.
+        batch_size: Images in the batch.
+        gamma: Size of the input perturbation (Zen-scores).
+        seed, repeat: Together they fix every random number of one score.
+        device: A torch device, as text.
+        residual: Whether residual links are built.
+        use_se: Whether squeeze-excite gates are built.
+    """
+
+    resolution: int
+    num_classes: int
+    batch_size: int
+    gamma: float
+    seed: int
+    repeat: int
+    device: str
+    residual: bool
+    use_se: bool
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A registered proxy.
+
+    Attributes:
+        name: Its name on the command line and in study specs.
+        direction: ``"maximize"`` if a better network has a higher score, else ``"minimize"``.
+        cost_class: ``"closed form"`` (no tensors), ``"forward"`` or ``"backward"`` passes.
+        needs: Any of ``"data"``, ``"labels"``, ``"gradients"``; noise and random labels serve where none are given.
+        kind: ``"network"`` proxies score any ``nn.Module``; ``"architecture"`` proxies need an architecture.
+        description: One line for people.
+        function: Called with a :class:`~zenopt.proxies.probe.Probe` (network) or with an architecture and
+            :class:`ScoreSettings` (architecture); returns a number.
+        on_architecture: A cheaper way to the same score that takes an architecture and :class:`ScoreSettings`.
+        residual: Whether an architecture is scored with residual links unless the caller says.
+        deterministic: Whether the score depends on no random number, so that repeats would agree.
+    """
+
+    name: str
+    direction: Direction
+    cost_class: CostClass
+    needs: tuple[str, ...]
+    kind: Kind
+    description: str
+    function: Callable[..., float]
+    on_architecture: Callable[[Any, ScoreSettings], float] | None = None
+    residual: bool = True
+    deterministic: bool = False
+
+
+_PROXIES: dict[str, Proxy] = {}
+_F = TypeVar("_F", bound=Callable[..., float])
+
+
+def register_proxy(
+    name: str,
+    direction: Direction = "maximize",
+    *,
+    cost_class: CostClass = "forward",
+    needs: Iterable[str] = (),
+    kind: Kind = "network",
+    description: str = "",
+    on_architecture: Callable[[Any, ScoreSettings], float] | None = None,
+    residual: bool = True,
+    deterministic: bool = False,
+) -> Callable[[_F], _F]:
+    """Registers a function as a proxy.
+
+    Args:
+        name:
+            Name to find it by.
+        direction:
+            ``"maximize"`` or ``"minimize"``.
+        cost_class:
+            ``"closed form"``, ``"forward"`` or ``"backward"``.
+        needs:
+            Any of ``"data"``, ``"labels"``, ``"gradients"``.
+        kind:
+            ``"network"``: the function takes a :class:`~zenopt.proxies.probe.Probe`. ``"architecture"``: it takes an
+            architecture and :class:`ScoreSettings`.
+        description:
+            One line; by default the first line of the function's docstring.
+        on_architecture:
+            For a network proxy, a cheaper way to the same score that takes an architecture and :class:`ScoreSettings`.
+        residual:
+            Whether architectures are scored with residual links by default.
+        deterministic:
+            Whether no random number enters.
+
+    Returns:
+        The decorator; it gives the function back unchanged.
+
+    Raises:
+        ValueError: If the name is taken or a declaration is not one of those allowed.
+
+    Example:
+        .. code-block:: python
+
+            @register_proxy("conv-count", cost_class="closed form", deterministic=True)
+            def conv_count(probe):
+                return sum(isinstance(module, nn.Conv2d) for module in probe.network.modules())
+    """
+    _check_declared("direction", direction, ("maximize", "minimize"))
+    _check_declared("cost_class", cost_class, ("closed form", "forward", "backward"))
+    _check_declared("kind", kind, ("network", "architecture"))
+    needs = tuple(needs)
+    for need in needs:
+        _check_declared("needs", need, NEEDS)
+
+    def register(function: _F) -> _F:
+        module = function.__module__
+        if name in _PROXIES or _BUILTIN.get(name, module) != module:
+            raise ValueError(f"A proxy named {name!r} is already registered.")
+        summary = description or next(iter((function.__doc__ or "").strip().splitlines()), "")
+        _PROXIES[name] = Proxy(
+            name, direction, cost_class, needs, kind, summary, function, on_architecture, residual, deterministic
+        )  # fmt: skip
+        return function
+
+    return register
+
+
+def get_proxy(name: str) -> Proxy:
+    """Finds a proxy.
+
+    Args:
+        name:
+            A built-in or registered name, the name of an entry point, or ``package.module:object``.
+
+    Raises:
+        UnknownNameError: If there is none; the message lists the known names.
+        ProxyError: If ``package.module:object`` or an entry point cannot be loaded or is no proxy.
+    """
+    if name in _PROXIES:
+        return _PROXIES[name]
+    if name in _BUILTIN:
+        import_module(_BUILTIN[name])
+        return _PROXIES[name]
+    if name in _entry_points():
+        return _load_entry_point(_entry_points()[name])
+    if ":" in name:
+        return _load_object(name)
+    known = proxy_names()
+    close = get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    raise UnknownNameError(f"Unknown proxy {name!r}{hint} Known proxies: {', '.join(known)}")
+
+
+def proxy_names() -> list[str]:
+    """Returns the names of all known proxies without loading them."""
+    return sorted({*_BUILTIN, *_PROXIES, *_entry_points()})
+
+
+def list_proxies() -> list[Proxy]:
+    """Loads and returns all known proxies, sorted by name."""
+    return [get_proxy(name) for name in proxy_names()]
+
+
+def proxy_of(function: Any) -> Proxy | None:
+    """Returns the proxy that a function was registered as, if any."""
+    return next((proxy for proxy in _PROXIES.values() if proxy.function is function), None)
+
+
+def _check_declared(what: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"A proxy's {what} must be one of {', '.join(map(repr, allowed))}, got {value!r}.")
+
+
+@lru_cache(maxsize=1)
+def _entry_points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def _load_entry_point(point: EntryPoint) -> Proxy:
+    proxy = _as_proxy(_load(point.value), f"entry point {point.name!r}")
+    if proxy.name != point.name:
+        raise ProxyError(f"Entry point {point.name!r} registers its proxy as {proxy.name!r}; use one name.")
+    return proxy
+
+
+def _load_object(name: str) -> Proxy:
+    return _as_proxy(_load(name), repr(name))
+
+
+def _load(path: str) -> Any:
+    module_name, _, attribute = path.partition(":")
+    try:
+        found: Any = import_module(module_name)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ProxyError(f"Cannot load proxy {path!r}: {error}.") from error
+    return found
+
+
+def _as_proxy(found: Any, where: str) -> Proxy:
+    if isinstance(found, Proxy):
+        return found
+    proxy = proxy_of(found)
+    if proxy is None:
+        raise ProxyError(
+            f"{where} is not a proxy; decorate the function with zenopt.proxies.register_proxy(name, direction)."
+        )
+    return proxy

@@ -1,0 +1,155 @@
+"""Scoring architectures: repeats of one proxy over fresh networks."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from zenopt.errors import ProxyError, ZenoptError
+from zenopt.lowering import check_positive
+from zenopt.proxies.devices import resolve_device
+from zenopt.proxies.probe import Probe
+from zenopt.proxies.randomness import fresh_network, make_generator
+from zenopt.proxies.registry import Proxy, ScoreSettings, get_proxy
+
+
+@dataclass(frozen=True)
+class Score:
+    """A proxy's score of one architecture.
+
+    Attributes:
+        proxy: Name of the proxy.
+        mean: Mean over repeats.
+        std: Population standard deviation over repeats; 0 for one.
+        values: The score of every repeat.
+        seconds: Wall time of all repeats.
+        batch_size, resolution, seed, device: What it was measured with.
+    """
+
+    proxy: str
+    mean: float
+    std: float
+    values: tuple[float, ...]
+    seconds: float
+    batch_size: int
+    resolution: int
+    seed: int
+    device: str
+
+
+def score_architecture(
+    architecture: Any,
+    proxy: str | Proxy = "zen",
+    *,
+    resolution: int,
+    num_classes: int = 1000,
+    batch_size: int = 16,
+    repeats: int = 1,
+    gamma: float = 0.01,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    residual: bool | None = None,
+    use_se: bool = False,
+) -> Score:
+    """Scores an architecture by a proxy, on noise inputs and random labels.
+
+    Args:
+        architecture:
+            An :class:`~zenopt.architecture.Architecture` or one of a registered family.
+        proxy:
+            Name of a proxy (see :func:`~zenopt.proxies.get_proxy`).
+        resolution:
+            Side of the square input image in pixels.
+        num_classes:
+            Outputs of the classifier.
+        batch_size:
+            Images in a batch. Scores are comparable at one batch size only.
+        repeats:
+            Independent repeats, each with fresh weights, inputs and statistics.
+        gamma:
+            Size of the input perturbation (Zen-scores), above 0.
+        seed:
+            Fixes every random number; the global random state is not touched. Values differ between device types.
+        device:
+            Where to compute.
+        residual:
+            Whether the scored network has residual links; by default what the proxy declares (Zen-scores: no).
+        use_se:
+            Whether the scored network has squeeze-excite gates (ZenNAS scores without).
+
+    Returns:
+        The score.
+
+    Raises:
+        UnknownNameError: If the proxy does not exist.
+        DeviceError: If the device does not exist.
+        ProxyError: If the proxy fails on this architecture, or a value is not finite.
+        StructureError: If a number is not positive.
+    """
+    check_positive(resolution=resolution, num_classes=num_classes, batch_size=batch_size, repeats=repeats)
+    if not gamma > 0.0 or not math.isfinite(gamma):
+        raise ProxyError(f"gamma must be a positive number, got {gamma!r}.")
+    found = get_proxy(proxy) if isinstance(proxy, str) else proxy
+    where = resolve_device(device)
+    values = []
+    start = time.perf_counter()
+    for repeat in range(1 if found.deterministic else repeats):
+        settings = ScoreSettings(
+            resolution=resolution,
+            num_classes=num_classes,
+            batch_size=batch_size,
+            gamma=gamma,
+            seed=seed,
+            repeat=repeat,
+            device=str(where),
+            residual=found.residual if residual is None else residual,
+            use_se=use_se,
+        )
+        try:
+            value = float(_score_once(found, architecture, settings))
+        except ZenoptError:
+            raise
+        except (RuntimeError, ValueError, ArithmeticError) as error:
+            # What torch and numpy raise when a network or a batch does not suit a proxy; a bug would be another type.
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ProxyError(f"Proxy {found.name!r} failed: {reason}") from error
+        if not math.isfinite(value):
+            raise ProxyError(f"Proxy {found.name!r} gave {value} (seed {seed}, repeat {repeat}).")
+        values.append(value)
+    if found.deterministic:
+        values *= repeats
+    return Score(
+        proxy=found.name,
+        mean=statistics.fmean(values),
+        std=statistics.pstdev(values),
+        values=tuple(values),
+        seconds=time.perf_counter() - start,
+        batch_size=batch_size,
+        resolution=resolution,
+        seed=seed,
+        device=str(where),
+    )
+
+
+def _score_once(proxy: Proxy, architecture: Any, settings: ScoreSettings) -> float:
+    if proxy.kind == "architecture":
+        return proxy.function(architecture, settings)
+    if proxy.on_architecture is not None:
+        return proxy.on_architecture(architecture, settings)
+    generator = make_generator(settings.seed, settings.repeat, torch.device(settings.device))
+    network = fresh_network(
+        architecture,
+        generator,
+        num_classes=settings.num_classes,
+        use_se=settings.use_se,
+        residual=settings.residual,
+    )
+    shape = (settings.batch_size, 3, settings.resolution, settings.resolution)
+    inputs = torch.randn(shape, generator=generator, device=generator.device)
+    targets = torch.randint(settings.num_classes, shape[:1], generator=generator, device=generator.device)
+    return proxy.function(Probe(network, inputs, targets, generator, gamma=settings.gamma))
