@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from zenopt.storage import WORKER_KEY, Worker, current_worker, open_storage, requeue_orphans
+from zenopt.storage.heart import Heart
+from zenopt.storage.sqlcore import engine_of
+from zenopt.storage.workers import host_name, process_start
+
+KINDS = ["sqlite", "journal", pytest.param("postgresql")]
+
+
+def _new_study(url: str) -> optuna.Study:
+    return optuna.create_study(storage=open_storage(url), study_name="s", load_if_exists=True)
+
+
+def _dead_worker() -> str:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    worker = Worker(host_name(), process.pid, process_start(process.pid) or "")
+    process.kill()
+    process.wait()
+    return str(worker)
+
+
+def test_identity() -> None:
+    worker = current_worker()
+    assert Worker.parse(str(worker)) == worker
+    assert worker.pid == os.getpid() and worker.is_here and worker.is_alive_here()
+    assert not Worker(worker.host, worker.pid, "another time").is_alive_here(), (
+        "a recycled process id is someone else"
+    )
+    assert Worker.parse("nonsense") is None and Worker.parse(None) is None and Worker.parse("a:b:c") is None
+    assert Worker.parse("host/7:12:34@5") == Worker("host/7", 12, "34@5")
+
+
+def test_a_zombie_is_dead() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "pass"])
+    deadline = time.monotonic() + 20
+    while process_start(process.pid) is not None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert process_start(process.pid) is None
+    process.wait()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_running_trials_name_their_worker(kind: str, new_url: Callable[[str], str]) -> None:
+    study = _new_study(new_url(kind))
+    trial = study.ask()
+    stored = study.get_trials(deepcopy=False)[0]
+    assert stored.state == TrialState.RUNNING
+    assert stored.user_attrs[WORKER_KEY] == str(current_worker())
+    study.tell(trial, 1.0)
+    study.enqueue_trial({"x": 0.5})
+    popped = study.ask()
+    assert popped.number == 1
+    assert study.get_trials(deepcopy=False)[1].user_attrs[WORKER_KEY] == str(current_worker())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_orphans_come_back_with_number_and_params(kind: str, new_url: Callable[[str], str]) -> None:
+    url = new_url(kind)
+    study = _new_study(url)
+    for _ in range(2):
+        study.tell(study.ask(), 0.0)
+    lost = study.ask()
+    x = lost.suggest_float("x", 0, 1)
+    kept = study.ask()
+    study._storage.set_trial_user_attr(lost._trial_id, WORKER_KEY, _dead_worker())
+
+    resumed = _new_study(url)
+    assert requeue_orphans(resumed) == [2]
+    assert requeue_orphans(resumed) == []
+    assert [t.state for t in resumed.get_trials(deepcopy=False)][2:] == [
+        TrialState.WAITING,
+        TrialState.RUNNING,
+    ]
+    again = resumed.ask()
+    assert again.number == 2
+    assert again.suggest_float("x", 0, 1) == x
+    assert requeue_orphans(resumed) == [], "a trial taken again has a live worker"
+    resumed.tell(again, 2.0)
+    study.tell(kept, 3.0)
+    assert [t.value for t in resumed.get_trials()] == [0.0, 0.0, 2.0, 3.0]
+    assert resumed.ask().number == 4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_workers_elsewhere_are_judged_by_their_signs_of_life(
+    kind: str, new_url: Callable[[str], str]
+) -> None:
+    study = _new_study(new_url(kind))
+    storage = study._storage
+    silent, beating = study.ask(), study.ask()
+    for trial in (silent, beating):
+        storage.set_trial_user_attr(trial._trial_id, WORKER_KEY, "elsewhere:1:2")
+    time.sleep(1.2)
+    storage._beat(beating._trial_id)
+    assert requeue_orphans(study) == [], "young trials are left alone"
+    # Some databases keep the heartbeat in whole seconds.
+    assert requeue_orphans(study, grace_s=1.1) == [0]
+
+
+def test_trials_of_stock_workers_need_a_stale_heartbeat(new_url: Callable[[str], str]) -> None:
+    url = new_url("sqlite")
+    stock = optuna.create_study(storage=url, study_name="s")
+    unknown, stale = stock.ask(), stock.ask()
+    study = _new_study(url)
+    study._storage._beat(stale._trial_id)
+    time.sleep(1.1)
+    assert requeue_orphans(study, grace_s=0.01) == [stale.number]
+    assert study.get_trials()[unknown.number].state == TrialState.RUNNING
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_sweepers_never_take_a_trial_twice(kind: str, new_url: Callable[[str], str]) -> None:
+    url = new_url(kind)
+    study = _new_study(url)
+    dead = _dead_worker()
+    for _ in range(6):
+        study._storage.set_trial_user_attr(study.ask()._trial_id, WORKER_KEY, dead)
+    found: list[int] = []
+    asked: list[int] = []
+    lock = threading.Lock()
+    barrier = threading.Barrier(3)
+
+    def resume() -> None:
+        mine = _new_study(url)
+        barrier.wait()
+        numbers = requeue_orphans(mine)
+        taken = []
+        for _ in range(2):
+            taken.append(mine.ask().number)
+            numbers += requeue_orphans(mine)
+        with lock:
+            found.extend(numbers)
+            asked.extend(taken)
+
+    threads = [threading.Thread(target=resume) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == list(range(6))
+    assert len(set(asked)) == 6
+    assert requeue_orphans(study) == []
+
+
+def test_a_sweeper_that_died_half_way_is_no_dead_end(new_url: Callable[[str], str]) -> None:
+    study = _new_study(new_url("journal"))
+    trial = study.ask()
+    study._storage.set_trial_user_attr(trial._trial_id, WORKER_KEY, f"requeued at {time.time() + 1}")
+    assert requeue_orphans(study) == [0]
+    assert study.ask().number == 0
+
+
+def test_heart_beats_for_held_trials_only() -> None:
+    beats: list[int] = []
+    heart = Heart(beats.append, 0.02)
+    heart.hold(1)
+    heart.hold(2)
+    deadline = time.monotonic() + 10
+    while len(beats) < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    heart.release(1)
+    time.sleep(0.05)
+    beats.clear()
+    time.sleep(0.2)
+    heart.stop()
+    assert set(beats) == {2}
+
+
+def test_heartbeat_is_recorded_by_the_storage(new_url: Callable[[str], str]) -> None:
+    import sqlalchemy as sa
+
+    storage = open_storage(new_url("sqlite"), heartbeat_interval=0.05)
+    study = optuna.create_study(storage=storage)
+    trial = study.ask()
+    engine = engine_of(storage)
+    assert engine is not None
+    deadline = time.monotonic() + 10
+    count = 0
+    while not count and time.monotonic() < deadline:
+        time.sleep(0.05)
+        with engine.connect() as connection:
+            count = connection.execute(sa.text("SELECT COUNT(*) FROM trial_heartbeats")).scalar_one()
+    study.tell(trial, 1.0)
+    storage._heart.stop()
+    assert count == 1

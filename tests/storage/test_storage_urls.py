@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+
+from zenopt.errors import StorageError
+from zenopt.storage import mask_password, open_storage, parse_url
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "path"),
+    [
+        ("sqlite:///a.db", "sqlite", "a.db"),
+        ("sqlite:////tmp/a.db", "sqlite", "/tmp/a.db"),
+        ("a.db", "sqlite", "a.db"),
+        ("/tmp/x/a.sqlite3", "sqlite", "/tmp/x/a.sqlite3"),
+        ("journal:///a.log", "journal", "a.log"),
+        ("journal:////tmp/a.log", "journal", "/tmp/a.log"),
+        ("a.journal", "journal", "a.journal"),
+        ("memory:", "memory", ""),
+        ("sqlite:///:memory:", "memory", ""),
+    ],
+)
+def test_files_and_memory(text: str, kind: str, path: str) -> None:
+    parsed = parse_url(text)
+    assert (parsed.kind, parsed.path) == (kind, path)
+
+
+def test_servers() -> None:
+    assert parse_url("postgresql://me@h:1/d").url == "postgresql+psycopg://me@h:1/d"
+    assert parse_url("postgres://me@h/d").url == "postgresql+psycopg://me@h/d"
+    assert parse_url("postgresql+psycopg://me@h/d").url == "postgresql+psycopg://me@h/d"
+    grpc = parse_url("grpc://node-3:13000")
+    assert (grpc.kind, grpc.host, grpc.port) == ("grpc", "node-3", 13000)
+
+
+def test_plain_mysql_names_the_pure_python_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if name == "pymysql" else None)
+    assert parse_url("mysql://me:pw@h/d").url == "mysql+pymysql://me:pw@h/d"
+
+
+@pytest.mark.parametrize(
+    ("text", "fragment"),
+    [
+        ("", "allowed:"),
+        ("study", "allowed:"),
+        ("redis://localhost", "unknown scheme 'redis'"),
+        ("sqlite:///", "names no file"),
+        ("sqlite://a.db", "names no file"),
+        ("journal:///", "names no file"),
+        ("postgresql://me:secret@host", "names no database"),
+        ("postgresql+nodriver://me:secret@host/d", "'nodriver', which is not installed"),
+        ("postgresql+asyncpg://me@host/d", "asynchronous"),
+        ("grpc://host", "grpc://HOST:PORT"),
+        ("grpc://host:99999", "grpc://HOST:PORT"),
+    ],
+)
+def test_bad_urls_are_one_clear_line(text: str, fragment: str) -> None:
+    with pytest.raises(StorageError) as caught:
+        open_storage(text)
+    message = str(caught.value)
+    assert fragment in message
+    assert "\n" not in message
+    assert "secret" not in message
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:se@cr/et@host/db",
+        "postgresql://me:secret@host:5432/db",
+        "mysql+pymysql://:secret@host/db?charset=utf8",
+        "postgresql://host/db?user=me&password=secret",
+    ],
+)
+def test_password_is_masked(url: str) -> None:
+    masked = mask_password(url)
+    assert "***" in masked and "secret" not in masked and "se@cr" not in masked
+    assert "host" in masked
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    for name in ("no/study.db", "no/study.log"):
+        with pytest.raises(StorageError, match=r"the folder '.*no' does not exist; create it first"):
+            open_storage(f"{tmp_path}/{name}")
+
+
+def test_a_folder_is_no_database(tmp_path: Path) -> None:
+    folder = tmp_path / "folder.db"
+    folder.mkdir()
+    with pytest.raises(StorageError, match="is a folder"):
+        open_storage(f"sqlite:///{folder}")
+
+
+def test_not_a_database(tmp_path: Path) -> None:
+    file = tmp_path / "notes.db"
+    file.write_text("these are notes, and not a database at all\n" * 50)
+    with pytest.raises(StorageError, match="not a SQLite database"):
+        open_storage(f"sqlite:///{file}")
+    assert file.read_text().startswith("these are notes")
+
+
+def test_a_damaged_database(tmp_path: Path) -> None:
+    file = tmp_path / "damaged.db"
+    file.write_bytes(b"SQLite format 3\0" + b"\xff" * 4096)
+    with pytest.raises(StorageError, match="damaged or no SQLite database") as caught:
+        open_storage(f"sqlite:///{file}")
+    assert "\n" not in str(caught.value)
+
+
+def test_not_a_journal(tmp_path: Path) -> None:
+    file = tmp_path / "train.log"
+    file.write_text("epoch 1 loss 2.3\nepoch 2 loss 2.2\n")
+    with pytest.raises(StorageError, match="not an Optuna journal"):
+        open_storage(str(file))
+
+
+def test_an_unreachable_server() -> None:
+    with pytest.raises(StorageError, match="check that the server runs") as caught:
+        open_storage("postgresql://me:secret@127.0.0.1:9/db")
+    assert "secret" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_an_unreachable_grpc_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zenopt.storage.factory.CONNECT_TIMEOUT_S", 0.3)
+    with pytest.raises(StorageError, match="no server answers"):
+        open_storage("grpc://127.0.0.1:9")
+
+
+def test_a_missing_postgresql_database(postgres_server) -> None:
+    with pytest.raises(StorageError, match="create the database first"):
+        open_storage(f"postgresql://postgres@127.0.0.1:{postgres_server.port}/nowhere")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX permissions")
+@pytest.mark.parametrize("read_only", ["file", "folder"])
+def test_read_only(tmp_path: Path, read_only: str) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    file = folder / "study.db"
+    optuna.create_study(storage=open_storage(str(file)))
+    (file if read_only == "file" else folder).chmod(0o444 if read_only == "file" else 0o555)
+    if os.geteuid() != 0:
+        with pytest.raises(StorageError, match="read-only"):
+            open_storage(str(file))
+        return
+    # Root may write anything: look from an ordinary user's place.
+    for parent in [tmp_path, *tmp_path.parents[:2]]:
+        parent.chmod(0o755)
+    script = (
+        "import os\n"
+        "from zenopt.errors import StorageError\n"
+        "from zenopt.storage.sqlite import check_file\n"
+        "os.setgid(65534); os.setuid(65534)\n"
+        f"try: check_file({str(file)!r}, {str(file)!r})\n"
+        "except StorageError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "read-only" in done.stdout
+
+
+def test_schema_of_another_version(tmp_path: Path) -> None:
+    import sqlite3
+
+    url = f"sqlite:///{tmp_path}/study.db"
+    open_storage(url)
+    with sqlite3.connect(tmp_path / "study.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'v9.9.9'")
+    with pytest.raises(StorageError, match=r"schema.*pip install -U optuna"):
+        open_storage(url)
+
+
+@pytest.mark.parametrize("synchronous", ["NORMAL", "FULL"])
+def test_sqlite_pragmas_on_every_connection(tmp_path: Path, synchronous: str) -> None:
+    import pickle
+
+    from zenopt.storage.sqlcore import engine_of
+
+    storage = open_storage(f"sqlite:///{tmp_path}/study.db", synchronous=synchronous)
+    for candidate in (storage, pickle.loads(pickle.dumps(storage))):
+        engine = engine_of(candidate)
+        assert engine is not None
+        with engine.connect() as first, engine.connect() as second:
+            for connection in (first, second):
+                assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+                expected = {"NORMAL": 1, "FULL": 2}[synchronous]
+                assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == expected
+                assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() >= 10_000
+
+
+def test_options_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="NORMAL, FULL"):
+        open_storage("memory:", synchronous="OFF")
+    with pytest.raises(StorageError, match="heartbeat_interval"):
+        open_storage("memory:", heartbeat_interval=0)
+
+
+def test_many_processes_create_one_database(tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "from zenopt.storage import open_storage\n"
+        "sys.stdin.readline()\n"
+        f"open_storage('sqlite:///{tmp_path}/study.db')\n"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors

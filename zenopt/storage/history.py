@@ -1,0 +1,197 @@
+"""A study's trials as seen by one worker: read once, then only what is new or has changed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+
+from zenopt.storage import slim
+from zenopt.storage.orphans import exclusive
+from zenopt.storage.publishing import insert_user_attr
+from zenopt.storage.records import STRUCTURE_KEY, TrialRecord
+from zenopt.storage.sqlcore import engine_of, write_transaction
+
+if TYPE_CHECKING:
+    import optuna
+    import sqlalchemy as sa
+
+
+class StudyHistory:
+    """The trials of a study, kept up to date with little reading; works with any storage.
+
+    It keeps the highest trial id it has seen and the ids it saw unfinished, and asks for nothing else. On SQL
+    storages it reads only the columns it needs.
+
+    Example::
+
+        history = StudyHistory(study)
+        for record in history.sync():
+            print(record.number, record.state, record.value, record.structure)
+
+    Args:
+        study:
+            The study to follow.
+        keys:
+            User attributes to read along; ``structure`` always is.
+    """
+
+    def __init__(self, study: optuna.Study, keys: Collection[str] = ()) -> None:
+        self.study = study
+        self.keys = tuple(dict.fromkeys((STRUCTURE_KEY, *keys)))
+        self._engine = engine_of(study._storage)
+        self._watermark = -1
+        self._unfinished: dict[int, TrialRecord] = {}
+        self._pending: list[TrialRecord] = []
+        self._by_structure: dict[str, TrialRecord] = {}
+        self._running: dict[int, TrialRecord] = {}
+        self._lock = threading.RLock()
+
+    def sync(self) -> list[TrialRecord]:
+        """Return the trials that are new or have changed since the last call, by ascending id.
+
+        On SQL storages the records carry no parameters (:meth:`top` and :meth:`with_params` read them); on
+        others they do, at no cost.
+        """
+        with self._lock:
+            if self._engine is None:
+                self._absorb(self._read_generic())
+            else:
+                with self._engine.connect() as connection:
+                    self._absorb(self._read_slim(connection))
+            # What claim_structure() read in between was not yet returned to anyone.
+            pending, self._pending = self._pending, []
+            latest = {record.trial_id: record for record in pending}
+            return [latest[trial_id] for trial_id in sorted(latest)]
+
+    def top(self, count: int) -> list[TrialRecord]:
+        """Return the ``count`` best feasible COMPLETE trials with parameters, best first."""
+        return top(self.study, count, self.keys)
+
+    def count_by_state(self) -> dict[TrialState, int]:
+        """Return the number of trials in each state."""
+        return count_by_state(self.study)
+
+    def with_params(self, records: list[TrialRecord]) -> list[TrialRecord]:
+        """Return the records with their parameters."""
+        missing = [record for record in records if record.params is None]
+        if not missing or self._engine is None:
+            return records
+        with self._engine.connect() as connection:
+            read = {record.trial_id: record for record in slim.add_params(connection, missing)}
+        return [read.get(record.trial_id, record) for record in records]
+
+    def find_structure(self, structure: str, *, other_than: int | None = None) -> TrialRecord | None:
+        """Return what the last :meth:`sync` knew of a structure.
+
+        Args:
+            structure:
+                Canonical structure string.
+            other_than:
+                Number of a trial to leave out: the one that asks.
+
+        Returns:
+            The first finished trial with this structure and a value, else a trial that is RUNNING with it (its
+            worker published it through :meth:`claim_structure`), else None.
+        """
+        with self._lock:
+            record = self._by_structure.get(structure)
+            if record is not None and record.number != other_than:
+                return record
+            running = (
+                r for r in self._running.values() if r.structure == structure and r.number != other_than
+            )
+            return min(running, key=lambda r: r.number, default=None)
+
+    def claim_structure(self, trial: optuna.Trial, structure: str) -> TrialRecord | None:
+        """Publish that ``trial`` is about to score ``structure``, unless another trial has or does.
+
+        Of several workers that claim the same structure at the same moment exactly one gets it (through a gRPC
+        proxy, which has no transactions, nearly always).
+
+        Args:
+            trial:
+                The running trial; on success its user attribute ``structure`` is set and visible to all workers.
+            structure:
+                Canonical structure string.
+
+        Returns:
+            None if the trial now owns the structure, else the record of the trial that does: finished with a
+            value that can be reused, or still RUNNING.
+        """
+        with self._lock:
+            known = self.find_structure(structure, other_than=trial.number)
+            if known is not None and known.state != TrialState.RUNNING:
+                return known
+            storage = self.study._storage
+            if self._engine is None:
+                with exclusive(storage):
+                    self._absorb(self._read_generic())
+                    known = self.find_structure(structure, other_than=trial.number)
+                    if known is None:
+                        trial.set_user_attr(STRUCTURE_KEY, structure)
+                return known
+            with write_transaction(self._engine, self.study._study_id) as connection:
+                self._absorb(self._read_slim(connection))
+                known = self.find_structure(structure, other_than=trial.number)
+                if known is None:
+                    insert_user_attr(connection, trial._trial_id, STRUCTURE_KEY, structure)
+            if known is None:
+                # The storage writes the same value once more when it is told; this keeps its own view right.
+                trial.set_user_attr(STRUCTURE_KEY, structure)
+            return known
+
+    def _read_slim(self, connection: sa.Connection) -> list[TrialRecord]:
+        return slim.read_records(
+            connection, self.study._study_id, self.keys, after=self._watermark, including=self._unfinished
+        )
+
+    def _read_generic(self) -> list[TrialRecord]:
+        found = self.study._storage.get_all_trials(self.study._study_id, deepcopy=False)
+        # Some storages order by number, some by id, which differ only for the watermark's sake.
+        return [
+            TrialRecord.of(trial, self.keys)
+            for trial in sorted(found, key=lambda trial: trial._trial_id)
+            if trial._trial_id > self._watermark or trial._trial_id in self._unfinished
+        ]
+
+    def _absorb(self, records: list[TrialRecord]) -> None:
+        for record in records:
+            self._watermark = max(self._watermark, record.trial_id)
+            before = self._unfinished.pop(record.trial_id, None)
+            self._running.pop(record.trial_id, None)
+            if not record.state.is_finished():
+                self._unfinished[record.trial_id] = record
+                if record.state == TrialState.RUNNING and record.structure is not None:
+                    self._running[record.trial_id] = record
+            elif record.structure is not None and record.values is not None:
+                self._by_structure.setdefault(record.structure, record)
+            if before is None or not before.is_same_as(record):
+                self._pending.append(record)
+
+
+def top(study: optuna.Study, count: int, keys: Collection[str] = (STRUCTURE_KEY,)) -> list[TrialRecord]:
+    """Return the ``count`` best feasible COMPLETE trials of a single-objective study with parameters, best first."""
+    engine = engine_of(study._storage)
+    if engine is not None:
+        with engine.connect() as connection:
+            return slim.read_top(connection, study._study_id, study.direction, count, keys)
+    sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    records = [record for trial in complete if (record := TrialRecord.of(trial, keys)).is_feasible]
+    return sorted(records, key=lambda record: (sign * (record.value or 0.0), record.number))[:count]
+
+
+def count_by_state(study: optuna.Study) -> dict[TrialState, int]:
+    """Return the number of trials of ``study`` in each state; states without trials are 0."""
+    engine = engine_of(study._storage)
+    if engine is not None:
+        with engine.connect() as connection:
+            return slim.count_states(connection, study._study_id)
+    counts = dict.fromkeys(TrialState, 0)
+    for trial in study.get_trials(deepcopy=False):
+        counts[trial.state] += 1
+    return counts

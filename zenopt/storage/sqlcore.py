@@ -1,0 +1,65 @@
+"""Access to Optuna's tables without its ORM: the tables, and transactions that hold a study's lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+from optuna.storages import BaseStorage, RDBStorage, _CachedStorage
+from optuna.storages._rdb import models
+
+studies: sa.Table = models.StudyModel.__table__
+directions: sa.Table = models.StudyDirectionModel.__table__
+trials: sa.Table = models.TrialModel.__table__
+trial_params: sa.Table = models.TrialParamModel.__table__
+trial_values: sa.Table = models.TrialValueModel.__table__
+user_attrs: sa.Table = models.TrialUserAttributeModel.__table__
+system_attrs: sa.Table = models.TrialSystemAttributeModel.__table__
+heartbeats: sa.Table = models.TrialHeartbeatModel.__table__
+
+ValueType = models.TrialValueModel.TrialValueType
+
+
+def engine_of(storage: BaseStorage) -> sa.Engine | None:
+    """Return the SQLAlchemy engine behind ``storage``, or None where it keeps no Optuna tables."""
+    if isinstance(storage, _CachedStorage):
+        storage = storage._backend
+    if isinstance(storage, RDBStorage):
+        return storage.engine
+    engine = getattr(storage, "engine", None)
+    return engine if isinstance(engine, sa.Engine) else None
+
+
+@contextmanager
+def write_transaction(engine: sa.Engine, study_id: int) -> Iterator[sa.Connection]:
+    """Run a transaction in which no other worker can create or take a trial of the study.
+
+    SQLite takes its one write lock at once (a transaction that begins by reading and then writes would fail,
+    not wait, when another worker wrote in between); the servers lock the study's row, as Optuna does.
+
+    Args:
+        engine:
+            Engine of the storage.
+        study_id:
+            The study to lock.
+
+    Yields:
+        A connection inside the transaction, which is committed at the end and rolled back on any exception.
+    """
+    if engine.dialect.name != "sqlite":
+        with engine.begin() as connection:
+            connection.execute(
+                sa.select(studies.c.study_id).where(studies.c.study_id == study_id).with_for_update()
+            )
+            yield connection
+        return
+    # AUTOCOMMIT keeps both SQLAlchemy and the sqlite3 module from beginning a (deferred) transaction of their own.
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        try:
+            yield connection
+        except BaseException:
+            connection.exec_driver_sql("ROLLBACK")
+            raise
+        connection.exec_driver_sql("COMMIT")

@@ -1,0 +1,117 @@
+"""Who runs a trial: the identity of a worker process, and whether that process is still alive."""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+
+WORKER_KEY = "worker"
+"""Trial user attribute that names the worker running the trial (``host:pid:start``)."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Identity of a worker process.
+
+    Args:
+        host:
+            Name of the machine, with the boot id or container host name making it as unique as the machine tells.
+        pid:
+            Process id on that machine.
+        start:
+            When the process started, in the machine's own units: a recycled process id differs in it.
+    """
+
+    host: str
+    pid: int
+    start: str
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.pid}:{self.start}"
+
+    @classmethod
+    def parse(cls, text: object) -> Worker | None:
+        """Return the worker written as ``host:pid:start``, or None where ``text`` is no such thing."""
+        if not isinstance(text, str):
+            return None
+        parts = text.rsplit(":", 2)
+        if len(parts) != 3 or not parts[1].isdigit():
+            return None
+        return cls(parts[0], int(parts[1]), parts[2])
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the worker runs, or ran, where this process can see its process id."""
+        return self.host == host_name()
+
+    def is_alive_here(self) -> bool:
+        """Whether the process still runs; meaningful only where :attr:`is_here`."""
+        return process_start(self.pid) == self.start
+
+
+def current_worker() -> Worker:
+    """Return the identity of this process."""
+    return _worker_of(os.getpid())
+
+
+@functools.lru_cache(maxsize=8)
+def _worker_of(pid: int) -> Worker:
+    return Worker(host_name(), pid, process_start(pid) or "0")
+
+
+@functools.lru_cache(maxsize=1)
+def host_name() -> str:
+    """Return the name under which this process's process ids mean something.
+
+    Containers on one machine may share a host name but never a process-id namespace, so that one is part of it.
+    """
+    host = socket.gethostname().replace(":", "-") or "localhost"
+    try:
+        # "pid:[4026531836]"; the first namespace has the same number on every Linux.
+        namespace = os.readlink("/proc/self/ns/pid").strip("pid:[]")
+    except OSError:
+        return host
+    return host if namespace == "4026531836" else f"{host}/{namespace}"
+
+
+def process_start(pid: int) -> str | None:
+    """Return when the process ``pid`` of this machine started, or None where there is no such process.
+
+    A zombie counts as gone: it can finish nothing any more.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            # The command name, in parentheses, may hold spaces and parentheses itself.
+            fields = file.read().rpartition(")")[2].split()
+    except FileNotFoundError:
+        return _process_start_without_proc(pid)
+    except ProcessLookupError:
+        return None
+    return None if fields[0] in ("Z", "X") else f"{fields[19]}@{_boot_id()}"
+
+
+@functools.lru_cache(maxsize=1)
+def _boot_id() -> str:
+    # Start times in /proc count from boot: without it a process of the previous boot could look alive.
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read(8)
+    except OSError:
+        return "0"
+
+
+def _process_start_without_proc(pid: int) -> str | None:
+    if sys.platform.startswith("linux"):
+        return None
+    if os.name == "nt":
+        query = f"(Get-Process -Id {pid}).StartTime.ToFileTimeUtc()"
+        command = ["powershell", "-NoProfile", "-Command", query]
+    else:
+        command = ["ps", "-o", "lstart=", "-p", str(pid)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    started = "-".join(result.stdout.split()).replace(":", ".")
+    return started or None
