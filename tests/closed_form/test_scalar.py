@@ -14,7 +14,7 @@ from zenopt.closed_form import closed_form_zen
 from zenopt.closed_form.meanfield import input_distance, relu_distance, tap_sums
 from zenopt.errors import StructureError
 
-GOLDENS = json.loads((Path(__file__).parents[1] / "fixtures" / "zen_scores.json").read_text())
+GOLDENS = json.loads((Path(__file__).parents[1] / "fixtures" / "zen_score_means.json").read_text())
 
 
 def golden_subset(name: str) -> tuple[np.ndarray, list[str]]:
@@ -24,7 +24,7 @@ def golden_subset(name: str) -> tuple[np.ndarray, list[str]]:
         space = "mobile" if "IDW" in record["structure"] else "superres"
         if f"{space}{record['resolution']}" == name:
             known = records.setdefault(record["structure"], record)
-            if len(record["values"]) > len(known["values"]):
+            if record["repeats"] > known["repeats"]:
                 records[record["structure"]] = record
     return np.array([record["mean"] for record in records.values()]), list(records)
 
