@@ -145,7 +145,7 @@ def _zennas_flops(layers: Iterable[Layer]) -> float:
     """ZenNAS's get_FLOPs of one block, on sizes rounded down.
 
     Convolution: multiply-adds from the input side, floored. BN: one per element. Gate: 2ce + c + c r^2. Shortcut:
-    ``(ci co + co) (r_out / s)^2``, which divides by the stride a second time, so strided ones are undercounted fourfold.
+    ``(ci co + co) (r_out / s)^2``, which divides by the stride twice, so strided ones are undercounted fourfold.
     """
     total = 0.0
     for layer in layers:

@@ -40,8 +40,8 @@ class Relu:
 class SqueezeExcite:
     """A squeeze-and-excite gate; exists only in networks built or counted with ``use_se=True``.
 
-    Global average pool, 1x1 conv to ``reduced`` channels, BN, ReLU, 1x1 conv back, BN, sigmoid, multiply. The convolutions
-    have no bias because batch normalisation follows them (as in ZenNAS; unlike most published SE blocks).
+    Global average pool, 1x1 conv to ``reduced`` channels, BN, ReLU, 1x1 conv back, BN, sigmoid, multiply. The
+    convolutions have no bias because batch normalisation follows them (as in ZenNAS; unlike most published SE blocks).
     """
 
     channels: int

@@ -188,6 +188,17 @@ class ChainSpace:
         if self.head_width is None:
             yield "head.width"
 
+    def is_complete(self, params: Mapping[str, Any]) -> bool:
+        """Returns whether ``params`` spell an architecture: every parameter in use has a value."""
+        try:
+            return all(name in params for name in self._filled(params))
+        except KeyError:
+            return False
+
+    def parse(self, text: str) -> Architecture:
+        """Reads the canonical text of an architecture of this family."""
+        return Architecture.parse(text)
+
     def decode(self, params: Mapping[str, Any]) -> Architecture:
         """Returns the architecture of parameter values; widths are rounded to the nearest multiple of 8.
 

@@ -1,0 +1,104 @@
+"""A budget at a resolution on a device: settles an architecture in microseconds, without any tensor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from zenopt.budget import Budget, is_feasible
+from zenopt.costs import Costs, count
+from zenopt.errors import BudgetError
+from zenopt.latency.predict import predict_latency_ms
+from zenopt.latency.profile import DeviceProfile
+
+
+@dataclass(frozen=True)
+class Check:
+    """What the budget says of one architecture.
+
+    Attributes:
+        costs: Its costs.
+        latency_ms: Its predicted latency per image, if a device is given.
+        violations: Signed relative violation of each limit.
+    """
+
+    costs: Costs
+    latency_ms: float | None
+    violations: dict[str, float] = field(hash=False)
+
+    @property
+    def is_feasible(self) -> bool:
+        """Whether no limit is exceeded."""
+        return is_feasible(self.violations)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """A budget with what is needed to check it.
+
+    Args:
+        budget:
+            The limits searched to; a latency margin has been applied already.
+        resolution:
+            Side of the square input image in pixels.
+        num_classes:
+            Outputs of the classifier.
+        use_se:
+            Whether squeeze-excite gates are counted.
+        device:
+            Profile that predicts the latency; needed for a latency limit.
+
+    Example:
+        .. code-block:: python
+
+            limits = Limits(Budget(params=1e6), resolution=32, num_classes=100)
+            limits.check(architecture).is_feasible
+    """
+
+    budget: Budget
+    resolution: int
+    num_classes: int = 1000
+    use_se: bool = False
+    device: DeviceProfile | None = None
+
+    def check(self, architecture: Any) -> Check:
+        """Returns costs and violations of an architecture."""
+        costs = self.count(architecture)
+        latency_ms = self.latency_ms(architecture)
+        return Check(costs, latency_ms, self.budget.violations(costs, latency_ms))
+
+    def count(self, architecture: Any) -> Costs:
+        """Returns the costs of an architecture."""
+        return count(architecture, self.resolution, self.num_classes, use_se=self.use_se)
+
+    def latency_ms(self, architecture: Any) -> float | None:
+        """Returns the predicted latency per image, or ``None`` without a device."""
+        if self.device is None:
+            return None
+        return predict_latency_ms(architecture, self.device, self.resolution, self.num_classes, self.use_se)
+
+    def closest_fit(self, space: Any, architecture: Any) -> Any:
+        """Returns the architecture, shrunk step by step until it fits the budget.
+
+        Args:
+            space:
+                A space with a ``shrink`` method.
+            architecture:
+                Where to begin.
+
+        Raises:
+            BudgetError: If even the smallest does not fit; names the limit that is missed by most.
+        """
+        candidate = architecture
+        while True:
+            violations = self.check(candidate).violations
+            if is_feasible(violations):
+                return candidate
+            smaller = space.shrink(candidate)
+            if smaller is None:
+                name, violation = max(violations.items(), key=lambda item: item[1])
+                raise BudgetError(
+                    f"No architecture of this space fits the budget: the smallest exceeds budget.{name} = "
+                    f"{self.budget.limits()[name]:g} by {100 * violation:.0f} %."
+                )
+            candidate = smaller

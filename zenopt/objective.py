@@ -1,0 +1,163 @@
+"""From a trial to its value: architecture, budget, proxy, and everything a person wants to know later."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from optuna.exceptions import TrialPruned
+from optuna.trial import TrialState
+
+from zenopt.closed_form import closed_form_zen
+from zenopt.errors import ProxyError
+from zenopt.limits import Check
+from zenopt.samplers.factory import NEEDS_ALL_SLOTS, NEEDS_COMPLETE
+from zenopt.seeds import derive_seed
+from zenopt.storage.constraints import record_constraints
+from zenopt.storage.history import StudyHistory
+from zenopt.storage.records import TrialRecord
+
+if TYPE_CHECKING:
+    import optuna
+
+    from zenopt.spec import StudySpec
+
+#: Seconds between looks at a trial of another worker that scores the same structure.
+_POLL_S = 0.1
+
+
+class Objective:
+    """Scores the architecture of a trial; an Optuna objective.
+
+    What is over budget is settled before any tensor exists: pruned, or for samplers that read completed trials only,
+    completed with its closed-form value and positive constraints. A structure that the study has scored already, or that
+    another worker is scoring, takes that score and is marked ``duplicate_of``.
+
+    Args:
+        spec:
+            The resolved study spec; its batch size is fixed.
+        study:
+            The study, for known structures.
+        device:
+            Torch device of the measurements.
+        should_stop:
+            Asked while another worker is waited for.
+
+    Raises (when called):
+        TrialPruned: If the architecture is over budget.
+        ProxyError: If the proxy fails or is not finite.
+    """
+
+    def __init__(
+        self,
+        spec: StudySpec,
+        study: optuna.Study,
+        device: str = "cpu",
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._spec = spec
+        self._device = device
+        self._space = spec.build_space()
+        self._limits = spec.limits()
+        self._history = StudyHistory(study, ("score_mean", "score_std"))
+        self._should_stop = should_stop
+
+    def __call__(self, trial: optuna.Trial) -> float:
+        architecture = self._space.suggest(trial, all_slots=self._spec.sampler.name in NEEDS_ALL_SLOTS)
+        check = self._limits.check(architecture)
+        self._record_costs(trial, architecture, check)
+        closed_form = closed_form_zen(architecture, self._spec.resolution)
+        trial.set_user_attr("closed_form", closed_form)
+        if not check.is_feasible:
+            trial.set_user_attr("structure", str(architecture))
+            if self._spec.sampler.name in NEEDS_COMPLETE:
+                return closed_form
+            over = {name: violation for name, violation in check.violations.items() if violation > 0}
+            raise TrialPruned(f"over budget: {', '.join(f'{k} by {v:.1%}' for k, v in over.items())}")
+        owner = self._owner(trial, str(architecture))
+        return (
+            self._measure(trial, architecture) if owner is None else self._reuse(trial, architecture, owner)
+        )
+
+    def _owner(self, trial: optuna.Trial, structure: str) -> TrialRecord | None:
+        """Returns the finished trial that owns the structure, after waiting for it; ``None`` if ours does now."""
+        while True:
+            owner = self._history.claim_structure(trial, structure)
+            if owner is None or owner.state.is_finished():
+                return owner
+            if self._should_stop():
+                raise TrialPruned("stopped while another worker was scoring the same structure")
+            time.sleep(_POLL_S)
+            self._history.sync()
+
+    def _reuse(self, trial: optuna.Trial, architecture: Any, owner: TrialRecord) -> float:
+        trial.set_user_attr("structure", str(architecture))
+        trial.set_user_attr("duplicate_of", owner.number)
+        for key in ("score_mean", "score_std"):
+            if key in owner.user_attrs:
+                trial.set_user_attr(key, owner.user_attrs[key])
+        if owner.value is None:
+            raise ProxyError(f"Trial {owner.number} owns the structure but has no value.")
+        return owner.value
+
+    def _measure(self, trial: optuna.Trial, architecture: Any) -> float:
+        # Imported late: scoring imports torch, which planning a study does not need.
+        from zenopt.proxies import score_architecture
+
+        proxy = self._spec.proxy
+        seed = derive_seed(self._spec.seed, trial.number, "score")
+        score = score_architecture(
+            architecture,
+            proxy.name,
+            resolution=self._spec.resolution,
+            num_classes=self._spec.num_classes,
+            batch_size=proxy.batch_size or proxy.batch_sizes.cpu,
+            repeats=proxy.repeats,
+            gamma=proxy.gamma,
+            seed=seed,
+            device=self._device,
+            residual=proxy.residual,
+        )
+        trial.set_user_attr("score_mean", score.mean)
+        trial.set_user_attr("score_std", score.std)
+        trial.set_user_attr("score_seconds", score.seconds)
+        trial.set_user_attr("score_batch", score.batch_size)
+        trial.set_user_attr("seed", seed)
+        trial.set_user_attr("device", score.device)
+        return score.mean
+
+    def _record_costs(self, trial: optuna.Trial, architecture: Any, check: Check) -> None:
+        params, macs = check.costs.counted(self._spec.budget.counting)
+        trial.set_user_attr("params", params)
+        trial.set_user_attr("macs", macs)
+        trial.set_user_attr("layers", check.costs.layers)
+        trial.set_user_attr("convs", check.costs.convs)
+        if check.latency_ms is not None:
+            trial.set_user_attr("latency_ms", check.latency_ms)
+        if check.violations:
+            record_constraints(trial, check.violations)
+
+
+def run_trial(study: optuna.Study, objective: Objective) -> TrialState:
+    """Asks for one trial, evaluates it and tells the result; returns the state it ended in.
+
+    A proxy that fails leaves a failed trial with the reason in its ``error`` attribute, never a number. Other exceptions
+    are recorded the same way and raised.
+    """
+    trial = study.ask()
+    try:
+        value = objective(trial)
+    except TrialPruned:
+        study.tell(trial, state=TrialState.PRUNED)
+        return TrialState.PRUNED
+    except ProxyError as error:
+        trial.set_user_attr("error", str(error))
+        study.tell(trial, state=TrialState.FAIL)
+        return TrialState.FAIL
+    except Exception as error:
+        trial.set_user_attr("error", f"{type(error).__name__}: {error}")
+        study.tell(trial, state=TrialState.FAIL)
+        raise
+    study.tell(trial, value)
+    return TrialState.COMPLETE

@@ -1,0 +1,85 @@
+"""The population of a search, rebuilt from the study: its top feasible completed trials, nothing else.
+
+Zen-NAS keeps 512 candidates and drops the worst of them when there are more, so its population *is* the best 512 seen.
+The database therefore is the only state; resuming and many workers need nothing more.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from typing import TYPE_CHECKING, Any
+
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+
+from zenopt.architecture import Architecture
+from zenopt.storage.history import StudyHistory
+from zenopt.storage.records import TrialRecord
+
+if TYPE_CHECKING:
+    import optuna
+
+
+class Population:
+    """Best architectures of a study and every structure it knows.
+
+    Args:
+        study:
+            The study to follow.
+        space:
+            Decodes trials that carry parameters but no structure.
+        size:
+            Most members.
+    """
+
+    def __init__(self, study: optuna.Study, space: Any, size: int) -> None:
+        self._history = StudyHistory(study)
+        self._space = space
+        self._size = size
+        self._sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
+        self._ranked: list[tuple[float, int, str]] = []
+        self._members: set[str] = set()
+        self._architectures: dict[str, Architecture] = {}
+        self.known: set[str] = set()
+
+    def sync(self) -> None:
+        """Reads what is new in the study."""
+        records = self._history.sync()
+        unnamed = [record for record in records if record.structure is None and record.state.is_finished()]
+        for record in self._history.with_params(unnamed):
+            self._add(record, self._decode(record))
+        for record in records:
+            if record.structure is not None:
+                self._add(record, record.structure)
+
+    def architectures(self) -> list[Architecture]:
+        """Returns the members, best first."""
+        return [self._parsed(structure) for _, _, structure in self._ranked]
+
+    def __len__(self) -> int:
+        return len(self._ranked)
+
+    def _add(self, record: TrialRecord, structure: str | None) -> None:
+        if structure is None:
+            return
+        self.known.add(structure)
+        if record.state != TrialState.COMPLETE or record.value is None or not record.is_feasible:
+            return
+        if structure in self._members:
+            return
+        self._members.add(structure)
+        insort(self._ranked, (self._sign * record.value, record.number, structure))
+        if len(self._ranked) > self._size:
+            _, _, dropped = self._ranked.pop()
+            self._members.discard(dropped)
+            self._architectures.pop(dropped, None)
+
+    def _parsed(self, structure: str) -> Architecture:
+        if structure not in self._architectures:
+            self._architectures[structure] = self._space.parse(structure)
+        return self._architectures[structure]
+
+    def _decode(self, record: TrialRecord) -> str | None:
+        # A trial that stopped before all its parameters were suggested is no candidate.
+        params = record.params or {}
+        return str(self._space.decode(params)) if self._space.is_complete(params) else None

@@ -1,0 +1,180 @@
+"""ZenSampler: Zen-NAS's evolution as an Optuna sampler over the study itself."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import TrialState
+
+from zenopt.closed_form import closed_form_zen
+from zenopt.errors import BudgetError
+from zenopt.limits import Limits
+from zenopt.samplers.population import Population
+from zenopt.samplers.screening import Screening, screen
+from zenopt.seeds import derive_rng, derive_seed
+from zenopt.storage.records import STRUCTURE_KEY
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+#: While the population is not larger, Zen-NAS mutates one block of the initial structure.
+WARM_UP = 10
+#: Mutations tried before a proposal gives up; Zen-NAS consumes one iteration per rejection instead.
+MAX_ATTEMPTS = 20_000
+
+
+class ZenSampler(BaseSampler):
+    """Proposes mutations of the study's best architectures, inside the budget and never seen before.
+
+    The first proposal is the initial structure, shrunk until it fits. Until the population exceeds 10, one block of
+    it is mutated; then up to two blocks of a parent drawn uniformly from the population, the best ``population_size``
+    feasible completed trials. With ``screening``, an in-memory evolution on the closed-form score picks each proposal.
+
+    Deliberate differences from Zen-NAS: the initial structure is itself evaluated; what is over budget or already known
+    is drawn again instead of consuming an iteration; no structure is scored twice.
+
+    Randomness derives from ``seed`` and the trial number, so a resumed study with one worker repeats itself.
+
+    Args:
+        space:
+            A space with ``distributions``, ``encode``, ``decode``, ``mutate``, ``shrink`` and ``initial``.
+        limits:
+            The budget; over-budget architectures are never proposed.
+        seed:
+            Seed of all proposals.
+        population_size:
+            Number of trials that may become parents.
+        screening:
+            Settings of the closed-form screening, or ``None`` for Zen-NAS as published.
+        closed_form:
+            Value to screen by, higher is better; the closed-form Zen-score by default.
+
+    Example:
+        .. code-block:: python
+
+            space = SuperResSpace()
+            limits = Limits(Budget(params=1e6), resolution=32, num_classes=100)
+            study = optuna.create_study(direction="maximize", sampler=ZenSampler(space, limits))
+            study.optimize(lambda trial: my_score(space.suggest(trial)), n_trials=100)
+    """
+
+    def __init__(
+        self,
+        space: Any,
+        limits: Limits,
+        *,
+        seed: int = 0,
+        population_size: int = 512,
+        screening: Screening | None = None,
+        closed_form: Callable[[Any], float] | None = None,
+    ) -> None:
+        self._space = space
+        self._limits = limits
+        self._seed = seed
+        self._population_size = population_size
+        self._screening = screening
+        self._closed_form = closed_form
+        # One sampler may serve several studies. Optuna copies study objects; storage and id stay.
+        self._populations: WeakKeyDictionary[Any, dict[int, Population]] = WeakKeyDictionary()
+        self._initial: Any = None
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Returns the whole space; the same in every trial."""
+        return dict(self._space.distributions)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Returns the parameters of the proposed architecture."""
+        if self._space.is_complete(trial.params):
+            # Taken over from a worker that died: the trial keeps what it was going to evaluate.
+            return {}
+        return self._space.encode(self.propose(study, trial.number))
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Draws parameters that are not the space's, uniformly."""
+        sampler = RandomSampler(seed=derive_seed(self._seed, trial.number, param_name) % 2**32)
+        return sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        """Names the trial's structure where the objective did not, so that it is never proposed again."""
+        if STRUCTURE_KEY not in trial.user_attrs and self._space.is_complete(trial.params):
+            structure = str(self._space.decode(trial.params))
+            study._storage.set_trial_user_attr(trial._trial_id, STRUCTURE_KEY, structure)
+
+    def reseed_rng(self) -> None:
+        """Does nothing: randomness derives from the seed and the trial number."""
+
+    def propose(self, study: optuna.Study, number: int) -> Any:
+        """Returns the architecture to evaluate in trial ``number``.
+
+        Raises:
+            BudgetError: If nothing fits the budget, or no new architecture was found.
+        """
+        population = self._population(study)
+        population.sync()
+        rng = derive_rng(self._seed, number, "propose")
+        initial = self._fitted_initial()
+        if str(initial) not in population.known:
+            return initial
+        parents = population.architectures() if len(population) > WARM_UP else [initial]
+        if self._screening is not None and rng.random() >= self._screening.explore:
+            found = screen(
+                parents if len(parents) > 1 else [initial, *population.architectures()],
+                population.known,
+                space=self._space,
+                limits=self._limits,
+                value=self._value,
+                settings=self._screening,
+                rng=rng,
+            )
+            if found is not None:
+                return found
+        return self._mutate(parents, population.known, rng, 1 if len(parents) == 1 else 2)
+
+    def _mutate(self, parents: list[Any], known: set[str], rng: random.Random, blocks: int) -> Any:
+        # Where one-block mutations of the initial structure are used up, two blocks are mutated.
+        for attempt in range(MAX_ATTEMPTS):
+            child = self._space.mutate(
+                rng.choice(parents), rng, blocks=blocks if attempt < MAX_ATTEMPTS // 2 else 2
+            )
+            if child is None or str(child) in known or not self._limits.check(child).is_feasible:
+                continue
+            return child
+        raise BudgetError(
+            f"No new architecture within the budget in {MAX_ATTEMPTS:,} mutations; "
+            f"the space may be exhausted ({len(known):,} structures are known)."
+        )
+
+    def _population(self, study: optuna.Study) -> Population:
+        by_study = self._populations.setdefault(study._storage, {})
+        if study._study_id not in by_study:
+            by_study[study._study_id] = Population(study, self._space, self._population_size)
+        return by_study[study._study_id]
+
+    def _fitted_initial(self) -> Any:
+        if self._initial is None:
+            initial = self._space.parse(self._space.initial)
+            self._initial = self._limits.closest_fit(self._space, initial)
+        return self._initial
+
+    def _value(self, architecture: Any) -> float:
+        if self._closed_form is not None:
+            return self._closed_form(architecture)
+        return closed_form_zen(architecture, self._limits.resolution)

@@ -1,0 +1,244 @@
+"""Study specs: the YAML files that say what to search, validated, with overrides from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from zenopt.architecture import Architecture
+from zenopt.budget import Budget
+from zenopt.errors import SpecError, ZenoptError
+from zenopt.latency.profile import load_profile
+from zenopt.limits import Limits
+from zenopt.proxies.registry import get_proxy
+from zenopt.spaces.registry import get_space
+from zenopt.specfile import Source, override, read_yaml
+
+STUDIES_FOLDER = Path(__file__).resolve().parent / "studies"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class SpaceSection(_Section):
+    """Which architectures exist.
+
+    ``bounds`` chooses between the space as given ("wide") and the values of ``narrow`` on top of it. Samplers that draw
+    uniformly find feasible points only in narrow bounds.
+    """
+
+    name: str = "superres"
+    initial: str | None = None
+    bounds: Literal["wide", "narrow"] = "wide"
+    narrow: dict[str, int] = Field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    def build(self) -> Any:
+        """Returns the space.
+
+        Raises:
+            ZenoptError: If the space is unknown or an option does not fit it.
+        """
+        options = dict(self.options)
+        if self.bounds == "narrow":
+            if not self.narrow:
+                raise SpecError("space.bounds is 'narrow' but space.narrow gives no bounds.")
+            options.update(self.narrow)
+        if self.initial is not None:
+            options["initial"] = self.initial
+        try:
+            return get_space(self.name)(**options)
+        except TypeError as error:
+            raise SpecError(f"space.options do not fit the space {self.name!r}: {error}.") from None
+
+
+class BudgetSection(_Section):
+    """Upper limits on costs (``min_width`` is a lower one); a missing key is no limit."""
+
+    params: float | None = Field(None, gt=0)
+    macs: float | None = Field(None, gt=0)
+    layers: float | None = Field(None, gt=0)
+    latency_ms: float | None = Field(None, gt=0)
+    convs: float | None = Field(None, gt=0)
+    min_width: float | None = Field(None, gt=0)
+    depth_to_width: float | None = Field(None, gt=0)
+    counting: Literal["true", "zennas"] = "true"
+
+
+class LatencySection(_Section):
+    """Where latencies come from: a device profile, searched to ``margin`` of the budget."""
+
+    device: str
+    margin: float = Field(0.85, gt=0, le=1)
+
+
+class BatchSizes(_Section):
+    """Score batch by kind of device; the study keeps the one its first worker chose, so that scores compare."""
+
+    cpu: int = Field(16, ge=2)
+    cuda: int = Field(64, ge=2)
+    mps: int = Field(64, ge=2)
+
+
+class ProxySection(_Section):
+    """What gives an architecture its value."""
+
+    name: str = "zen"
+    batch_size: int | None = Field(None, ge=1)
+    batch_sizes: BatchSizes = BatchSizes()
+    repeats: int = Field(1, ge=1)
+    gamma: float = Field(0.01, gt=0)
+    residual: bool | None = None
+
+
+class SamplerSection(_Section):
+    """Who proposes."""
+
+    name: Literal["zen", "random", "tpe", "nsga2"] = "zen"
+    population: int = Field(512, ge=2)
+    screening: Literal["auto", "on", "off"] = "auto"
+    screening_candidates: int = Field(4000, ge=1)
+    explore: float = Field(0.1, ge=0, le=1)
+
+    @field_validator("screening", mode="before")
+    @classmethod
+    def _yaml_booleans(cls, value: Any) -> Any:
+        # YAML 1.1 reads a bare on/off as a boolean.
+        return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+
+
+class StudySpec(_Section):
+    """A study: space, resolution, proxy, budget, sampler, length.
+
+    Read one with :meth:`load`; the fields are those of the YAML files in ``studies/``.
+    """
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    description: str = ""
+    space: SpaceSection = SpaceSection()
+    resolution: int = Field(ge=8, le=4096)
+    num_classes: int = Field(1000, ge=1, le=1_000_000)
+    use_se: bool = False
+    budget: BudgetSection = BudgetSection()
+    latency: LatencySection | None = None
+    proxy: ProxySection = ProxySection()
+    sampler: SamplerSection = SamplerSection()
+    trials: int | None = Field(None, ge=1)
+    timeout_s: float | None = Field(None, gt=0)
+    seed: int = Field(0, ge=0, lt=2**63)
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> StudySpec:
+        if self.budget.latency_ms is not None and self.latency is None:
+            raise ValueError("budget.latency_ms needs a latency section that names a device")
+        if self.trials is None and self.timeout_s is None:
+            raise ValueError("give trials, timeout_s or both")
+        return self
+
+    @classmethod
+    def load(cls, preset_or_path: str | Path, overrides: Iterable[str] = ()) -> StudySpec:
+        """Reads a preset or a file.
+
+        Args:
+            preset_or_path:
+                Name of a preset (see :func:`list_presets`) or path of a YAML file.
+            overrides:
+                Assignments such as ``"budget.params=5e5"``.
+
+        Raises:
+            SpecError: If the file is missing or malformed, or a key or value is wrong; says file, line and path.
+        """
+        path = find_spec(preset_or_path)
+        source = read_yaml(path)
+        for assignment in overrides:
+            override(source, assignment)
+        return cls.validated(source)
+
+    @classmethod
+    def validated(cls, source: Source) -> StudySpec:
+        """Validates parsed YAML, and that its space, proxy, device and initial structure exist."""
+        try:
+            spec = cls.model_validate(source.data)
+        except ValidationError as error:
+            raise SpecError(source.explain(error, cls)) from None
+        try:
+            spec.build_space()
+            spec.limits()
+            get_proxy(spec.proxy.name)
+        except ZenoptError as error:
+            raise SpecError(f"{source.name}: {error}") from None
+        return spec
+
+    def build_space(self) -> Any:
+        """Returns the search space.
+
+        Raises:
+            ZenoptError: If the space does not exist, or its initial structure is not in it.
+        """
+        space = self.space.build()
+        if isinstance(space.initial, str) and space.initial:
+            space.encode(Architecture.parse(space.initial))
+        return space
+
+    def limits(self) -> Limits:
+        """Returns the budget with what is needed to check it; the latency limit has its margin applied."""
+        values = self.budget.model_dump()
+        if self.latency is not None and values["latency_ms"] is not None:
+            values["latency_ms"] *= self.latency.margin
+        device = load_profile(self.latency.device) if self.latency is not None else None
+        return Limits(Budget(**values), self.resolution, self.num_classes, self.use_se, device)
+
+    def with_batch_size(self, device: str) -> StudySpec:
+        """Returns the spec with the score batch fixed for a kind of device (``cpu``, ``cuda:1``, ...)."""
+        if self.proxy.batch_size is not None:
+            return self
+        kind = device.partition(":")[0]
+        batch_size = getattr(self.proxy.batch_sizes, kind, self.proxy.batch_sizes.cpu)
+        return self.model_copy(update={"proxy": self.proxy.model_copy(update={"batch_size": batch_size})})
+
+    def identity(self) -> dict[str, Any]:
+        """Returns the fields that every worker of a study must agree on, flattened to dotted paths.
+
+        Sampler, seed and length may differ between runs of one study.
+        """
+        kept = ("space", "resolution", "num_classes", "use_se", "budget", "latency", "proxy")
+        content = self.model_dump(mode="json")
+        flat = dict(_flatten({key: content[key] for key in kept}))
+        return {key: value for key, value in flat.items() if not key.startswith("proxy.batch_sizes")}
+
+
+def find_spec(preset_or_path: str | Path) -> Path:
+    """Returns the file of a preset name or path.
+
+    Raises:
+        SpecError: If there is none; the message lists the presets.
+    """
+    text = str(preset_or_path)
+    if text.endswith((".yaml", ".yml")) or "/" in text:
+        path = Path(text)
+        if not path.is_file():
+            raise SpecError(f"Study spec {text} does not exist.")
+        return path
+    path = STUDIES_FOLDER / f"{text}.yaml"
+    if not path.is_file():
+        raise SpecError(
+            f"Unknown study preset {text!r}; presets are {', '.join(list_presets())}. A file of your own ends in .yaml."
+        )
+    return path
+
+
+def list_presets() -> list[str]:
+    """Returns the names of the presets that come with zenopt."""
+    return sorted(path.stem for path in STUDIES_FOLDER.glob("*.yaml"))
+
+
+def _flatten(value: Any, path: str = "") -> Iterable[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flatten(inner, f"{path}.{key}" if path else key)
+    else:
+        yield path, value
