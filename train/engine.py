@@ -1,0 +1,376 @@
+"""The training loop.
+
+Everything random in a step is a function of (seed, epoch, step, process), so a run that is killed and
+resumed ends with the very weights of one that was not (on a CPU, with the same number of threads).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from train import checkpoint
+from train.data import DataSet
+from train.distributed import World
+from train.errors import CheckpointError, TrainError
+from train.evaluate import Evaluation, evaluate
+from train.loader import StepSampler, test_loader, train_loader
+from train.objective import Objective
+from train.optim import REFERENCE_BATCH, MovingAverage, build_optimizer, learning_rate
+from train.progress import Observer, Silent
+from train.recipe import Recipe, differences
+from train.record import TensorBoard, write_history, write_metrics
+from train.regularise import prepare, set_drop_path
+from zenopt.errors import DataError
+
+AMP = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass
+class RunState:
+    """Where a run stands: `epoch` epochs are done, and `step` steps of the next one.
+
+    Attributes:
+        loss_sum: Sum over the steps done in the current epoch of the loss, averaged over processes.
+        history: A row for each epoch done.
+        best: The row of the best top-1 so far.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    seconds: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to.
+
+    Attributes:
+        metrics: What `metrics.json` holds.
+        evaluation: The last evaluation; None if the run was already complete.
+    """
+
+    metrics: dict[str, Any]
+    evaluation: Evaluation | None
+    history: list[dict[str, Any]]
+
+
+def fit(
+    network: nn.Module,
+    data: DataSet,
+    recipe: Recipe,
+    *,
+    output: Path,
+    resolution: int,
+    identity: dict[str, Any],
+    world: World,
+    seed: int = 0,
+    resume: Literal["never", "must", "auto"] = "never",
+    workers: int = 0,
+    checkpoint_steps: int = 1000,
+    teacher: tuple[nn.Module, int] | None = None,
+    observer: Observer | None = None,
+) -> RunResult:
+    """Train a network, keeping `last.pt`, `best.pt`, `metrics.csv` and `metrics.json` in a folder.
+
+    Args:
+        network:
+            A freshly built classifier for the data's classes; it is trained in place.
+        data:
+            Training and test images.
+        recipe:
+            How to train.
+        output:
+            The folder of the run; made if need be.
+        resolution:
+            The network's input side, pixels.
+        identity:
+            What the network is (see `NetworkSource.facts`); kept in checkpoints, and compared on resume.
+        world:
+            The processes of the run, and this one's device.
+        seed:
+            Of initial weights, order and augmentation.
+        resume:
+            `never` refuses a folder that holds a run, `must` continues it, `auto` continues it if there is one.
+        workers:
+            Loader processes; they change the speed alone.
+        checkpoint_steps:
+            Steps of an epoch between two writings of `last.pt`; it is also written after every epoch.
+        teacher:
+            A teacher with its weights and its input side, when the recipe distils.
+        observer:
+            Shown the progress.
+
+    Raises:
+        TrainError: The loss is no number, the disk is full, or the folder already holds a run.
+        CheckpointError: The run in the folder is another one.
+    """
+    observer = observer or Silent()
+    device, crop_size, classes = world.device, recipe.crop_size or resolution, data.classes
+    facts = {
+        "network": identity,
+        "recipe": recipe.model_dump(mode="json"),
+        "classes": list(classes),
+        "seed": seed,
+    }
+    facts["statistics"] = data.statistics
+    saved = _find_run(output, resume, facts)
+
+    # 1. The network, its losses, its optimiser.
+    network = prepare(network, recipe.model, torch.Generator().manual_seed(seed), sync_bn=recipe.sync_bn).to(
+        device
+    )
+    if recipe.precision.channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    if teacher is not None:
+        teacher = (teacher[0].to(device), teacher[1])
+    _seed_step(seed, (0, 0), world.rank)
+    objective = Objective(network, recipe, len(classes), resolution, teacher).to(device)
+    optimizer = build_optimizer([network, objective.extras], recipe.optimizer, recipe.batch_size)
+    amp = AMP[recipe.precision.amp] if recipe.precision.amp else None
+    scaler = torch.amp.GradScaler(device.type, enabled=amp is torch.float16)
+    average = MovingAverage(network, recipe.ema_decay) if recipe.ema_decay else None
+    judged = copy.deepcopy(network) if average else network  # what is evaluated and kept as `best`
+
+    # 2. Where the run stands.
+    state = RunState()
+    if saved is not None:
+        network.load_state_dict(saved["model"])
+        objective.extras.load_state_dict(saved["extras"])
+        optimizer.load_state_dict(saved["optimizer"])
+        scaler.load_state_dict(saved["scaler"])
+        if average is not None:
+            average.updates = saved["ema"]["updates"]
+            average.state = {key: value.to(device) for key, value in saved["ema"]["state"].items()}
+        state = RunState(**saved["state"])
+        if not world.is_first:
+            state.loss_sum = 0.0  # the first process holds the sum of all
+        observer.note(f"Resumed after {state.epoch} epochs and {state.step} steps.")
+
+    # 3. The data, and the module whose gradients are averaged over processes.
+    sampler = StepSampler(len(data.train), recipe.batch_size, seed, world.rank, world.size, recipe.accumulate)
+    batches = train_loader(data, recipe, crop_size=crop_size, sampler=sampler, workers=workers)
+    test_batches = test_loader(
+        data, recipe, crop_size=crop_size, rank=world.rank, world=world.size, workers=min(workers, 2)
+    )
+    model: nn.Module = objective
+    if world.size > 1:
+        model = DistributedDataParallel(objective, device_ids=[device] if device.type == "cuda" else None)
+    if recipe.precision.compile:
+        model = torch.compile(model)  # type: ignore[assignment]
+    rates = {
+        "steps_per_epoch": sampler.steps,
+        "epochs": recipe.epochs,
+        "peak": recipe.optimizer.lr * recipe.batch_size / REFERENCE_BATCH,
+        "final": recipe.schedule.final_lr * recipe.batch_size / REFERENCE_BATCH,
+        "schedule": recipe.schedule,
+    }
+    board = TensorBoard(output, wanted=recipe.tensorboard and world.is_first, first_epoch=state.epoch)
+    broken = set(data.broken)
+    evaluation = None
+
+    def keep() -> None:
+        """Write `last.pt`: everything the run needs to go on exactly."""
+        if world.is_first:
+            content = {
+                **facts,
+                "model": network.state_dict(),
+                "extras": objective.extras.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "scaler": scaler.state_dict(),
+                "ema": {"updates": average.updates, "state": average.state} if average else None,
+                "state": dict(vars(state)),
+            }
+            checkpoint.save(output / checkpoint.LAST, content)
+
+    # 4. The loop.
+    while state.epoch < recipe.epochs:
+        observer.start(state.epoch + 1, recipe.epochs, sampler.steps, state.step)
+        if recipe.model.drop_path and recipe.model.drop_path_ramp == "epoch":
+            set_drop_path(network, recipe.model.drop_path, state.epoch / recipe.epochs)
+        sampler.epoch, sampler.first_step = state.epoch, state.step
+        objective.train()
+        loss_sum = torch.tensor(state.loss_sum, dtype=torch.float64, device=device)
+        started, images_done = time.perf_counter(), 0
+        parts = iter(batches)
+        for step in range(state.step, sampler.steps):
+            lr = learning_rate(state.epoch * sampler.steps + step, **rates)  # type: ignore[arg-type]
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            _seed_step(seed, (state.epoch, step), world.rank)  # drop-path and dropout
+            for turn in range(recipe.accumulate):
+                batch = next(parts)
+                _report_broken(batch.broken, broken, observer)
+                if not len(batch.images):
+                    raise DataError(
+                        f"None of the images of step {step} of epoch {state.epoch + 1} can be decoded."
+                    )
+                images, targets = batch.images.to(device), batch.targets.to(device)
+                if recipe.precision.channels_last:
+                    images = images.contiguous(memory_format=torch.channels_last)
+                # Gradients are exchanged once a step, with the last part.
+                wait = world.size > 1 and turn < recipe.accumulate - 1
+                with model.no_sync() if wait else contextlib.nullcontext():  # type: ignore[operator]
+                    with torch.autocast(device.type, dtype=amp, enabled=amp is not None):
+                        loss = model(images, targets) / recipe.accumulate
+                    scaler.scale(loss).backward()
+                loss_sum += loss.detach() / world.size
+                images_done += len(images) * world.size
+            if recipe.optimizer.clip_norm is not None:
+                scaler.unscale_(optimizer)
+                torch.nn.utils.clip_grad_norm_(objective.parameters(), recipe.optimizer.clip_norm)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad(set_to_none=True)
+            if average is not None:
+                average.update(network)
+            # A loss that is no number stays in the sum; looking at it makes a GPU wait, so there only now and then.
+            last = step == sampler.steps - 1
+            if device.type == "cpu" or step % 20 == 0 or last:
+                _check_finite(loss_sum, output, state.epoch, step, lr)
+                observer.step(float(loss.detach()) * recipe.accumulate, lr)
+            if (step + 1) % checkpoint_steps == 0 and not last:
+                _check_finite(loss_sum, output, state.epoch, step, lr)
+                state.step, state.loss_sum = step + 1, float(world.sum(loss_sum))
+                keep()
+                if not world.is_first:
+                    state.loss_sum = 0.0
+                loss_sum.fill_(state.loss_sum)
+        seconds = time.perf_counter() - started
+
+        # 5. The end of an epoch: evaluate, record, keep.
+        state.epoch, state.step, state.loss_sum = state.epoch + 1, 0, 0.0
+        state.seconds += seconds
+        evaluation = None
+        if state.epoch % recipe.evaluation.every_epochs == 0 or state.epoch == recipe.epochs:
+            if average is not None:
+                judged.load_state_dict(average.state)
+            evaluation = evaluate(
+                judged, test_batches, num_classes=len(classes), resolution=resolution, world=world, amp=amp
+            )
+            _report_broken(evaluation.broken, broken, observer)
+        row = {
+            "epoch": state.epoch,
+            "step": state.epoch * sampler.steps,
+            "lr": lr,
+            "train_loss": float(world.sum(loss_sum)) / sampler.steps,
+            "test_loss": evaluation.loss if evaluation and math.isfinite(evaluation.loss) else None,
+            "top1": evaluation.top1 if evaluation else None,
+            "top5": evaluation.top5 if evaluation else None,
+            "images_per_second": images_done / seconds,
+            "seconds": seconds,
+        }
+        state.history.append(row)
+        if evaluation and (state.best is None or evaluation.top1 > state.best["top1"]):
+            state.best = row
+            if world.is_first:
+                content = {
+                    **facts,
+                    "model": judged.state_dict(),
+                    "epoch": state.epoch,
+                    "top1": evaluation.top1,
+                }
+                checkpoint.save(output / checkpoint.BEST, content)
+        keep()
+        metrics = _metrics(state, facts, broken, data)
+        if world.is_first:
+            write_history(output, state.history)
+            write_metrics(output, metrics)
+            board.write(row)
+        observer.end(row)
+    board.close()
+    world.wait()
+    return RunResult(_metrics(state, facts, broken, data), evaluation, state.history)
+
+
+def _find_run(output: Path, resume: str, facts: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the checkpoint to continue from, after checking that it is of the same run."""
+    path = output / checkpoint.LAST
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainError(f"Cannot make the folder {output}: {error.strerror}.") from None
+    if not path.exists():
+        if resume == "must":
+            raise CheckpointError(f"There is no run to resume: {path} does not exist.")
+        return None
+    if resume == "never":
+        raise TrainError(
+            f"{output} already holds a run; continue it with --resume, or choose another --output."
+        )
+    saved = checkpoint.load(path)
+    if not {"model", "optimizer", "state", *facts} <= saved.keys():
+        raise CheckpointError(f"{path} is not a checkpoint of a run that can be resumed.")
+    if len(saved["classes"]) != len(facts["classes"]):
+        raise CheckpointError(
+            f"{path} is of a run with {len(saved['classes'])} classes, the data here has {len(facts['classes'])}."
+        )
+    different = differences({key: saved[key] for key in facts}, facts)
+    if different:
+        raise CheckpointError(
+            f"{path} is of another run: {', '.join(different)} differ; choose another --output, or the same settings."
+        )
+    return saved
+
+
+def _seed_step(seed: int, place: Sequence[int], rank: int) -> None:
+    """Seed torch's global generator, from which drop-path and dropout draw, for one step of one process."""
+    state = torch.tensor([seed, *place, rank], dtype=torch.int64)
+    mixed = 0
+    for number in state.tolist():
+        mixed = (mixed * 6364136223846793005 + number + 1442695040888963407) % 2**63
+    torch.manual_seed(mixed)
+
+
+def _check_finite(loss_sum: torch.Tensor, output: Path, epoch: int, step: int, lr: float) -> None:
+    if not torch.isfinite(loss_sum):
+        path = output / checkpoint.LAST
+        kept = f"the last good checkpoint is {path}" if path.is_file() else "no checkpoint was written before"
+        raise TrainError(
+            f"The loss is no longer a number at epoch {epoch + 1}, step {step + 1} (lr {lr:.4g}); {kept}."
+        )
+
+
+def _report_broken(found: Sequence[str], known: set[str], observer: Observer) -> None:
+    for name in found:
+        if name not in known:
+            known.add(name)
+            observer.note(f"Skipped a broken image: {name}")
+
+
+def _metrics(state: RunState, facts: dict[str, Any], broken: set[str], data: DataSet) -> dict[str, Any]:
+    judged = [row for row in state.history if row["top1"] is not None]
+    last = judged[-1] if judged else {}
+    return {
+        "top1": last.get("top1"),
+        "top5": last.get("top5"),
+        "loss": last.get("test_loss"),
+        "train_loss": state.history[-1]["train_loss"] if state.history else None,
+        "best": {"epoch": state.best["epoch"], "top1": state.best["top1"], "top5": state.best["top5"]}
+        if state.best
+        else None,
+        "epochs": state.epoch,
+        "steps": state.history[-1]["step"] if state.history else 0,
+        "seconds": state.seconds,
+        "train_images": len(data.train),
+        "test_images": len(data.test),
+        "broken_images": len(broken),
+        "classes": len(data.classes),
+        "data": data.name,
+        "network": facts["network"],
+        "seed": facts["seed"],
+        "recipe": facts["recipe"],
+    }

@@ -1,0 +1,262 @@
+"""Batches: which images a step takes, and how they become a tensor.
+
+A batch is a function of (seed, epoch, step) alone. That is what makes a resumed run repeat an uninterrupted
+one, with any number of loader processes, and two training processes see halves of the batch that one would
+see.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision.transforms.v2 import functional as T
+
+from train import augment as ops
+from train.data import STATISTICS, BrokenImageError, DataSet, Images, MemoryImages
+from train.recipe import PadCrop, Recipe
+from zenopt.errors import DataError
+
+
+class Batch(NamedTuple):
+    """One process's part of a step.
+
+    Attributes:
+        images: A `batch x 3 x height x width` float tensor, normalised.
+        targets: `batch x classes` probabilities when images are mixed, else `batch` class numbers.
+        broken: The images left out because they cannot be decoded.
+    """
+
+    images: torch.Tensor
+    targets: torch.Tensor
+    broken: tuple[str, ...]
+
+
+class Key(NamedTuple):
+    """The global batch of a step: its random key, its image numbers, and the part this process holds."""
+
+    seed: tuple[int, ...]
+    indices: list[int]
+    part: slice
+
+
+@dataclass
+class StepSampler(Sampler[Key]):
+    """Yields the keys of an epoch from `first_step` on.
+
+    The last, incomplete batch of an epoch is left out (its BN statistics would be noisier); a data set
+    smaller than one batch is one batch.
+
+    Args:
+        images:
+            Images in the data set.
+        batch_size:
+            Images of a step over all processes.
+        rank:
+            Which part of every batch this process holds, of `world`.
+        accumulate:
+            Parts into which each process cuts its share of a step; a key is yielded for each.
+    """
+
+    images: int
+    batch_size: int
+    seed: int
+    rank: int = 0
+    world: int = 1
+    accumulate: int = 1
+    epoch: int = 0
+    first_step: int = 0
+
+    def __post_init__(self) -> None:
+        self.batch_size = min(self.batch_size, self.images)
+        pieces = self.world * self.accumulate
+        if self.batch_size % pieces:
+            raise DataError(
+                f"A batch of {self.batch_size} images cannot be cut evenly over {self.world} processes "
+                f"x {self.accumulate} accumulated parts; choose a multiple of {pieces}."
+            )
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of an epoch."""
+        return self.images // self.batch_size
+
+    def __len__(self) -> int:
+        return (self.steps - self.first_step) * self.accumulate
+
+    def __iter__(self) -> Iterator[Key]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.images)
+        piece = self.batch_size // (self.world * self.accumulate)
+        for step in range(self.first_step, self.steps):
+            indices = order[step * self.batch_size : (step + 1) * self.batch_size].tolist()
+            for turn in range(self.accumulate):
+                start = (turn * self.world + self.rank) * piece
+                yield Key((self.seed, self.epoch, step), indices, slice(start, start + piece))
+
+
+class TrainBatches(Dataset[Batch]):
+    """Turns a key into an augmented batch; runs in this process or in loader processes."""
+
+    def __init__(self, images: Images, classes: int, recipe: Recipe, crop_size: int, statistics: str) -> None:
+        self._images = images
+        self._classes = classes
+        self._augment = recipe.augment
+        self._crop_size = crop_size
+        self._mean, self._std = _statistics(recipe, statistics)
+        self._each = ops.image_transform(recipe.augment, crop_size)
+        # Only shifts of a whole image work on the stack; a random resized crop is an image's own.
+        self._pads = isinstance(recipe.augment.crop, PadCrop)
+
+    def __getitem__(self, key: Key) -> Batch:
+        # SeedSequence tells (seed, epoch) of the order from (seed, epoch, step) of the images.
+        random = ops.BatchRandom(key.seed, len(key.indices), key.part)
+        mine = key.indices[key.part]
+        images, labels, kept, broken = self._load(mine)
+        augment = self._augment
+        seeds = random.seeds()
+        if self._pads:
+            assert isinstance(augment.crop, PadCrop)
+            whole = torch.zeros(len(mine), 3, self._crop_size, self._crop_size, dtype=torch.uint8)
+            for position, image in zip(kept, images, strict=True):
+                whole[position] = image
+            whole = ops.pad_crop(whole, augment.crop.padding, random)
+            if self._each is not None:
+                for position in kept:
+                    whole[position] = ops.apply_seeded(self._each, whole[position], seeds[position])
+        else:
+            assert self._each is not None
+            whole = torch.zeros(len(mine), 3, self._crop_size, self._crop_size, dtype=torch.uint8)
+            for position, image in zip(kept, images, strict=True):
+                whole[position] = ops.apply_seeded(self._each, image, seeds[position])
+        whole = ops.flip(whole, augment.flip, random)
+        pixels = ops.lighting(whole.float().div_(255), augment.lighting, random)
+        pixels = T.normalize(pixels, self._mean, self._std, inplace=True)
+        pixels = ops.erase(pixels, augment.erasing, random)
+        pixels = ops.cutout(pixels, augment.cutout, random)[torch.tensor(kept, dtype=torch.long)]
+        targets = torch.stack(labels) if labels else torch.zeros(0, dtype=torch.long)
+        if augment.mixup is not None or augment.cutmix is not None:
+            targets = F.one_hot(targets, self._classes).float()
+            pixels, targets = ops.mix(pixels, targets, augment.mixup, augment.cutmix, random)
+        return Batch(pixels, targets, tuple(broken))
+
+    def _load(
+        self, indices: list[int]
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor], list[int], list[str]]:
+        images, labels, kept, broken = [], [], [], []
+        for position, index in enumerate(indices):
+            try:
+                image = self._images.load(index)
+            except BrokenImageError as error:
+                broken.append(str(error))
+                continue
+            if self._pads:
+                image = ops.resize_and_centre(
+                    image, self._crop_size, self._crop_size, self._augment.interpolation
+                )
+            images.append(image)
+            labels.append(self._images.labels[index])
+            kept.append(position)
+        return images, labels, kept, broken
+
+
+class TestBatches(Dataset[Batch]):
+    """Test images, resized and centred, in order."""
+
+    __test__ = False  # tells pytest that this is no test
+
+    def __init__(
+        self,
+        images: Images,
+        recipe: Recipe,
+        crop_size: int,
+        statistics: str,
+        batch_size: int,
+        rank: int,
+        world: int,
+    ) -> None:
+        self._images = images
+        self._crop_size = crop_size
+        self._short_side = math.ceil(crop_size / recipe.evaluation.crop_ratio)
+        self._interpolation = recipe.evaluation.interpolation
+        self._mean, self._std = _statistics(recipe, statistics)
+        self._mine = range(rank, len(images), world)
+        self._batch_size = batch_size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._mine) / self._batch_size)
+
+    def __getitem__(self, number: int) -> Batch:
+        images, labels, broken = [], [], []
+        for index in self._mine[number * self._batch_size : (number + 1) * self._batch_size]:
+            try:
+                image = self._images.load(index)
+            except BrokenImageError as error:
+                broken.append(str(error))
+                continue
+            images.append(
+                ops.resize_and_centre(image, self._crop_size, self._short_side, self._interpolation)
+            )
+            labels.append(self._images.labels[index])
+        if not images:
+            nothing = torch.zeros(0, 3, self._crop_size, self._crop_size)
+            return Batch(nothing, torch.zeros(0, dtype=torch.long), tuple(broken))
+        pixels = T.normalize(torch.stack(images).float().div_(255), self._mean, self._std, inplace=True)
+        return Batch(pixels, torch.stack(labels), tuple(broken))
+
+
+def train_loader(
+    data: DataSet, recipe: Recipe, *, crop_size: int, sampler: StepSampler, workers: int = 0
+) -> DataLoader[Batch]:
+    """Return the batches of `sampler`, prepared by `workers` processes (0: by this one)."""
+    batches = TrainBatches(data.train, len(data.classes), recipe, crop_size, data.statistics)
+    return _loader(batches, workers, sampler=sampler)
+
+
+def test_loader(
+    data: DataSet,
+    recipe: Recipe,
+    *,
+    crop_size: int,
+    batch_size: int = 256,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 0,
+) -> DataLoader[Batch]:
+    """Return every `world`-th test image from `rank` on, in batches."""
+    batches = TestBatches(data.test, recipe, crop_size, data.statistics, batch_size, rank, world)
+    return _loader(batches, workers)
+
+
+test_loader.__test__ = False  # type: ignore[attr-defined]  # tells pytest that this is no test
+
+
+def _loader(dataset: Dataset[Batch], workers: int, **options: Any) -> DataLoader[Batch]:
+    # batch_size=None: a key already is a whole batch. Augmentation never reads the loader's own seeds, but
+    # making an iterator draws one from torch's global generator; a private one keeps that out of the run's
+    # random state.
+    return DataLoader(
+        dataset,
+        batch_size=None,
+        num_workers=workers,
+        generator=torch.Generator().manual_seed(0),
+        persistent_workers=False,
+        pin_memory=False,
+        **options,
+    )
+
+
+def default_workers(data: DataSet, recipe: Recipe, cores: int) -> int:
+    """Return how many loader processes pay: none where a batch is a few tensor operations, else a process a core."""
+    simple = isinstance(data.train, MemoryImages) and ops.image_transform(recipe.augment, 8) is None
+    return 0 if simple else max(1, cores - 1)
+
+
+def _statistics(recipe: Recipe, fitting: str) -> tuple[list[float], list[float]]:
+    mean, std = STATISTICS[fitting if recipe.normalize == "auto" else recipe.normalize]
+    return list(mean), list(std)

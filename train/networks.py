@@ -1,0 +1,182 @@
+"""Which network: from a bundle, a structure string, a published name, timm or torchvision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from train.checkpoint import load_into, load_weights
+from train.errors import CheckpointError, TrainError
+from zenopt.architecture import Architecture
+from zenopt.errors import UnknownNameError
+from zenopt.nn import build_network, load_zennas_state_dict
+
+
+@dataclass(frozen=True)
+class NetworkSource:
+    """What is needed to build a network again; checkpoints hold it.
+
+    Args:
+        kind:
+            `structure`, `timm` or `torchvision`.
+        text:
+            The structure string, or the library's name of the model.
+        resolution:
+            The input side, pixels.
+        use_se:
+            Whether a structure is built with squeeze-excite.
+    """
+
+    kind: str
+    text: str
+    resolution: int
+    use_se: bool = False
+
+    @classmethod
+    def from_structure(cls, structure: str, resolution: int, use_se: bool = False) -> NetworkSource:
+        """Return the source of a structure string, in its canonical spelling."""
+        return cls("structure", str(Architecture.parse(structure)), resolution, use_se)
+
+    @classmethod
+    def from_model(cls, name: str, resolution: int | None = None) -> NetworkSource:
+        """Return the source of `timm:NAME`, `torchvision:NAME` or a published ZenNet.
+
+        Raises:
+            UnknownNameError: There is no such model.
+        """
+        kind, separator, inner = name.partition(":")
+        if separator and kind in ("timm", "torchvision"):
+            return cls(kind, inner, resolution or _library_resolution(kind, inner))
+        from zenopt import models
+
+        card = models.card(name)
+        return cls("structure", card.structure, resolution or card.resolution, card.use_se)
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> NetworkSource:
+        """Return the source that a checkpoint holds."""
+        return cls(str(facts["kind"]), str(facts["text"]), int(facts["resolution"]), bool(facts["use_se"]))
+
+    def facts(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def build(self, num_classes: int, *, pretrained: bool = False, drop_path: float = 0.0) -> nn.Module:
+        """Build the network.
+
+        Args:
+            num_classes:
+                Outputs of the classifier. 0 keeps a library model's own.
+            pretrained:
+                Take the library's weights; a structure has none.
+            drop_path:
+                For timm's networks, which set it themselves.
+
+        Raises:
+            TrainError: The library is not installed, or its weights cannot be had.
+        """
+        if self.kind == "structure":
+            architecture = Architecture.parse(self.text)
+            return build_network(architecture, num_classes=num_classes, use_se=self.use_se)
+        try:
+            if self.kind == "timm":
+                import timm
+
+                options: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
+                if num_classes:
+                    options["num_classes"] = num_classes
+                return timm.create_model(self.text, pretrained=pretrained, **options)
+            import torchvision
+
+            options = {"num_classes": num_classes} if num_classes else {}
+            return torchvision.models.get_model(
+                self.text, weights="DEFAULT" if pretrained else None, **options
+            )
+        # A download can fail in as many ways as there are libraries below it; all mean that the weights are not here.
+        except Exception as error:
+            if not pretrained:
+                raise
+            reason = " ".join(str(error).split())[:160]
+            raise TrainError(
+                f"The weights of {self.kind}:{self.text} are neither in the cache nor to be had: "
+                f"{type(error).__name__}: {reason}. Give a local file."
+            ) from None
+
+
+def load_network_weights(network: nn.Module, path: Path, source: NetworkSource) -> None:
+    """Load weights from a checkpoint of ours, of ZenNAS, or a plain state_dict.
+
+    Raises:
+        CheckpointError: They do not fit.
+    """
+    weights = load_weights(path)
+    if source.kind == "structure" and any(key.startswith("module_list.") for key in weights):
+        load_zennas_state_dict(network, weights)
+        return
+    load_into(network, weights, f"Checkpoint {path}")
+
+
+def build_teacher(name: str, weights: str | None, input_size: int | None) -> tuple[nn.Module, int]:
+    """Build a teacher with its weights, and return it with its input side.
+
+    Args:
+        name:
+            `timm:NAME`, `torchvision:NAME`, `bundle:FOLDER`, or a published ZenNet.
+        weights:
+            A local file. None takes a library's own weights (from its cache or by download).
+        input_size:
+            The side to feed it, pixels; None takes the one it was made for.
+
+    Raises:
+        TrainError, CheckpointError, UnknownNameError: The teacher or its weights cannot be had.
+    """
+    if name.startswith("bundle:"):
+        from zenopt.export import read_bundle
+
+        folder = Path(name.removeprefix("bundle:"))
+        bundle = read_bundle(folder)
+        source = NetworkSource.from_structure(bundle.structure, bundle.resolution, bundle.use_se)
+        path = Path(weights) if weights else folder / "best.pt"
+        if not path.is_file():
+            raise TrainError(f"Teacher {name} has no weights: {path} does not exist; set distill.weights.")
+    else:
+        source = NetworkSource.from_model(name)
+        if source.kind == "structure" and weights is None:
+            raise TrainError(
+                f"Teacher {name} needs distill.weights: a local ZenNAS checkpoint (the links are dead)."
+            )
+        path = Path(weights) if weights else Path()
+    if weights is None and source.kind != "structure":
+        teacher = source.build(0, pretrained=True)
+    else:
+        teacher = source.build(_classes_of(load_weights(path), path))
+        load_network_weights(teacher, path, source)
+    return teacher, input_size or source.resolution
+
+
+def _classes_of(weights: Mapping[str, Any], path: Path) -> int:
+    matrices = [value for value in weights.values() if value.ndim == 2]
+    if not matrices:
+        raise CheckpointError(f"File {path} holds no classifier.")
+    return int(matrices[-1].shape[0])
+
+
+def _library_resolution(kind: str, name: str) -> int:
+    if kind == "timm":
+        try:
+            import timm
+        except ImportError:
+            raise TrainError(f"Model timm:{name} needs the package timm, which is not installed.") from None
+        if not timm.is_model(name.partition(".")[0]):
+            close = ", ".join(timm.list_models(f"*{name.partition('.')[0][:8]}*")[:8])
+            raise UnknownNameError(f"timm has no model {name!r}; similar: {close or 'none'}.")
+        settings = timm.get_pretrained_cfg(name)
+        return int(settings.input_size[-1]) if settings is not None else 224
+    import torchvision
+
+    if name not in torchvision.models.list_models():
+        raise UnknownNameError(f"torchvision has no model {name!r}; see torchvision.models.list_models().")
+    return 299 if name == "inception_v3" else 224

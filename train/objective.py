@@ -1,0 +1,97 @@
+"""What is minimised: the label loss, and what a recipe adds to it."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from train.distill import Distiller
+from train.features import FeatureTap, reduce_images
+from train.recipe import Recipe
+
+
+class AuxiliaryHead(nn.Module):
+    """The auxiliary classifier of DARTS and aw_nas; only training uses it."""
+
+    def __init__(self, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        # Pooled to 2x2 whatever the map's size (DARTS' 5x5 pooling of stride 3 gives 2x2 on its 8x8 maps).
+        self.layers = nn.Sequential(
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Conv2d(in_channels, 128, 1, bias=False),
+            nn.BatchNorm2d(128),
+            nn.ReLU(),
+            nn.Conv2d(128, 768, 2, bias=False),
+            nn.BatchNorm2d(768),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(768, num_classes),
+        )
+
+    def forward(self, feature: torch.Tensor) -> torch.Tensor:
+        return self.layers(feature)
+
+
+class Objective(nn.Module):
+    """The network together with its losses, as one module, so that DDP sees every gradient.
+
+    Args:
+        network:
+            The network to train.
+        recipe:
+            Label smoothing, auxiliary head, distillation.
+        num_classes:
+            Classes of the data.
+        resolution:
+            The network's input side, pixels.
+        teacher:
+            A teacher and its input side, when the recipe distils.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        num_classes: int,
+        resolution: int,
+        teacher: tuple[nn.Module, int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self._resolution = resolution
+        self._smoothing = recipe.loss.label_smoothing
+        self._auxiliary = recipe.loss.auxiliary
+        ratios = set()
+        if self._auxiliary is not None:
+            ratios.add(self._auxiliary.ratio)
+        if recipe.distill is not None and recipe.distill.feature_weight:
+            ratios |= set(recipe.distill.ratios)
+        self._tap = FeatureTap(network, sorted(ratios), resolution) if ratios else None
+        # `extras` learn along with the network, but are no part of it.
+        self.extras = nn.ModuleDict()
+        if self._auxiliary is not None and self._tap is not None:
+            self.extras["auxiliary"] = AuxiliaryHead(self._tap.channels[self._auxiliary.ratio], num_classes)
+        if recipe.distill is not None and teacher is not None:
+            self.extras["distiller"] = Distiller(teacher[0], self._tap, recipe.distill, teacher[1])
+
+    def forward(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the loss of a batch.
+
+        Args:
+            images:
+                `batch x 3 x crop x crop`.
+            targets:
+                `batch` class numbers, or `batch x classes` probabilities.
+        """
+        logits = self.network(reduce_images(images, self._resolution))
+        loss = F.cross_entropy(logits, targets, label_smoothing=self._smoothing)
+        if self._auxiliary is not None and self._tap is not None:
+            second = self.extras["auxiliary"](self._tap.maps[self._auxiliary.ratio])
+            loss = loss + self._auxiliary.weight * F.cross_entropy(
+                second, targets, label_smoothing=self._smoothing
+            )
+        if "distiller" in self.extras:
+            loss = loss + self.extras["distiller"](images, logits)
+        return loss

@@ -1,0 +1,330 @@
+"""Recipes: everything that decides how a network is trained, as validated YAML.
+
+A recipe says nothing about machines: `batch_size` counts the images of one optimiser step over all processes and
+accumulated parts, so the same recipe means the same optimisation on one CPU or on eight GPUs.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from zenopt.errors import SpecError
+
+RECIPES = Path(__file__).resolve().parent / "recipes"
+DEFAULT_RECIPE = "basic"
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Range = tuple[Positive, Positive]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Optimizer(Section):
+    """`lr` and `Schedule.final_lr` are per 256 images of a step: the rate used is `lr * batch_size / 256`."""
+
+    name: str = "sgd"  # sgd, adamw, rmsprop, or timm:NAME
+    lr: Positive = 0.1
+    momentum: Fraction = 0.9
+    nesterov: bool = True
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    alpha: Fraction = 0.9  # smoothing of RMSprop's squared gradient
+    eps: Positive = 1e-8
+    weight_decay: float = Field(default=5e-4, ge=0)
+    decay_norm_and_bias: bool = False
+    clip_norm: Positive | None = None
+
+    @model_validator(mode="after")
+    def _known(self) -> Optimizer:
+        known = ("sgd", "adamw", "rmsprop")
+        if self.name not in known and not self.name.startswith("timm:"):
+            raise ValueError(f"optimizer name is {self.name!r}; allowed: {', '.join(known)}, timm:NAME")
+        return self
+
+
+class Schedule(Section):
+    """The learning rate of every optimiser step: linear warm-up, then the named decay."""
+
+    name: Literal["cosine", "linear", "step", "constant"] = "cosine"
+    warmup_epochs: float = Field(default=5, ge=0)
+    final_lr: float = Field(default=0.0, ge=0)
+    milestones: tuple[Fraction, ...] = (0.5, 0.75)  # of the whole run; for `step`
+    factor: Positive = 0.1  # for `step`
+
+
+class Auxiliary(Section):
+    """A second classifier on the deepest feature map at a down-sampling ratio (aw_nas, DARTS)."""
+
+    weight: Positive = 0.4
+    ratio: int = Field(default=4, ge=1)
+
+
+class Loss(Section):
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    auxiliary: Auxiliary | None = None
+
+
+class PadCrop(Section):
+    """The image, padded by `padding` black pixels a side, cropped back to its size at random."""
+
+    kind: Literal["pad"] = "pad"
+    padding: int = Field(default=4, ge=0)
+
+
+class ResizedCrop(Section):
+    """A random part of the image (area `scale`, aspect `ratio`), resized to the input size."""
+
+    kind: Literal["random_resized"]
+    scale: Range = (0.08, 1.0)
+    ratio: Range = (0.75, 1.3333)
+
+
+class RandAugment(Section):
+    ops: int = Field(default=2, ge=1)
+    magnitude: int = Field(default=9, ge=0, le=30)
+
+
+class ColorJitter(Section):
+    brightness: float = Field(default=0.4, ge=0)
+    contrast: float = Field(default=0.4, ge=0)
+    saturation: float = Field(default=0.4, ge=0)
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+
+
+class Erasing(Section):
+    probability: Fraction = 0.5
+    area: Range = (0.02, 0.33)
+    ratio: Range = (0.3, 3.3)
+
+
+class Augment(Section):
+    """What happens to a training image, in this order."""
+
+    crop: Annotated[Union[PadCrop, ResizedCrop], Field(discriminator="kind")] = PadCrop()
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    flip: Fraction = 0.5
+    policy: (
+        Literal[
+            "autoaugment-cifar10", "autoaugment-imagenet", "autoaugment-svhn", "randaugment", "trivialaugment"
+        ]
+        | None
+    ) = None
+    randaugment: RandAugment = RandAugment()
+    color_jitter: ColorJitter | None = None
+    lighting: float = Field(default=0.0, ge=0)  # standard deviation of AlexNet's PCA noise; 0.1 is usual
+    erasing: Erasing | None = None
+    cutout: int | None = Field(default=None, ge=1)  # side of one square hole, pixels
+    mixup: Positive | None = None  # alpha of Beta(alpha, alpha), one draw per batch
+    cutmix: Positive | None = None  # with both, each batch takes one of them at random
+
+
+class Evaluation(Section):
+    """Test images: short side resized to `ceil(crop / crop_ratio)`, centre crop.
+
+    An image of just the crop's size is used as it is.
+    """
+
+    crop_ratio: Annotated[float, Field(gt=0, le=1)] = 0.875
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    every_epochs: int = Field(default=1, ge=1)
+
+
+class Model(Section):
+    init: Literal["custom", "default"] = "custom"
+    bn_momentum: Annotated[float, Field(gt=0, le=1)] | None = None
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    drop_path_ramp: Literal["depth", "epoch"] = "depth"
+
+
+class Precision(Section):
+    amp: Literal["fp16", "bf16"] | None = None
+    channels_last: bool = False
+    compile: bool = False
+
+
+class Distill(Section):
+    """A frozen teacher: `timm:NAME`, `torchvision:NAME`, `bundle:FOLDER` or a published ZenNet's name."""
+
+    teacher: str
+    weights: str | None = None  # a local state_dict; none: the library's own, from its cache or download
+    input_size: int | None = Field(default=None, ge=8)  # pixels; none: what the teacher was made for
+    ratios: tuple[int, ...] = (16, 32)
+    feature_weight: float = Field(default=1.0, ge=0)
+    logit_weight: float = Field(default=1.0, ge=0)
+    temperature: Positive = 1.0
+
+
+class Recipe(Section):
+    description: str = ""
+    epochs: int = Field(default=30, ge=1)
+    batch_size: int = Field(default=128, ge=1)
+    accumulate: int = Field(default=1, ge=1)
+    # Side of the crop that the data pipeline delivers, pixels. The network's resolution unless given; where
+    # larger, images are reduced to the resolution by bilinear interpolation (the published nets: crop 320,
+    # then 224).
+    crop_size: int | None = Field(default=None, ge=8)
+    normalize: Literal["auto", "imagenet", "cifar10", "cifar100", "none"] = "auto"
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    loss: Loss = Loss()
+    augment: Augment = Augment()
+    evaluation: Evaluation = Evaluation()
+    model: Model = Model()
+    precision: Precision = Precision()
+    distill: Distill | None = None
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    sync_bn: bool = False
+    tensorboard: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}"
+            )
+        return self
+
+
+def list_recipes() -> list[str]:
+    """Return the names of the recipes that come with the package."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def load_recipe(name: str = DEFAULT_RECIPE, overrides: Iterable[str] = (), **fields: Any) -> Recipe:
+    """Read and validate a recipe.
+
+    Args:
+        name:
+            A name from :func:`list_recipes`, or the path of a YAML file.
+        overrides:
+            Assignments such as ``"optimizer.lr=0.2"``, in order; the value is read as YAML.
+        fields:
+            Top-level fields that replace the file's, e.g. ``epochs=3``.
+
+    Raises:
+        SpecError: The recipe does not exist or is invalid; the line names file, line or path, and what is allowed.
+    """
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        path = RECIPES / f"{name}.yaml"
+        if not path.is_file():
+            raise SpecError(
+                f"Recipe {name!r} does not exist; known: {', '.join(list_recipes())}, or a .yaml file."
+            )
+    elif not path.is_file():
+        raise SpecError(f"Recipe file {name} does not exist.")
+    label = str(path) if path.parent != RECIPES else f"recipe {path.stem}"
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SpecError(f"{label}: not valid YAML: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise SpecError(f"{label}: cannot be read: {error.strerror}.") from None
+    if content is None:
+        content = {}
+    if not isinstance(content, dict):
+        raise SpecError(f"{label}: must hold keys and values, holds {type(content).__name__}.")
+    set_paths: set[tuple[str, ...]] = set()
+    for assignment in overrides:
+        set_paths.add(_assign(content, assignment))
+    for field, value in fields.items():
+        content[field] = value
+        set_paths.add((field,))
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise SpecError(_explain(error, label, node, set_paths)) from None
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return the dotted paths at which two nested mappings differ."""
+    paths: list[str] = []
+    for key in sorted({*one, *other}):
+        a, b = one.get(key), other.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            paths += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            paths.append(f"{prefix}{key}")
+    return paths
+
+
+def _assign(content: dict[str, Any], assignment: str) -> tuple[str, ...]:
+    key, separator, value = assignment.partition("=")
+    if not separator or not key.strip():
+        raise SpecError(f"--set {assignment!r}: must read key=value, e.g. optimizer.lr=0.2.")
+    parts = tuple(key.strip().split("."))
+    inner = content
+    for part in parts[:-1]:
+        if not isinstance(inner.get(part), dict):
+            inner[part] = {}
+        inner = inner[part]
+    try:
+        inner[parts[-1]] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise SpecError(f"--set {assignment!r}: the value is not valid YAML.") from None
+    return parts
+
+
+def _explain(
+    error: ValidationError, label: str, node: yaml.Node | None, set_paths: set[tuple[str, ...]]
+) -> str:
+    """Turn pydantic's first finding into one line: where, what, and what is allowed."""
+    finding = error.errors()[0]
+    # A discriminated union adds its tag to the location; keep only what the file spells.
+    location = tuple(str(part) for part in finding["loc"] if str(part) not in ("pad", "random_resized"))
+    dotted = ".".join(location) or "recipe"
+    if any(location[: len(path)] == path for path in set_paths):
+        where = f"--set {dotted}"
+    else:
+        line = _line(node, location)
+        where = f"{label}{f', line {line}' if line else ''}: {dotted}"
+    if finding["type"] == "extra_forbidden":
+        allowed = _allowed_keys(tuple(str(part) for part in finding["loc"][:-1]))
+        close = difflib.get_close_matches(location[-1], allowed, 1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        return f"{where}: unknown key{hint}; allowed: {', '.join(allowed)}."
+    message = finding["msg"].removeprefix("Value error, ").rstrip(".")
+    shown = "" if isinstance(finding["input"], dict) else f" Got {finding['input']!r}."
+    return f"{where}: {message}.{shown}"
+
+
+def _allowed_keys(location: tuple[str, ...]) -> list[str]:
+    model: type[BaseModel] = Recipe
+    tags: dict[str, type[BaseModel]] = {"pad": PadCrop, "random_resized": ResizedCrop}
+    for part in location:
+        if part in tags:
+            model = tags[part]
+            continue
+        annotation = model.model_fields[part].annotation
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return list(model.model_fields)
+
+
+def _line(node: yaml.Node | None, location: tuple[str, ...]) -> int | None:
+    """Return the line, from 1, at which a path stands in a composed YAML document."""
+    line = None
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == part:
+                    line, node = key.start_mark.line + 1, value
+                    break
+            else:
+                return line
+        elif isinstance(node, yaml.SequenceNode) and part.isdigit() and int(part) < len(node.value):
+            node = node.value[int(part)]
+            line = node.start_mark.line + 1
+        else:
+            return line
+    return line
