@@ -19,18 +19,28 @@ from typing import Any
 import torch
 from torch import nn
 
+from zenopt.architecture import Architecture
 from zenopt.errors import ProxyError
+from zenopt.lowering import lower
 from zenopt.proxies.probe import Probe
 from zenopt.proxies.randomness import fresh_network, initialise, make_generator
 from zenopt.proxies.registry import ScoreSettings, register_proxy
-
-#: Weight of a new batch in the running variance that the score reads.
-MOMENTUM = 0.1
+from zenopt.proxies.zen_executor import MOMENTUM, draw_weights, is_plain_chain, zen_of_chain
 
 
 def zen_on_architecture(architecture: Any, settings: ScoreSettings) -> float:
-    """Returns the Zen-score of an architecture from fresh weights and inputs."""
+    """Returns the Zen-score of an architecture from fresh weights and inputs.
+
+    Plain chains run layer by layer without modules (:mod:`zenopt.proxies.zen_executor`), anything else as a network.
+    """
     generator = make_generator(settings.seed, settings.repeat, torch.device(settings.device))
+    shape = (settings.batch_size, 3, settings.resolution, settings.resolution)
+    if isinstance(architecture, Architecture) and not settings.residual and not settings.use_se:
+        layers = lower(architecture, settings.resolution, num_classes=settings.num_classes, residual=False)
+        if is_plain_chain(layers):
+            weights = draw_weights(layers, generator)
+            x, changed = draw_inputs(shape, generator, settings.gamma)
+            return zen_of_chain(layers, weights, x, changed)
     network = fresh_network(
         architecture,
         generator,
@@ -39,7 +49,6 @@ def zen_on_architecture(architecture: Any, settings: ScoreSettings) -> float:
         residual=settings.residual,
         scheme="gaussian",
     )
-    shape = (settings.batch_size, 3, settings.resolution, settings.resolution)
     return zen_of_network(network, shape, generator, settings.gamma)
 
 
@@ -83,12 +92,19 @@ def zen_of_network(
     features = getattr(network, "forward_features", None)
     if features is None:
         raise ProxyError(f"The Zen-score needs forward_features, which {type(network).__name__} lacks.")
-    # x and z are drawn in this order, after the weights.
-    x = torch.randn(shape, generator=generator, device=generator.device)
-    z = torch.randn(shape, generator=generator, device=generator.device)
-    change = (features(x) - features(x + gamma * z)).abs_().sum(dim=(1, 2, 3)).mean()
+    x, changed = draw_inputs(shape, generator, gamma)
+    change = (features(x) - features(changed)).abs_().sum(dim=(1, 2, 3)).mean()
     score = change.log()
     for norm in norms:
         assert norm.running_var is not None
         score = score + 0.5 * norm.running_var.mean().log()
     return score.item()
+
+
+def draw_inputs(
+    shape: tuple[int, ...], generator: torch.Generator, gamma: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns ``x`` and ``x + gamma z``; x and z are drawn in this order, after the weights, as the release does."""
+    x = torch.randn(shape, generator=generator, device=generator.device)
+    z = torch.randn(shape, generator=generator, device=generator.device)
+    return x, x + gamma * z
