@@ -21,7 +21,8 @@ def test_additive_terms_by_hand() -> None:
     architecture = Architecture.parse("SuperConvK3BNRELU(3,8,2,1)")
     macs = 884_736 + 8 * 10
     numbers = (3 * 128**2 + 8 * 64**2) + 2 * (2 * 8 * 64**2) + (8 * 64**2 + 8) + (8 + 10)
-    expected = 0.0261 * macs / 1e9 + 2.29 * 2 * numbers / 1e9
+    rates = load_profile("v100-fp16-b64").model["coefficients"]
+    expected = rates["dense_gmacs"] * macs / 1e9 + rates["traffic_gb"] * 2 * numbers / 1e9
     assert predict_latency_ms(architecture, "v100-fp16-b64", 128, 10) == pytest.approx(expected, rel=1e-12)
 
 
@@ -53,7 +54,7 @@ def test_gates_and_classes_cost_time() -> None:
 
 def test_other_resolutions_are_refused_unless_asked() -> None:
     architecture = Architecture.parse(TINY)
-    with pytest.raises(DeviceError, match="resolutions 128 to 320, got 32"):
+    with pytest.raises(DeviceError, match="resolutions 128 to 528, got 32"):
         predict_latency_ms(architecture, "v100-fp16-b64", 32)
     assert predict_latency_ms(architecture, "v100-fp16-b64", 32, any_resolution=True) > 0
     with pytest.raises(StructureError):

@@ -6,6 +6,7 @@ new blocks. A kind of model is registered under the name that profiles give in `
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -27,6 +28,8 @@ class LatencyModel(Protocol):
 
 Loader = Callable[[Mapping[str, Any], int, float], LatencyModel]
 _LOADERS: dict[str, Loader] = {}
+#: Kinds that live in modules of their own, imported when a profile asks for them.
+_BUILT_IN = {"kernels": "zenopt.latency.kernels", "table": "zenopt.latency.table"}
 _L = TypeVar("_L", bound=Loader)
 
 
@@ -54,8 +57,11 @@ def make_model(model: Mapping[str, Any], batch: int, bytes_per_number: float) ->
         DeviceError: If its content does not make sense.
     """
     kind = model.get("kind")
+    if kind in _BUILT_IN:
+        importlib.import_module(_BUILT_IN[str(kind)])
     if not isinstance(kind, str) or kind not in _LOADERS:
-        raise UnknownNameError(f"Unknown latency model kind {kind!r}; known: {', '.join(sorted(_LOADERS))}.")
+        known = ", ".join(sorted({*_LOADERS, *_BUILT_IN}))
+        raise UnknownNameError(f"Unknown latency model kind {kind!r}; known: {known}.")
     try:
         return _LOADERS[kind](model, batch, bytes_per_number)
     except (KeyError, TypeError, ValueError) as error:

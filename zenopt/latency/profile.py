@@ -19,7 +19,7 @@ BYTES_PER_NUMBER = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0, "int8": 1.0}
 MAX_BATCH = 65_536
 _KEYS = {
     "schema_version", "name", "device", "runtime", "batch", "dtype", "resolutions", "model", "data", "errors",
-    "validity", "environment", "created", "notes",
+    "validity", "environment", "created", "notes", "counterpart",
 }  # fmt: skip
 _REQUIRED = (
     "schema_version",
@@ -53,6 +53,7 @@ class DeviceProfile:
         environment: Versions, threads and so on where the profile was measured.
         created: Date, ``YYYY-MM-DD``.
         notes: One line for people.
+        counterpart: Another profile of the same device and runtime, made another way: a search is checked against it.
     """
 
     name: str
@@ -68,6 +69,7 @@ class DeviceProfile:
     environment: Mapping[str, Any] = field(default_factory=dict)
     created: str = ""
     notes: str = ""
+    counterpart: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_model", make_model(self.model, self.batch, BYTES_PER_NUMBER[self.dtype]))
@@ -97,6 +99,7 @@ class DeviceProfile:
             "data": dict(self.data),
             "errors": dict(self.errors),
             "validity": {key: list(value) for key, value in self.validity.items()},
+            "counterpart": self.counterpart,
             "environment": dict(self.environment),
             "created": self.created,
             "notes": self.notes,
@@ -213,6 +216,7 @@ def profile_from_json(content: Any) -> DeviceProfile:
         environment=dict(content.get("environment") or {}),
         created=str(content.get("created", "")),
         notes=str(content.get("notes", "")),
+        counterpart=str(content.get("counterpart", "")),
     )
 
 

@@ -64,6 +64,11 @@ def _dense(op: Operation, bytes_per_number: float, batch: int) -> float:
     return 0.0 if op.is_depthwise else op.macs / 1e9
 
 
+@register_term("gmacs")
+def _gmacs(op: Operation, bytes_per_number: float, batch: int) -> float:
+    return op.macs / 1e9
+
+
 @register_term("pointwise_gmacs")
 def _pointwise(op: Operation, bytes_per_number: float, batch: int) -> float:
     return op.macs / 1e9 if not op.is_depthwise and op.kernel == 1 else 0.0
@@ -107,6 +112,12 @@ def _conv_traffic(op: Operation, bytes_per_number: float, batch: int) -> float:
 @register_term("elementwise_gb")
 def _elementwise_traffic(op: Operation, bytes_per_number: float, batch: int) -> float:
     return (op.read + op.written) * bytes_per_number / 1e9 if op.kind in _ELEMENTWISE else 0.0
+
+
+@register_term("gate_gb")
+def _gate_traffic(op: Operation, bytes_per_number: float, batch: int) -> float:
+    """Pooling and broadcast multiplication: the small, badly fused kernels of squeeze-excite gates."""
+    return (op.read + op.written) * bytes_per_number / 1e9 if op.kind in ("multiply", "pool") else 0.0
 
 
 @register_term("weight_gb")
