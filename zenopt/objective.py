@@ -31,8 +31,8 @@ class Objective:
     """Scores the architecture of a trial; an Optuna objective.
 
     What is over budget is settled before any tensor exists: pruned, or for samplers that read completed trials only,
-    completed with its closed-form value and positive constraints. A structure that the study has scored already, or that
-    another worker is scoring, takes that score and is marked ``duplicate_of``.
+    completed with its closed-form value and positive constraints. A structure that the study has scored already, or
+    that another worker is scoring, takes that score and is marked ``duplicate_of``.
 
     Args:
         spec:
@@ -128,11 +128,13 @@ class Objective:
         return score.mean
 
     def _record_costs(self, trial: optuna.Trial, architecture: Any, check: Check) -> None:
-        params, macs = check.costs.counted(self._spec.budget.counting)
-        trial.set_user_attr("params", params)
-        trial.set_user_attr("macs", macs)
-        trial.set_user_attr("layers", check.costs.layers)
-        trial.set_user_attr("convs", check.costs.convs)
+        costs = check.costs
+        for name in ("params", "macs", "layers", "convs"):
+            trial.set_user_attr(name, getattr(costs, name))
+        if self._spec.budget.counting == "zennas":
+            # The violations are of these counts; params and macs stay the true ones.
+            trial.set_user_attr("zennas_params", costs.zennas_params)
+            trial.set_user_attr("zennas_flops", costs.zennas_flops)
         if check.latency_ms is not None:
             trial.set_user_attr("latency_ms", check.latency_ms)
         if check.violations:
@@ -142,8 +144,8 @@ class Objective:
 def run_trial(study: optuna.Study, objective: Objective) -> TrialState:
     """Asks for one trial, evaluates it and tells the result; returns the state it ended in.
 
-    A proxy that fails leaves a failed trial with the reason in its ``error`` attribute, never a number. Other exceptions
-    are recorded the same way and raised.
+    A proxy that fails leaves a failed trial with the reason in its ``error`` attribute, never a number. Other
+    exceptions are recorded the same way and raised.
     """
     trial = study.ask()
     try:

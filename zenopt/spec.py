@@ -173,6 +173,17 @@ class StudySpec(_Section):
             raise SpecError(f"{source.name}: {error}") from None
         return spec
 
+    def overridden(self, overrides: Iterable[str]) -> StudySpec:
+        """Returns the spec with some fields changed, validated again.
+
+        Raises:
+            SpecError: If a key or value is wrong.
+        """
+        source = Source("stored spec", self.model_dump(mode="json"))
+        for assignment in overrides:
+            override(source, assignment)
+        return self.validated(source)
+
     def build_space(self) -> Any:
         """Returns the search space.
 

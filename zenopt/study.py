@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -11,9 +12,10 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from pydantic import ValidationError
 
-from zenopt.errors import StudyError
+from zenopt.errors import StorageError, StudyError
 from zenopt.proxies.registry import get_proxy
 from zenopt.spec import StudySpec
+from zenopt.storage import open_storage, parse_url
 from zenopt.storage.history import count_by_state, top
 from zenopt.storage.records import TrialRecord
 
@@ -78,6 +80,18 @@ def _differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
 
 def _show(value: Any, missing: object) -> str:
     return "(not set)" if value is missing else json.dumps(value)
+
+
+def open_existing(url: str) -> optuna.storages.BaseStorage:
+    """Opens a storage for reading; unlike a search, a look does not create the file.
+
+    Raises:
+        StorageError: If there is nothing to open.
+    """
+    target = parse_url(url)
+    if target.kind in ("sqlite", "journal") and not Path(target.path).exists():
+        raise StorageError(f"storage {target.display!r}: the file does not exist; run zenopt optimize first.")
+    return open_storage(url)
 
 
 def load_study(

@@ -1,0 +1,88 @@
+"""The command line: one file per command, loaded only when it runs."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from zenopt._version import __version__
+from zenopt.errors import ZenoptError
+
+#: Command -> (module:object, one line of help). The help stands here so that `zenopt --help` imports no command.
+COMMANDS = {
+    "optimize": ("zenopt.cli.optimize:optimize", "Create or resume a study and add trials to it."),
+    "studies": ("zenopt.cli.studies:studies", "List presets, or the studies in a storage."),
+    "status": ("zenopt.cli.status:status", "Show how a study stands and its best network."),
+    "describe": ("zenopt.cli.describe:describe", "Layers and costs of an architecture."),
+    "score": ("zenopt.cli.score:score", "Score an architecture by a training-free proxy."),
+    "proxies": ("zenopt.cli.proxies:proxies", "List the proxies."),
+    "export-best": ("zenopt.cli.export_best:export_best", "Score the best trials again and write a bundle."),
+    "train": ("train.cli:train_command", "Train a bundle or a structure."),
+    "latency": ("zenopt.cli.latency:latency", "Measure, predict and calibrate latency."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and imports them when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[name][0].partition(":")
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="zenopt")
+def cli() -> None:
+    """The best image network that fits a budget, found without training."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the command line and exits: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    try:
+        cli.main(args=argv, prog_name="zenopt", standalone_mode=False)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except click.Abort:
+        click.echo("Interrupted.", err=True)
+        sys.exit(130)
+    except ZenoptError as error:
+        _fail(str(error))
+    except BrokenPipeError:
+        # The reader of a pipe went away; there is nobody to tell.
+        sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:
+        _fail(str(error))
+    except Exception as error:
+        if not _is_database_error(error):
+            raise
+        _fail(f"The database failed: {' '.join(str(getattr(error, 'orig', error)).split())}")
+
+
+def _is_database_error(error: Exception) -> bool:
+    sqlalchemy_errors = sys.modules.get("sqlalchemy.exc")
+    optuna_errors = sys.modules.get("optuna.exceptions")
+    return (sqlalchemy_errors is not None and isinstance(error, sqlalchemy_errors.SQLAlchemyError)) or (
+        optuna_errors is not None and isinstance(error, optuna_errors.StorageInternalError)
+    )
+
+
+def _fail(message: str) -> None:
+    click.echo(f"Error: {message}", err=True)
+    sys.exit(2)

@@ -1,8 +1,8 @@
 """ZenNAS checkpoints: their keys mapped to ours.
 
-ZenNAS nests ``module_list`` for super-blocks, for the layers of a super-block (ReLUs are numbered too) and for the body of
-a residual; a leaf keeps its tensors in ``netblock``, a shortcut in ``proj``, the classifier in ``fc_linear``. Our modules
-keep the same numbering, so each key maps by renaming.
+ZenNAS nests ``module_list`` for super-blocks, for the layers of a super-block (ReLUs are numbered too) and for the body
+of a residual; a leaf keeps its tensors in ``netblock``, a shortcut in ``proj``, the classifier in ``fc_linear``. Our
+modules keep the same numbering, so each key maps by renaming.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def zennas_keys(network: Network) -> dict[str, str]:
     """Returns ZenNAS key -> our key, in the order of ZenNAS's ``state_dict``."""
     names: dict[str, str] = {}
     for index, block in enumerate(network.blocks):
-        names.update(_walk(cast(nn.Sequential, block), f"blocks.{index}", f"module_list.{index}"))
+        names.update(_walk(cast("nn.Sequential", block), f"blocks.{index}", f"module_list.{index}"))
     names["classifier"] = "fc_linear.netblock"
     ours = network.state_dict()
     mapped = {}

@@ -1,0 +1,5 @@
+"""``python -m zenopt``."""
+
+from zenopt.cli import main
+
+main()

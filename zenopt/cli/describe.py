@@ -1,0 +1,152 @@
+"""``zenopt describe``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from zenopt.cli.options import json_option, print_json, read_structure, show_warnings, table
+
+
+@click.command()
+@click.argument("structure", metavar="STRUCTURE|FILE|BUNDLE")
+@click.option(
+    "--resolution", type=click.IntRange(1, 8192), default=224, show_default=True, help="Image side, px."
+)
+@click.option("--classes", type=click.IntRange(1, 1_000_000), default=1000, show_default=True)
+@click.option("--se", "use_se", is_flag=True, help="With squeeze-excite gates.")
+@click.option(
+    "--layers", "show_layers", is_flag=True, help="Print every layer instead of one line per block."
+)
+@click.option(
+    "--latency", "device", metavar="PROFILE", help="Add predicted latency, with its share per block."
+)
+@click.option("--verify", is_flag=True, help="Build the network and count it with torch and thop as well.")
+@json_option
+def describe(
+    structure: str,
+    resolution: int,
+    classes: int,
+    use_se: bool,
+    show_layers: bool,
+    device: str | None,
+    verify: bool,
+    as_json: bool,
+) -> None:
+    """Layers and costs of an architecture.
+
+    \b
+    zenopt describe "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,1,8,1)" --resolution 32 --classes 10
+    zenopt describe demo-bundle --verify
+    """
+    from zenopt.architecture import Architecture
+    from zenopt.costs import count
+    from zenopt.lowering import lower
+
+    show_warnings()
+    architecture = Architecture.parse(read_structure(structure))
+    costs = count(architecture, resolution, classes, use_se=use_se)
+    layers = lower(architecture, resolution, num_classes=classes, use_se=use_se)
+    last = layers[-2]
+    content: dict[str, Any] = {
+        "structure": str(architecture),
+        "resolution": resolution,
+        "num_classes": classes,
+        "use_se": use_se,
+        **costs.__dict__,
+        "output_shape": [last.in_channels, last.in_size, last.in_size],
+    }
+    if device is not None:
+        from zenopt.latency import load_profile, predict_latency_ms
+
+        content["latency_ms"] = predict_latency_ms(
+            architecture, load_profile(device), resolution, classes, use_se
+        )
+        content["latency_device"] = device
+    if verify:
+        from zenopt.nn.verify import verify_counts
+
+        content["verify"] = verify_counts(architecture, resolution, classes, use_se=use_se)
+    if as_json:
+        content["layer_table"] = [_layer_json(layer) for layer in layers]
+        print_json(content)
+        return
+    click.echo(_layer_table(layers) if show_layers else _block_table(architecture, layers))
+    click.echo()
+    click.echo(_costs_text(content))
+    if verify:
+        click.echo()
+        click.echo(_verify_text(content["verify"]))
+
+
+def _layer_json(layer: Any) -> dict[str, Any]:
+    return {name: getattr(layer, name) for name in (*layer.__slots__, "params", "macs")}
+
+
+def _layer_table(layers: Any) -> str:
+    rows = [
+        (
+            str(layer.block),
+            layer.kind,
+            layer.role,
+            f"{layer.in_channels}x{layer.in_size}x{layer.in_size}",
+            f"{layer.out_channels}x{layer.out_size}x{layer.out_size}",
+            str(layer.kernel),
+            str(layer.stride),
+            str(layer.groups),
+            f"{layer.params:,}",
+            f"{layer.macs:,}",
+        )
+        for layer in layers
+    ]
+    header = ("block", "layer", "role", "input", "output", "kernel", "stride", "groups", "params", "MACs")
+    return table(rows, header)
+
+
+def _block_table(architecture: Any, layers: Any) -> str:
+    params_total = sum(layer.params for layer in layers)
+    macs_total = sum(layer.macs for layer in layers)
+    rows = []
+    for index in range(len(architecture.blocks) + 1):
+        own = [layer for layer in layers if layer.block == index]
+        name = str(architecture.blocks[index]) if index < len(architecture.blocks) else "pool, linear"
+        params, macs = sum(layer.params for layer in own), sum(layer.macs for layer in own)
+        outputs = [layer for layer in own if layer.role in ("body", "head")]
+        last = outputs[-1]
+        rows.append(
+            (
+                name,
+                f"{last.out_channels}x{last.out_size}x{last.out_size}",
+                f"{params:,}",
+                f"{params / params_total:.1%}",
+                f"{macs:,}",
+                f"{macs / macs_total:.1%}",
+            )
+        )
+    return table(rows, ("block", "output", "params", "share", "MACs", "share"))
+
+
+def _costs_text(content: dict[str, Any]) -> str:
+    lines = [
+        f"params            {content['params']:,}",
+        f"MACs              {content['macs']:,}",
+        f"layers            {content['layers']} ({content['convs']} convolutions on the main path)",
+        f"activations       {content['activation_bytes']:,} bytes (fp32, convolutions and linear)",
+        f"narrowest, L/w    {content['min_width']} channels, {content['depth_to_width']:.3f}",
+        f"ZenNAS counts     {content['zennas_params']:,} params, {content['zennas_flops']:,} flops",
+        f"features          {'x'.join(map(str, content['output_shape']))}",
+    ]
+    if "latency_ms" in content:
+        lines.append(
+            f"latency           {content['latency_ms']:.4f} ms, predicted for {content['latency_device']}"
+        )
+    return "\n".join(lines)
+
+
+def _verify_text(content: dict[str, Any]) -> str:
+    rows = [
+        (source, f"{counts['params']:,}" if counts["params"] else "-", f"{counts['macs']:,}", counts["note"])
+        for source, counts in content.items()
+    ]
+    return table(rows, ("counted by", "params", "MACs", "note"))

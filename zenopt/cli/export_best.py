@@ -1,0 +1,66 @@
+"""``zenopt export-best``."""
+
+from __future__ import annotations
+
+import click
+
+from zenopt.cli.options import json_option, print_json, storage_option
+
+
+@click.command()
+@click.option("--study", "name", required=True, metavar="NAME", help="Name of the study in the storage.")
+@storage_option
+@click.option(
+    "--output", required=True, metavar="DIR", type=click.Path(file_okay=False), help="Bundle folder."
+)
+@click.option(
+    "--top",
+    type=click.IntRange(1, 1000),
+    default=5,
+    show_default=True,
+    help="Candidates that are scored again.",
+)
+@click.option(
+    "--repeats",
+    type=click.IntRange(1, 10_000),
+    default=8,
+    show_default=True,
+    help="Fresh draws of each candidate.",
+)
+@click.option("--device", default="cpu", show_default=True, help="Torch device.")
+@click.option("--force", is_flag=True, help="Replace a bundle that is there.")
+@json_option
+def export_best(
+    name: str, storage: str, output: str, top: int, repeats: int, device: str, force: bool, as_json: bool
+) -> None:
+    """Score the best trials again and write the best as a bundle.
+
+    One lucky draw must not win: the top candidates get fresh draws, and the best mean is exported. Infeasible trials
+    never are.
+
+    \b
+    zenopt export-best --study demo --output demo-bundle
+    """
+    from zenopt.best import make_bundle, rescore_top
+    from zenopt.export import write_bundle
+    from zenopt.study import load_study, open_existing
+
+    study = load_study(open_existing(storage), name)
+    spec, candidates = rescore_top(study, count=top, repeats=repeats, device=device)
+    bundle = make_bundle(study, spec, candidates)
+    folder = write_bundle(bundle, output, overwrite=force)
+    if as_json:
+        print_json({"output": str(folder), **bundle.__dict__, "candidates": list(bundle.candidates)})
+        return
+    click.echo("trial  search score  fresh mean +- std")
+    for item in candidates:
+        click.echo(
+            f"{item.record.number:5d}  {item.record.value:12.3f}  {item.score.mean:10.3f} +- {item.score.std:.3f}"
+        )
+    costs = bundle.costs or {}
+    latency = f", {costs['latency_ms']:.4f} ms {costs['latency_kind']}" if "latency_ms" in costs else ""
+    click.echo(
+        f"Exported trial {bundle.trial} to {folder}: {costs['params']:,} params, {costs['macs']:,} MACs, "
+        f"{costs['layers']} layers{latency}"
+    )
+    click.echo(bundle.structure)

@@ -1,0 +1,89 @@
+"""Options and printing shared by commands."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from zenopt.errors import StructureError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_STORAGE = "sqlite:///zenopt.db"
+
+
+def storage_option(function: F) -> F:
+    """Adds ``--storage``."""
+    return click.option(
+        "--storage",
+        metavar="URL",
+        default=DEFAULT_STORAGE,
+        show_default=True,
+        help="Where studies are kept: sqlite:///FILE, postgresql://..., mysql://..., journal:///FILE.",
+    )(function)
+
+
+def json_option(function: F) -> F:
+    """Adds ``--json``."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else."
+    )(function)
+
+
+def print_json(content: Any) -> None:
+    """Prints one JSON document; refuses NaN and infinity, which JSON does not have."""
+    click.echo(json.dumps(content, indent=2, allow_nan=False))
+
+
+def read_structure(text: str) -> str:
+    """Returns a structure string given as text, as a file, or as a bundle folder.
+
+    Raises:
+        StructureError: If a file is meant and cannot be read.
+    """
+    if "(" in text:
+        return text
+    path = Path(text)
+    path = path / "structure.txt" if path.is_dir() else path
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StructureError(
+            f"{text!r} is neither a structure string nor a readable file: {error}."
+        ) from None
+    return content.strip()
+
+
+def show_warnings() -> None:
+    """Prints warnings as one line each on stderr."""
+
+    def show(message: Warning | str, *rest: Any, **named: Any) -> None:
+        click.echo(f"Warning: {message}", err=True)
+
+    warnings.showwarning = show
+
+
+def is_terminal() -> bool:
+    """Returns whether a person is looking at stderr."""
+    return sys.stderr.isatty()
+
+
+def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
+    """Returns a plain text table; columns of numbers are aligned to the right."""
+    columns = list(zip(header, *rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    numeric = [all(cell[:1].isdigit() or cell in ("", "-") for cell in column[1:]) for column in columns]
+
+    def line(cells: Sequence[str]) -> str:
+        return "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(cells, widths, numeric, strict=True)
+        ).rstrip()
+
+    return "\n".join([line(header), "  ".join("-" * width for width in widths), *map(line, rows)])

@@ -1,0 +1,74 @@
+"""``zenopt score``."""
+
+from __future__ import annotations
+
+import click
+
+from zenopt.cli.options import json_option, print_json, read_structure, show_warnings
+
+
+@click.command()
+@click.argument("structure", metavar="STRUCTURE|FILE|BUNDLE")
+@click.option("--proxy", default="zen", show_default=True, help="A proxy (see `zenopt proxies`).")
+@click.option(
+    "--resolution", type=click.IntRange(1, 8192), default=224, show_default=True, help="Image side, px."
+)
+@click.option("--classes", type=click.IntRange(1, 1_000_000), default=1000, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1, 65_536), default=16, show_default=True)
+@click.option("--repeats", type=click.IntRange(1, 100_000), default=1, show_default=True, help="Fresh draws.")
+@click.option(
+    "--gamma", type=click.FloatRange(0, min_open=True), default=0.01, show_default=True, help="Perturbation."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="Torch device.")
+@click.option("--se", "use_se", is_flag=True, help="With squeeze-excite gates.")
+@click.option(
+    "--residual/--no-residual",
+    default=None,
+    help="Score with or without residual links; the proxy has a default.",
+)
+@json_option
+def score(
+    structure: str,
+    proxy: str,
+    resolution: int,
+    classes: int,
+    batch_size: int,
+    repeats: int,
+    gamma: float,
+    seed: int,
+    device: str,
+    use_se: bool,
+    residual: bool | None,
+    as_json: bool,
+) -> None:
+    """Score an architecture by a training-free proxy.
+
+    \b
+    zenopt score demo-bundle --resolution 32 --classes 100 --repeats 8
+    zenopt score "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,1,8,1)" --resolution 32 --proxy zen-closed-form
+    """
+    from zenopt.architecture import Architecture
+    from zenopt.proxies import get_proxy, score_architecture
+
+    show_warnings()
+    text = read_structure(structure)
+    get_proxy(proxy)
+    found = score_architecture(
+        Architecture.parse(text),
+        proxy,
+        resolution=resolution,
+        num_classes=classes,
+        batch_size=batch_size,
+        repeats=repeats,
+        gamma=gamma,
+        seed=seed,
+        device=device,
+        residual=residual,
+        use_se=use_se,
+    )
+    if as_json:
+        print_json({**found.__dict__, "values": list(found.values)})
+        return
+    spread = f" +- {found.std:.4g} over {len(found.values)} draws" if len(found.values) > 1 else ""
+    click.echo(f"{found.proxy}: {found.mean:.6g}{spread} ({found.seconds:.2f} s on {found.device})")
