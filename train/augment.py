@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as T
 
-from train.recipe import Augment, Erasing, ResizedCrop
+from train.recipe import Augment, Erasing
 
 # Eigenvectors and eigenvalues of ImageNet's pixel covariance (AlexNet's "lighting"), for images in [0, 1].
 _LIGHTING_VALUES = torch.tensor([0.2175, 0.0188, 0.0045])
@@ -71,7 +71,7 @@ def image_transform(augment: Augment, crop_size: int) -> v2.Transform | None:
     """Return what is done to each image on its own, or None; it draws from torch's global generator."""
     steps: list[Any] = []
     mode = _INTERPOLATION[augment.interpolation]
-    if isinstance(augment.crop, ResizedCrop):
+    if augment.crop.kind == "random_resized":
         steps.append(
             v2.RandomResizedCrop(
                 crop_size, augment.crop.scale, augment.crop.ratio, interpolation=mode, antialias=True
@@ -175,7 +175,7 @@ def mix(
     count, _, height, width = images.shape
     partner = torch.argsort(random.integer(2**62, count))
     if use_cutmix:
-        centre = random.integer(2**30, 2).double() / 2**30
+        centre = (random.integer(2**30, 2).double() / 2**30).tolist()
         half = np.sqrt(1 - share) / 2
         top, bottom = (int(np.clip((centre[0] + sign * half) * height, 0, height)) for sign in (-1, 1))
         left, right = (int(np.clip((centre[1] + sign * half) * width, 0, width)) for sign in (-1, 1))

@@ -217,7 +217,7 @@ def evaluate_command(
         f"{evaluation.images} images, {evaluation.images_per_second:.1f} images/s (forward passes alone)"
     )
     for name, share in evaluation.per_class(classes).items():
-        click.echo(f"  {name:24s} {share:6.2f} %")
+        click.echo(f"  {name:24s} {'no images' if share is None else f'{share:6.2f} %'}")
 
 
 def _source(

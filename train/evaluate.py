@@ -35,11 +35,13 @@ class Evaluation:
     confusion: torch.Tensor
     broken: tuple[str, ...] = ()
 
-    def per_class(self, classes: Iterable[str]) -> dict[str, float]:
-        """Return each class's share of correct images, in percent; a class without images has none (nan)."""
-        totals = self.confusion.sum(1)
-        shares = 100.0 * self.confusion.diagonal().double() / totals.double()
-        return dict(zip(classes, shares.tolist(), strict=True))
+    def per_class(self, classes: Iterable[str]) -> dict[str, float | None]:
+        """Return each class's share of correct images, in percent; None for a class without images."""
+        totals, correct = self.confusion.sum(1).tolist(), self.confusion.diagonal().tolist()
+        shares = [
+            100.0 * hits / total if total else None for hits, total in zip(correct, totals, strict=True)
+        ]
+        return dict(zip(classes, shares, strict=True))
 
     def facts(self, classes: Iterable[str]) -> dict[str, Any]:
         """Return everything but the confusion matrix as plain numbers."""

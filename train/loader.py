@@ -20,7 +20,7 @@ from torchvision.transforms.v2 import functional as T
 
 from train import augment as ops
 from train.data import STATISTICS, BrokenImageError, DataSet, Images, MemoryImages
-from train.recipe import PadCrop, Recipe
+from train.recipe import Recipe
 from zenopt.errors import DataError
 
 
@@ -111,45 +111,42 @@ class TrainBatches(Dataset[Batch]):
         self._mean, self._std = _statistics(recipe, statistics)
         self._each = ops.image_transform(recipe.augment, crop_size)
         # Only shifts of a whole image work on the stack; a random resized crop is an image's own.
-        self._pads = isinstance(recipe.augment.crop, PadCrop)
+        self._pads = recipe.augment.crop.kind == "pad"
 
     def __getitem__(self, key: Key) -> Batch:
         # SeedSequence tells (seed, epoch) of the order from (seed, epoch, step) of the images.
         random = ops.BatchRandom(key.seed, len(key.indices), key.part)
+        augment, seeds = self._augment, random.seeds()
         mine = key.indices[key.part]
-        images, labels, kept, broken = self._load(mine)
-        augment = self._augment
-        seeds = random.seeds()
+        found, broken = self._load(mine)
+        kept = list(found)
+        whole = torch.zeros(len(mine), 3, self._crop_size, self._crop_size, dtype=torch.uint8)
+        for place, image in found.items():
+            whole[place] = image if self._pads else self._alone(image, seeds[place])
         if self._pads:
-            assert isinstance(augment.crop, PadCrop)
-            whole = torch.zeros(len(mine), 3, self._crop_size, self._crop_size, dtype=torch.uint8)
-            for position, image in zip(kept, images, strict=True):
-                whole[position] = image
             whole = ops.pad_crop(whole, augment.crop.padding, random)
-            if self._each is not None:
-                for position in kept:
-                    whole[position] = ops.apply_seeded(self._each, whole[position], seeds[position])
-        else:
-            assert self._each is not None
-            whole = torch.zeros(len(mine), 3, self._crop_size, self._crop_size, dtype=torch.uint8)
-            for position, image in zip(kept, images, strict=True):
-                whole[position] = ops.apply_seeded(self._each, image, seeds[position])
+            for place in kept:
+                whole[place] = self._alone(whole[place], seeds[place])
         whole = ops.flip(whole, augment.flip, random)
         pixels = ops.lighting(whole.float().div_(255), augment.lighting, random)
         pixels = T.normalize(pixels, self._mean, self._std, inplace=True)
         pixels = ops.erase(pixels, augment.erasing, random)
         pixels = ops.cutout(pixels, augment.cutout, random)[torch.tensor(kept, dtype=torch.long)]
-        targets = torch.stack(labels) if labels else torch.zeros(0, dtype=torch.long)
+        targets = self._images.labels[torch.tensor([mine[place] for place in kept], dtype=torch.long)]
         if augment.mixup is not None or augment.cutmix is not None:
             targets = F.one_hot(targets, self._classes).float()
             pixels, targets = ops.mix(pixels, targets, augment.mixup, augment.cutmix, random)
         return Batch(pixels, targets, tuple(broken))
 
-    def _load(
-        self, indices: list[int]
-    ) -> tuple[list[torch.Tensor], list[torch.Tensor], list[int], list[str]]:
-        images, labels, kept, broken = [], [], [], []
-        for position, index in enumerate(indices):
+    def _alone(self, image: torch.Tensor, seed: int) -> torch.Tensor:
+        """Do what is done to each image on its own."""
+        return image if self._each is None else ops.apply_seeded(self._each, image, seed)
+
+    def _load(self, indices: list[int]) -> tuple[dict[int, torch.Tensor], list[str]]:
+        """Return the images by their place in the batch, and the names of broken ones."""
+        found: dict[int, torch.Tensor] = {}
+        broken: list[str] = []
+        for place, index in enumerate(indices):
             try:
                 image = self._images.load(index)
             except BrokenImageError as error:
@@ -159,10 +156,8 @@ class TrainBatches(Dataset[Batch]):
                 image = ops.resize_and_centre(
                     image, self._crop_size, self._crop_size, self._augment.interpolation
                 )
-            images.append(image)
-            labels.append(self._images.labels[index])
-            kept.append(position)
-        return images, labels, kept, broken
+            found[place] = image
+        return found, broken
 
 
 class TestBatches(Dataset[Batch]):

@@ -6,15 +6,14 @@ accumulated parts, so the same recipe means the same optimisation on one CPU or 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from zenopt.errors import SpecError
+from zenopt.specfile import override, read_yaml
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 DEFAULT_RECIPE = "basic"
@@ -72,17 +71,15 @@ class Loss(Section):
     auxiliary: Auxiliary | None = None
 
 
-class PadCrop(Section):
-    """The image, padded by `padding` black pixels a side, cropped back to its size at random."""
+class Crop(Section):
+    """How an image becomes the input's size.
 
-    kind: Literal["pad"] = "pad"
+    `pad`: `padding` black pixels a side are added, and the size cut out again at random. `random_resized`:
+    a random part (share of the area in `scale`, aspect in `ratio`) is resized to the input size.
+    """
+
+    kind: Literal["pad", "random_resized"] = "pad"
     padding: int = Field(default=4, ge=0)
-
-
-class ResizedCrop(Section):
-    """A random part of the image (area `scale`, aspect `ratio`), resized to the input size."""
-
-    kind: Literal["random_resized"]
     scale: Range = (0.08, 1.0)
     ratio: Range = (0.75, 1.3333)
 
@@ -108,7 +105,7 @@ class Erasing(Section):
 class Augment(Section):
     """What happens to a training image, in this order."""
 
-    crop: Annotated[Union[PadCrop, ResizedCrop], Field(discriminator="kind")] = PadCrop()
+    crop: Crop = Crop()
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     flip: Fraction = 0.5
     policy: (
@@ -219,31 +216,16 @@ def load_recipe(name: str = DEFAULT_RECIPE, overrides: Iterable[str] = (), **fie
             raise SpecError(
                 f"Recipe {name!r} does not exist; known: {', '.join(list_recipes())}, or a .yaml file."
             )
-    elif not path.is_file():
-        raise SpecError(f"Recipe file {name} does not exist.")
-    label = str(path) if path.parent != RECIPES else f"recipe {path.stem}"
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = yaml.safe_load(text)
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SpecError(f"{label}: not valid YAML: {' '.join(str(error).split())}") from None
-    except OSError as error:
-        raise SpecError(f"{label}: cannot be read: {error.strerror}.") from None
-    if content is None:
-        content = {}
-    if not isinstance(content, dict):
-        raise SpecError(f"{label}: must hold keys and values, holds {type(content).__name__}.")
-    set_paths: set[tuple[str, ...]] = set()
+    source = read_yaml(path)
     for assignment in overrides:
-        set_paths.add(_assign(content, assignment))
-    for field, value in fields.items():
-        content[field] = value
-        set_paths.add((field,))
+        override(source, assignment)
+    for key, value in fields.items():
+        source.data[key] = value
+        source.overridden.add((key,))
     try:
-        return Recipe.model_validate(content)
+        return Recipe.model_validate(source.data)
     except ValidationError as error:
-        raise SpecError(_explain(error, label, node, set_paths)) from None
+        raise SpecError(source.explain(error, Recipe)) from None
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -256,75 +238,3 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = 
         elif a != b:
             paths.append(f"{prefix}{key}")
     return paths
-
-
-def _assign(content: dict[str, Any], assignment: str) -> tuple[str, ...]:
-    key, separator, value = assignment.partition("=")
-    if not separator or not key.strip():
-        raise SpecError(f"--set {assignment!r}: must read key=value, e.g. optimizer.lr=0.2.")
-    parts = tuple(key.strip().split("."))
-    inner = content
-    for part in parts[:-1]:
-        if not isinstance(inner.get(part), dict):
-            inner[part] = {}
-        inner = inner[part]
-    try:
-        inner[parts[-1]] = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise SpecError(f"--set {assignment!r}: the value is not valid YAML.") from None
-    return parts
-
-
-def _explain(
-    error: ValidationError, label: str, node: yaml.Node | None, set_paths: set[tuple[str, ...]]
-) -> str:
-    """Turn pydantic's first finding into one line: where, what, and what is allowed."""
-    finding = error.errors()[0]
-    # A discriminated union adds its tag to the location; keep only what the file spells.
-    location = tuple(str(part) for part in finding["loc"] if str(part) not in ("pad", "random_resized"))
-    dotted = ".".join(location) or "recipe"
-    if any(location[: len(path)] == path for path in set_paths):
-        where = f"--set {dotted}"
-    else:
-        line = _line(node, location)
-        where = f"{label}{f', line {line}' if line else ''}: {dotted}"
-    if finding["type"] == "extra_forbidden":
-        allowed = _allowed_keys(tuple(str(part) for part in finding["loc"][:-1]))
-        close = difflib.get_close_matches(location[-1], allowed, 1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        return f"{where}: unknown key{hint}; allowed: {', '.join(allowed)}."
-    message = finding["msg"].removeprefix("Value error, ").rstrip(".")
-    shown = "" if isinstance(finding["input"], dict) else f" Got {finding['input']!r}."
-    return f"{where}: {message}.{shown}"
-
-
-def _allowed_keys(location: tuple[str, ...]) -> list[str]:
-    model: type[BaseModel] = Recipe
-    tags: dict[str, type[BaseModel]] = {"pad": PadCrop, "random_resized": ResizedCrop}
-    for part in location:
-        if part in tags:
-            model = tags[part]
-            continue
-        annotation = model.model_fields[part].annotation
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
-    return list(model.model_fields)
-
-
-def _line(node: yaml.Node | None, location: tuple[str, ...]) -> int | None:
-    """Return the line, from 1, at which a path stands in a composed YAML document."""
-    line = None
-    for part in location:
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                if key.value == part:
-                    line, node = key.start_mark.line + 1, value
-                    break
-            else:
-                return line
-        elif isinstance(node, yaml.SequenceNode) and part.isdigit() and int(part) < len(node.value):
-            node = node.value[int(part)]
-            line = node.start_mark.line + 1
-        else:
-            return line
-    return line

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from train.errors import TrainError
+from train.optim import MovingAverage, build_optimizer, learning_rate, parameter_groups
+from train.recipe import Optimizer, Schedule
+from train.regularise import CUSTOM_GAIN, initialise_custom, set_drop_path
+from zenopt.architecture import Architecture
+from zenopt.errors import UnknownNameError
+from zenopt.nn import build_network
+from zenopt.nn.modules import ResidualModule
+
+
+def small() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+
+
+def test_norms_and_biases_do_not_decay() -> None:
+    decayed, kept = parameter_groups([small()], Optimizer(weight_decay=0.01))
+    assert [p.ndim for p in decayed["params"]] == [4, 2] and decayed["weight_decay"] == 0.01  # type: ignore[attr-defined]
+    # Convolution bias, BN weight and bias, linear bias.
+    assert len(kept["params"]) == 4 and kept["weight_decay"] == 0  # type: ignore[arg-type]
+    (everything,) = parameter_groups([small()], Optimizer(weight_decay=0.01, decay_norm_and_bias=True))
+    assert len(everything["params"]) == 6  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "rmsprop", "timm:lamb"])
+def test_optimisers_step_and_scale_with_the_batch(name: str) -> None:
+    if name.startswith("timm:"):
+        pytest.importorskip("timm")
+    network = small()
+    optimizer = build_optimizer([network], Optimizer(name=name, lr=0.01), batch_size=64)
+    assert all(group["lr"] == pytest.approx(0.01 * 64 / 256) for group in optimizer.param_groups)
+    assert sorted(group["weight_decay"] for group in optimizer.param_groups) == [0, 5e-4]
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    network(torch.randn(8, 3, 3, 3)).square().sum().backward()
+    optimizer.step()
+    # The convolution's bias has no gradient: the norm behind it takes any constant away.
+    moved = [not torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True)]
+    assert moved[0] and moved[4] and moved[5]
+
+
+def test_an_unknown_timm_optimiser_is_named() -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(UnknownNameError, match="timm:nope"):
+        build_optimizer([small()], Optimizer(name="timm:nope"), 64)
+
+
+def rates(schedule: Schedule, steps: int = 10, epochs: int = 10, final: float = 0.0) -> list[float]:
+    return [
+        learning_rate(s, steps_per_epoch=steps, epochs=epochs, peak=1.0, final=final, schedule=schedule)
+        for s in range(steps * epochs)
+    ]
+
+
+def test_warm_up_then_cosine() -> None:
+    values = rates(Schedule(warmup_epochs=2), final=0.1)
+    assert values[0] == pytest.approx(1 / 20) and values[19] == 1.0 and values[20] == 1.0
+    assert values[60] == pytest.approx(0.55)  # half-way: the mean of peak and final
+    assert values[-1] == pytest.approx(0.1, abs=1e-3) and values[-1] > 0.1
+    assert values[19:] == sorted(values[19:], reverse=True)
+
+
+def test_other_schedules() -> None:
+    linear = rates(Schedule(name="linear", warmup_epochs=0))
+    assert linear[0] == 1.0 and linear[50] == pytest.approx(0.5) and linear[-1] == pytest.approx(0.01)
+    step = rates(Schedule(name="step", warmup_epochs=0, milestones=(0.5, 0.75), factor=0.1))
+    assert step[49] == 1.0 and step[50] == pytest.approx(0.1) and step[75] == pytest.approx(0.01)
+    assert set(rates(Schedule(name="constant", warmup_epochs=0))) == {1.0}
+    # Warm-up longer than the run still rises, and never divides by zero.
+    assert rates(Schedule(warmup_epochs=50), steps=2, epochs=1) == [1.0, 1.0]
+
+
+def test_moving_average() -> None:
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(network.weight, 1.0)
+    average = MovingAverage(network, decay=0.9)
+    nn.init.constant_(network.weight, 3.0)
+    average.update(network)  # decay min(0.9, 2/11): 1 * 2/11 + 3 * 9/11
+    assert average.state["weight"].item() == pytest.approx(2 / 11 + 27 / 11)
+    for _ in range(200):
+        average.update(network)
+    assert average.state["weight"].item() == pytest.approx(3.0, abs=1e-4)
+
+
+def test_custom_initialisation() -> None:
+    text = "SuperConvK3BNRELU(3,64,1,1)SuperResK3K3(64,64,1,64,2)SuperConvK1BNRELU(64,256,1,1)"
+    network = build_network(Architecture.parse(text), num_classes=10)
+    initialise_custom(network, torch.Generator().manual_seed(0))
+    residuals = [module for module in network.modules() if isinstance(module, ResidualModule)]
+    assert len(residuals) == 2
+    for residual in residuals:
+        first, last = (m for m in residual.body if isinstance(m, nn.BatchNorm2d))
+        assert torch.all(first.weight == 1) and torch.all(last.weight == 0)
+    convolution = residuals[0].body[0]
+    assert isinstance(convolution, nn.Conv2d)
+    # Xavier: std = gain * sqrt(2 / (fan_in + fan_out)), both 64 * 9.
+    assert convolution.weight.std().item() == pytest.approx(CUSTOM_GAIN * (2 / 1152) ** 0.5, rel=0.03)
+    classifier = network.classifier
+    assert isinstance(classifier, nn.Linear)
+    assert classifier.weight.std().item() == pytest.approx(CUSTOM_GAIN * (2 / 266) ** 0.5, rel=0.05)
+    assert torch.all(classifier.bias == 0)
+
+
+def test_drop_path_rises_with_depth_or_with_time() -> None:
+    text = "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,8,1,8,4)"
+    network = build_network(Architecture.parse(text), num_classes=10)
+    residuals = [module for module in network.modules() if isinstance(module, ResidualModule)]
+    set_drop_path(network, 0.2)
+    assert [r.drop_path for r in residuals] == pytest.approx([0.05, 0.1, 0.15, 0.2])
+    set_drop_path(network, 0.2, share=0.5)
+    assert [r.drop_path for r in residuals] == pytest.approx([0.1] * 4)
+
+
+def test_timm_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "timm.optim", None)
+    with pytest.raises(TrainError, match="needs the package timm"):
+        build_optimizer([small()], Optimizer(name="timm:lamb"), 64)

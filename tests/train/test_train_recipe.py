@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from train.recipe import RECIPES, Recipe, list_recipes, load_recipe
+from zenopt.errors import SpecError
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_recipe_is_valid_and_described(name: str) -> None:
+    assert load_recipe(name).description
+
+
+def test_published_numbers() -> None:
+    cifar = load_recipe("zennas-cifar")
+    assert (cifar.epochs, cifar.batch_size, cifar.optimizer.lr, cifar.optimizer.weight_decay) == (
+        1440,
+        64,
+        0.1,
+        5e-4,
+    )
+    assert (cifar.model.bn_momentum, cifar.augment.mixup, cifar.schedule.warmup_epochs) == (0.01, 0.2, 5)
+    imagenet = load_recipe("zennas-imagenet-distill")
+    assert (imagenet.epochs, imagenet.optimizer.weight_decay, imagenet.crop_size) == (480, 4e-5, 320)
+    assert imagenet.distill is not None
+    assert imagenet.distill.teacher == "timm:tf_efficientnet_b3.ns_jft_in1k" and imagenet.distill.ratios == (
+        16,
+        32,
+    )
+    cells = load_recipe("awnas-cells")
+    assert cells.optimizer.lr * cells.batch_size / 256 == pytest.approx(0.025, rel=1e-5)
+    assert cells.schedule.final_lr * cells.batch_size / 256 == pytest.approx(0.001, rel=1e-5)
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "mine.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (
+            "epochs: 3\noptimizer:\n  lrr: 1\n",
+            ["mine.yaml, line 3", "optimizer.lrr", "did you mean 'lr'", "momentum"],
+        ),
+        ("epochs: 3\nbatch: 1\n", ["line 2", "batch", "allowed: description, epochs, batch_size"]),
+        (
+            "augment:\n  crop: {kind: pad, pading: 2}\n",
+            ["line 2", "augment.crop.pading", "padding, scale, ratio"],
+        ),
+        ("epochs: 0\n", ["line 1", "epochs", "greater than or equal to 1", "got 0"]),
+        ("schedule: {name: exponential}\n", ["schedule.name", "'cosine', 'linear', 'step' or 'constant'"]),
+        ("optimizer: {name: lion}\n", ["allowed: sgd, adamw, rmsprop, timm:NAME"]),
+        ("batch_size: 10\naccumulate: 3\n", ["10 is not a multiple of accumulate 3"]),
+        ("epochs: [\n", ["not valid YAML"]),
+        ("- 1\n", ["expected keys and values"]),
+    ],
+)
+def test_mistakes_say_where_and_what_is_allowed(tmp_path: Path, text: str, parts: list[str]) -> None:
+    with pytest.raises(SpecError) as raised:
+        load_recipe(write(tmp_path, text))
+    message = str(raised.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+def test_overrides_and_their_mistakes() -> None:
+    recipe = load_recipe(
+        "basic", ["optimizer.lr=2e-1", "distill={teacher: 'torchvision:resnet18'}"], epochs=7
+    )
+    assert recipe.optimizer.lr == 0.2 and recipe.epochs == 7
+    assert recipe.distill is not None and recipe.distill.temperature == 1.0
+    with pytest.raises(SpecError, match=r"--set.*optimizer\.lrr"):
+        load_recipe("basic", ["optimizer.lrr=1"])
+    with pytest.raises(SpecError, match="path=value"):
+        load_recipe("basic", ["optimizer"])
+    with pytest.raises(SpecError, match=r"known: .*basic"):
+        load_recipe("nothing")
+
+
+def test_a_recipe_survives_json() -> None:
+    for name in list_recipes():
+        recipe = load_recipe(name)
+        assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
+
+
+def test_recipes_are_package_data() -> None:
+    assert (RECIPES / "basic.yaml").is_file()
+
+
+def test_every_field_is_documented_in_the_training_page() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+
+    def names(model: type[BaseModel]) -> list[str]:
+        found = []
+        for name, field in model.model_fields.items():
+            found.append(name)
+            for option in (field.annotation, *getattr(field.annotation, "__args__", ())):
+                if isinstance(option, type) and issubclass(option, BaseModel):
+                    found += names(option)
+        return found
+
+    missing = [name for name in names(Recipe) if f"`{name}`" not in page]
+    assert not missing
