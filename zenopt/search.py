@@ -81,6 +81,7 @@ class SearchResult:
         requeued: Trials of dead workers that were taken up again.
         failures: What went wrong in workers, one line each.
         storage: The storage, still open.
+        is_complete: Whether the run reached one of its limits, rather than running out of workers.
     """
 
     done: int
@@ -89,6 +90,7 @@ class SearchResult:
     requeued: int
     failures: tuple[str, ...]
     storage: optuna.storages.BaseStorage = field(repr=False)
+    is_complete: bool = True
 
 
 @dataclass(frozen=True)

@@ -117,5 +117,5 @@ def optimize(
         click.echo(f"Warning: {failure}", err=True)
     if result.stopped:
         raise click.exceptions.Exit(130)
-    if result.failures and not result.done:
+    if result.failures and not result.is_complete:
         raise click.exceptions.Exit(1)

@@ -52,5 +52,5 @@ def make_sampler(spec: StudySpec, worker: int = 0) -> BaseSampler:
     if settings.name == "random":
         return RandomSampler(seed=seed)
     if settings.name == "tpe":
-        return TPESampler(seed=seed, constant_liar=True, warn_independent_sampling=False)
+        return TPESampler(seed=seed, constant_liar=True)
     return NSGAIISampler(seed=seed)
