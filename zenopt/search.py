@@ -190,9 +190,11 @@ def run_search(
         else:
             failures = _run_processes(task, study, devices, workers, trials, stop, watch)
     watch.report(0)
-    return SearchResult(
-        watch.done, time.monotonic() - start, stop.is_set(), requeued, tuple(failures), storage
+    seconds = time.monotonic() - start
+    is_complete = (trials is not None and watch.done >= trials) or (
+        timeout_s is not None and seconds >= timeout_s
     )
+    return SearchResult(watch.done, seconds, stop.is_set(), requeued, tuple(failures), storage, is_complete)
 
 
 class _Watch:
