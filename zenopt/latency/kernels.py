@@ -239,7 +239,7 @@ def operation_kernel(op: Operation, batch: int, fused_add: bool = False) -> Kern
     )
 
 
-class KernelModel:
+class KernelModel(LatencyModel):
     """Convolutions from a kernel library, everything else from terms.
 
     Args:

@@ -7,23 +7,33 @@ new blocks. A kind of model is registered under the name that profiles give in `
 from __future__ import annotations
 
 import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
+from zenopt.architecture import Block
 from zenopt.errors import DeviceError, UnknownNameError, ZenoptError
-from zenopt.latency.operations import Operation
+from zenopt.latency.operations import Operation, block_operations, head_operations
 from zenopt.latency.terms import CONSTANT, get_term
 
 
-class LatencyModel(Protocol):
+class LatencyModel(ABC):
     """What a profile needs of a model. All times are milliseconds per image."""
 
-    @property
-    def constant_ms(self) -> float:
-        """Time of a network with nothing in it."""
+    #: Time of a network with nothing in it.
+    constant_ms: float = 0.0
 
+    @abstractmethod
     def operation_times(self, operations: Sequence[Operation]) -> list[float]:
         """Returns one time per operation; those fused into another have 0."""
+
+    def block_ms(self, block: Block, in_size: int, use_se: bool) -> float:
+        """Returns the time of a super-block."""
+        return sum(self.operation_times(block_operations(block, in_size, use_se)))
+
+    def head_ms(self, width: int, size: int, num_classes: int) -> float:
+        """Returns the time of global pooling and the classifier."""
+        return sum(self.operation_times(head_operations(width, size, num_classes)))
 
 
 Loader = Callable[[Mapping[str, Any], int, float], LatencyModel]
@@ -70,7 +80,7 @@ def make_model(model: Mapping[str, Any], batch: int, bytes_per_number: float) ->
         raise DeviceError(f"model of kind {kind!r} cannot be read: {error!r}") from error
 
 
-class AdditiveModel:
+class AdditiveModel(LatencyModel):
     """A weighted sum of terms.
 
     Args:

@@ -6,15 +6,59 @@ only its new blocks. Timed networks have their residual links (Zen-NAS drops the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from zenopt.architecture import Block
 from zenopt.errors import DeviceError
-from zenopt.latency.operations import block_operations, head_operations
+from zenopt.latency.operations import Operation, block_operations, head_operations, layer_operation
 from zenopt.latency.profile import DeviceProfile, load_profile
 from zenopt.lowering import block_out_size, check_positive
 
 MAX_CACHED_BLOCKS = 200_000
+#: A prediction this many times outside the fitted latencies is called an extrapolation.
+EXTRAPOLATION = 2.0
+#: A network is in range if the convolutions outside take at most this share of its time.
+OUTSIDE_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A predicted latency, and whether to believe it.
+
+    Attributes:
+        latency_ms: Milliseconds **per image**.
+        profile: Name of the profile.
+        device: The device in words.
+        model: Kind of its model.
+        batch: Images per forward.
+        in_range: Whether latency, resolution and convolutions are like those the profile was fitted to.
+        warnings: What is not, one line each.
+    """
+
+    latency_ms: float
+    profile: str
+    device: str
+    model: str
+    batch: int
+    in_range: bool
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class OperationLatency:
+    """Predicted time of one operation.
+
+    Attributes:
+        operation: The operation; ``block`` is the index of its super-block, the head has the index after the last.
+        latency_ms: Milliseconds per image; 0 if it is fused into another.
+        share: Its part of the whole network, 0 to 1.
+    """
+
+    operation: Operation
+    latency_ms: float
+    share: float
 
 
 def predict_latency_ms(
@@ -30,7 +74,7 @@ def predict_latency_ms(
 
     Args:
         architecture:
-            A chain of super-blocks.
+            A chain of super-blocks, or anything with ``lower(resolution, num_classes=...)``.
         profile:
             A device profile, its name or its path.
         resolution:
@@ -53,11 +97,103 @@ def predict_latency_ms(
     check_resolution(profile, resolution, any_resolution)
     check_positive(num_classes=num_classes)
     total = profile.predictor.constant_ms
+    blocks = getattr(architecture, "blocks", None)
+    if blocks is None:
+        operations = _lowered(architecture, resolution, num_classes)
+        return total + sum(profile.predictor.operation_times(operations))
     size = resolution
-    for block in architecture.blocks:
+    for block in blocks:
         total += block_latency_ms(profile, block, size, use_se)
         size = block_out_size(block, size)
     return total + head_latency_ms(profile, architecture.out_channels, size, num_classes)
+
+
+def predict(
+    architecture: Any,
+    profile: DeviceProfile | str,
+    resolution: int,
+    num_classes: int = 1000,
+    use_se: bool = False,
+    *,
+    any_resolution: bool = False,
+) -> Prediction:
+    """Predicts the latency of an architecture and says how far the profile can be trusted with it.
+
+    Args and errors are those of :func:`predict_latency_ms`.
+    """
+    from zenopt.latency.ranges import outside_quantities
+
+    profile = load_profile(profile)
+    latency_ms = predict_latency_ms(
+        architecture, profile, resolution, num_classes, use_se, any_resolution=any_resolution
+    )
+    warnings = []
+    lowest, highest = profile.resolutions
+    if not lowest <= resolution <= highest:
+        warnings.append(f"resolution {resolution} is outside {lowest} to {highest}")
+    if "latency_ms" in profile.validity:
+        low, high = profile.validity["latency_ms"]
+        if not low / EXTRAPOLATION <= latency_ms <= high * EXTRAPOLATION:
+            warnings.append(f"{latency_ms:.3g} ms is far outside the fitted {low:.3g} to {high:.3g} ms")
+    outside: dict[str, float] = {}
+    for part in operation_latencies(architecture, profile, resolution, num_classes, use_se):
+        for name in outside_quantities(part.operation, profile):
+            outside[name] = outside.get(name, 0.0) + part.share
+    warnings += [
+        f"{share:.0%} of the time is in convolutions whose {name} is outside the measured range"
+        for name, share in sorted(outside.items(), key=lambda item: -item[1])
+        if share > OUTSIDE_SHARE
+    ]
+    return Prediction(
+        latency_ms,
+        profile.name,
+        profile.device,
+        str(profile.model["kind"]),
+        profile.batch,
+        not warnings,
+        tuple(warnings),
+    )
+
+
+def operation_latencies(
+    architecture: Any,
+    profile: DeviceProfile | str,
+    resolution: int,
+    num_classes: int = 1000,
+    use_se: bool = False,
+) -> list[OperationLatency]:
+    """Returns the predicted time of every layer, in the order of :func:`zenopt.lowering.lower`.
+
+    Where a profile knows whole blocks (a measured table), their time is divided among their layers in proportion to
+    what its additive model says of them. The constant part of a model belongs to no layer, so shares are of the rest.
+    """
+    profile = load_profile(profile)
+    model = profile.predictor
+    timed: list[tuple[Operation, float]] = []
+    blocks = getattr(architecture, "blocks", None)
+    if blocks is None:
+        operations = _lowered(architecture, resolution, num_classes)
+        timed = list(zip(operations, model.operation_times(operations), strict=True))
+    else:
+        size = resolution
+        for index, block in enumerate(blocks):
+            whole = block_latency_ms(profile, block, size, use_se)
+            timed += _divided(block_operations(block, size, use_se), index, whole, model)
+            size = block_out_size(block, size)
+        width = architecture.out_channels
+        whole = head_latency_ms(profile, width, size, num_classes)
+        timed += _divided(head_operations(width, size, num_classes), len(blocks), whole, model)
+    total = sum(ms for _, ms in timed)
+    return [OperationLatency(op, ms, ms / total if total > 0 else 0.0) for op, ms in timed]
+
+
+def block_latencies(parts: Sequence[OperationLatency]) -> list[tuple[float, float]]:
+    """Sums layers to blocks: ``(latency_ms, share)`` of each super-block, the head last."""
+    sums: dict[int, tuple[float, float]] = {}
+    for part in parts:
+        ms, share = sums.get(part.operation.block, (0.0, 0.0))
+        sums[part.operation.block] = (ms + part.latency_ms, share + part.share)
+    return [sums[index] for index in sorted(sums)]
 
 
 def block_latency_ms(profile: DeviceProfile, block: Block, in_size: int, use_se: bool = False) -> float:
@@ -66,7 +202,7 @@ def block_latency_ms(profile: DeviceProfile, block: Block, in_size: int, use_se:
     cache = profile.cache
     if key not in cache:
         _make_room(cache)
-        cache[key] = sum(profile.predictor.operation_times(block_operations(block, in_size, use_se)))
+        cache[key] = profile.predictor.block_ms(block, in_size, use_se)
     return float(cache[key])
 
 
@@ -76,7 +212,7 @@ def head_latency_ms(profile: DeviceProfile, width: int, size: int, num_classes: 
     cache = profile.cache
     if key not in cache:
         _make_room(cache)
-        cache[key] = sum(profile.predictor.operation_times(head_operations(width, size, num_classes)))
+        cache[key] = profile.predictor.head_ms(width, size, num_classes)
     return float(cache[key])
 
 
@@ -95,6 +231,19 @@ def check_resolution(profile: DeviceProfile, resolution: int, any_resolution: bo
             f"Device profile {profile.name} speaks about {spoken}, got {resolution}; "
             f"ask for it with any_resolution (--any-resolution) if a rough number will do."
         )
+
+
+def _lowered(architecture: Any, resolution: int, num_classes: int) -> tuple[Operation, ...]:
+    return tuple(layer_operation(layer) for layer in architecture.lower(resolution, num_classes=num_classes))
+
+
+def _divided(
+    operations: Sequence[Operation], index: int, whole: float, model: Any
+) -> list[tuple[Operation, float]]:
+    times = model.operation_times(operations)
+    total = sum(times)
+    scale = whole / total if total > 0 else 0.0
+    return [(replace(op, block=index), ms * scale) for op, ms in zip(operations, times, strict=True)]
 
 
 def _make_room(cache: dict[Any, Any]) -> None:
