@@ -102,28 +102,45 @@ def register_block(pattern: str, **choices: Sequence[int]) -> Callable[[_B], _B]
     Example:
         .. code-block:: python
 
-            @register_block("SuperResGroupK{kernel}", kernel=(3, 5))
+            @register_block("SuperPlainK{kernel}", kernel=(3, 5))
             @dataclass(frozen=True)
-            class SuperResGroup(ResidualBlock):
+            class SuperPlain(ResidualBlock):
                 kernel: int
-                def expand(self): ...
+
+                def expand(self):
+                    nodes, channels, stride = [], self.in_channels, self.stride
+                    for _ in range(self.depth):
+                        nodes += conv_norm(channels, self.bottleneck, self.kernel, stride)
+                        nodes.append(Relu(self.bottleneck))
+                        nodes += conv_norm(self.bottleneck, self.out_channels, self.kernel)
+                        nodes.append(Relu(self.out_channels))
+                        channels, stride = self.out_channels, 1
+                    return tuple(nodes)
 
     Raises:
-        ValueError: If a name is already registered.
+        ValueError: If a name is taken, given twice or unreadable, or the class is registered already.
     """
 
     def register(cls: _B) -> _B:
-        cls._name_fields = tuple(choices)
-        cls._name_of = {}
+        if cls.__dict__.get("_name_of"):
+            raise ValueError(f"{cls.__name__} is registered already, as {', '.join(cls._name_of.values())}.")
+        names = {}
         for values in product(*choices.values()):
             fixed = dict(zip(choices, values, strict=True))
             name = pattern.format(**fixed)
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"Block type {name!r} must be letters, digits and underscores.")
+            if name in names.values():
+                raise ValueError(f"Block type {name!r} is given twice: {pattern!r} must hold every choice.")
             if name in _VARIANTS:
                 raise ValueError(
                     f"Block type {name!r} is already registered by {_VARIANTS[name].cls.__name__}."
                 )
-            cls._name_of[tuple(values)] = name
-            _VARIANTS[name] = Variant(cls, fixed)
+            names[tuple(values)] = name
+        cls._name_fields = tuple(choices)
+        cls._name_of = names
+        for values, name in names.items():
+            _VARIANTS[name] = Variant(cls, dict(zip(choices, values, strict=True)))
         return cls
 
     return register
@@ -161,6 +178,7 @@ class Architecture:
     blocks: tuple[Block, ...]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "blocks", tuple(self.blocks))
         if not 1 <= len(self.blocks) <= MAX_BLOCKS:
             raise StructureError(f"An architecture has 1 to {MAX_BLOCKS} blocks, got {len(self.blocks)}.")
         channels = IMAGE_CHANNELS
@@ -238,7 +256,8 @@ def split_deep_blocks(architecture: Architecture, threshold: int = 6) -> Archite
     return Architecture(tuple(blocks))
 
 
-_BLOCK = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*)\s*\(([^()]*)\)", re.ASCII)
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_BLOCK = re.compile(rf"\s*({_NAME.pattern})\s*\(([^()]*)\)", re.ASCII)
 _INTEGER = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
@@ -274,12 +293,14 @@ def _read_block(name: str, inside: str, index: int, position: int) -> Block:
     values: dict[str, int] = dict(variant.fixed)
     for argument, item in zip(wanted, items, strict=True):
         if not _INTEGER.fullmatch(item):
-            raise StructureError(f"{where}{argument} must be a positive integer, got {item!r}.")
+            raise StructureError(
+                f"{where}{argument} must be an integer from 1 to {_largest(argument)}, got {item!r}."
+            )
         values[argument] = int(item)
     try:
         return variant.cls(**values)
     except StructureError as error:
-        raise StructureError(f"{where}{str(error).partition(': ')[2] or error}") from None
+        raise StructureError(f"{where}{str(error).removeprefix(f'{variant.cls.__name__}: ')}") from None
 
 
 def block_variant(name: str, where: str = "") -> Variant:
@@ -298,9 +319,13 @@ def block_variant(name: str, where: str = "") -> Variant:
 
 
 def _check_range(block: str, name: str, value: Any) -> None:
-    limit = {"stride": MAX_STRIDE, "depth": MAX_DEPTH}.get(name, MAX_CHANNELS)
+    limit = _largest(name)
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= limit:
         raise StructureError(f"{block}: {name} must be an integer from 1 to {limit}, got {value!r}.")
+
+
+def _largest(argument: str) -> int:
+    return {"stride": MAX_STRIDE, "depth": MAX_DEPTH}.get(argument, MAX_CHANNELS)
 
 
 def block_fields(block: Block) -> dict[str, int]:

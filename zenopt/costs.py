@@ -105,7 +105,7 @@ def count(
         convs=convs,
         activation_bytes=BYTES_PER_NUMBER * (sum(part.activations for part in parts) + num_classes),
         min_width=min(part.min_width for part in parts),
-        depth_to_width=convs / exp(sum(part.log_fan_in for part in parts) / convs),
+        depth_to_width=convs / exp(sum(part.log_fan_in for part in parts) / max(1, convs)),
         # ZenNAS counts the classifier's bias as one number.
         zennas_params=sum(part.zennas_params for part in parts) + classifier + 1,
         zennas_flops=int(zennas_flops) if zennas_flops == int(zennas_flops) else zennas_flops,
@@ -115,17 +115,18 @@ def count(
 @lru_cache(maxsize=65_536)
 def _block_costs(block: Block, size: int, floor_size: int, use_se: bool, residual: bool) -> _BlockCosts:
     layers = lower_block(block, size, use_se, residual)
-    # The two expansions differ only where a size is odd before a stride.
-    floor_layers = layers if size == floor_size else lower_block(block, floor_size, use_se, residual, True)
-    if size == floor_size and block_out_size(block, size) != block_out_size(block, size, True):
+    # ZenNAS's sizes differ only after a stride that does not divide one; a second lowering for all costs twice the time.
+    if floor_size != size or any(layer.in_size % layer.stride for layer in layers):
         floor_layers = lower_block(block, floor_size, use_se, residual, True)
+    else:
+        floor_layers = layers
     convs = [layer for layer in layers if layer.kind == "conv" and layer.role == "body"]
     return _BlockCosts(
         params=sum(layer.params for layer in layers),
         macs=sum(layer.macs for layer in layers),
         convs=len(convs),
         activations=sum(layer.out_elements for layer in layers if layer.kind == "conv"),
-        min_width=min(layer.out_channels for layer in convs),
+        min_width=min((layer.out_channels for layer in convs), default=block.out_channels),
         log_fan_in=sum(log(layer.in_channels // layer.groups * layer.kernel**2) for layer in convs),
         zennas_params=sum(_zennas_params(layer) for layer in layers),
         zennas_flops=_zennas_flops(floor_layers),
