@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import hypothesis
+import optuna
+import pytest
+import torch
+
+from zenopt.spec import StudySpec
+from zenopt.specfile import Source
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+# A slow machine is no failure.
+hypothesis.settings.register_profile("zenopt", deadline=None)
+hypothesis.settings.load_profile("zenopt")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    # Small convolutions are slower on several threads, and seeded values then depend on the machine.
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def tiny_spec() -> Callable[..., StudySpec]:
+    """Returns a maker of specs whose networks are scored in milliseconds; keywords replace whole sections."""
+
+    def make(**sections: Any) -> StudySpec:
+        data: dict[str, Any] = {
+            "name": "tiny",
+            "space": {
+                "options": {
+                    "stage_strides": [1, 2],
+                    "slots": 2,
+                    "max_depth": 2,
+                    "max_width": 32,
+                    "max_bottleneck": 16,
+                    "max_head": 64,
+                },
+                "initial": "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,1,8,1)SuperResK3K3(16,16,2,8,1)"
+                "SuperConvK1BNRELU(16,32,1,1)",
+            },
+            "resolution": 8,
+            "num_classes": 10,
+            "budget": {"params": 40_000, "layers": 8},
+            "proxy": {"name": "zen", "batch_size": 2},
+            "sampler": {"name": "zen", "screening": "off"},
+            "trials": 10,
+        }
+        return StudySpec.validated(Source("tiny.yaml", {**data, **sections}))
+
+    return make
