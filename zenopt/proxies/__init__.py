@@ -19,12 +19,15 @@ from zenopt.proxies.registry import (
 
 if TYPE_CHECKING:
     from zenopt.proxies.devices import resolve_device
+    from zenopt.proxies.evaluation import Result, evaluate
     from zenopt.proxies.probe import Probe
     from zenopt.proxies.score import Score, score_architecture
 
 _LAZY = {
     "Probe": "zenopt.proxies.probe",
+    "Result": "zenopt.proxies.evaluation",
     "Score": "zenopt.proxies.score",
+    "evaluate": "zenopt.proxies.evaluation",
     "resolve_device": "zenopt.proxies.devices",
     "score_architecture": "zenopt.proxies.score",
 }
@@ -39,8 +42,10 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "Probe",
     "Proxy",
+    "Result",
     "Score",
     "ScoreSettings",
+    "evaluate",
     "get_proxy",
     "list_proxies",
     "proxy_names",

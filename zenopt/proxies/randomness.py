@@ -14,7 +14,7 @@ from torch import nn
 
 from zenopt.nn import build_network
 
-Initialisation = Literal["gaussian", "pytorch"]
+Initialisation = Literal["gaussian", "kaiming", "pytorch"]
 
 _PLAIN_MODULES = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
 
@@ -37,7 +37,8 @@ def initialise(network: nn.Module, scheme: Initialisation, generator: torch.Gene
             Its convolutions, linear layers and batch normalisations are filled; other modules keep their values.
         scheme:
             ``"gaussian"``: every weight of a convolution or linear layer from N(0, 1), biases 0 (what ZenNAS does
-            before it scores). ``"pytorch"``: PyTorch's defaults (weights and biases uniform within 1 / sqrt(fan-in)).
+            before it scores). ``"kaiming"``: N(0, 2 / fan-in), biases 0. ``"pytorch"``: PyTorch's defaults
+            (weights and biases uniform within 1 / sqrt(fan-in)).
             Batch normalisations get weight 1, bias 0 and fresh statistics either way.
         generator:
             Source of the numbers, on the network's device.
@@ -47,15 +48,22 @@ def initialise(network: nn.Module, scheme: Initialisation, generator: torch.Gene
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.reset_parameters()
             elif isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
-                if scheme == "gaussian":
-                    module.weight.normal_(generator=generator)
-                    if module.bias is not None:
-                        module.bias.zero_()
-                else:
-                    bound = 1.0 / math.sqrt(max(1, module.weight[0].numel()))
-                    module.weight.uniform_(-bound, bound, generator=generator)
-                    if module.bias is not None:
-                        module.bias.uniform_(-bound, bound, generator=generator)
+                _draw(module, scheme, generator)
+
+
+def _draw(layer: nn.Module, scheme: Initialisation, generator: torch.Generator) -> None:
+    weight, bias = layer.weight, layer.bias
+    assert isinstance(weight, torch.Tensor)
+    fan_in = max(1, weight[0].numel())
+    if scheme == "pytorch":
+        bound = 1.0 / math.sqrt(fan_in)
+        weight.uniform_(-bound, bound, generator=generator)
+        if isinstance(bias, torch.Tensor):
+            bias.uniform_(-bound, bound, generator=generator)
+        return
+    weight.normal_(0.0, 1.0 if scheme == "gaussian" else math.sqrt(2.0 / fan_in), generator=generator)
+    if isinstance(bias, torch.Tensor):
+        bias.zero_()
 
 
 def fresh_network(

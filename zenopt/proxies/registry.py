@@ -19,14 +19,23 @@ from zenopt.errors import ProxyError, UnknownNameError
 Direction = Literal["maximize", "minimize"]
 CostClass = Literal["closed form", "forward", "backward"]
 Kind = Literal["network", "architecture"]
+#: What the shared passes can compute; see :mod:`zenopt.proxies.passes`.
+Feature = Literal["weights", "activations", "hessian", "jacobian"]
 
 ENTRY_POINT_GROUP = "zenopt.proxies"
 NEEDS = ("data", "labels", "gradients")
 
 #: Built-in name -> module that registers it. A table, so that one proxy can be had without importing the others.
 _BUILTIN: dict[str, str] = {
-    "zen": "zenopt.proxies.zen",
-    "zen-closed-form": "zenopt.proxies.zen_closed_form",
+    name: f"zenopt.proxies.{module}"
+    for module, names in {
+        "zen": ("zen",),
+        "zen_closed_form": ("zen-closed-form",),
+        "zero_cost": ("grad_norm", "snip", "plain", "grasp", "fisher", "jacob_cov"),
+        "naswot": ("naswot", "zennas-naswot"),
+        "synflow": ("synflow", "synflow_bn", "synflow-log", "zennas-synflow"),
+    }.items()
+    for name in names
 }
 
 
@@ -72,6 +81,7 @@ class Proxy:
         on_architecture: A cheaper way to the same score that takes an architecture and :class:`ScoreSettings`.
         residual: Whether an architecture is scored with residual links unless the caller says.
         deterministic: Whether the score depends on no random number, so that repeats would agree.
+        shares: Which shared passes it reads (see :mod:`zenopt.proxies.passes`), so that they are planned together.
     """
 
     name: str
@@ -84,6 +94,7 @@ class Proxy:
     on_architecture: Callable[[Any, ScoreSettings], float] | None = None
     residual: bool = True
     deterministic: bool = False
+    shares: tuple[Feature, ...] = ()
 
 
 _PROXIES: dict[str, Proxy] = {}
@@ -101,6 +112,7 @@ def register_proxy(
     on_architecture: Callable[[Any, ScoreSettings], float] | None = None,
     residual: bool = True,
     deterministic: bool = False,
+    shares: Iterable[Feature] = (),
 ) -> Callable[[_F], _F]:
     """Registers a function as a proxy.
 
@@ -124,6 +136,9 @@ def register_proxy(
             Whether architectures are scored with residual links by default.
         deterministic:
             Whether no random number enters.
+        shares:
+            Which shared passes the function reads: any of ``"weights"``, ``"activations"``, ``"hessian"``,
+            ``"jacobian"``. A hint: what is not declared is computed when asked for.
 
     Returns:
         The decorator; it gives the function back unchanged.
@@ -151,7 +166,8 @@ def register_proxy(
             raise ValueError(f"A proxy named {name!r} is already registered.")
         summary = description or next(iter((function.__doc__ or "").strip().splitlines()), "")
         _PROXIES[name] = Proxy(
-            name, direction, cost_class, needs, kind, summary, function, on_architecture, residual, deterministic
+            name, direction, cost_class, needs, kind, summary, function, on_architecture, residual, deterministic,
+            tuple(shares),
         )  # fmt: skip
         return function
 
