@@ -7,6 +7,9 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.storages import BaseStorage
+
+from zenopt.storage import open_storage
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -44,5 +47,21 @@ def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], s
         if kind == "memory":
             return "memory:"
         return {"sqlite": f"sqlite:///{tmp_path}/study.db", "journal": f"{tmp_path}/study.log"}[kind]
+
+    return create
+
+
+@pytest.fixture
+def new_opener(new_url: Callable[[str], str]) -> Callable[..., Callable[[], BaseStorage]]:
+    """Return a function from a kind to a function that opens one new storage, again and again.
+
+    A kind followed by " stock" stands for Optuna's own way of writing. Nothing is swept by itself.
+    """
+
+    def create(kind: str, **options: object) -> Callable[[], BaseStorage]:
+        name, _, stock = kind.partition(" ")
+        url = new_url(name)
+        options = {"write_behind": not stock, "heartbeat_interval": None, **options}
+        return lambda: open_storage(url, **options)
 
     return create

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import optuna
 import pytest
+from optuna.storages import BaseStorage
 from optuna.trial import TrialState, create_trial
 
 from zenopt.storage import (
@@ -16,14 +17,14 @@ from zenopt.storage import (
     top,
 )
 
-KINDS = ["memory", "sqlite", "journal", "postgresql"]
+KINDS = ["memory", "sqlite", "sqlite stock", "journal", "postgresql"]
 
 
 @pytest.fixture(params=KINDS)
-def study(request: pytest.FixtureRequest, new_url: Callable[[str], str]) -> optuna.Study:
-    return optuna.create_study(
-        storage=open_storage(new_url(request.param)), direction="maximize", study_name="s"
-    )
+def study(
+    request: pytest.FixtureRequest, new_opener: Callable[..., Callable[[], BaseStorage]]
+) -> optuna.Study:
+    return optuna.create_study(storage=new_opener(request.param)(), direction="maximize", study_name="s")
 
 
 def _tell(study: optuna.Study, value: float, structure: str, violation: float | None = None) -> int:

@@ -9,18 +9,39 @@ from collections.abc import Callable
 
 import optuna
 import pytest
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from zenopt.storage import WORKER_KEY, Worker, current_worker, open_storage, requeue_orphans
 from zenopt.storage.heart import Heart
 from zenopt.storage.sqlcore import engine_of
 from zenopt.storage.workers import host_name, process_start
+from zenopt.storage.write_behind import WriteBehindStorage
 
-KINDS = ["sqlite", "journal", pytest.param("postgresql")]
+KINDS = ["sqlite", "sqlite stock", "journal", "postgresql", "postgresql stock"]
 
 
-def _new_study(url: str) -> optuna.Study:
-    return optuna.create_study(storage=open_storage(url), study_name="s", load_if_exists=True)
+Opener = Callable[..., Callable[[], BaseStorage]]
+
+
+def _open(new_opener: Opener, kind: str) -> Callable[[], optuna.Study]:
+    """Return a function that opens the study anew, as another worker would."""
+    open_again = new_opener(kind)
+    return lambda: optuna.create_study(storage=open_again(), study_name="s", load_if_exists=True)
+
+
+def _give_to(study: optuna.Study, trial: optuna.Trial, worker: str) -> None:
+    study._storage.set_trial_user_attr(trial._trial_id, WORKER_KEY, worker)
+    if isinstance(study._storage, WriteBehindStorage):
+        study._storage.publish(trial._trial_id)
+
+
+def _beat(study: optuna.Study, trial: optuna.Trial) -> None:
+    if isinstance(study._storage, WriteBehindStorage):
+        study._storage._backend.record_heartbeat(trial._trial_id)
+    else:
+        study._storage._beat(trial._trial_id)
 
 
 def _dead_worker() -> str:
@@ -52,8 +73,8 @@ def test_a_zombie_is_dead() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_running_trials_name_their_worker(kind: str, new_url: Callable[[str], str]) -> None:
-    study = _new_study(new_url(kind))
+def test_running_trials_name_their_worker(kind: str, new_opener: Opener) -> None:
+    study = _open(new_opener, kind)()
     trial = study.ask()
     stored = study.get_trials(deepcopy=False)[0]
     assert stored.state == TrialState.RUNNING
@@ -66,17 +87,17 @@ def test_running_trials_name_their_worker(kind: str, new_url: Callable[[str], st
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_orphans_come_back_with_number_and_params(kind: str, new_url: Callable[[str], str]) -> None:
-    url = new_url(kind)
-    study = _new_study(url)
+def test_orphans_come_back_with_number_and_params(kind: str, new_opener: Opener) -> None:
+    open_study = _open(new_opener, kind)
+    study = open_study()
     for _ in range(2):
         study.tell(study.ask(), 0.0)
     lost = study.ask()
     x = lost.suggest_float("x", 0, 1)
     kept = study.ask()
-    study._storage.set_trial_user_attr(lost._trial_id, WORKER_KEY, _dead_worker())
+    _give_to(study, lost, _dead_worker())
 
-    resumed = _new_study(url)
+    resumed = open_study()
     assert requeue_orphans(resumed) == [2]
     assert requeue_orphans(resumed) == []
     assert [t.state for t in resumed.get_trials(deepcopy=False)][2:] == [
@@ -94,46 +115,66 @@ def test_orphans_come_back_with_number_and_params(kind: str, new_url: Callable[[
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_workers_elsewhere_are_judged_by_their_signs_of_life(
-    kind: str, new_url: Callable[[str], str]
-) -> None:
-    study = _new_study(new_url(kind))
-    storage = study._storage
+def test_workers_elsewhere_are_judged_by_their_signs_of_life(kind: str, new_opener: Opener) -> None:
+    study = _open(new_opener, kind)()
     silent, beating = study.ask(), study.ask()
     for trial in (silent, beating):
-        storage.set_trial_user_attr(trial._trial_id, WORKER_KEY, "elsewhere:1:2")
+        _give_to(study, trial, "elsewhere:1:2")
     time.sleep(1.2)
-    storage._beat(beating._trial_id)
+    _beat(study, beating)
     assert requeue_orphans(study) == [], "young trials are left alone"
     # Some databases keep the heartbeat in whole seconds.
     assert requeue_orphans(study, grace_s=1.1) == [0]
 
 
-def test_trials_of_stock_workers_need_a_stale_heartbeat(new_url: Callable[[str], str]) -> None:
-    url = new_url("sqlite")
-    stock = optuna.create_study(storage=url, study_name="s")
+def test_trials_of_stock_workers_need_a_stale_heartbeat(new_opener: Opener) -> None:
+    open_study = _open(new_opener, "sqlite")
+    study = open_study()
+    stock = optuna.load_study(storage=str(study._storage.engine.url), study_name="s")
     unknown, stale = stock.ask(), stock.ask()
-    study = _new_study(url)
-    study._storage._beat(stale._trial_id)
+    _beat(study, stale)
     time.sleep(1.1)
     assert requeue_orphans(study, grace_s=0.01) == [stale.number]
     assert study.get_trials()[unknown.number].state == TrialState.RUNNING
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_two_sweepers_never_take_a_trial_twice(kind: str, new_url: Callable[[str], str]) -> None:
-    url = new_url(kind)
-    study = _new_study(url)
+def test_a_worker_sweeps_by_itself(new_opener: Opener) -> None:
+    study = _open(new_opener, "sqlite")()
+    lost = study.ask()
+    _give_to(study, lost, _dead_worker())
+    resumed = optuna.load_study(storage=open_storage(str(study._storage.engine.url)), study_name="s")
+    assert [resumed.ask().number, resumed.ask().number] == [0, 1]
+
+
+def test_a_worker_that_lost_its_trial_cannot_tell_it(new_opener: Opener) -> None:
+    open_study = _open(new_opener, "sqlite")
+    study, other = open_study(), open_study()
+    trial = study.ask()
+    _give_to(study, trial, "elsewhere:1:2")
+    assert requeue_orphans(other, grace_s=-1.0) == [0]
+    with pytest.raises(UpdateFinishedTrialError, match="taken from this worker"):
+        study.tell(trial, 1.0)
+    again = other.ask()
+    assert again.number == 0
+    other.tell(again, 2.0)
+    assert [t.value for t in study.get_trials()] == [2.0]
+
+
+# Without "sqlite stock": SQLite has no row locks, and there two stock workers can take one WAITING trial.
+@pytest.mark.parametrize("kind", ["sqlite", "journal", "postgresql", "postgresql stock"])
+def test_two_sweepers_never_take_a_trial_twice(kind: str, new_opener: Opener) -> None:
+    open_study = _open(new_opener, kind)
+    study = open_study()
     dead = _dead_worker()
     for _ in range(6):
-        study._storage.set_trial_user_attr(study.ask()._trial_id, WORKER_KEY, dead)
+        _give_to(study, study.ask(), dead)
     found: list[int] = []
     asked: list[int] = []
     lock = threading.Lock()
     barrier = threading.Barrier(3)
 
     def resume() -> None:
-        mine = _new_study(url)
+        mine = open_study()
         barrier.wait()
         numbers = requeue_orphans(mine)
         taken = []
@@ -154,8 +195,8 @@ def test_two_sweepers_never_take_a_trial_twice(kind: str, new_url: Callable[[str
     assert requeue_orphans(study) == []
 
 
-def test_a_sweeper_that_died_half_way_is_no_dead_end(new_url: Callable[[str], str]) -> None:
-    study = _new_study(new_url("journal"))
+def test_a_sweeper_that_died_half_way_is_no_dead_end(new_opener: Opener) -> None:
+    study = _open(new_opener, "journal")()
     trial = study.ask()
     study._storage.set_trial_user_attr(trial._trial_id, WORKER_KEY, f"requeued at {time.time() + 1}")
     assert requeue_orphans(study) == [0]
@@ -178,10 +219,11 @@ def test_heart_beats_for_held_trials_only() -> None:
     assert set(beats) == {2}
 
 
-def test_heartbeat_is_recorded_by_the_storage(new_url: Callable[[str], str]) -> None:
+@pytest.mark.parametrize("write_behind", [True, False])
+def test_heartbeat_is_recorded_by_the_storage(write_behind: bool, new_url: Callable[[str], str]) -> None:
     import sqlalchemy as sa
 
-    storage = open_storage(new_url("sqlite"), heartbeat_interval=0.05)
+    storage = open_storage(new_url("sqlite"), heartbeat_interval=0.05, write_behind=write_behind)
     study = optuna.create_study(storage=storage)
     trial = study.ask()
     engine = engine_of(storage)

@@ -21,8 +21,11 @@ from zenopt.storage.stamping import (
     StampedRDBStorage,
 )
 from zenopt.storage.urls import StorageURL, parse_url
+from zenopt.storage.write_behind import WriteBehindStorage
 
 CONNECT_TIMEOUT_S = 10
+KNOWN_SCHEMAS = ("v3.2.0.a",)
+"""Versions of Optuna's tables that :class:`~zenopt.storage.write_behind.WriteBehindStorage` writes."""
 _CREATION_ATTEMPTS = 6
 
 
@@ -31,6 +34,7 @@ def open_storage(
     *,
     synchronous: str = "NORMAL",
     heartbeat_interval: float | None = 60.0,
+    write_behind: bool = True,
 ) -> BaseStorage:
     """Open the storage at ``url``, creating its tables or file where they are missing.
 
@@ -50,6 +54,10 @@ def open_storage(
         heartbeat_interval:
             Seconds between signs of life of a running trial, by which workers on other machines know that
             this one lives; None turns them off.
+        write_behind:
+            For SQLite, PostgreSQL and MySQL: keep a running trial in memory and write it whole when it is told,
+            see :mod:`zenopt.storage.write_behind`. False gives Optuna's own storage, which writes each parameter
+            at once and reads all trials of a study into memory.
 
     Returns:
         A storage for ``optuna.create_study(storage=...)``.
@@ -70,7 +78,18 @@ def open_storage(
         return _open_journal(target, heartbeat_interval)
     if target.kind == "grpc":
         return _open_grpc(target, heartbeat_interval)
-    return StampedRDBStorage(_open_rdb(target, synchronous), heartbeat_interval)
+    backend = _open_rdb(target, synchronous, pre_ping=not write_behind)
+    if not write_behind:
+        return StampedRDBStorage(backend, heartbeat_interval)
+    version = backend.get_current_version()
+    if version not in KNOWN_SCHEMAS:
+        warnings.warn(
+            f"storage {target.display!r} has schema version {version}, and the fast storage knows only "
+            f"{', '.join(KNOWN_SCHEMAS)}: using Optuna's own storage, which is slower",
+            stacklevel=2,
+        )
+        return StampedRDBStorage(backend, heartbeat_interval)
+    return WriteBehindStorage(backend, heartbeat_interval)
 
 
 def _open_journal(target: StorageURL, heartbeat_interval: float | None) -> BaseStorage:
@@ -105,13 +124,13 @@ def _open_grpc(target: StorageURL, heartbeat_interval: float | None) -> BaseStor
     return storage
 
 
-def _open_rdb(target: StorageURL, synchronous: str) -> RDBStorage:
+def _open_rdb(target: StorageURL, synchronous: str, *, pre_ping: bool) -> RDBStorage:
     engine_kwargs: dict[str, Any]
     if target.kind == "sqlite":
         check_file(target.path, target.display)
         engine_kwargs = {"creator": SqliteConnector(target.path, synchronous)}
     else:
-        engine_kwargs = {"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_TIMEOUT_S}}
+        engine_kwargs = {"pool_pre_ping": pre_ping, "connect_args": {"connect_timeout": CONNECT_TIMEOUT_S}}
 
     def create() -> RDBStorage:
         with warnings.catch_warnings():

@@ -10,7 +10,7 @@ import datetime
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from zenopt.storage.publishing import insert_user_attr
+from zenopt.storage.retry import patiently
 from zenopt.storage.sqlcore import engine_of, heartbeats, trials, user_attrs, write_transaction
 from zenopt.storage.workers import WORKER_KEY, Worker
 
@@ -87,7 +88,7 @@ def requeue_orphans(study: optuna.Study, *, grace_s: float = DEFAULT_GRACE_S) ->
     storage = study._storage
     engine = engine_of(storage)
     if engine is not None:
-        return _requeue_in_tables(engine, study._study_id, grace_s)
+        return patiently(engine, lambda: requeue_in_tables(engine, study._study_id, grace_s))
     candidates = storage.get_all_trials(study._study_id, deepcopy=False, states=(TrialState.RUNNING,))
     if not any(_described(trial).is_orphan(grace_s) for trial in candidates):
         return []
@@ -148,7 +149,24 @@ def _described(trial: FrozenTrial) -> RunningTrial:
     )
 
 
-def _requeue_in_tables(engine: sa.Engine, study_id: int, grace_s: float) -> list[int]:
+def requeue_in_tables(
+    engine: sa.Engine, study_id: int, grace_s: float, candidates: Collection[int] | None = None
+) -> list[int]:
+    """Put the orphans of a study back to WAITING in Optuna's tables; see :func:`requeue_orphans`.
+
+    Args:
+        engine:
+            Engine of the storage.
+        study_id:
+            The study to sweep.
+        grace_s:
+            See :func:`requeue_orphans`.
+        candidates:
+            Ids of trials to look at, which saves a scan of the study; None for all that are RUNNING.
+
+    Returns:
+        The numbers of the trials put back, ascending.
+    """
     query = (
         sa.select(
             trials.c.trial_id,
@@ -165,6 +183,8 @@ def _requeue_in_tables(engine: sa.Engine, study_id: int, grace_s: float) -> list
         .outerjoin(heartbeats, heartbeats.c.trial_id == trials.c.trial_id)
         .where(trials.c.study_id == study_id, trials.c.state == TrialState.RUNNING)
     )
+    if candidates is not None:
+        query = query.where(trials.c.trial_id.in_(list(candidates)))
     with engine.connect() as connection:
         if not any(_described_row(row).is_orphan(grace_s) for row in connection.execute(query)):
             return []

@@ -10,13 +10,18 @@ from optuna.storages import BaseStorage, RDBStorage, _CachedStorage
 from optuna.storages._rdb import models
 
 studies: sa.Table = models.StudyModel.__table__
-directions: sa.Table = models.StudyDirectionModel.__table__
+study_directions: sa.Table = models.StudyDirectionModel.__table__
 trials: sa.Table = models.TrialModel.__table__
 trial_params: sa.Table = models.TrialParamModel.__table__
 trial_values: sa.Table = models.TrialValueModel.__table__
 user_attrs: sa.Table = models.TrialUserAttributeModel.__table__
 system_attrs: sa.Table = models.TrialSystemAttributeModel.__table__
 heartbeats: sa.Table = models.TrialHeartbeatModel.__table__
+intermediate_values: sa.Table = models.TrialIntermediateValueModel.__table__
+study_user_attrs: sa.Table = models.StudyUserAttributeModel.__table__
+study_system_attrs: sa.Table = models.StudySystemAttributeModel.__table__
+TRIAL_TABLES = (trial_params, trial_values, intermediate_values, user_attrs, system_attrs, heartbeats)
+"""Tables whose rows belong to a trial."""
 
 ValueType = models.TrialValueModel.TrialValueType
 
@@ -32,8 +37,8 @@ def engine_of(storage: BaseStorage) -> sa.Engine | None:
 
 
 @contextmanager
-def write_transaction(engine: sa.Engine, study_id: int) -> Iterator[sa.Connection]:
-    """Run a transaction in which no other worker can create or take a trial of the study.
+def write_transaction(engine: sa.Engine, study_id: int | None = None) -> Iterator[sa.Connection]:
+    """Run a transaction that writes; with ``study_id`` no other worker can create or take a trial meanwhile.
 
     SQLite takes its one write lock at once (a transaction that begins by reading and then writes would fail,
     not wait, when another worker wrote in between); the servers lock the study's row, as Optuna does.
@@ -42,16 +47,16 @@ def write_transaction(engine: sa.Engine, study_id: int) -> Iterator[sa.Connectio
         engine:
             Engine of the storage.
         study_id:
-            The study to lock.
+            The study to lock, or None for no lock beyond the rows that are written.
 
     Yields:
         A connection inside the transaction, which is committed at the end and rolled back on any exception.
     """
     if engine.dialect.name != "sqlite":
         with engine.begin() as connection:
-            connection.execute(
-                sa.select(studies.c.study_id).where(studies.c.study_id == study_id).with_for_update()
-            )
+            if study_id is not None:
+                row = sa.select(studies.c.study_id).where(studies.c.study_id == study_id)
+                connection.execute(row.with_for_update())
             yield connection
         return
     # AUTOCOMMIT keeps both SQLAlchemy and the sqlite3 module from beginning a (deferred) transaction of their own.
@@ -59,7 +64,9 @@ def write_transaction(engine: sa.Engine, study_id: int) -> Iterator[sa.Connectio
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         try:
             yield connection
+            connection.exec_driver_sql("COMMIT")
         except BaseException:
-            connection.exec_driver_sql("ROLLBACK")
+            # On some errors, a full disk for one, SQLite has rolled back already and would refuse to do it again.
+            if connection.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]
+                connection.exec_driver_sql("ROLLBACK")
             raise
-        connection.exec_driver_sql("COMMIT")

@@ -1,0 +1,149 @@
+"""What to do when the database says no: wait for one that is away, explain one that cannot be written."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import optuna
+import sqlalchemy as sa
+import sqlalchemy.exc
+
+from zenopt.errors import StorageError
+
+T = TypeVar("T")
+
+PATIENCE_S = 600.0
+"""How long a worker waits for a database that is away, s: a restart or a failover, not a lost evening."""
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 5.0
+
+_logger = optuna.logging.get_logger(__name__)
+
+# PostgreSQL: connection exceptions (class 08), shutdown, crash recovery, too many clients.
+_AWAY_STATES = ("08", "57P01", "57P02", "57P03", "53300")
+_CONFLICT_STATES = ("40001", "40P01", "55P03")
+_UNWRITABLE_STATES = {"53100": "the disk is full; free some space", "25006": "the database is read-only"}
+# MySQL and MariaDB error numbers.
+_AWAY_NUMBERS = (1040, 1053, 2002, 2003, 2006, 2013, 2055)
+_CONFLICT_NUMBERS = (1205, 1213)
+_UNWRITABLE_NUMBERS = {
+    1021: "the disk is full; free some space",
+    1114: "the disk is full; free some space",
+    1290: "the database is read-only",
+    1836: "the database is read-only",
+}
+_SQLITE_UNWRITABLE = {
+    "disk is full": "the disk is full; free some space",
+    "disk i/o error": "the file cannot be written; check the disk and its free space",
+    "readonly database": "the file is read-only; make it and its folder writable",
+    "unable to open": "the file cannot be opened; check the file and its folder",
+    "malformed": "the file is damaged; restore it from a copy",
+    "not a database": "the file is damaged; restore it from a copy",
+}
+
+
+def patiently(engine: sa.Engine, action: Callable[[], T], *, patience_s: float | None = None) -> T:
+    """Call ``action`` until it succeeds, waiting while the database is away or busy.
+
+    Args:
+        engine:
+            Engine of the database; its idle connections are dropped when one turns out to be dead.
+        action:
+            Runs whole transactions. It is called again from the start, so it must cope with an earlier call
+            whose commit arrived although its confirmation did not.
+        patience_s:
+            Longest wait in seconds; :data:`PATIENCE_S` if None.
+
+    Returns:
+        What ``action`` returns.
+
+    Raises:
+        StorageError: If the database stays away, or cannot be written (full disk, read-only file). Nothing that
+            was recorded is lost, and what was to be written is still held.
+    """
+    began = time.monotonic()
+    limit_s = PATIENCE_S if patience_s is None else patience_s
+    pause_s = _FIRST_PAUSE_S
+    while True:
+        try:
+            return action()
+        except (sqlalchemy.exc.DBAPIError, optuna.exceptions.StorageInternalError) as error:
+            cause = _driver_error(error)
+            if cause is None:
+                raise
+            where = f"storage {engine.url.render_as_string(hide_password=True)!r}"
+            reason = _why_unwritable(cause)
+            if reason is not None:
+                raise StorageError(f"{where}: {reason} ({_line(cause.orig)})") from error
+            away = _is_away(cause)
+            if not away and not _is_conflict(cause):
+                raise
+            waited_s = time.monotonic() - began
+            if waited_s > limit_s:
+                raise StorageError(
+                    f"{where}: no answer for {waited_s:.0f} s ({_line(cause.orig)}); start it and resume the study"
+                ) from error
+            if away:
+                # The other pooled connections most likely died with this one.
+                engine.dispose()
+                if pause_s >= 1.0:
+                    _logger.warning(f"{where} is away, waiting: {_line(cause.orig)}")
+            # Full jitter, so that the workers of a study do not all come back in the same instant.
+            time.sleep(random.uniform(0.5, 1.0) * pause_s)
+            pause_s = min(pause_s * 2.0, _LONGEST_PAUSE_S)
+
+
+def _driver_error(error: BaseException) -> sqlalchemy.exc.DBAPIError | None:
+    # Optuna's own storage wraps what the driver raised.
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, sqlalchemy.exc.DBAPIError):
+            return seen
+        seen = seen.__cause__
+    return None
+
+
+def _sql_state(error: sqlalchemy.exc.DBAPIError) -> str:
+    return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or ""
+
+
+def _number(error: sqlalchemy.exc.DBAPIError) -> int:
+    arguments = getattr(error.orig, "args", ())
+    return arguments[0] if arguments and isinstance(arguments[0], int) else 0
+
+
+def _is_sqlite(error: sqlalchemy.exc.DBAPIError) -> bool:
+    return type(error.orig).__module__ == "sqlite3"
+
+
+def _is_away(error: sqlalchemy.exc.DBAPIError) -> bool:
+    if _is_sqlite(error):
+        return False
+    if error.connection_invalidated or _number(error) in _AWAY_NUMBERS:
+        return True
+    state = _sql_state(error)
+    if state:
+        return state.startswith(_AWAY_STATES)
+    # A PostgreSQL connection attempt that fails has no state yet.
+    connecting = isinstance(error, (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError))
+    return connecting and _number(error) == 0
+
+
+def _is_conflict(error: sqlalchemy.exc.DBAPIError) -> bool:
+    if _is_sqlite(error):
+        return "is locked" in str(error.orig)
+    return _sql_state(error) in _CONFLICT_STATES or _number(error) in _CONFLICT_NUMBERS
+
+
+def _why_unwritable(error: sqlalchemy.exc.DBAPIError) -> str | None:
+    if _is_sqlite(error):
+        message = str(error.orig).lower()
+        return next((reason for part, reason in _SQLITE_UNWRITABLE.items() if part in message), None)
+    return _UNWRITABLE_STATES.get(_sql_state(error)) or _UNWRITABLE_NUMBERS.get(_number(error))
+
+
+def _line(error: BaseException | None) -> str:
+    return " ".join(str(error).split()).rstrip(".")

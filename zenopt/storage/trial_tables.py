@@ -1,0 +1,294 @@
+"""Transactions on one trial: created, taken from the queue, published, told.
+
+Each runs under :func:`~zenopt.storage.retry.patiently` and may therefore be started again after a commit whose
+confirmation was lost; each finds out whether that commit arrived before it does anything twice.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
+
+from zenopt.errors import StorageError
+from zenopt.storage.held import HeldTrial
+from zenopt.storage.reading import read_trials
+from zenopt.storage.registry import DistributionRegistry
+from zenopt.storage.retry import patiently
+from zenopt.storage.salvage import REFUSALS, write_singly
+from zenopt.storage.sqlcore import trials, user_attrs, write_transaction
+from zenopt.storage.workers import WORKER_KEY, current_worker
+from zenopt.storage.writers import writer_for
+
+
+class TrialTables:
+    """Writes trials to Optuna's tables.
+
+    Args:
+        engine:
+            Engine of the database.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self.engine = engine
+        self.registry = DistributionRegistry()
+        self.writer = writer_for(engine)
+        # Newest trial id seen in each study: where the search for the newest trial's number may begin.
+        self._newest: dict[int, int] = {}
+
+    def forget(self, study_id: int) -> None:
+        """Forget a deleted study."""
+        self.registry.forget(study_id)
+        self._newest.pop(study_id, None)
+
+    def create(self, study_id: int, template: FrozenTrial | None) -> FrozenTrial:
+        """Insert a trial with all its rows and return it.
+
+        Without a template it is RUNNING and names this process as its worker.
+
+        Raises:
+            KeyError: If there is no such study.
+            ValueError: If a distribution of the template contradicts the study.
+        """
+        start = datetime.now()
+        state = TrialState.RUNNING if template is None else template.state
+        worker = str(current_worker())
+        attempts = 0
+
+        def write() -> FrozenTrial:
+            nonlocal attempts
+            attempts += 1
+            with write_transaction(self.engine) as connection:
+                if not self.writer.study_exists(connection, study_id):
+                    raise KeyError(f"No study with study_id {study_id} exists.")
+                if attempts > 1 and template is None:
+                    arrived = self._find_created(connection, study_id, worker, start)
+                    if arrived is not None:
+                        return arrived
+                number = self.writer.last_number(connection, study_id, self._newest.get(study_id, -1)) + 1
+                if template is None:
+                    trial_id = self.writer.insert_trial(connection, study_id, number, state, start, None)
+                    self.writer.upsert_user_attrs(connection, trial_id, [(WORKER_KEY, json.dumps(worker))])
+                    return _running(trial_id, number, start, worker)
+                trial_id = self.writer.insert_trial(
+                    connection, study_id, number, state, template.datetime_start, template.datetime_complete
+                )
+                self._write_template(connection, study_id, trial_id, template)
+            trial = copy.deepcopy(template)
+            trial.number, trial._trial_id = number, trial_id
+            return trial
+
+        trial = patiently(self.engine, write)
+        self._newest[study_id] = max(trial._trial_id, self._newest.get(study_id, -1))
+        if template is not None:
+            for name, distribution in template.distributions.items():
+                self.registry.add(study_id, name, distribution)
+        return trial
+
+    def take(self, trial_id: int) -> tuple[FrozenTrial, int] | None:
+        """Set a WAITING trial RUNNING in the name of this process.
+
+        Returns:
+            The trial and its study, or None if it was not WAITING.
+
+        Raises:
+            KeyError: If there is no such trial.
+            UpdateFinishedTrialError: If it is finished.
+        """
+        start = datetime.now()
+        worker = json.dumps(str(current_worker()))
+        attempts = 0
+
+        def write() -> tuple[FrozenTrial, int] | None:
+            nonlocal attempts
+            attempts += 1
+            with write_transaction(self.engine) as connection:
+                if self.writer.take(connection, trial_id, start):
+                    self.writer.upsert_user_attrs(connection, trial_id, [(WORKER_KEY, worker)])
+                else:
+                    state, _, owner = self._state_of(connection, trial_id)
+                    if state.is_finished():
+                        raise UpdateFinishedTrialError(f"Trial id {trial_id} has already finished.")
+                    if not (attempts > 1 and state == TrialState.RUNNING and owner == worker):
+                        return None
+                (trial,) = read_trials(connection, None, [trial_id], {})
+                study_id = connection.execute(
+                    sa.select(trials.c.study_id).where(trials.c.trial_id == trial_id)
+                ).scalar_one()
+                return trial, study_id
+
+        return patiently(self.engine, write)
+
+    def set_first_param(
+        self, held: HeldTrial, name: str, value: float, distribution: BaseDistribution
+    ) -> None:
+        """Set a parameter that the study may not have yet.
+
+        The first trial to use a parameter writes it at once, under the study's lock: that settles the
+        distribution for every worker, where rows that wait in memory could contradict each other.
+
+        Raises:
+            ValueError: If the study has the parameter with an incompatible distribution.
+        """
+        row = (name, float(value), self.registry.text_of(name, distribution))
+
+        def write() -> bool:
+            with self.engine.connect() as connection:
+                self.registry.read_latest(connection, held.study_id)
+                if not self.registry.check(held.study_id, name, distribution):
+                    self.registry.read(connection, held.study_id, name)
+            if self.registry.check(held.study_id, name, distribution):
+                return False
+            with write_transaction(self.engine, held.study_id) as connection:
+                self.registry.read(connection, held.study_id, name)
+                if self.registry.check(held.study_id, name, distribution):
+                    return False
+                # Those set before it go first: the order of the rows is the order of the parameters.
+                self.writer.upsert_params(connection, held.trial_id, [*held.new_params, row])
+            return True
+
+        written = patiently(self.engine, write)
+        held.set_param(name, value, distribution, row[2])
+        if written:
+            held.new_params = []
+            self.registry.add(held.study_id, name, distribution)
+
+    def publish(self, held: HeldTrial) -> None:
+        """Write what the database has not got; the trial stays RUNNING."""
+
+        def write() -> None:
+            with write_transaction(self.engine) as connection:
+                self.writer.write_new(connection, held)
+
+        patiently(self.engine, write)
+        held.forget_new()
+
+    def tell(self, held: HeldTrial, state: TrialState, values: Sequence[float] | None) -> FrozenTrial:
+        """Finish a trial and write all of it.
+
+        Returns:
+            The finished trial.
+
+        Raises:
+            KeyError: If the trial is gone.
+            UpdateFinishedTrialError: If someone else finished the trial, or it was given to another worker.
+            StorageError: If the database cannot be written: then nothing is, and the call may be repeated; or if
+                it refuses single rows: then all others are written and the trial is finished.
+        """
+        complete = datetime.now()
+        worker = json.dumps(held.worker)
+        attempts = 0
+
+        def write(write_rows: Callable[[sa.Connection], None]) -> None:
+            nonlocal attempts
+            attempts += 1
+            with write_transaction(self.engine) as connection:
+                if not self.writer.finish(connection, held.trial_id, worker, state, complete):
+                    found, found_complete, owner = self._state_of(connection, held.trial_id)
+                    if attempts > 1 and found == state and owner == worker and found_complete is not None:
+                        return
+                    raise UpdateFinishedTrialError(_why_not_ours(held.number, found, owner))
+                write_rows(connection)
+
+        def write_all(connection: sa.Connection) -> None:
+            self.writer.upsert_values(connection, held.trial_id, values or ())
+            self.writer.write_new(connection, held)
+
+        refused: list[str] = []
+
+        def write_what_is_accepted(connection: sa.Connection) -> None:
+            refused[:] = write_singly(connection, self.writer, held, values or ())
+
+        try:
+            patiently(self.engine, lambda: write(write_all))
+        except StorageError:
+            # The database as a whole cannot be written. (It is a ValueError too.)
+            raise
+        except REFUSALS as error:
+            patiently(self.engine, lambda: write(write_what_is_accepted))
+            if refused:
+                raise StorageError(
+                    f"trial {held.number} was recorded without what the database refused: {', '.join(refused)}"
+                ) from error
+        return held.freeze(state, None if values is None else list(values), complete)
+
+    def _write_template(
+        self, connection: sa.Connection, study_id: int, trial_id: int, template: FrozenTrial
+    ) -> None:
+        params = []
+        for name, value in template.params.items():
+            distribution = template.distributions[name]
+            if not self.registry.check(study_id, name, distribution):
+                self.registry.read(connection, study_id, name)
+                self.registry.check(study_id, name, distribution)
+            params.append(
+                (name, float(distribution.to_internal_repr(value)), self.registry.text_of(name, distribution))
+            )
+        writer = self.writer
+        writer.upsert_params(connection, trial_id, params)
+        dumped = [(key, json.dumps(value)) for key, value in template.user_attrs.items()]
+        writer.upsert_user_attrs(connection, trial_id, dumped)
+        dumped = [(key, json.dumps(value)) for key, value in template.system_attrs.items()]
+        writer.upsert_system_attrs(connection, trial_id, dumped)
+        writer.upsert_values(connection, trial_id, template.values or ())
+        writer.upsert_intermediate_values(connection, trial_id, template.intermediate_values.items())
+
+    def _find_created(
+        self, connection: sa.Connection, study_id: int, worker: str, start: datetime
+    ) -> FrozenTrial | None:
+        mine = (user_attrs.c.trial_id == trials.c.trial_id) & (user_attrs.c.key == WORKER_KEY)
+        query = (
+            sa.select(trials.c.trial_id, trials.c.number)
+            .join(user_attrs, mine)
+            .where(
+                trials.c.study_id == study_id,
+                trials.c.trial_id > self._newest.get(study_id, -1),
+                trials.c.state == TrialState.RUNNING,
+                trials.c.datetime_start == self.writer.stored_time(start),
+                user_attrs.c.value_json == json.dumps(worker),
+            )
+        )
+        row = connection.execute(query).first()
+        return None if row is None else _running(row.trial_id, row.number, start, worker)
+
+    def _state_of(
+        self, connection: sa.Connection, trial_id: int
+    ) -> tuple[TrialState, datetime | None, str | None]:
+        mine = (user_attrs.c.trial_id == trials.c.trial_id) & (user_attrs.c.key == WORKER_KEY)
+        query = (
+            sa.select(trials.c.state, trials.c.datetime_complete, user_attrs.c.value_json)
+            .outerjoin(user_attrs, mine)
+            .where(trials.c.trial_id == trial_id)
+        )
+        row = connection.execute(query).first()
+        if row is None:
+            raise KeyError(f"No trial with trial_id {trial_id} exists.")
+        return row[0], row[1], row[2]
+
+
+def _running(trial_id: int, number: int, start: datetime, worker: str) -> FrozenTrial:
+    return FrozenTrial(
+        number=number,
+        state=TrialState.RUNNING,
+        value=None,
+        datetime_start=start,
+        datetime_complete=None,
+        params={},
+        distributions={},
+        user_attrs={WORKER_KEY: worker},
+        system_attrs={},
+        intermediate_values={},
+        trial_id=trial_id,
+    )
+
+
+def _why_not_ours(number: int, state: TrialState, owner: str | None) -> str:
+    if state.is_finished():
+        return f"Trial#{number} has already finished and can not be updated."
+    return f"Trial#{number} was taken from this worker, which had shown no sign of life, and is {state.name} ({owner})."
