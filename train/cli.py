@@ -232,9 +232,7 @@ def _source(
         from zenopt.export import read_bundle
 
         found = read_bundle(bundle)
-        return NetworkSource.from_structure(
-            found.structure, resolution or found.resolution, found.use_se
-        ), found.num_classes
+        return NetworkSource.from_bundle(found, resolution), found.num_classes
     if model is not None:
         return NetworkSource.from_model(model, resolution), None
     if resolution is None:

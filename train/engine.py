@@ -32,6 +32,7 @@ from train.recipe import Recipe, differences
 from train.record import TensorBoard, write_history, write_metrics
 from train.regularise import prepare, set_drop_path
 from zenopt.errors import DataError
+from zenopt.weights import read_torch_file
 
 AMP = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -311,7 +312,7 @@ def _find_run(output: Path, resume: str, facts: dict[str, Any]) -> dict[str, Any
         raise TrainError(
             f"{output} already holds a run; continue it with --resume, or choose another --output."
         )
-    saved = checkpoint.load(path)
+    saved = read_torch_file(path)
     if not {"model", "optimizer", "state", *facts} <= saved.keys():
         raise CheckpointError(f"{path} is not a checkpoint of a run that can be resumed.")
     if len(saved["classes"]) != len(facts["classes"]):

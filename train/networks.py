@@ -9,11 +9,13 @@ from typing import Any
 
 from torch import nn
 
-from train.checkpoint import load_into, load_weights
-from train.errors import CheckpointError, TrainError
+from train.errors import TrainError
 from zenopt.architecture import Architecture
 from zenopt.errors import UnknownNameError
-from zenopt.nn import build_network, load_zennas_state_dict
+from zenopt.export import Bundle
+from zenopt.nn import build_network
+from zenopt.spaces import get_space
+from zenopt.weights import count_classes, load_weights, read_weights
 
 
 @dataclass(frozen=True)
@@ -29,17 +31,32 @@ class NetworkSource:
             The input side, pixels.
         use_se:
             Whether a structure is built with squeeze-excite.
+        family:
+            `chain`, or the space whose text the structure is.
+        crop_size:
+            The crop on which a published network was evaluated, pixels.
     """
 
     kind: str
     text: str
     resolution: int
     use_se: bool = False
+    family: str = "chain"
+    crop_size: int | None = None
 
     @classmethod
-    def from_structure(cls, structure: str, resolution: int, use_se: bool = False) -> NetworkSource:
+    def from_structure(
+        cls, structure: str, resolution: int, use_se: bool = False, family: str = "chain"
+    ) -> NetworkSource:
         """Return the source of a structure string, in its canonical spelling."""
-        return cls("structure", str(Architecture.parse(structure)), resolution, use_se)
+        return cls("structure", str(_parse(structure, family)), resolution, use_se, family)
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle, resolution: int | None = None) -> NetworkSource:
+        """Return the source of an exported network."""
+        return cls.from_structure(
+            bundle.structure, resolution or bundle.resolution, bundle.use_se, bundle.family
+        )
 
     @classmethod
     def from_model(cls, name: str, resolution: int | None = None) -> NetworkSource:
@@ -54,12 +71,15 @@ class NetworkSource:
         from zenopt import models
 
         card = models.card(name)
-        return cls("structure", card.structure, resolution or card.resolution, card.use_se)
+        crop_size = card.crop_size if resolution in (None, card.resolution) else None
+        return cls(
+            "structure", card.structure, resolution or card.resolution, card.use_se, crop_size=crop_size
+        )
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> NetworkSource:
         """Return the source that a checkpoint holds."""
-        return cls(str(facts["kind"]), str(facts["text"]), int(facts["resolution"]), bool(facts["use_se"]))
+        return cls(**facts)
 
     def facts(self) -> dict[str, Any]:
         return asdict(self)
@@ -79,8 +99,7 @@ class NetworkSource:
             TrainError: The library is not installed, or its weights cannot be had.
         """
         if self.kind == "structure":
-            architecture = Architecture.parse(self.text)
-            return build_network(architecture, num_classes=num_classes, use_se=self.use_se)
+            return build_network(_parse(self.text, self.family), num_classes=num_classes, use_se=self.use_se)
         try:
             if self.kind == "timm":
                 import timm
@@ -106,19 +125,6 @@ class NetworkSource:
             ) from None
 
 
-def load_network_weights(network: nn.Module, path: Path, source: NetworkSource) -> None:
-    """Load weights from a checkpoint of ours, of ZenNAS, or a plain state_dict.
-
-    Raises:
-        CheckpointError: They do not fit.
-    """
-    weights = load_weights(path)
-    if source.kind == "structure" and any(key.startswith("module_list.") for key in weights):
-        load_zennas_state_dict(network, weights)
-        return
-    load_into(network, weights, f"Checkpoint {path}")
-
-
 def build_teacher(name: str, weights: str | None, input_size: int | None) -> tuple[nn.Module, int]:
     """Build a teacher with its weights, and return it with its input side.
 
@@ -138,7 +144,7 @@ def build_teacher(name: str, weights: str | None, input_size: int | None) -> tup
 
         folder = Path(name.removeprefix("bundle:"))
         bundle = read_bundle(folder)
-        source = NetworkSource.from_structure(bundle.structure, bundle.resolution, bundle.use_se)
+        source = NetworkSource.from_bundle(bundle)
         path = Path(weights) if weights else folder / "best.pt"
         if not path.is_file():
             raise TrainError(f"Teacher {name} has no weights: {path} does not exist; set distill.weights.")
@@ -152,16 +158,15 @@ def build_teacher(name: str, weights: str | None, input_size: int | None) -> tup
     if weights is None and source.kind != "structure":
         teacher = source.build(0, pretrained=True)
     else:
-        teacher = source.build(_classes_of(load_weights(path), path))
-        load_network_weights(teacher, path, source)
+        teacher = source.build(count_classes(read_weights(path), f"File {path}"))
+        load_weights(teacher, path)
     return teacher, input_size or source.resolution
 
 
-def _classes_of(weights: Mapping[str, Any], path: Path) -> int:
-    matrices = [value for value in weights.values() if value.ndim == 2]
-    if not matrices:
-        raise CheckpointError(f"File {path} holds no classifier.")
-    return int(matrices[-1].shape[0])
+def _parse(structure: str, family: str) -> Any:
+    if family == "chain":
+        return Architecture.parse(structure)
+    return get_space(family)().parse(structure)
 
 
 def _library_resolution(kind: str, name: str) -> int:

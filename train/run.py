@@ -8,17 +8,17 @@ from typing import Literal
 
 import torch
 
-from train import checkpoint
 from train.data import DataSet, open_data
 from train.distributed import World
 from train.engine import AMP, RunResult, fit
 from train.errors import CheckpointError, TrainError
 from train.evaluate import Evaluation, evaluate
 from train.loader import default_workers, test_loader
-from train.networks import NetworkSource, build_teacher, load_network_weights
+from train.networks import NetworkSource, build_teacher
 from train.progress import Observer, Silent
 from train.recipe import Recipe
 from train.report import write_report
+from zenopt.weights import load_weights, read_torch_file
 
 
 def train(
@@ -128,7 +128,7 @@ def evaluate_weights(
     """
     recipe, content = Recipe(), {}
     if weights is not None and weights.suffix != ".safetensors":
-        content = checkpoint.load(weights)
+        content = read_torch_file(weights)
         if "recipe" in content:
             recipe = Recipe.model_validate(content["recipe"])
     if source is None:
@@ -153,11 +153,13 @@ def evaluate_weights(
         )
     network = source.build(0 if weights is None else len(data.classes), pretrained=weights is None)
     if weights is not None:
-        load_network_weights(network, weights, source)
+        load_weights(network, weights)
+    # A run's weights are judged as the run judged them; a published network as its authors did.
+    own_crop = recipe.crop_size if "recipe" in content else source.crop_size
     batches = test_loader(
         data,
         recipe,
-        crop_size=crop_size or recipe.crop_size or source.resolution,
+        crop_size=crop_size or own_crop or source.resolution,
         batch_size=batch_size,
         rank=world.rank,
         world=world.size,

@@ -14,9 +14,10 @@ from train.data import DataSet, MemoryImages
 from train.distributed import World
 from train.engine import fit
 from train.errors import CheckpointError, TrainError
-from train.networks import NetworkSource, load_network_weights
+from train.networks import NetworkSource
 from train.progress import Silent
 from train.recipe import Recipe, load_recipe
+from zenopt.weights import load_weights, read_torch_file
 
 TINY = "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,8,2,8,1)SuperResK3K3(8,16,2,8,1)SuperConvK1BNRELU(16,24,1,1)"
 SOURCE = NetworkSource.from_structure(TINY, 16)
@@ -53,7 +54,7 @@ class StopAfter(Silent):
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
-    return checkpoint.load(path)["model"]
+    return read_torch_file(path)["model"]
 
 
 def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
@@ -76,7 +77,7 @@ def test_a_run_learns_and_leaves_its_files(
     assert metrics["best"]["top1"] == max(float(row["top1"]) for row in rows)
     assert {path.name for path in tmp_path.iterdir()} == {"best.pt", "last.pt", "metrics.csv", "metrics.json"}
     network = SOURCE.build(4)
-    load_network_weights(network, tmp_path / "best.pt", SOURCE)
+    load_weights(network, tmp_path / "best.pt")
 
 
 FULL = [
@@ -102,7 +103,7 @@ def test_a_stopped_run_resumes_to_the_same_bits(
     resumed = run(patches, recipe, tmp_path / "cut", alone, resume="auto", checkpoint_steps=2)
     for name in ("last.pt", "best.pt"):
         assert_equal(weights(tmp_path / "whole" / name), weights(tmp_path / "cut" / name))
-    one, other = (checkpoint.load(tmp_path / name / "last.pt") for name in ("whole", "cut"))
+    one, other = (read_torch_file(tmp_path / name / "last.pt") for name in ("whole", "cut"))
     assert_equal(one["ema"]["state"], other["ema"]["state"])
     keys = ("epoch", "train_loss", "test_loss", "top1", "lr")
     assert [[row[k] for k in keys] for row in whole.history] == [
@@ -143,7 +144,7 @@ def test_a_loss_that_is_no_number_stops_the_run(
         run(patches, hot, tmp_path / "first", alone)
     # With an epoch behind it, the message names the checkpoint, which is left as it was.
     run(patches, short, tmp_path / "second", alone)
-    saved = checkpoint.load(tmp_path / "second" / "last.pt")
+    saved = read_torch_file(tmp_path / "second" / "last.pt")
     saved["state"].update(epoch=2, history=saved["state"]["history"][:2])
     saved["model"]["classifier.bias"].fill_(float("nan"))
     checkpoint.save(tmp_path / "second" / "last.pt", saved)
@@ -223,7 +224,7 @@ def test_a_network_for_other_classes_is_named(
     run(patches, short.model_copy(update={"epochs": 1}), tmp_path, alone)
     network = SOURCE.build(7)
     with pytest.raises(CheckpointError, match="is for 4 classes, the network here has 7"):
-        load_network_weights(network, tmp_path / "best.pt", SOURCE)
+        load_weights(network, tmp_path / "best.pt")
 
 
 def test_loader_processes_change_nothing(

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from train.cli import evaluate_command, main, train_command
+from zenopt.export import Bundle, write_bundle
+
+TINY = "SuperConvK3BNRELU(3,8,2,1)SuperResK3K3(8,8,2,8,1)SuperConvK1BNRELU(8,16,1,1)"
+COMMON = ["--structure", TINY, "--resolution", "32", "--device", "cpu", "--data", "synthetic:128"]
+SHORT = ["--data", "synthetic:64", "--epochs", "1", "--device", "cpu", "--set", "batch_size=16"]
+
+
+def test_train_then_evaluate(tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    arguments = [*COMMON, "--output", str(output), "--epochs", "2", "--set", "batch_size=32", "--json"]
+    trained = CliRunner().invoke(train_command, arguments)
+    assert trained.exit_code == 0, trained.output
+    metrics = json.loads(trained.stdout)
+    assert metrics == json.loads((output / "metrics.json").read_text())
+    assert {path.name for path in output.iterdir()} >= {"last.pt", "best.pt", "metrics.csv", "report.html"}
+    page = (output / "report.html").read_text()
+    assert "Confusion" in page and "Learning rate" in page and "<script src=" not in page
+    # The weights say which network they are of.
+    evaluated = CliRunner().invoke(
+        evaluate_command,
+        ["--weights", str(output / "last.pt"), "--data", "synthetic:128", "--device", "cpu", "--json"],
+    )
+    assert evaluated.exit_code == 0, evaluated.output
+    facts = json.loads(evaluated.stdout)
+    assert facts["top1"] == metrics["top1"] and facts["images"] == 32
+    assert facts["loss"] == pytest.approx(metrics["loss"])
+    assert len(facts["per_class"]) == 10 and facts["images_per_second"] > 0
+
+
+def test_a_bundle_for_other_classes_is_noticed(tmp_path: Path) -> None:
+    write_bundle(Bundle(structure=TINY, resolution=32, num_classes=100), tmp_path / "bundle")
+    result = CliRunner().invoke(
+        train_command,
+        ["--bundle", str(tmp_path / "bundle"), "--output", str(tmp_path / "run"), *SHORT],
+    )
+    assert result.exit_code == 0, result.output
+    assert "for 100 classes; the classifier is built for the data's 10 classes" in result.stderr
+    assert "top-1" in result.stdout
+    weights = torch.load(tmp_path / "run" / "best.pt", weights_only=True)["model"]
+    assert weights["classifier.weight"].shape == (10, 16)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--data", "imagefolder:/nowhere"], "/nowhere does not exist"),
+        (["--device", "cuda:99"], "'cuda:99' is not available"),
+        (["--device", "gpu"], "'gpu' is not known"),
+        (["--recipe", "nope"], "known: "),
+        (["--structure", "SuperConvK3BNRELU(3,8)"], "SuperConvK3BNRELU"),
+        (["--set", "distill={teacher: 'torchvision:nope'}"], "torchvision has no model 'nope'"),
+        (["--set", "distill={teacher: 'bundle:/nowhere'}"], "/nowhere is not a bundle"),
+        (["--set", "distill={teacher: zennet_cifar10_model_size1M}"], "needs distill.weights"),
+        (["--output", "/proc/run"], "Cannot make the folder /proc/run"),
+        (["--model", "timm:resnet18"], "exactly one of"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(
+    arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main([*COMMON, "--output", str(tmp_path / "run"), "--epochs", "1", *arguments])
+    assert code == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("Error: ") and says in error
+
+
+def test_evaluate_needs_weights_that_fit(tmp_path: Path) -> None:
+    def invoke(*arguments: str) -> str:
+        result = CliRunner().invoke(
+            evaluate_command, ["--data", "synthetic:64", "--device", "cpu", *arguments]
+        )
+        assert result.exception is not None
+        return str(result.exception)
+
+    assert "cannot be evaluated; give --weights FILE" in invoke("--structure", TINY, "--resolution", "32")
+    assert "Name the network" in invoke()
+    torch.save({"recipe": {}, "classes": ["a"], "model": {}}, tmp_path / "one.pt")
+    source = ["--structure", TINY, "--resolution", "32", "--weights", str(tmp_path / "one.pt")]
+    assert "is for 1 classes, synthetic:64 has 10" in invoke(*source)
+
+
+def test_a_torchvision_model_trains(tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        train_command,
+        ["--model", "torchvision:squeezenet1_1", "--resolution", "32", "--output", str(tmp_path), *SHORT],
+    )
+    assert result.exit_code == 0, result.output
