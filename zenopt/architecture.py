@@ -124,7 +124,7 @@ def register_block(pattern: str, **choices: Sequence[int]) -> Callable[[_B], _B]
     def register(cls: _B) -> _B:
         if cls.__dict__.get("_name_of"):
             raise ValueError(f"{cls.__name__} is registered already, as {', '.join(cls._name_of.values())}.")
-        names = {}
+        names: dict[tuple[int, ...], str] = {}
         for values in product(*choices.values()):
             fixed = dict(zip(choices, values, strict=True))
             name = pattern.format(**fixed)

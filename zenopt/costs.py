@@ -115,7 +115,7 @@ def count(
 @lru_cache(maxsize=65_536)
 def _block_costs(block: Block, size: int, floor_size: int, use_se: bool, residual: bool) -> _BlockCosts:
     layers = lower_block(block, size, use_se, residual)
-    # ZenNAS's sizes differ only after a stride that does not divide one; a second lowering for all costs twice the time.
+    # ZenNAS's sizes differ only after a stride that leaves a remainder; lowering all twice would double the time.
     if floor_size != size or any(layer.in_size % layer.stride for layer in layers):
         floor_layers = lower_block(block, floor_size, use_se, residual, True)
     else:

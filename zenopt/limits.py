@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from zenopt.budget import Budget, is_feasible
@@ -87,18 +88,19 @@ class Limits:
                 Where to begin.
 
         Raises:
-            BudgetError: If even the smallest does not fit; names the limit that is missed by most.
+            BudgetError: If none of them fits; names the limit that the closest one misses by most.
         """
-        candidate = architecture
-        while True:
+        candidate, name, nearest = architecture, "", inf
+        while candidate is not None:
             violations = self.check(candidate).violations
             if is_feasible(violations):
                 return candidate
-            smaller = space.shrink(candidate)
-            if smaller is None:
-                name, violation = max(violations.items(), key=lambda item: item[1])
-                raise BudgetError(
-                    f"No architecture of this space fits the budget: the smallest exceeds budget.{name} = "
-                    f"{self.budget.limits()[name]:g} by {100 * violation:.0f} %."
-                )
-            candidate = smaller
+            # Cutting widths worsens some costs (min_width, depth_to_width), so the smallest need not be the closest.
+            worst, violation = max(violations.items(), key=lambda item: item[1])
+            if violation < nearest:
+                name, nearest = worst, violation
+            candidate = space.shrink(candidate)
+        raise BudgetError(
+            f"No architecture fits budget.{name} = {self.budget.limits()[name]:g}: the initial structure, "
+            f"shrunk as far as it goes, misses it by {nearest:,.1%}."
+        )

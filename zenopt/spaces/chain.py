@@ -1,16 +1,18 @@
 """Spaces of super-block chains: Optuna parameters <-> architecture, and the Zen-NAS mutation.
 
-A chain is stem, stages, head. A *stage* is a run of residual super-blocks of which only the first has a stride. Parameters
-are named ``stage{i}.blocks``, ``stage{i}.block{j}.type`` (and ``.kernel``, ``.expansion``, ``.width``, ``.bottleneck``,
-``.depth``), ``stem.width`` and ``head.width``, with ``i`` and ``j`` counted from 1.
+A chain is stem, stages, head. A *stage* is a run of residual super-blocks of which only the first has a stride.
+Parameters are named ``stage{i}.blocks``, ``stage{i}.block{j}.type`` (and ``.kernel``, ``.expansion``, ``.width``,
+``.bottleneck``, ``.depth``), ``stem.width`` and ``head.width``, with ``i`` and ``j`` counted from 1.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from zenopt.architecture import (
@@ -21,15 +23,14 @@ from zenopt.architecture import (
     make_block,
     split_deep_blocks,
 )
-from zenopt.errors import SpecError, StructureError
+from zenopt.errors import StructureError
 from zenopt.primitives import round_to_8
+from zenopt.spaces.bounds import SPLIT_THRESHOLD, check_chain
 from zenopt.spaces.mutation import PUBLISHED_TYPE_WEIGHTS, depth_choices, width_choices
 
 if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
-
-SPLIT_THRESHOLD = 6
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class ChainSpace:
         head:
             Type of the last convolution.
         initial:
-            Structure a search starts from.
+            Structure a search starts from; if empty, one block of the first type per stage, of doubling widths.
         slots:
             Most blocks in a stage.
         max_depth:
@@ -85,29 +86,29 @@ class ChainSpace:
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", tuple(self.blocks))
         object.__setattr__(self, "stage_strides", tuple(self.stage_strides))
-        if not self.blocks:
-            raise SpecError("space.blocks must name at least one block type.")
-        for name in self.blocks:
-            if not issubclass(block_variant(name).cls, ResidualBlock):
-                raise SpecError(f"space.blocks: {name} is not a residual block type.")
-        if len(set(self.blocks)) != len(self.blocks):
-            raise SpecError("space.blocks names a block type twice.")
-        if not self.stage_strides or any(stride < 2 for stride in self.stage_strides[1:]):
-            raise SpecError("space.stage_strides: every stage after the first needs a stride of 2 or more.")
-        for name in ("slots", "max_depth"):
-            if getattr(self, name) < 1:
-                raise SpecError(f"space.{name} must be at least 1, got {getattr(self, name)}.")
-        if self.max_depth >= SPLIT_THRESHOLD:
-            raise SpecError(f"space.max_depth must be below {SPLIT_THRESHOLD}, where blocks are split.")
-        for name in ("max_width", "max_bottleneck", "max_head", "head_width"):
-            value = getattr(self, name)
-            if value is not None and (value < 8 or value % 8):
-                raise SpecError(f"space.{name} must be a multiple of 8, at least 8, got {value}.")
-        unknown = set(self.type_weights or ()) - set(self.blocks)
-        if unknown:
-            raise SpecError(
-                f"space.type_weights names types that are not in space.blocks: {sorted(unknown)}."
+        check_chain(self)
+        if not self.initial:
+            object.__setattr__(self, "initial", str(self._plain()))
+
+    def _plain(self) -> Architecture:
+        """Returns a small chain like the published initial ones."""
+        width = 8
+        blocks = [self._make(self.stem, 3, width, self.stem_stride)]
+        for stride in self.stage_strides:
+            width = min(2 * width, self.max_width)
+            bottleneck = min(round_to_8(width / 2), self.max_bottleneck)
+            blocks.append(
+                make_block(
+                    self.blocks[0],
+                    in_channels=8,
+                    out_channels=width,
+                    stride=stride,
+                    bottleneck=bottleneck,
+                    depth=1,
+                )
             )
+        head = self.head_width or min(2 * width, self.max_head)
+        return Architecture.chain([*blocks, self._make(self.head, 8, head, 1)])
 
     # -- parameters -------------------------------------------------------------------------------------------------
 
@@ -124,10 +125,11 @@ class ChainSpace:
             name: tuple(sorted({variant.fixed[name] for variant in variants if name in variant.fixed}))
             for name in sorted(names, reverse=True)
         }
-        families = tuple(dict.fromkeys(variant.cls.__name__ for variant in variants))
-        is_product = len(self.blocks) == len(families) * _product(len(values) for values in fields.values())
-        if is_product and all(set(variant.fixed) == names for variant in variants):
-            return {"type": tuple(_family(name) for name in families), **fields}
+        classes = dict.fromkeys(variant.cls for variant in variants)
+        families = tuple(dict.fromkeys(_family(cls) for cls in classes))
+        is_product = len(self.blocks) == len(classes) * prod(len(values) for values in fields.values())
+        if is_product and len(families) == len(classes) and all(set(v.fixed) == names for v in variants):
+            return {"type": families, **fields}
         return {"type": self.blocks}
 
     @cached_property
@@ -136,10 +138,10 @@ class ChainSpace:
         return {tuple(self._categories(name).values()): name for name in self.blocks}
 
     def _categories(self, type_name: str) -> dict[str, Any]:
-        if len(self._choices) == 1 and self._choices["type"] == self.blocks:
+        if self._choices == {"type": self.blocks}:
             return {"type": type_name}
         variant = block_variant(type_name)
-        values = {"type": _family(variant.cls.__name__), **variant.fixed}
+        values = {"type": _family(variant.cls), **variant.fixed}
         return {key: values[key] for key in self._choices}
 
     @cached_property
@@ -174,7 +176,7 @@ class ChainSpace:
         """
         values: dict[str, Any] = {}
         for name in self.distributions if all_slots else self._filled(values):
-            values[name] = trial._suggest(name, self.distributions[name])
+            values[name] = _suggest(trial, name, self.distributions[name])
         return self.decode(values)
 
     def _filled(self, values: Mapping[str, Any]) -> Iterator[str]:
@@ -210,9 +212,14 @@ class ChainSpace:
             for stage, first_stride in enumerate(self.stage_strides, start=1):
                 for slot in range(1, params[f"stage{stage}.blocks"] + 1):
                     prefix = f"stage{stage}.block{slot}."
+                    categories = tuple(params[prefix + key] for key in self._choices)
+                    if categories not in self._type_of:
+                        raise StructureError(
+                            f"Outside the space: {prefix}* spells no block type: {', '.join(map(str, categories))}."
+                        )
                     blocks.append(
                         make_block(
-                            self._type_of[tuple(params[prefix + key] for key in self._choices)],
+                            self._type_of[categories],
                             in_channels=8,
                             out_channels=round_to_8(params[prefix + "width"]),
                             stride=first_stride if slot == 1 else 1,
@@ -223,8 +230,10 @@ class ChainSpace:
             head = round_to_8(params["head.width"]) if self.head_width is None else self.head_width
             blocks.append(self._make(self.head, 8, head, 1))
         except KeyError as error:
-            raise StructureError(f"Parameter {error.args[0]!r} is missing or has an unknown value.") from None
-        return Architecture.chain(blocks)
+            raise StructureError(f"Parameter {error.args[0]!r} is missing.") from None
+        architecture = Architecture.chain(blocks)
+        self._check(architecture)
+        return architecture
 
     def encode(self, architecture: Architecture) -> dict[str, Any]:
         """Returns the parameters of an architecture; the inverse of :meth:`decode`.
@@ -255,12 +264,9 @@ class ChainSpace:
         Raises:
             StructureError: If the architecture is outside the space.
         """
-        stem, *body, head = architecture.blocks
-        problem = self._problem(stem, body, head)
-        if problem:
-            raise StructureError(f"Outside the space: {problem}.")
+        self._check(architecture)
         stages: list[list[ResidualBlock]] = []
-        for block in body:
+        for block in architecture.blocks[1:-1]:
             if not stages or block.stride > 1:
                 stages.append([])
             stages[-1].append(block)  # type: ignore[arg-type]
@@ -268,11 +274,18 @@ class ChainSpace:
 
     def contains(self, architecture: Architecture) -> bool:
         """Returns whether the architecture can be spelled in this space."""
-        stem, *body, head = architecture.blocks
-        return self._problem(stem, body, head) is None
+        return self._problem(architecture) is None
 
-    def _problem(self, stem: Block, body: Sequence[Block], head: Block) -> str | None:
-        if not body or stem.type_name != self.stem or stem.stride != self.stem_stride or stem.depth != 1:
+    def _check(self, architecture: Architecture) -> None:
+        problem = self._problem(architecture)
+        if problem:
+            raise StructureError(f"Outside the space: {problem}.")
+
+    def _problem(self, architecture: Architecture) -> str | None:
+        if len(architecture.blocks) < 3:
+            return f"a stem, residual blocks and a head are needed, got only {architecture}"
+        stem, *body, head = architecture.blocks
+        if stem.type_name != self.stem or stem.stride != self.stem_stride or stem.depth != 1:
             return f"the stem must be {self.stem} with stride {self.stem_stride} and depth 1, got {stem}"
         if head.type_name != self.head or head.stride != 1 or head.depth != 1:
             return f"the head must be {self.head} with stride 1 and depth 1, got {head}"
@@ -359,19 +372,21 @@ class ChainSpace:
     @cached_property
     def _cumulative_weights(self) -> list[float]:
         weights = {**PUBLISHED_TYPE_WEIGHTS, **(self.type_weights or {})}
-        total, cumulative = 0.0, []
-        for name in self.blocks:
-            total += weights.get(name, 1.0)
-            cumulative.append(total)
-        return cumulative
+        return list(accumulate(weights.get(name, 1.0) for name in self.blocks))
 
     def shrink(self, architecture: Architecture) -> Architecture | None:
-        """Returns a slightly smaller architecture: depths first, then widths; ``None`` when nothing is left to cut."""
+        """Returns a slightly smaller architecture; ``None`` when nothing is left to cut.
+
+        Depths are cut first, then blocks that are not the only one of their stage, then all widths together.
+        """
         chain = list(architecture.blocks)
         deepest = max(range(len(chain)), key=lambda index: (chain[index].depth, index))
         if chain[deepest].depth > 1:
             chain[deepest] = replace(chain[deepest], depth=chain[deepest].depth - 1)
             return Architecture.chain(chain)
+        for index in range(len(chain) - 2, 1, -1):
+            if chain[index].stride == 1:
+                return Architecture.chain(chain[:index] + chain[index + 1 :])
         smaller = []
         for index, block in enumerate(chain):
             is_fixed = index == len(chain) - 1 and self.head_width is not None
@@ -389,16 +404,18 @@ class ChainSpace:
         )
 
 
+def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+
+    if isinstance(distribution, CategoricalDistribution):
+        return trial.suggest_categorical(name, distribution.choices)
+    assert isinstance(distribution, IntDistribution)
+    return trial.suggest_int(name, distribution.low, distribution.high, log=distribution.log)
+
+
 def _narrower(width: int) -> int:
     return max(8, min(width - 8, round_to_8(width * 0.85)))
 
 
-def _family(class_name: str) -> str:
-    return class_name.removeprefix("SuperRes")
-
-
-def _product(numbers: Iterator[int]) -> int:
-    result = 1
-    for number in numbers:
-        result *= number
-    return result
+def _family(cls: type[Block]) -> str:
+    return cls.__name__.removeprefix("SuperRes")
