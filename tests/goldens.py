@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
 
 
-@lru_cache(maxsize=None)
+@cache
 def load_fixture(name: str) -> Any:
     """Returns the content of ``fixtures/<name>.json``; shared, so do not change it."""
     return json.loads((FIXTURES / f"{name}.json").read_text(encoding="utf-8"))
