@@ -139,7 +139,7 @@ def test_made_directly_wrong_input_channels_are_an_error() -> None:
         (f"{STEM}SuperResK3K3", r"Block 1 at position 26: cannot read 'SuperResK3K3'"),
         ("SuperConvK3BNRELU(3,8,1,1", r"Block 0 at position 0: cannot read"),
         ("SuperConvK3BNRELU((3,8,1,1))", r"Block 0 at position 0: cannot read"),
-        ("SuperConvK3BNRELU(３,8,1,1)", r"in_channels must be an integer"),  # noqa: RUF001
+        ("SuperConvK3BNRELU(３,8,1,1)", r"in_channels must be an integer"),
     ],
 )
 def test_malformed_structures(text: str, message: str) -> None:

@@ -177,5 +177,5 @@ def test_a_space_needs_plain_residual_arguments() -> None:
 
         arguments = ("in_channels", "out_channels", "stride", "bottleneck", "depth", "extra")
 
-    with pytest.raises(SpecError, match="space.blocks: Wider takes extra, which no parameter spells"):
+    with pytest.raises(SpecError, match=r"space\.blocks: Wider takes extra, which no parameter spells"):
         space("Wider")
