@@ -14,10 +14,10 @@ ENTRY_POINT_GROUP = "zenopt.spaces"
 
 _SPACES: dict[str, Any] = {}
 _BUILT_IN = {"superres": "zenopt.spaces.superres", "mobile": "zenopt.spaces.mobile"}
-_T = TypeVar("_T")
+_Factory = TypeVar("_Factory", bound=Callable[..., Any])
 
 
-def register_space(name: str) -> Callable[[_T], _T]:
+def register_space(name: str) -> Callable[[_Factory], _Factory]:
     """Registers a space class (or a function that returns a space) under a name.
 
     The class is called with the fields of the study spec's ``space`` section, ``name`` excepted.
@@ -26,8 +26,9 @@ def register_space(name: str) -> Callable[[_T], _T]:
         ValueError: If the name is taken.
     """
 
-    def register(factory: _T) -> _T:
-        if name in _SPACES and _SPACES[name] is not factory:
+    def register(factory: _Factory) -> _Factory:
+        built_in = _BUILT_IN.get(name)
+        if _SPACES.get(name, factory) is not factory or built_in not in (None, factory.__module__):
             raise ValueError(f"Space {name!r} is already registered.")
         _SPACES[name] = factory
         return factory
@@ -70,9 +71,11 @@ def load_object(path: str, what: str) -> Any:
     """Imports ``package.module:object``.
 
     Raises:
-        UnknownNameError: If the module cannot be imported or lacks the object.
+        UnknownNameError: If the path is malformed, or the module cannot be imported or lacks the object.
     """
     module_name, _, attribute = path.partition(":")
+    if not all(part.isidentifier() for part in (*module_name.split("."), *attribute.split("."))):
+        raise UnknownNameError(f"Cannot load {what} {path!r}: expected package.module:object.")
     try:
         found: Any = import_module(module_name)
     except ImportError as error:
