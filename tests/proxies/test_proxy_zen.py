@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 
 from zenopt.architecture import Architecture
 from zenopt.errors import DeviceError, ProxyError, StructureError, UnknownNameError
+from zenopt.nn import build_network
 from zenopt.proxies import register_proxy, resolve_device, score_architecture
 from zenopt.proxies.probe import Probe
 from zenopt.proxies.randomness import fresh_network, initialise, make_generator
-from zenopt.proxies.zen import zen_of_network
+from zenopt.proxies.zen import last_feature_map, zen_of_network
 
 GOLDENS: list[dict[str, Any]] = json.loads(
     (Path(__file__).parents[1] / "fixtures" / "zen_scores.json").read_text()
@@ -122,6 +124,21 @@ def test_a_score_that_is_not_finite_is_an_error() -> None:
     # The last map is 1 x 1 and the batch one image: batch normalisation has nothing to average.
     with pytest.raises(ProxyError, match="'zen' failed: Expected more than 1 value per channel"):
         score_architecture(TINY, resolution=1, batch_size=1)
+
+
+def test_feature_map_of_any_module() -> None:
+    """A network without forward_features is read at its last map before pooling."""
+    network = torchvision.models.resnet18(num_classes=10)
+    x = torch.randn(2, 3, 64, 64)
+    network.eval()
+    seen = []
+    handle = network.layer4.register_forward_hook(lambda module, args, output: seen.append(output))
+    assert torch.equal(last_feature_map(network, x), seen[0])
+    handle.remove()
+    chain = build_network(TINY, num_classes=10)
+    assert torch.equal(last_feature_map(chain, x), chain.forward_features(x))
+    with pytest.raises(ProxyError, match="no feature maps"):
+        last_feature_map(torch.nn.Flatten(), x)
 
 
 @register_proxy("test-nan")

@@ -18,6 +18,7 @@ from zenopt.proxies.registry import (
 )
 
 if TYPE_CHECKING:
+    from zenopt.proxies.batches import draw_batch
     from zenopt.proxies.devices import resolve_device
     from zenopt.proxies.evaluation import Result, evaluate
     from zenopt.proxies.probe import Probe
@@ -27,6 +28,7 @@ _LAZY = {
     "Probe": "zenopt.proxies.probe",
     "Result": "zenopt.proxies.evaluation",
     "Score": "zenopt.proxies.score",
+    "draw_batch": "zenopt.proxies.batches",
     "evaluate": "zenopt.proxies.evaluation",
     "resolve_device": "zenopt.proxies.devices",
     "score_architecture": "zenopt.proxies.score",
@@ -45,6 +47,7 @@ __all__ = [
     "Result",
     "Score",
     "ScoreSettings",
+    "draw_batch",
     "evaluate",
     "get_proxy",
     "list_proxies",

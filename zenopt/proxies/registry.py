@@ -31,6 +31,13 @@ _BUILTIN: dict[str, str] = {
     for module, names in {
         "zen": ("zen",),
         "zen_closed_form": ("zen-closed-form",),
+        "gradnorm": ("zennas-gradnorm",),
+        "te_nas": ("te-nas-ntk", "te-nas-linear-regions"),
+        "size": ("params", "macs", "random", "zennas-params", "zennas-flops"),
+        "zico": ("zico",),
+        "swap": ("swap",),
+        "meco": ("meco",),
+        "az_nas": ("az-nas-expressivity", "az-nas-progressivity", "az-nas-trainability"),
         "zero_cost": ("grad_norm", "snip", "plain", "grasp", "fisher", "jacob_cov"),
         "naswot": ("naswot", "zennas-naswot"),
         "synflow": ("synflow", "synflow_bn", "synflow-log", "zennas-synflow"),

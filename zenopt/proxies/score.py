@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from zenopt.architecture import Architecture
 from zenopt.errors import ProxyError, ZenoptError
 from zenopt.lowering import check_positive
 from zenopt.proxies.devices import resolve_device
@@ -78,7 +79,8 @@ def score_architecture(
         device:
             Where to compute.
         residual:
-            Whether the scored network has residual links; by default what the proxy declares (Zen-scores: no).
+            Whether the scored network has residual links; by default what the proxy declares (Zen-scores and ZenNAS's
+            other proxies: no). Families whose links cannot be taken away keep them by default.
         use_se:
             Whether the scored network has squeeze-excite gates (ZenNAS scores without).
 
@@ -96,6 +98,8 @@ def score_architecture(
         raise ProxyError(f"gamma must be a positive number, got {gamma!r}.")
     found = get_proxy(proxy) if isinstance(proxy, str) else proxy
     where = resolve_device(device)
+    # Only chains of super-blocks can be had without their links.
+    default_residual = found.residual or not isinstance(architecture, Architecture)
     values = []
     start = time.perf_counter()
     for repeat in range(1 if found.deterministic else repeats):
@@ -107,7 +111,7 @@ def score_architecture(
             seed=seed,
             repeat=repeat,
             device=str(where),
-            residual=found.residual if residual is None else residual,
+            residual=default_residual if residual is None else residual,
             use_se=use_se,
         )
         try:

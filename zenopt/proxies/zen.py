@@ -27,6 +27,8 @@ from zenopt.proxies.randomness import fresh_network, initialise, make_generator
 from zenopt.proxies.registry import ScoreSettings, register_proxy
 from zenopt.proxies.zen_executor import MOMENTUM, draw_weights, is_plain_chain, zen_of_chain
 
+_POOLS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d)
+
 
 def zen_on_architecture(architecture: Any, settings: ScoreSettings) -> float:
     """Returns the Zen-score of an architecture from fresh weights and inputs.
@@ -74,7 +76,7 @@ def zen_of_network(
 
     Args:
         network:
-            Has ``forward_features``.
+            Any network with feature maps.
         shape:
             ``(batch, channels, height, width)`` of the inputs.
         generator:
@@ -89,16 +91,43 @@ def zen_of_network(
         norm.running_mean = torch.zeros(norm.num_features, device=generator.device)
         norm.running_var = torch.ones(norm.num_features, device=generator.device)
         norm.train()
-    features = getattr(network, "forward_features", None)
-    if features is None:
-        raise ProxyError(f"The Zen-score needs forward_features, which {type(network).__name__} lacks.")
     x, changed = draw_inputs(shape, generator, gamma)
-    change = (features(x) - features(changed)).abs_().sum(dim=(1, 2, 3)).mean()
+    difference = last_feature_map(network, x) - last_feature_map(network, changed)
+    change = difference.abs_().sum(dim=(1, 2, 3)).mean()
     score = change.log()
     for norm in norms:
         assert norm.running_var is not None
         score = score + 0.5 * norm.running_var.mean().log()
     return score.item()
+
+
+def last_feature_map(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Returns the features before pooling: ``network.forward_features(x)`` where there is such a method.
+
+    For other networks it is the last four-dimensional output of any module but a pooling one.
+
+    Raises:
+        ProxyError: If there is none.
+    """
+    own = getattr(network, "forward_features", None)
+    found: list[torch.Tensor] = []
+    if callable(own):
+        found.append(own(x))
+    else:
+
+        def observe(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            if isinstance(output, torch.Tensor) and output.dim() == 4 and not isinstance(module, _POOLS):
+                found[:] = [output]
+
+        handles = [module.register_forward_hook(observe) for module in network.modules()]
+        try:
+            network(x)
+        finally:
+            for handle in handles:
+                handle.remove()
+    if not found or found[0].dim() != 4:
+        raise ProxyError(f"{type(network).__name__} gives no feature maps, which the Zen-score needs")
+    return found[0]
 
 
 def draw_inputs(
