@@ -67,7 +67,7 @@ def term_matrix(
     return matrix
 
 
-def fit_relative(matrix: Array, times: Array) -> Array:
+def fit_relative(matrix: Array, times: Array, weights: Array | None = None) -> Array:
     """Fits non-negative coefficients that minimise the squared relative error.
 
     Args:
@@ -75,13 +75,16 @@ def fit_relative(matrix: Array, times: Array) -> Array:
             ``networks x terms``.
         times:
             Measured times, all positive.
+        weights:
+            Weight of each network's squared error; all alike if not given.
 
     Raises:
         DataError: If a time is not positive or there is nothing to fit.
     """
     if len(times) == 0 or not np.all(np.isfinite(times)) or np.any(times <= 0):
         raise DataError("Latencies to fit must be positive numbers, at least one.")
-    return nonnegative_least_squares(matrix / times[:, None], np.ones(len(times)))
+    roots = np.ones(len(times)) if weights is None else np.sqrt(weights)
+    return nonnegative_least_squares(matrix / times[:, None] * roots[:, None], roots)
 
 
 def nonnegative_least_squares(matrix: Array, target: Array) -> Array:

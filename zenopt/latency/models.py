@@ -104,9 +104,18 @@ class AdditiveModel(LatencyModel):
         return [sum(value * term(op, size, batch) for term, value in self._terms) for op in operations]
 
 
-@register_model("additive")
-def _load_additive(model: Mapping[str, Any], batch: int, bytes_per_number: float) -> LatencyModel:
+def read_coefficients(model: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the checked ``coefficients`` of a stored model.
+
+    Raises:
+        DeviceError: If there are none or one is negative.
+    """
     coefficients = {str(name): float(value) for name, value in dict(model["coefficients"]).items()}
     if not coefficients or not all(0 <= value < float("inf") for value in coefficients.values()):
         raise DeviceError("model.coefficients must be non-negative numbers by term name")
-    return AdditiveModel(coefficients, batch, bytes_per_number)
+    return coefficients
+
+
+@register_model("additive")
+def _load_additive(model: Mapping[str, Any], batch: int, bytes_per_number: float) -> LatencyModel:
+    return AdditiveModel(read_coefficients(model), batch, bytes_per_number)
