@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,6 +45,8 @@ class SpaceSection(_Section):
         Raises:
             ZenoptError: If the space is unknown or an option does not fit it.
         """
+        factory = get_space(self.name)
+        self._check_options(factory)
         options = dict(self.options)
         if self.bounds == "narrow":
             if not self.narrow:
@@ -51,9 +55,23 @@ class SpaceSection(_Section):
         if self.initial is not None:
             options["initial"] = self.initial
         try:
-            return get_space(self.name)(**options)
+            return factory(**options)
         except TypeError as error:
             raise SpecError(f"space.options do not fit the space {self.name!r}: {error}.") from None
+
+    def _check_options(self, factory: Any) -> None:
+        known = signature(factory).parameters
+        if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in known.values()):
+            return
+        allowed = [name for name in known if name != "initial"]
+        for section, given in (("options", self.options), ("narrow", self.narrow)):
+            for key in given:
+                if key not in allowed:
+                    close = get_close_matches(key, allowed, n=1)
+                    hint = f" (did you mean {close[0]!r}?)" if close else ""
+                    raise SpecError(
+                        f"space.{section}.{key}: unknown key{hint}; the space {self.name!r} takes {', '.join(allowed)}."
+                    )
 
 
 class BudgetSection(_Section):
@@ -96,10 +114,16 @@ class ProxySection(_Section):
 
 
 class SamplerSection(_Section):
-    """Who proposes."""
+    """Who proposes.
 
-    name: Literal["zen", "random", "tpe", "nsga2"] = "zen"
+    ``mutation`` chooses Zen-NAS's published mutation or the cheaper one of its fork; ``random_initial`` architectures
+    are drawn at random before the evolution begins, as the fork does (Zen-NAS begins with the initial structure alone).
+    """
+
+    name: Literal["zen", "random", "tpe", "nsga2", "gp"] = "zen"
     population: int = Field(512, ge=2)
+    mutation: Literal["zen", "fork"] = "zen"
+    random_initial: int = Field(0, ge=0)
     screening: Literal["auto", "on", "off"] = "auto"
     screening_candidates: int = Field(4000, ge=1)
     explore: float = Field(0.1, ge=0, le=1)

@@ -31,8 +31,8 @@ def screen(
     parents: Sequence[Any],
     known: Collection[str],
     *,
-    space: Any,
     limits: Limits,
+    mutate: Callable[..., Any],
     value: Callable[[Any], float],
     settings: Screening,
     rng: random.Random,
@@ -44,10 +44,10 @@ def screen(
             Where the evolution begins; members of the study's population.
         known:
             Structures never to return.
-        space:
-            Gives the mutation.
         limits:
             Candidates outside are dropped.
+        mutate:
+            Called with a parent and ``rng``; returns a child or ``None``.
         value:
             The closed form, higher is better.
         settings:
@@ -63,7 +63,7 @@ def screen(
     members = {text for _, text, _ in pool}
     best: tuple[float, str, Any] | None = None
     for _ in range(settings.candidates):
-        child = space.mutate(rng.choice(pool)[2], rng)
+        child = mutate(rng.choice(pool)[2], rng)
         if child is None:
             continue
         text = str(child)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -16,6 +17,7 @@ from zenopt.limits import Limits
 from zenopt.samplers.population import Population
 from zenopt.samplers.screening import Screening, screen
 from zenopt.seeds import derive_rng, derive_seed
+from zenopt.spaces.fork import mutate_fork, random_architecture
 from zenopt.storage.records import STRUCTURE_KEY
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 WARM_UP = 10
 #: Mutations tried before a proposal gives up; Zen-NAS consumes one iteration per rejection instead.
 MAX_ATTEMPTS = 20_000
+RANDOM_ATTEMPTS = 100
+
+Mutation = Callable[..., Any]
 
 
 class ZenSampler(BaseSampler):
@@ -52,6 +57,11 @@ class ZenSampler(BaseSampler):
             Number of trials that may become parents.
         screening:
             Settings of the closed-form screening, or ``None`` for Zen-NAS as published.
+        mutation:
+            ``"zen"`` for the published mutation, ``"fork"`` for the cheaper one of the fork (see
+            :mod:`zenopt.spaces.fork`). The screening's evolution uses the same.
+        random_initial:
+            Number of random architectures to propose before the evolution begins.
         closed_form:
             Value to screen by, higher is better; the closed-form Zen-score by default.
 
@@ -72,6 +82,8 @@ class ZenSampler(BaseSampler):
         seed: int = 0,
         population_size: int = 512,
         screening: Screening | None = None,
+        mutation: str = "zen",
+        random_initial: int = 0,
         closed_form: Callable[[Any], float] | None = None,
     ) -> None:
         self._space = space
@@ -79,6 +91,8 @@ class ZenSampler(BaseSampler):
         self._seed = seed
         self._population_size = population_size
         self._screening = screening
+        self._mutate_once: Mutation = partial(mutate_fork, space) if mutation == "fork" else space.mutate
+        self._random_initial = random_initial
         self._closed_form = closed_form
         # One sampler may serve several studies. Optuna copies study objects; storage and id stay.
         self._populations: WeakKeyDictionary[Any, dict[int, Population]] = WeakKeyDictionary()
@@ -133,13 +147,17 @@ class ZenSampler(BaseSampler):
         initial = self._fitted_initial()
         if str(initial) not in population.known:
             return initial
+        if len(population.known) <= self._random_initial:
+            found = self._random(population.known, rng)
+            if found is not None:
+                return found
         parents = population.architectures() if len(population) > WARM_UP else [initial]
         if self._screening is not None and rng.random() >= self._screening.explore:
             found = screen(
                 parents if len(parents) > 1 else [initial, *population.architectures()],
                 population.known,
-                space=self._space,
                 limits=self._limits,
+                mutate=self._mutate_once,
                 value=self._value,
                 settings=self._screening,
                 rng=rng,
@@ -151,7 +169,7 @@ class ZenSampler(BaseSampler):
     def _mutate(self, parents: list[Any], known: set[str], rng: random.Random, blocks: int) -> Any:
         # Where one-block mutations of the initial structure are used up, two blocks are mutated.
         for attempt in range(MAX_ATTEMPTS):
-            child = self._space.mutate(
+            child = self._mutate_once(
                 rng.choice(parents), rng, blocks=blocks if attempt < MAX_ATTEMPTS // 2 else 2
             )
             if child is None or str(child) in known or not self._limits.check(child).is_feasible:
@@ -161,6 +179,17 @@ class ZenSampler(BaseSampler):
             f"No new architecture within the budget in {MAX_ATTEMPTS:,} mutations; "
             f"the space may be exhausted ({len(known):,} structures are known)."
         )
+
+    def _random(self, known: set[str], rng: random.Random) -> Any | None:
+        """Returns a new random architecture, shrunk into the budget; ``None`` if none is found soon."""
+        for _ in range(RANDOM_ATTEMPTS):
+            found = random_architecture(self._space, rng)
+            if found is None:
+                continue
+            fitted = self._limits.closest_fit(self._space, found)
+            if str(fitted) not in known:
+                return fitted
+        return None
 
     def _population(self, study: optuna.Study) -> Population:
         by_study = self._populations.setdefault(study._storage, {})
