@@ -1,4 +1,4 @@
-"""The commands `train` and `evaluate`: options in, one run out. The work is done below."""
+"""The commands `train`, `evaluate` and `deploy`: options in, one run out. The work is done in other files."""
 
 from __future__ import annotations
 
@@ -218,6 +218,53 @@ def evaluate_command(
     )
     for name, share in evaluation.per_class(classes).items():
         click.echo(f"  {name:24s} {'no images' if share is None else f'{share:6.2f} %'}")
+
+
+@click.command("deploy")
+@click.option(
+    "--weights", required=True, type=click.Path(path_type=Path), help="best.pt or last.pt of a run."
+)
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder for the files.")
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice(["torchscript", "torch-export", "onnx"]),
+    help="Repeatable; a model.py that needs only torch is always written.",
+)
+@click.option("--int8", is_flag=True, help="Also an int8 ONNX file for CPUs, calibrated on training images.")
+@click.option("--data", "data_name", help="As in training: gives every file's accuracy; --int8 needs it.")
+@click.option("--calibration-images", default=512, show_default=True, type=click.IntRange(1))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else.")
+def deploy_command(
+    weights: Path,
+    output: Path,
+    formats: tuple[str, ...],
+    int8: bool,
+    data_name: str | None,
+    calibration_images: int,
+    as_json: bool,
+) -> None:
+    """Export a trained network, with folded norms, checked against the original."""
+    from train.deploy import deploy_run
+
+    facts = deploy_run(
+        weights, output, formats, data_name=data_name, int8=int8, calibration_images=calibration_images
+    )
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    if "top1" in facts:
+        click.echo(f"{'eager':14s} top-1 {facts['top1']:.2f} %")
+    for entry in facts["files"]:
+        parts = [f"{entry['format']:14s} {entry['file']}"]
+        if "bytes" in entry:
+            parts.append(f"{entry['bytes'] / 1e6:.2f} MB")
+        if "max_error" in entry:
+            parts.append(f"largest error {entry['max_error']:.2g}")
+        if "top1" in entry:
+            parts.append(f"top-1 {entry['top1']:.2f} %")
+        click.echo("  ".join(parts))
 
 
 def _source(

@@ -15,7 +15,7 @@ from zenopt.errors import UnknownNameError
 from zenopt.export import Bundle
 from zenopt.nn import build_network
 from zenopt.spaces import get_space
-from zenopt.weights import count_classes, load_weights, read_weights
+from zenopt.weights import count_classes, load_weights, matrices, read_weights
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,9 @@ def build_teacher(name: str, weights: str | None, input_size: int | None) -> tup
     if weights is None and source.kind != "structure":
         teacher = source.build(0, pretrained=True)
     else:
-        teacher = source.build(count_classes(read_weights(path), f"File {path}"))
+        tensors = read_weights(path)
+        # A few library networks end in a convolution; they are built for the library's own number of classes.
+        teacher = source.build(count_classes(tensors, f"File {path}") if matrices(tensors) else 0)
         load_weights(teacher, path)
     return teacher, input_size or source.resolution
 

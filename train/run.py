@@ -50,6 +50,9 @@ def train(
     The others are those of :func:`train.engine.fit`.
     """
     observer = observer or Silent()
+    if source.kind != "structure":
+        # Zen-NAS's initial weights are for its networks; without their norms and residuals they explode.
+        recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"init": "default"})})
     # A teacher that cannot be had must be known before any image is read.
     teacher = None
     if recipe.distill is not None:

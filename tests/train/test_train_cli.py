@@ -7,7 +7,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from train.cli import evaluate_command, main, train_command
+from train.cli import deploy_command, evaluate_command, main, train_command
 from zenopt.export import Bundle, write_bundle
 
 TINY = "SuperConvK3BNRELU(3,8,2,1)SuperResK3K3(8,8,2,8,1)SuperConvK1BNRELU(8,16,1,1)"
@@ -95,3 +95,58 @@ def test_a_torchvision_model_trains(tmp_path: Path) -> None:
         ["--model", "torchvision:squeezenet1_1", "--resolution", "32", "--output", str(tmp_path), *SHORT],
     )
     assert result.exit_code == 0, result.output
+
+
+def test_deploy_a_run(tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    assert main([*COMMON, "--output", str(output), "--epochs", "1", "--set", "batch_size=32"]) == 0
+    arguments = [
+        "--weights",
+        str(output / "best.pt"),
+        "--output",
+        str(tmp_path / "out"),
+        "--format",
+        "torchscript",
+    ]
+    result = CliRunner().invoke(deploy_command, [*arguments, "--data", "synthetic:128", "--json"])
+    assert result.exit_code == 0, result.output
+    facts = json.loads(result.stdout)
+    assert facts == json.loads((tmp_path / "out" / "deploy.json").read_text())
+    script, page = facts["files"]
+    assert script["max_relative_error"] < 1e-4 and script["top1"] == facts["top1"]
+    assert page["file"] == "model.py" and (tmp_path / "out" / "model.py").is_file()
+    assert facts["top1"] == json.loads((output / "metrics.json").read_text())["best"]["top1"]
+    refused = CliRunner().invoke(deploy_command, [*arguments, "--int8"])
+    assert "int8 needs --data" in str(refused.exception)
+
+
+@pytest.mark.slow
+def test_deploy_int8_keeps_the_accuracy(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    output = tmp_path / "run"
+    learning = [
+        "--epochs",
+        "6",
+        "--set",
+        "batch_size=32",
+        "--set",
+        "optimizer.lr=0.4",
+        "--set",
+        "augment.flip=0",
+    ]
+    data = ["--data", "synthetic:640"]
+    source = ["--structure", TINY, "--resolution", "32", "--device", "cpu"]
+    assert main([*source, *data, *learning, "--output", str(output)]) == 0
+    result = CliRunner().invoke(
+        deploy_command,
+        ["--weights", str(output / "best.pt"), "--output", str(tmp_path / "out"), "--int8", *data, "--json"],
+    )
+    assert result.exit_code == 0, result.output
+    facts = json.loads(result.stdout)
+    top1 = {entry["format"]: entry.get("top1") for entry in facts["files"]}
+    assert facts["top1"] > 40  # chance is 10
+    assert top1["onnx"] == facts["top1"]
+    assert abs(top1["onnx-int8"] - facts["top1"]) <= 5
+    files = {entry["format"]: entry["bytes"] for entry in facts["files"] if "bytes" in entry}
+    assert files["onnx-int8"] != files["onnx"]

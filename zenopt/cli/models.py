@@ -1,0 +1,29 @@
+"""``zenopt models``."""
+
+from __future__ import annotations
+
+import click
+
+from zenopt.cli.options import json_option, print_json
+
+
+@click.command()
+@click.argument("pattern", default="*")
+@json_option
+def models(pattern: str, as_json: bool) -> None:
+    """List the published ZenNets whose names match a glob PATTERN.
+
+    \b
+    zenopt models "*latency*"
+    zenopt evaluate --model zennet_imagenet1k_latency01ms --weights latency01ms.pth --data imagenet:/data/imagenet
+    """
+    from zenopt.models import card, list_models
+
+    cards = [card(name) for name in list_models(pattern)]
+    if as_json:
+        print_json([found.__dict__ for found in cards])
+        return
+    for found in cards:
+        click.echo(
+            f"{found.name:34s} {found.resolution} px, {found.num_classes} classes{', SE' if found.use_se else ''}"
+        )
