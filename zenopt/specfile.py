@@ -43,6 +43,8 @@ class Source:
             message = f"unknown key{hint}; allowed: {', '.join(known)}"
         elif problem["type"] == "missing":
             message = "this key is required"
+        elif problem["type"] in ("model_type", "dict_type"):
+            message = f"expected keys and values below it, got {problem['input']!r}"
         elif not isinstance(problem["input"], dict):
             message = f"{message[0].lower()}{message[1:]}, got {problem['input']!r}"
         more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
@@ -52,6 +54,9 @@ class Source:
         for length in range(len(path), 0, -1):
             if path[:length] in self.overridden:
                 return "--set: "
+        if any(overridden[: len(path)] == path for overridden in self.overridden if path):
+            return "--set: "
+        for length in range(len(path), 0, -1):
             if path[:length] in self.lines:
                 return f"{self.name}, line {self.lines[path[:length]]}: "
         return f"{self.name}: "
@@ -102,9 +107,9 @@ def read_yaml(path: Path) -> Source:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        raise SpecError(
-            f"{path}{where}: not valid YAML: {getattr(error, 'problem', None) or error}."
-        ) from None
+        raise SpecError(f"{path}{where}: not valid YAML: {_reason(error)}.") from None
+    except RecursionError:
+        raise SpecError(f"{path}: nested too deeply.") from None
     if not isinstance(data, dict):
         raise SpecError(f"{path}: expected keys and values, got {type(data).__name__}.")
     return Source(str(path), data, lines)
@@ -127,6 +132,11 @@ def _collect_lines(
             _collect_lines(value, here, lines, name)
 
 
+def _reason(error: yaml.YAMLError) -> str:
+    """Returns the first line of what YAML complains of; its full text shows the place in several."""
+    return str(getattr(error, "problem", None) or error).splitlines()[0].rstrip(".")
+
+
 def override(source: Source, assignment: str) -> None:
     """Sets one value by dotted path, e.g. ``"budget.params=5e5"``; ``null`` clears it.
 
@@ -140,7 +150,9 @@ def override(source: Source, assignment: str) -> None:
     try:
         value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise SpecError(f"--set {assignment!r}: the value is not valid YAML: {error}.") from None
+        raise SpecError(f"--set {assignment!r}: the value is not valid YAML: {_reason(error)}.") from None
+    except RecursionError:
+        raise SpecError(f"--set {dotted}: the value is nested too deeply.") from None
     level = source.data
     for part in parts[:-1]:
         inner = level.get(part)
