@@ -86,6 +86,12 @@ class BudgetSection(_Section):
     depth_to_width: float | None = Field(None, gt=0)
     counting: Literal["true", "zennas"] = "true"
 
+    @field_validator("counting", mode="before")
+    @classmethod
+    def _yaml_true(cls, value: Any) -> Any:
+        # YAML reads a bare true as a boolean.
+        return "true" if value is True else value
+
 
 class LatencySection(_Section):
     """Where latencies come from: a device profile, searched to ``margin`` of the budget."""
