@@ -86,11 +86,12 @@ def write_bundle(bundle: Bundle, folder: str | Path, *, overwrite: bool = False)
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            if not (folder / ARCHITECTURE_FILE).is_file():
-                raise BundleError(f"Folder {folder} is not empty and holds no bundle; name another one.")
+        names = {path.name for path in folder.iterdir()}
+        if ARCHITECTURE_FILE in names:
             if not overwrite:
                 raise BundleError(f"Folder {folder} holds a bundle already; use --force to replace it.")
+        elif names and not _is_unfinished(names):
+            raise BundleError(f"Folder {folder} is not empty and holds no bundle; name another one.")
         content = {"schema_version": SCHEMA_VERSION, **bundle.__dict__}
         write_atomically(folder / STRUCTURE_FILE, bundle.structure + "\n")
         write_atomically(folder / README_FILE, _readme(bundle))
@@ -121,13 +122,24 @@ def read_bundle(folder: str | Path) -> Bundle:
     if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
         found = content.get("schema_version") if isinstance(content, dict) else None
         raise BundleError(f"{path}: schema_version is {found!r}, this zenopt reads {SCHEMA_VERSION}.")
-    for key, kind in (("structure", str), ("resolution", int), ("num_classes", int), ("use_se", bool)):
+    for key, kind, what in (("structure", str, "text"), ("use_se", bool, "true or false")):
         if not isinstance(content.get(key), kind):
-            raise BundleError(f"{path}: {key} must be a {kind.__name__}, got {content.get(key)!r}.")
+            raise BundleError(f"{path}: {key} must be {what}, got {content.get(key)!r}.")
+    for key in ("resolution", "num_classes"):
+        value = content.get(key)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise BundleError(f"{path}: {key} must be a positive integer, got {value!r}.")
     known = Bundle.__dataclass_fields__
     values = {key: value for key, value in content.items() if key in known}
     values["candidates"] = tuple(values.get("candidates") or ())
     return Bundle(**values)
+
+
+def _is_unfinished(names: set[str]) -> bool:
+    """Returns whether files are what an interrupted :func:`write_bundle` leaves behind."""
+    ours = (STRUCTURE_FILE, README_FILE, ARCHITECTURE_FILE)
+    rest = {name for name in names if not name.startswith(tuple(f".{own}." for own in ours))}
+    return rest <= set(ours) and (not rest or STRUCTURE_FILE in rest)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -155,6 +167,7 @@ def _readme(bundle: Bundle) -> str:
     rows += [(f"score: {key}", value) for key, value in scores.items() if not isinstance(value, list | tuple)]
     table = "\n".join(f"| {key} | {value} |" for key, value in rows)
     origin = f"Trial {bundle.trial} of study `{bundle.study}`." if bundle.study else ""
+    options = f"num_classes={bundle.num_classes}{', use_se=True' if bundle.use_se else ''}"
     return f"""# A network found by zenopt
 
 {origin}
@@ -175,5 +188,5 @@ Or build it:
 
     from zenopt import Architecture
     from zenopt.nn import build_network
-    network = build_network(Architecture.parse(open("structure.txt").read()), num_classes={bundle.num_classes})
+    network = build_network(Architecture.parse(open("structure.txt").read()), {options})
 """
