@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from math import exp, log
+from typing import Any
 
 from zenopt.architecture import Architecture, Block
-from zenopt.lowering import Layer, block_out_size, check_positive, lower_block
+from zenopt.lowering import Layer, block_out_size, check_positive, lower, lower_block
 
 BYTES_PER_NUMBER = 4
 
@@ -63,7 +64,7 @@ class _BlockCosts:
 
 
 def count(
-    architecture: Architecture,
+    architecture: Any,
     resolution: int,
     num_classes: int = 1000,
     *,
@@ -74,7 +75,8 @@ def count(
 
     Args:
         architecture:
-            What to count.
+            A chain of super-blocks, or one of another family with a ``lower`` method; its ``layers`` are then its
+            main-path convolutions, since it has no block depths.
         resolution:
             Side of the square input image in pixels.
         num_classes:
@@ -88,6 +90,8 @@ def count(
         The costs. Block costs are cached, so that a search pays microseconds.
     """
     check_positive(resolution=resolution, num_classes=num_classes)
+    if not isinstance(architecture, Architecture):
+        return _lowered_costs(architecture, resolution, num_classes, use_se, residual)
     size = floor_size = resolution
     parts = []
     for block in architecture.blocks:
@@ -108,6 +112,32 @@ def count(
         depth_to_width=convs / exp(sum(part.log_fan_in for part in parts) / max(1, convs)),
         # ZenNAS counts the classifier's bias as one number.
         zennas_params=sum(part.zennas_params for part in parts) + classifier + 1,
+        zennas_flops=int(zennas_flops) if zennas_flops == int(zennas_flops) else zennas_flops,
+    )
+
+
+@lru_cache(maxsize=16_384)
+def _lowered_costs(
+    architecture: Any, resolution: int, num_classes: int, use_se: bool, residual: bool
+) -> Costs:
+    """Counts a whole network from its layers; cached, because neighbouring candidates are met again and again."""
+    layers = lower(architecture, resolution, num_classes=num_classes, use_se=use_se, residual=residual)
+    body = [layer for layer in layers if layer.kind == "conv" and layer.role == "body"]
+    log_fan_in = sum(log(layer.in_channels // layer.groups * layer.kernel**2) for layer in body)
+    zennas_flops = _zennas_flops(layers) + sum(layer.macs for layer in layers if layer.kind == "linear")
+    return Costs(
+        params=sum(layer.params for layer in layers),
+        macs=sum(layer.macs for layer in layers),
+        layers=len(body),
+        convs=len(body),
+        activation_bytes=BYTES_PER_NUMBER
+        * sum(layer.out_elements for layer in layers if layer.kind in ("conv", "linear")),
+        min_width=min((layer.out_channels for layer in body), default=0),
+        depth_to_width=len(body) / exp(log_fan_in / max(1, len(body))),
+        zennas_params=sum(
+            layer.in_channels * layer.out_channels + 1 if layer.kind == "linear" else _zennas_params(layer)
+            for layer in layers
+        ),
         zennas_flops=int(zennas_flops) if zennas_flops == int(zennas_flops) else zennas_flops,
     )
 

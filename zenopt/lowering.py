@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 from zenopt.architecture import Architecture, Block
 from zenopt.errors import StructureError
@@ -63,7 +63,7 @@ class Layer:
 
 
 def lower(
-    architecture: Architecture,
+    architecture: Any,
     resolution: int,
     *,
     num_classes: int = 1000,
@@ -74,7 +74,7 @@ def lower(
 
     Args:
         architecture:
-            What to expand.
+            A chain of super-blocks, or one of another family, whose own ``lower`` method is then called.
         resolution:
             Side of the square input image in pixels.
         num_classes:
@@ -85,9 +85,14 @@ def lower(
             Whether residual links exist. Without them additions and projections disappear (as Zen-NAS scores).
 
     Raises:
-        StructureError: If a number is not positive.
+        StructureError: If a number is not positive, or the family cannot be lowered.
     """
     check_positive(resolution=resolution, num_classes=num_classes)
+    if not isinstance(architecture, Architecture):
+        own = getattr(architecture, "lower", None)
+        if own is None:
+            raise StructureError(f"{type(architecture).__name__} cannot be lowered to layers.")
+        return tuple(own(resolution, num_classes=num_classes, use_se=use_se, residual=residual))
     layers: list[Layer] = []
     size = resolution
     for index, block in enumerate(architecture.blocks):

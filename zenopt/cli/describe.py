@@ -6,15 +6,18 @@ from typing import Any
 
 import click
 
-from zenopt.cli.options import json_option, print_json, read_structure, show_warnings, table
+from zenopt.cli.options import json_option, print_json, show_warnings, table
 
 
 @click.command()
-@click.argument("structure", metavar="STRUCTURE|FILE|BUNDLE")
+@click.argument("network", metavar="STRUCTURE|FILE|BUNDLE|NAME")
 @click.option(
-    "--resolution", type=click.IntRange(1, 8192), default=224, show_default=True, help="Image side, px."
+    "--resolution",
+    type=click.IntRange(1, 8192),
+    show_default="224; NAS-Bench-201: 32",
+    help="Image side, px.",
 )
-@click.option("--classes", type=click.IntRange(1, 1_000_000), default=1000, show_default=True)
+@click.option("--classes", type=click.IntRange(1, 1_000_000), show_default="1000; NAS-Bench-201: 10")
 @click.option("--se", "use_se", is_flag=True, help="With squeeze-excite gates.")
 @click.option(
     "--layers", "show_layers", is_flag=True, help="Print every layer instead of one line per block."
@@ -25,27 +28,37 @@ from zenopt.cli.options import json_option, print_json, read_structure, show_war
 @click.option("--verify", is_flag=True, help="Build the network and count it with torch and thop as well.")
 @json_option
 def describe(
-    structure: str,
-    resolution: int,
-    classes: int,
+    network: str,
+    resolution: int | None,
+    classes: int | None,
     use_se: bool,
     show_layers: bool,
     device: str | None,
     verify: bool,
     as_json: bool,
 ) -> None:
-    """Layers and costs of an architecture.
+    """Layers and costs of a network.
+
+    A NAME is that of a published ZenNet, nasbench201:ARCHSTR, timm:MODEL or torchvision:MODEL.
 
     \b
     zenopt describe "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,1,8,1)" --resolution 32 --classes 10
     zenopt describe demo-bundle --verify
     """
-    from zenopt.architecture import Architecture
     from zenopt.costs import count
+    from zenopt.families import resolve
     from zenopt.lowering import lower
 
     show_warnings()
-    architecture = Architecture.parse(read_structure(structure))
+    named = resolve(network)
+    architecture, resolution, classes = (
+        named.architecture,
+        resolution or named.resolution,
+        classes or named.num_classes,
+    )
+    if architecture is None:
+        _describe_model(named, resolution, classes, show_layers, device, use_se or verify, as_json)
+        return
     costs = count(architecture, resolution, classes, use_se=use_se)
     layers = lower(architecture, resolution, num_classes=classes, use_se=use_se)
     last = layers[-2]
@@ -104,13 +117,78 @@ def _layer_table(layers: Any) -> str:
     return table(rows, header)
 
 
+def _describe_model(
+    named: Any,
+    resolution: int,
+    classes: int,
+    show_layers: bool,
+    device: str | None,
+    has_chain_options: bool,
+    as_json: bool,
+) -> None:
+    """Prints what is known of a library's model: a module, traced on shapes."""
+    from zenopt.latency.trace import predict_module_latency_ms, trace_operations
+
+    if has_chain_options:
+        raise click.UsageError("--se and --verify are for architectures of zenopt's own spaces.")
+    model = named.build(classes)
+    operations = trace_operations(model, resolution)
+    content: dict[str, Any] = {
+        "structure": named.text,
+        "resolution": resolution,
+        "num_classes": classes,
+        "params": sum(parameter.numel() for parameter in model.parameters()),
+        "macs": round(sum(operation.macs for operation in operations)),
+        "convs": sum(operation.kind == "conv" for operation in operations),
+    }
+    if device is not None:
+        content["latency_ms"] = predict_module_latency_ms(model, device, resolution)
+        content["latency_device"] = device
+    if as_json:
+        names = operations[0].__slots__ if operations else ()
+        table_ = [{name: getattr(item, name) for name in names} for item in operations]
+        print_json({**content, "layer_table": table_})
+        return
+    if show_layers:
+        click.echo(_operation_table(operations))
+        click.echo()
+    click.echo(f"params            {content['params']:,}")
+    click.echo(f"MACs              {content['macs']:,}")
+    click.echo(f"convolutions      {content['convs']}")
+    if device is not None:
+        click.echo(f"latency           {content['latency_ms']:.4f} ms, predicted for {device}")
+
+
+def _operation_table(operations: Any) -> str:
+    rows = [
+        (
+            str(item.block),
+            item.kind,
+            f"{item.in_channels}x{item.in_size:g}x{item.in_size:g}",
+            f"{item.out_channels}x{item.out_size:g}x{item.out_size:g}",
+            f"{item.kernel:g}",
+            str(item.stride),
+            str(item.groups),
+            f"{item.macs:,.0f}",
+        )
+        for item in operations
+    ]
+    return table(rows, ("part", "operation", "input", "output", "kernel", "stride", "groups", "MACs"))
+
+
 def _block_table(architecture: Any, layers: Any) -> str:
     params_total = sum(layer.params for layer in layers)
     macs_total = sum(layer.macs for layer in layers)
+    blocks = getattr(architecture, "blocks", ())
     rows = []
-    for index in range(len(architecture.blocks) + 1):
+    for index in range(layers[-1].block + 1):
         own = [layer for layer in layers if layer.block == index]
-        name = str(architecture.blocks[index]) if index < len(architecture.blocks) else "pool, linear"
+        if not own:
+            # A cell without any operation has no layers.
+            continue
+        name = str(blocks[index]) if index < len(blocks) else _part_name(own)
+        if index == layers[-1].block:
+            name = "pool, linear"
         params, macs = sum(layer.params for layer in own), sum(layer.macs for layer in own)
         outputs = [layer for layer in own if layer.role in ("body", "head")]
         last = outputs[-1]
@@ -125,6 +203,13 @@ def _block_table(architecture: Any, layers: Any) -> str:
             )
         )
     return table(rows, ("block", "output", "params", "share", "MACs", "share"))
+
+
+def _part_name(layers: Any) -> str:
+    """Names a part of a network of cells."""
+    if layers[0].block == 0:
+        return "stem"
+    return "reduction" if any(layer.role == "projection" for layer in layers) else "cell"
 
 
 def _costs_text(content: dict[str, Any]) -> str:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import click
 
-from zenopt.cli.options import json_option, print_json, read_structure, show_warnings
+from zenopt.cli.options import json_option, print_json, show_warnings
 
 
 @click.command()
-@click.argument("structure", metavar="STRUCTURE|FILE|BUNDLE")
+@click.argument("network", metavar="STRUCTURE|FILE|BUNDLE|NAME")
 @click.option("--proxy", default="zen", show_default=True, help="A proxy (see `zenopt proxies`).")
 @click.option(
-    "--resolution", type=click.IntRange(1, 8192), default=224, show_default=True, help="Image side, px."
+    "--resolution",
+    type=click.IntRange(1, 8192),
+    show_default="224; NAS-Bench-201: 32",
+    help="Image side, px.",
 )
-@click.option("--classes", type=click.IntRange(1, 1_000_000), default=1000, show_default=True)
+@click.option("--classes", type=click.IntRange(1, 1_000_000), show_default="1000; NAS-Bench-201: 10")
 @click.option("--batch-size", type=click.IntRange(1, 65_536), default=16, show_default=True)
 @click.option("--repeats", type=click.IntRange(1, 100_000), default=1, show_default=True, help="Fresh draws.")
 @click.option(
@@ -29,10 +32,10 @@ from zenopt.cli.options import json_option, print_json, read_structure, show_war
 )
 @json_option
 def score(
-    structure: str,
+    network: str,
     proxy: str,
-    resolution: int,
-    classes: int,
+    resolution: int | None,
+    classes: int | None,
     batch_size: int,
     repeats: int,
     gamma: float,
@@ -42,23 +45,27 @@ def score(
     residual: bool | None,
     as_json: bool,
 ) -> None:
-    """Score an architecture by a training-free proxy.
+    """Score a network by a training-free proxy.
+
+    A NAME is that of a published ZenNet, nasbench201:ARCHSTR, timm:MODEL or torchvision:MODEL.
 
     \b
     zenopt score demo-bundle --resolution 32 --classes 100 --repeats 8
     zenopt score "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,1,8,1)" --resolution 32 --proxy zen-closed-form
+    zenopt score "nasbench201:|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_1x1~2|" --proxy naswot
+    zenopt score timm:resnet18 --proxy synflow-log
     """
-    from zenopt.architecture import Architecture
-    from zenopt.proxies import get_proxy, score_architecture
+    from zenopt.families import resolve
+    from zenopt.proxies import get_proxy
+    from zenopt.scoring import score_named
 
     show_warnings()
-    text = read_structure(structure)
-    get_proxy(proxy)
-    found = score_architecture(
-        Architecture.parse(text),
-        proxy,
-        resolution=resolution,
-        num_classes=classes,
+    named = resolve(network)
+    found = score_named(
+        named,
+        get_proxy(proxy),
+        resolution=resolution or named.resolution,
+        num_classes=classes or named.num_classes,
         batch_size=batch_size,
         repeats=repeats,
         gamma=gamma,

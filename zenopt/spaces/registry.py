@@ -13,7 +13,11 @@ from zenopt.errors import UnknownNameError
 ENTRY_POINT_GROUP = "zenopt.spaces"
 
 _SPACES: dict[str, Any] = {}
-_BUILT_IN = {"superres": "zenopt.spaces.superres", "mobile": "zenopt.spaces.mobile"}
+_BUILT_IN = {
+    "superres": "zenopt.spaces.superres",
+    "mobile": "zenopt.spaces.mobile",
+    "nasbench201": "zenopt.spaces.nasbench201",
+}
 _Factory = TypeVar("_Factory", bound=Callable[..., Any])
 
 

@@ -1,0 +1,214 @@
+"""``zenopt correlate``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from zenopt.cli.options import is_terminal, json_option, print_json, show_warnings, table
+
+
+@click.command()
+@click.option(
+    "--space", default="nasbench201", show_default=True, help="The family of the architectures in the table."
+)
+@click.option(
+    "--table",
+    "path",
+    required=True,
+    metavar="CSV",
+    help="CSV or CSV.gz with a column arch_str or structure and one column per data set.",
+)
+@click.option("--proxies", required=True, metavar="P[,P...]", help="Proxies (see `zenopt proxies`).")
+@click.option(
+    "--columns",
+    metavar="C[,C...]",
+    help="Columns to compare with; by default those whose names say accuracy.",
+)
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="COLUMN=VALUE",
+    help="Keep only these rows of the table, e.g. epochs=18.",
+)
+@click.option(
+    "--sample",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="Architectures drawn from the table; by default all. A larger sample contains a smaller one.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of sample, batch, weights."
+)
+@click.option(
+    "--data",
+    metavar="imagefolder:PATH",
+    help="Real images: PATH/train/CLASS/* or PATH/CLASS/*. By default noise with random labels.",
+)
+@click.option("--batch-size", type=click.IntRange(2, 65_536), default=64, show_default=True)
+@click.option(
+    "--resolution", type=click.IntRange(4, 8192), default=32, show_default=True, help="Image side, px."
+)
+@click.option("--classes", type=click.IntRange(1, 1_000_000), default=10, show_default=True)
+@click.option(
+    "--build",
+    type=click.Choice(["official", "zero-cost"]),
+    default="official",
+    show_default=True,
+    help="Network of a NAS-Bench-201 cell: the benchmark's own, or that of the zero-cost-nas release.",
+)
+@click.option(
+    "--top",
+    "top_share",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.1,
+    show_default=True,
+    help="Share of the architectures that counts as top.",
+)
+@click.option(
+    "--resamples", type=click.IntRange(0, 100_000), default=1000, show_default=True, help="Of the bootstrap."
+)
+@click.option("--device", default="cpu", show_default=True, help="Torch device.")
+@click.option(
+    "--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="Torch threads on the CPU."
+)
+@click.option(
+    "--cache",
+    "cache_path",
+    type=click.Path(dir_okay=False),
+    default="zenopt-scores.db",
+    show_default=True,
+    help="SQLite file of scores; an interrupted run goes on from it.",
+)
+@click.option("--figure", type=click.Path(dir_okay=False), metavar="HTML", help="Write a scatter figure.")
+@json_option
+def correlate(
+    space: str,
+    path: str,
+    proxies: str,
+    columns: str | None,
+    where: tuple[str, ...],
+    sample: int | None,
+    seed: int,
+    data: str | None,
+    batch_size: int,
+    resolution: int,
+    classes: int,
+    build: str,
+    top_share: float,
+    resamples: int,
+    device: str,
+    threads: int,
+    cache_path: str,
+    figure: str | None,
+    as_json: bool,
+) -> None:
+    """Rank correlation of proxies with known accuracies.
+
+    Positive means the proxy is right, whatever its direction; architectures it fails on rank last. Intervals are 95 %
+    bootstrap intervals over architectures.
+
+    \b
+    zenopt correlate --table nb201_accuracy.csv.gz --proxies params,synflow-log --sample 300
+    zenopt correlate --table nb201_accuracy.csv.gz --proxies snip,jacob_cov --sample 300 \\
+        --data imagefolder:cifar10 --figure correlations.html
+    zenopt correlate --space superres --table trained.csv --where epochs=18 --proxies zen-closed-form
+    """
+    import torch
+
+    from zenopt.correlate.batch import make_minibatch
+    from zenopt.correlate.cache import ScoreCache
+    from zenopt.correlate.measure import Measurement, measure
+    from zenopt.correlate.report import correlate as compare
+    from zenopt.correlate.report import results_json
+    from zenopt.correlate.sample import draw_sample
+    from zenopt.spaces import get_space
+    from zenopt.tables import load_table
+
+    show_warnings()
+    torch.set_num_threads(threads)
+    known = load_table(path, where)
+    chosen = _names(columns) if columns else known.accuracy_columns()
+    for column in chosen:
+        known.column(column)
+    architectures = draw_sample(known, chosen, get_space(space)(), sample, seed)
+    batch = make_minibatch(data, batch_size, resolution, classes, seed)
+    settings = Measurement(batch, classes, seed, build, device=device)  # type: ignore[arg-type]
+    with ScoreCache(cache_path) as cache, _Progress() as progress:
+        scores = measure(architectures, _names(proxies), settings, cache, progress.show)
+    found = compare(known, scores, chosen, top_share=top_share, resamples=resamples, seed=seed)
+    if figure is not None:
+        from zenopt.correlate.figure import write_figure
+
+        write_figure(
+            figure, known, scores, found, f"{len(architectures)} architectures of {space}, {batch.source}"
+        )
+    if as_json:
+        facts = {
+            "space": space,
+            "table": path,
+            "sample": len(architectures),
+            "seed": seed,
+            "data": batch.source,
+            "batch_size": batch_size,
+            "resolution": resolution,
+            "build": build,
+        }
+        print_json({**facts, "results": results_json(found)})
+        return
+    click.echo(table([_row(item) for item in found], _HEADER))
+    if figure is not None:
+        click.echo(f"Figure: {figure}")
+
+
+_HEADER = (
+    "data set",
+    "proxy",
+    "Spearman",
+    "95 % interval",
+    "Kendall",
+    "top overlap",
+    "n",
+    "failed",
+    "s/arch",
+)
+
+
+def _row(item: Any) -> tuple[str, ...]:
+    found = item.statistics
+    return (
+        item.column,
+        item.proxy,
+        _number(found.spearman.value),
+        "-" if found.spearman.low is None else f"{found.spearman.low:.3f} .. {found.spearman.high:.3f}",
+        _number(found.kendall.value),
+        f"{found.top.value:.2f} of {found.top_count}",
+        str(found.n),
+        str(item.failed),
+        f"{item.mean_seconds:.3f}",
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+class _Progress:
+    """Counts on stderr, where a person looks at it."""
+
+    def __enter__(self) -> _Progress:
+        self._is_shown = is_terminal()
+        return self
+
+    def __exit__(self, *rest: object) -> None:
+        if self._is_shown:
+            click.echo("\r\x1b[K", err=True, nl=False)
+
+    def show(self, done: int, total: int) -> None:
+        if self._is_shown:
+            click.echo(f"\rScored {done} of {total} architectures", err=True, nl=False)

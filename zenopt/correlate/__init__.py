@@ -1,0 +1,17 @@
+"""How well proxies rank architectures whose accuracy is known."""
+
+from zenopt.correlate.cache import ScoreCache
+from zenopt.correlate.measure import Measurement, measure
+from zenopt.correlate.report import Correlation, correlate
+from zenopt.correlate.statistics import kendall, spearman, top_overlap
+
+__all__ = [
+    "Correlation",
+    "Measurement",
+    "ScoreCache",
+    "correlate",
+    "kendall",
+    "measure",
+    "spearman",
+    "top_overlap",
+]

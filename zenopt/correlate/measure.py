@@ -1,0 +1,164 @@
+"""Scoring many architectures by many proxies on one minibatch, with a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from zenopt.architecture import Architecture
+from zenopt.correlate.batch import Minibatch
+from zenopt.correlate.cache import CachedScore, ScoreCache
+from zenopt.errors import ProxyError
+from zenopt.nasbench201 import CellArchitecture
+from zenopt.nn.nasbench201 import BUILDS, Build, CellNetwork
+from zenopt.proxies import evaluate, get_proxy, score_architecture
+from zenopt.proxies.devices import resolve_device
+from zenopt.proxies.randomness import fresh_network, initialise, make_generator
+from zenopt.proxies.registry import Proxy
+from zenopt.seeds import derive_seed
+
+#: Scores by proxy, then by architecture text.
+Scores = Mapping[str, Mapping[str, CachedScore]]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """How architectures are scored.
+
+    Attributes:
+        batch: The minibatch all are scored on.
+        num_classes: Outputs of the networks.
+        seed: Together with an architecture's text it fixes the weights: a score does not depend on what else is scored.
+        build: Which network of a NAS-Bench-201 cell (see :mod:`zenopt.nn.nasbench201`); other families have one.
+        gamma: Size of the input perturbation (Zen-scores).
+        device: Where to compute.
+    """
+
+    batch: Minibatch
+    num_classes: int
+    seed: int = 0
+    build: Build = "official"
+    gamma: float = 0.01
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.build not in BUILDS:
+            raise ProxyError(f"Unknown build {self.build!r}; allowed: {', '.join(BUILDS)}.")
+
+    def identity(self) -> dict[str, Any]:
+        """Returns what the scores depend on, besides proxy and architecture."""
+        return {
+            "batch": self.batch.fingerprint(),
+            "shape": list(self.batch.inputs.shape),
+            "num_classes": self.num_classes,
+            "seed": self.seed,
+            "build": self.build,
+            "gamma": self.gamma,
+            # Random streams differ between kinds of device.
+            "device": self.device.partition(":")[0],
+        }
+
+    def score(self, architecture: Any, proxies: Sequence[str]) -> dict[str, CachedScore]:
+        """Scores one architecture; proxies that read the same passes share them."""
+        found = [get_proxy(name) for name in proxies]
+        seed = derive_seed(self.seed, 0, str(architecture))
+        scores: dict[str, CachedScore] = {}
+        by_links: dict[bool, list[Proxy]] = {}
+        for proxy in found:
+            if proxy.kind == "architecture" or proxy.on_architecture is not None:
+                scores[proxy.name] = self._score_architecture(architecture, proxy, seed)
+            else:
+                # Only chains can be had without their links.
+                links = proxy.residual or not isinstance(architecture, Architecture)
+                by_links.setdefault(links, []).append(proxy)
+        for links, group in by_links.items():
+            results = evaluate(
+                self._network(architecture, links, seed),
+                self.batch.inputs,
+                self.batch.targets,
+                group,
+                device=self.device,
+                seed=seed,
+                gamma=self.gamma,
+            )
+            scores.update(
+                (name, CachedScore(result.value, result.seconds, result.error))
+                for name, result in results.items()
+            )
+        return scores
+
+    def _score_architecture(self, architecture: Any, proxy: Proxy, seed: int) -> CachedScore:
+        try:
+            score = score_architecture(
+                architecture,
+                proxy,
+                resolution=self.batch.inputs.shape[-1],
+                num_classes=self.num_classes,
+                batch_size=len(self.batch.inputs),
+                gamma=self.gamma,
+                seed=seed,
+                device=self.device,
+            )
+        except ProxyError as error:
+            return CachedScore(None, 0.0, str(error))
+        return CachedScore(score.mean, score.seconds)
+
+    def _network(self, architecture: Any, links: bool, seed: int) -> torch.nn.Module:
+        generator = make_generator(seed, 0, resolve_device(self.device))
+        if isinstance(architecture, CellArchitecture) and self.build != "official":
+            network = CellNetwork(architecture, self.num_classes, self.build).to(generator.device)
+            initialise(network, "pytorch", generator)
+            return network.train()
+        return fresh_network(
+            architecture, generator, num_classes=self.num_classes, use_se=False, residual=links
+        )
+
+
+def measure(
+    architectures: Iterable[Any],
+    proxies: Sequence[str],
+    settings: Measurement,
+    cache: ScoreCache | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Scores:
+    """Scores architectures; what the cache holds is not computed again.
+
+    Args:
+        architectures:
+            What to score.
+        proxies:
+            Names of proxies.
+        settings:
+            How.
+        cache:
+            Where scores are kept; every architecture is stored as soon as it is scored.
+        on_progress:
+            Called with the number of architectures that are done and of all.
+
+    Returns:
+        The scores; a proxy that failed on an architecture has one without a value.
+
+    Raises:
+        UnknownNameError: If a proxy does not exist.
+        DeviceError: If the device does not exist.
+        StorageError: If the cache cannot be written.
+    """
+    names = [get_proxy(name).name for name in dict.fromkeys(proxies)]
+    cache = ScoreCache(None) if cache is None else cache
+    identity = settings.identity()
+    scores = {name: cache.get(identity, name) for name in names}
+    targets = list(architectures)
+    for done, architecture in enumerate(targets, start=1):
+        text = str(architecture)
+        missing = [name for name in names if text not in scores[name]]
+        if missing:
+            found = settings.score(architecture, missing)
+            cache.put(identity, text, found)
+            for name, score in found.items():
+                scores[name][text] = score
+        on_progress(done, len(targets))
+    wanted = [str(architecture) for architecture in targets]
+    return {name: {text: scores[name][text] for text in wanted} for name in names}
