@@ -71,7 +71,8 @@ def load_zennas_state_dict(
         What was missing and what was unexpected.
 
     Raises:
-        BundleError: If a tensor has another shape or, when ``strict``, keys do not match. Nothing is loaded then.
+        BundleError: If the network is of another kind, a tensor has another shape or, when ``strict``, keys do not match.
+            Nothing is loaded then.
 
     Example:
         .. code-block:: python
@@ -82,6 +83,8 @@ def load_zennas_state_dict(
     """
     if not isinstance(network, Network):
         raise BundleError(f"ZenNAS checkpoints fit chains of super-blocks, not {type(network).__name__}.")
+    if not network.residual:
+        raise BundleError("ZenNAS checkpoints fit networks with residual links only (residual=True).")
     mapping = zennas_keys(network)
     given = {_PREFIX.sub("", key): tensor for key, tensor in state_dict.items()}
     own = network.state_dict()
@@ -97,8 +100,8 @@ def load_zennas_state_dict(
             )
     if strict and not report.complete:
         raise BundleError(
-            f"The checkpoint does not fit: {len(report.missing)} keys missing{_some(report.missing)}, "
-            f"{len(report.unexpected)} unexpected{_some(report.unexpected)}."
+            f"The checkpoint does not fit; missing keys: {len(report.missing)}{_some(report.missing)}, "
+            f"unexpected keys: {len(report.unexpected)}{_some(report.unexpected)}."
         )
     network.load_state_dict(
         {mapping[key]: tensor for key, tensor in given.items() if key in mapping}, strict=False

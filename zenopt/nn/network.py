@@ -64,9 +64,9 @@ class Network(nn.Module):
         """
         stages: dict[int, torch.Tensor] = {}
         ratio = 1
-        for spec, block in zip(self.architecture.blocks, self.blocks, strict=True):
-            x = block(x)
-            ratio *= spec.stride
+        for block, module in zip(self.architecture.blocks, self.blocks, strict=True):
+            x = module(x)
+            ratio *= block.stride
             stages[ratio] = x
         return stages
 
