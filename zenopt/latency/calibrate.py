@@ -42,8 +42,6 @@ TERMS = (
     "network", "pointwise_gmacs", "spatial_gmacs", "thin_gmacs", "conv_gb", "weight_gb", "depthwise_gmacs",
     "depthwise_gelements", "elementwise_gb", "conv_count", "elementwise_count",
 )  # fmt: skip
-#: Share of the time for whole networks; the rest is for their blocks.
-WHOLE_SHARE = 0.5
 #: Networks are kept within this factor of the initial one's multiply-adds.
 SIZE_FACTOR = 6.0
 MIN_NETWORKS = 4
@@ -114,12 +112,12 @@ def calibrate(
     began = time.perf_counter()
     stream = network_stream(space, options.resolution, num_classes, use_se, seed)
     samples = _Samples()
-    patience = max(0.2, min(2.0, seconds / 40))
+    patience = max(0.2, min(1.5, seconds / 40))
     whole = replace(options, max_seconds=patience)
     single = replace(options, max_seconds=patience / 3)
     for network in stream:
         elapsed = time.perf_counter() - began
-        if elapsed > WHOLE_SHARE * seconds and len(samples.networks) >= MIN_NETWORKS:
+        if elapsed > seconds and len(samples.networks) >= MIN_NETWORKS:
             break
         if elapsed > 10 * seconds:
             raise DeviceError(
@@ -133,17 +131,15 @@ def calibrate(
             continue
         samples.networks.append(network)
         samples.network_ms.append(measured.per_image_ms(statistic))
-        progress(f"network {len(samples.networks)}: {samples.network_ms[-1]:.3f} ms per image")
-    complete = 0
-    for network in samples.networks:
-        if time.perf_counter() - began > seconds and complete >= MIN_NETWORKS:
-            break
+        # Right after their network, so that a drifting machine does not drift into the scale factor.
         _measure_parts(samples, network, single, num_classes, use_se, statistic, cache)
-        complete += 1
-    progress(f"{len(samples.blocks)} blocks of {complete} networks")
+        progress(
+            f"network {len(samples.networks)}: {samples.network_ms[-1]:.3f} ms per image, "
+            f"{len(samples.blocks)} blocks so far"
+        )
     spent = time.perf_counter() - began
-    content = _fit(samples, complete, options, num_classes, use_se)
-    profile = _profile(content, name, samples, options, statistic, spent, num_classes, use_se)
+    model = _fit(samples, options, num_classes, use_se)
+    profile = _profile(model, name, samples, options, statistic, spent, num_classes, use_se)
     return _with_errors(profile, stream, whole, held_out, statistic, num_classes, use_se, cache, progress)
 
 
@@ -196,12 +192,10 @@ def _measure_parts(
             samples.block_parts[key] = block_operations(block, size, use_se)
 
 
-def _fit(
-    samples: _Samples, complete: int, options: MeasureOptions, num_classes: int, use_se: bool
-) -> dict[str, Any]:
+def _fit(samples: _Samples, options: MeasureOptions, num_classes: int, use_se: bool) -> dict[str, Any]:
     """Returns the model of a profile: scale factor, table, additive coefficients."""
     ratios = []
-    for network, ms in zip(samples.networks[:complete], samples.network_ms, strict=False):
+    for network, ms in zip(samples.networks, samples.network_ms, strict=True):
         parts = 0.0
         for block, size in architecture_parts(network, options.resolution):
             if block is None:

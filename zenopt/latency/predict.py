@@ -121,12 +121,20 @@ def predict(
 
     Args and errors are those of :func:`predict_latency_ms`.
     """
-    from zenopt.latency.ranges import outside_quantities
-
     profile = load_profile(profile)
     latency_ms = predict_latency_ms(
         architecture, profile, resolution, num_classes, use_se, any_resolution=any_resolution
     )
+    parts = operation_latencies(architecture, profile, resolution, num_classes, use_se)
+    return judged(profile, latency_ms, resolution, parts)
+
+
+def judged(
+    profile: DeviceProfile, latency_ms: float, resolution: int, parts: Sequence[OperationLatency]
+) -> Prediction:
+    """Returns a prediction with what speaks against it, from the times of its operations."""
+    from zenopt.latency.ranges import outside_quantities
+
     warnings = []
     lowest, highest = profile.resolutions
     if not lowest <= resolution <= highest:
@@ -136,7 +144,7 @@ def predict(
         if not low / EXTRAPOLATION <= latency_ms <= high * EXTRAPOLATION:
             warnings.append(f"{latency_ms:.3g} ms is far outside the fitted {low:.3g} to {high:.3g} ms")
     outside: dict[str, float] = {}
-    for part in operation_latencies(architecture, profile, resolution, num_classes, use_se):
+    for part in parts:
         for name in outside_quantities(part.operation, profile):
             outside[name] = outside.get(name, 0.0) + part.share
     warnings += [
@@ -183,6 +191,11 @@ def operation_latencies(
         width = architecture.out_channels
         whole = head_latency_ms(profile, width, size, num_classes)
         timed += _divided(head_operations(width, size, num_classes), len(blocks), whole, model)
+    return with_shares(timed)
+
+
+def with_shares(timed: Sequence[tuple[Operation, float]]) -> list[OperationLatency]:
+    """Returns operations and their times with each one's share of the sum."""
     total = sum(ms for _, ms in timed)
     return [OperationLatency(op, ms, ms / total if total > 0 else 0.0) for op, ms in timed]
 
@@ -230,6 +243,19 @@ def check_resolution(profile: DeviceProfile, resolution: int, any_resolution: bo
         raise DeviceError(
             f"Device profile {profile.name} speaks about {spoken}, got {resolution}; "
             f"ask for it with any_resolution (--any-resolution) if a rough number will do."
+        )
+
+
+def check_batch(profile: DeviceProfile, batch: int | None, any_batch: bool = False) -> None:
+    """Refuses another batch size than the profile's, unless asked; ``None`` means the profile's own.
+
+    Raises:
+        DeviceError: If the batch differs and ``any_batch`` is false.
+    """
+    if batch is not None and batch != profile.batch and not any_batch:
+        raise DeviceError(
+            f"Device profile {profile.name} speaks about batch {profile.batch}, got {batch}; "
+            f"ask for it with any_batch (--any-batch) if the time per image at batch {profile.batch} will do."
         )
 
 

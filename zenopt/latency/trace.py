@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from zenopt.errors import DeviceError
 from zenopt.latency.operations import Operation, OperationKind
-from zenopt.latency.predict import check_resolution
+from zenopt.latency.predict import Prediction, check_resolution, judged, with_shares
 from zenopt.latency.profile import DeviceProfile, load_profile
 
 _NORMS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm")
@@ -69,10 +69,10 @@ def trace_operations(
     return tuple(recorder.operations)
 
 
-def predict_module_latency_ms(
+def predict_module(
     module: nn.Module, profile: DeviceProfile | str, resolution: int, *, any_resolution: bool = False
-) -> float:
-    """Predicts the latency of any torch module, in milliseconds per image at the profile's batch.
+) -> Prediction:
+    """Predicts the latency of any torch module and says how far the profile can be trusted with it.
 
     Args:
         module:
@@ -90,7 +90,20 @@ def predict_module_latency_ms(
     profile = load_profile(profile)
     check_resolution(profile, resolution, any_resolution)
     model = profile.predictor
-    return model.constant_ms + sum(model.operation_times(trace_operations(module, resolution)))
+    operations = trace_operations(module, resolution)
+    times = model.operation_times(operations)
+    parts = with_shares(list(zip(operations, times, strict=True)))
+    return judged(profile, model.constant_ms + sum(times), resolution, parts)
+
+
+def predict_module_latency_ms(
+    module: nn.Module, profile: DeviceProfile | str, resolution: int, *, any_resolution: bool = False
+) -> float:
+    """Predicts the latency of any torch module, in milliseconds per image at the profile's batch.
+
+    Args and errors are those of :func:`predict_module`.
+    """
+    return predict_module(module, profile, resolution, any_resolution=any_resolution).latency_ms
 
 
 def _steps(module: nn.Module) -> list[nn.Module]:

@@ -1,0 +1,187 @@
+"""A profile from a table of latencies that were measured somewhere else."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+from zenopt.errors import DataError, ZenoptError
+from zenopt.latency.fit import coefficients_json, errors_of, fit_relative, leave_one_out, term_matrix
+from zenopt.latency.operations import Operation, layer_operation
+from zenopt.latency.profile import BYTES_PER_NUMBER, SCHEMA_VERSION, DeviceProfile, profile_from_json
+from zenopt.latency.ranges import measured_ranges
+from zenopt.latency.targets import Target, find_target
+
+REQUIRED = ("structure", "latency_ms")
+OPTIONAL = ("resolution", "num_classes", "use_se")
+MIN_ROWS = 5
+#: From few constants to many; the set with the smallest leave-one-out error wins.
+TERM_SETS: Mapping[str, tuple[str, ...]] = {
+    "arithmetic": ("network", "gmacs"),
+    "arithmetic + traffic": ("gmacs", "traffic_gb"),
+    "two rates + traffic": ("dense_gmacs", "depthwise_gmacs", "traffic_gb"),
+    "two rates + traffic + gates": ("dense_gmacs", "depthwise_gmacs", "traffic_gb", "gate_gb"),
+    "two rates + traffic + launches": (
+        "network", "dense_gmacs", "depthwise_gmacs", "traffic_gb", "conv_count", "elementwise_count",
+    ),
+    "full": (
+        "network", "pointwise_gmacs", "spatial_gmacs", "thin_gmacs", "conv_gb", "weight_gb", "depthwise_gmacs",
+        "depthwise_gelements", "elementwise_gb", "conv_count", "elementwise_count",
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured network: milliseconds per image."""
+
+    target: Target
+    latency_ms: float
+
+
+def read_rows(path: str | Path, *, resolution: int = 224, num_classes: int = 1000) -> list[Row]:
+    """Reads a table of measured networks.
+
+    Args:
+        path:
+            A CSV file with the columns ``structure`` and ``latency_ms`` (per image), and optionally ``resolution``,
+            ``num_classes`` and ``use_se`` (0 or 1). A structure may be anything ``find_target`` knows, e.g.
+            ``torchvision:resnet34``.
+        resolution, num_classes:
+            For rows that do not say.
+
+    Raises:
+        DataError: If the file is missing or a row is wrong; names the line.
+    """
+    try:
+        with Path(path).open(newline="", encoding="utf-8") as stream:
+            reader = csv.DictReader(stream)
+            names = reader.fieldnames or []
+            missing = [name for name in REQUIRED if name not in names]
+            unknown = [name for name in names if name not in (*REQUIRED, *OPTIONAL)]
+            if missing or unknown:
+                raise DataError(
+                    f"{path}: missing columns: {', '.join(missing) or 'none'}; "
+                    f"unknown: {', '.join(unknown) or 'none'}; allowed: {', '.join((*REQUIRED, *OPTIONAL))}."
+                )
+            return [
+                _read_row(row, f"{path}, line {reader.line_num}", resolution, num_classes) for row in reader
+            ]
+    except OSError as error:
+        raise DataError(f"Cannot read {path}: {error.strerror}.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is no CSV file in UTF-8: {error}.") from error
+
+
+def _read_row(row: Mapping[str, str | None], where: str, resolution: int, num_classes: int) -> Row:
+    try:
+        latency_ms = float(row["latency_ms"] or "")
+        resolution = int(row.get("resolution") or resolution)
+        num_classes = int(row.get("num_classes") or num_classes)
+        use_se = bool(int(row.get("use_se") or 0))
+    except ValueError as error:
+        raise DataError(f"{where}: {error}.") from error
+    if not 0 < latency_ms < float("inf"):
+        raise DataError(f"{where}: latency_ms must be a positive number, got {row['latency_ms']!r}.")
+    try:
+        target = find_target(
+            row["structure"] or "", resolution=resolution, num_classes=num_classes, use_se=use_se
+        )
+    except ZenoptError as error:
+        raise DataError(f"{where}: {error}") from error
+    return Row(target, latency_ms)
+
+
+def target_operations(target: Target) -> tuple[Operation, ...]:
+    """Returns what a network computes for one image."""
+    if target.architecture is None:
+        from zenopt.latency.trace import trace_operations
+
+        return trace_operations(target.build(), target.resolution)
+    from zenopt.lowering import lower
+
+    if hasattr(target.architecture, "lower"):
+        layers = target.architecture.lower(target.resolution, num_classes=target.num_classes)
+    else:
+        layers = lower(
+            target.architecture, target.resolution, num_classes=target.num_classes, use_se=target.use_se
+        )
+    return tuple(map(layer_operation, layers))
+
+
+def fit_profile(
+    rows: Sequence[Row], *, name: str, device: str, batch: int = 1, dtype: str = "fp32", source: str = ""
+) -> DeviceProfile:
+    """Fits an additive model to measured networks, choosing its terms by leave-one-out error.
+
+    Args:
+        rows:
+            Measured networks, at least five.
+        name:
+            Name of the profile.
+        device:
+            The device in words.
+        batch:
+            Images per forward of the measurements.
+        dtype:
+            Number format of the measurements.
+        source:
+            Where the numbers come from.
+
+    Raises:
+        DataError: If there are too few rows.
+    """
+    if len(rows) < MIN_ROWS:
+        raise DataError(f"A fit needs at least {MIN_ROWS} measured networks, got {len(rows)}.")
+    if dtype not in BYTES_PER_NUMBER:
+        raise DataError(f"dtype must be one of {', '.join(BYTES_PER_NUMBER)}, got {dtype!r}.")
+    networks = [target_operations(row.target) for row in rows]
+    times = np.array([row.latency_ms for row in rows])
+    best: tuple[float, str, np.ndarray, np.ndarray] | None = None
+    for label, terms in TERM_SETS.items():
+        matrix = term_matrix(networks, terms, batch, BYTES_PER_NUMBER[dtype])
+        held_out = leave_one_out(matrix, times)
+        mape = errors_of(held_out, times).mape
+        if best is None or mape < best[0]:
+            best = (mape, label, held_out, fit_relative(matrix, times))
+    assert best is not None
+    _, label, held_out, values = best
+    resolutions = [row.target.resolution for row in rows]
+    return profile_from_json(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "name": name,
+            "device": device,
+            "runtime": "",
+            "batch": batch,
+            "dtype": dtype,
+            "resolutions": [min(resolutions), max(resolutions)],
+            "model": {"kind": "additive", "coefficients": dict(coefficients_json(TERM_SETS[label], values))},
+            "data": {
+                "source": source or "measured elsewhere",
+                "networks": _named(rows, held_out),
+            },
+            "errors": {
+                "protocol": f"leave one network out; terms ({label}) chosen among {len(TERM_SETS)} sets "
+                "by the same error",
+                **errors_of(held_out, times).to_json(),
+            },
+            "validity": {
+                "latency_ms": [float(times.min()), float(times.max())],
+                **measured_ranges(networks),
+            },
+            "created": date.today().isoformat(),
+        }
+    )
+
+
+def _named(rows: Iterable[Row], held_out: np.ndarray) -> dict[str, dict[str, float]]:
+    return {
+        row.target.text: {"published_ms": row.latency_ms, "held_out_ms": float(f"{predicted:.4g}")}
+        for row, predicted in zip(rows, held_out, strict=True)
+    }

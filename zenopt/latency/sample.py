@@ -1,0 +1,84 @@
+"""Networks to be measured somewhere else: a CSV file, and an ONNX file for each."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+from zenopt.errors import DeviceError
+from zenopt.latency.calibrate import network_stream
+from zenopt.latency.onnx import export_onnx, measure_by_command
+from zenopt.latency.targets import Target
+
+
+def write_sample(
+    study: str,
+    output: str | Path,
+    *,
+    count: int,
+    command: str | None = None,
+    batch: int = 1,
+    onnx_folder: str | Path | None = None,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda line: None,
+) -> int:
+    """Draws networks of a study's space and writes them as a table that :mod:`zenopt.latency.csvfit` reads.
+
+    Rows are written as they come, so that a device that fails half-way loses nothing.
+
+    Args:
+        study:
+            Preset or file of the study.
+        output:
+            CSV file to write, with the columns structure, latency_ms, resolution, num_classes, use_se.
+        count:
+            How many networks.
+        command:
+            A program that measures an ONNX file (see :func:`zenopt.latency.onnx.measure_by_command`); without one the
+            column ``latency_ms`` is left empty.
+        batch:
+            Images per forward of the ONNX files.
+        onnx_folder:
+            Where to write ``0000.onnx`` and so on; not at all if ``None``.
+        seed:
+            Of the choice of networks.
+        progress:
+            Called with a line for people per network.
+
+    Returns:
+        How many networks were written.
+
+    Raises:
+        DeviceError: If a file cannot be written or the command fails.
+    """
+    from zenopt.spec import StudySpec
+
+    spec = StudySpec.load(study)
+    stream = network_stream(spec.build_space(), spec.resolution, spec.num_classes, spec.use_se, seed)
+    try:
+        if onnx_folder is not None:
+            Path(onnx_folder).mkdir(parents=True, exist_ok=True)
+        with Path(output).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(("structure", "latency_ms", "resolution", "num_classes", "use_se"))
+            for index, network in enumerate(islice(stream, count)):
+                target = Target(str(network), network, spec.resolution, spec.num_classes, spec.use_se)
+                latency_ms = ""
+                if onnx_folder is not None:
+                    shape = (batch, 3, spec.resolution, spec.resolution)
+                    export_onnx(target.build(), Path(onnx_folder) / f"{index:04d}.onnx", shape)
+                if command is not None:
+                    measured = measure_by_command(
+                        target.build(), command, batch=batch, resolution=spec.resolution
+                    )
+                    latency_ms = f"{measured:.6g}"
+                writer.writerow(
+                    (target.text, latency_ms, spec.resolution, spec.num_classes, int(spec.use_se))
+                )
+                file.flush()
+                progress(f"{index + 1} of {count} {latency_ms}".rstrip())
+    except OSError as error:
+        raise DeviceError(f"Cannot write {error.filename or output}: {error.strerror}.") from error
+    return count

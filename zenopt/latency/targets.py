@@ -1,0 +1,151 @@
+"""What a person names on the command line: a network with the resolution, classes and gates it is timed with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zenopt.errors import StructureError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from zenopt.latency.measure import Measurement, MeasureOptions
+    from zenopt.latency.predict import Prediction
+    from zenopt.latency.profile import DeviceProfile
+
+
+@dataclass(frozen=True)
+class Target:
+    """A network to be timed.
+
+    Attributes:
+        text: Canonical text.
+        architecture: Its architecture; ``None`` for a model of timm or torchvision.
+        resolution: Side of the square input image in pixels.
+        num_classes: Outputs of the classifier.
+        use_se: Whether it has squeeze-excite gates.
+    """
+
+    text: str
+    architecture: Any | None
+    resolution: int
+    num_classes: int
+    use_se: bool
+
+    def build(self) -> nn.Module:
+        """Builds the network with its initial weights."""
+        if self.architecture is None:
+            from zenopt.families import resolve
+
+            return resolve(self.text).build(self.num_classes)
+        from zenopt.nn import build_network
+
+        return build_network(self.architecture, num_classes=self.num_classes, use_se=self.use_se)
+
+    def predict(self, profile: DeviceProfile, *, any_resolution: bool = False) -> Prediction:
+        """Predicts the latency; a library's model is traced."""
+        from zenopt.latency.predict import predict
+
+        if self.architecture is None:
+            from zenopt.latency.trace import predict_module
+
+            return predict_module(self.build(), profile, self.resolution, any_resolution=any_resolution)
+        return predict(
+            self.architecture,
+            profile,
+            self.resolution,
+            self.num_classes,
+            self.use_se,
+            any_resolution=any_resolution,
+        )
+
+    def shares(self, profile: DeviceProfile, *, by_layer: bool = False) -> list[dict[str, Any]]:
+        """Returns ``name``, ``latency_ms`` and ``share`` of each block (or layer), the head last."""
+        from zenopt.latency.predict import block_latencies, operation_latencies
+
+        if self.architecture is None:
+            raise StructureError(f"{self.text} has no blocks; shares are for architectures.")
+        arguments = (self.resolution, self.num_classes, self.use_se)
+        parts = operation_latencies(self.architecture, profile, *arguments)
+        if by_layer:
+            return [
+                {
+                    "name": f"{part.operation.block} {part.operation.role} {part.operation.kind} "
+                    f"{part.operation.in_channels}->{part.operation.out_channels}",
+                    "latency_ms": part.latency_ms,
+                    "share": part.share,
+                }
+                for part in parts
+            ]
+        blocks = getattr(self.architecture, "blocks", None)
+        rows = block_latencies(parts)
+        names = (
+            [f"block {index}" for index in range(len(rows))]
+            if blocks is None
+            else [*map(str, blocks), "head"]
+        )
+        return [
+            {"name": name, "latency_ms": latency_ms, "share": share}
+            for name, (latency_ms, share) in zip(names, rows, strict=True)
+        ]
+
+    def measure(self, options: MeasureOptions, **cache: Any) -> Measurement:
+        """Measures the latency; ``cache``: as in :func:`~zenopt.latency.measure.measure_architecture`."""
+        from zenopt.latency.measure import measure_architecture, measure_module
+
+        options = replace(options, resolution=self.resolution)
+        if self.architecture is None:
+            return measure_module(self.build(), options)
+        return measure_architecture(
+            self.architecture, options, num_classes=self.num_classes, use_se=self.use_se, **cache
+        )
+
+
+def find_target(
+    name: str, *, resolution: int | None = None, num_classes: int | None = None, use_se: bool | None = None
+) -> Target:
+    """Finds a network by what a person typed.
+
+    Args:
+        name:
+            A structure string, a bundle folder, a study preset or its YAML file (its initial structure is meant), or
+            anything else that :func:`zenopt.families.resolve` knows.
+        resolution, num_classes, use_se:
+            Replace what the bundle, preset or family says.
+
+    Raises:
+        StructureError: If it is none of these.
+    """
+    found = _find(name)
+    return replace(
+        found,
+        resolution=found.resolution if resolution is None else resolution,
+        num_classes=found.num_classes if num_classes is None else num_classes,
+        use_se=found.use_se if use_se is None else use_se,
+    )
+
+
+def _find(name: str) -> Target:
+    # Names are settled by rooms above this one; only people use names, so they are imported here.
+    from zenopt.families import resolve
+
+    if Path(name).is_dir():
+        from zenopt.export import read_bundle
+
+        bundle = read_bundle(name)
+        architecture = resolve(name).architecture
+        return Target(bundle.structure, architecture, bundle.resolution, bundle.num_classes, bundle.use_se)
+    from zenopt.spec import StudySpec, list_presets
+
+    if name in list_presets() or name.endswith((".yaml", ".yml")):
+        spec = StudySpec.load(name)
+        space = spec.build_space()
+        initial = getattr(space, "initial", None)
+        if not isinstance(initial, str) or not initial:
+            raise StructureError(f"Study {name} has no initial structure to time.")
+        architecture = space.parse(initial)
+        return Target(str(architecture), architecture, spec.resolution, spec.num_classes, spec.use_se)
+    named = resolve(name)
+    return Target(named.text, named.architecture, named.resolution, named.num_classes, False)
