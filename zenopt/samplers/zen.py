@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import TrialState
@@ -30,6 +30,8 @@ WARM_UP = 10
 #: Mutations tried before a proposal gives up; Zen-NAS consumes one iteration per rejection instead.
 MAX_ATTEMPTS = 20_000
 RANDOM_ATTEMPTS = 100
+#: Trial user attribute that says why a trial failed.
+ERROR_KEY = "error"
 
 Mutation = Callable[..., Any]
 
@@ -94,9 +96,20 @@ class ZenSampler(BaseSampler):
         self._mutate_once: Mutation = partial(mutate_fork, space) if mutation == "fork" else space.mutate
         self._random_initial = random_initial
         self._closed_form = closed_form
-        # One sampler may serve several studies. Optuna copies study objects; storage and id stay.
-        self._populations: WeakKeyDictionary[Any, dict[int, Population]] = WeakKeyDictionary()
+        # One sampler may serve several studies. Optuna copies study objects; storage and id stay. A population holds
+        # its storage, so that no other object can get the same identity meanwhile.
+        self._populations: dict[tuple[int, int], Population] = {}
         self._initial: Any = None
+        # study.optimize(n_jobs=...) asks from several threads.
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns what a copy in another process needs; it reads the population from its own study."""
+        return {**self.__dict__, "_populations": {}, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
@@ -111,7 +124,17 @@ class ZenSampler(BaseSampler):
         if self._space.is_complete(trial.params):
             # Taken over from a worker that died: the trial keeps what it was going to evaluate.
             return {}
-        return self._space.encode(self.propose(study, trial.number))
+        with self._lock:
+            try:
+                architecture = self.propose(study, trial.number)
+            except BudgetError as error:
+                # The trial exists already; it would count as running for ever.
+                study._storage.set_trial_user_attr(trial._trial_id, ERROR_KEY, str(error))
+                study.tell(trial.number, state=TrialState.FAIL)
+                raise
+            # Other threads must not propose it while it runs.
+            self._population(study).known.add(str(architecture))
+        return self._space.encode(architecture)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -192,10 +215,10 @@ class ZenSampler(BaseSampler):
         return None
 
     def _population(self, study: optuna.Study) -> Population:
-        by_study = self._populations.setdefault(study._storage, {})
-        if study._study_id not in by_study:
-            by_study[study._study_id] = Population(study, self._space, self._population_size)
-        return by_study[study._study_id]
+        key = (id(study._storage), study._study_id)
+        if key not in self._populations:
+            self._populations[key] = Population(study, self._space, self._population_size)
+        return self._populations[key]
 
     def _fitted_initial(self) -> Any:
         if self._initial is None:
