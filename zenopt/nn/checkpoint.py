@@ -71,8 +71,8 @@ def load_zennas_state_dict(
         What was missing and what was unexpected.
 
     Raises:
-        BundleError: If the network is of another kind, a tensor has another shape or, when ``strict``, keys do not match.
-            Nothing is loaded then.
+        BundleError: If the network is of another kind, a tensor has another shape or, when ``strict``, keys do not
+            match. Nothing is loaded then.
 
     Example:
         .. code-block:: python
