@@ -61,7 +61,7 @@ def test_one_violation_is_enough() -> None:
 
 
 def test_a_latency_limit_needs_a_latency() -> None:
-    with pytest.raises(BudgetError, match="budget.latency_ms is set but no latency"):
+    with pytest.raises(BudgetError, match=r"budget\.latency_ms is set but no latency"):
         Budget(latency_ms=1).violations(COSTS)
 
 
@@ -75,5 +75,5 @@ def test_limits_are_positive(name: str, value: Any) -> None:
 
 
 def test_unknown_counting() -> None:
-    with pytest.raises(BudgetError, match="budget.counting must be one of true, zennas; got 'both'"):
+    with pytest.raises(BudgetError, match=r"budget\.counting must be one of true, zennas; got 'both'"):
         Budget(counting="both")
