@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from train.errors import TrainError
-
-Numbers = npt.NDArray[np.float64]
+from zenopt.correlate.statistics import kendall, spearman
 
 
 @dataclass(frozen=True)
@@ -82,14 +80,14 @@ def rank_agreement(
     found = []
     for column in columns:
         values = np.array([row[column] for row in facts], dtype=float)
-        rhos = [spearman(values[pick], accuracy) for pick, accuracy in zip(picks, drawn, strict=True)]
-        taus = [kendall(values[pick], accuracy) for pick, accuracy in zip(picks, drawn, strict=True)]
+        rhos = [_known(spearman(values[pick], accuracy)) for pick, accuracy in zip(picks, drawn, strict=True)]
+        taus = [_known(kendall(values[pick], accuracy)) for pick, accuracy in zip(picks, drawn, strict=True)]
         found.append(
             Agreement(
                 column,
-                spearman(values, means),
+                _known(spearman(values, means)),
                 _interval(rhos, level),
-                kendall(values, means),
+                _known(kendall(values, means)),
                 _interval(taus, level),
                 len(facts),
             )
@@ -97,28 +95,9 @@ def rank_agreement(
     return found
 
 
-def spearman(one: Numbers, other: Numbers) -> float:
-    """Return Spearman's rank correlation; nan where a side is constant."""
-    a, b = _ranks(one), _ranks(other)
-    a, b = a - a.mean(), b - b.mean()
-    scale = float(np.sqrt((a * a).sum() * (b * b).sum()))
-    return float((a * b).sum()) / scale if scale > 0 else float("nan")
-
-
-def kendall(one: Numbers, other: Numbers) -> float:
-    """Return Kendall's tau-b; nan where a side is constant."""
-    rows, columns = np.triu_indices(len(one), 1)
-    a = np.sign(one[rows] - one[columns])
-    b = np.sign(other[rows] - other[columns])
-    scale = float(np.sqrt(np.count_nonzero(a) * np.count_nonzero(b)))
-    return float((a * b).sum()) / scale if scale > 0 else float("nan")
-
-
-def _ranks(values: Numbers) -> Numbers:
-    """Return ranks from 0; equal values share their mean rank."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return (ends - (counts + 1) / 2)[inverse]
+def _known(value: float | None) -> float:
+    """Return a correlation, or nan where a side was constant."""
+    return float("nan") if value is None else value
 
 
 def _interval(values: Sequence[float], level: float) -> tuple[float, float]:

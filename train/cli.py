@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -285,9 +284,12 @@ def _source(
     if resolution is None:
         raise click.UsageError("--structure needs --resolution.")
     assert structure is not None
-    if "(" not in structure and os.path.isfile(structure):
-        structure = Path(structure).read_text(encoding="utf-8").strip()
-    return NetworkSource.from_structure(structure, resolution, use_se), None
+    from zenopt.families import resolve
+
+    named = resolve(structure)
+    if named.architecture is None:
+        return NetworkSource.from_model(structure, resolution), None
+    return NetworkSource.from_structure(named.text, resolution, use_se, named.family), None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
