@@ -71,10 +71,15 @@ class PostgresServer:
         self._run("pg_ctl", "-D", str(self.folder / "data"), "-m", mode, "-w", "stop")
 
     def new_database(self) -> str:
-        """Create an empty database and return its URL."""
+        """Return the URL of an empty schema of its own: as good as a database for tests, and much cheaper."""
+        import psycopg
+
         name = f"test_{uuid.uuid4().hex[:12]}"
-        self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", name)
-        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{name}"
+        with psycopg.connect(
+            f"postgresql://postgres@127.0.0.1:{self.port}/postgres", autocommit=True
+        ) as connection:
+            connection.execute(f"CREATE SCHEMA {name}")
+        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/postgres?options=-csearch_path%3D{name}"
 
     def close(self) -> None:
         """Stop the server and remove its folder."""

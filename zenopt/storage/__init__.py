@@ -5,8 +5,10 @@ from zenopt.storage.factory import open_storage
 from zenopt.storage.history import StudyHistory, count_by_state, top
 from zenopt.storage.orphans import requeue_orphans
 from zenopt.storage.records import STRUCTURE_KEY, TrialRecord
+from zenopt.storage.serving import serve
 from zenopt.storage.urls import StorageURL, mask_password, parse_url
 from zenopt.storage.workers import WORKER_KEY, Worker, current_worker
+from zenopt.storage.write_behind import WriteBehindStorage
 
 __all__ = [
     "STRUCTURE_KEY",
@@ -15,6 +17,7 @@ __all__ = [
     "StudyHistory",
     "TrialRecord",
     "Worker",
+    "WriteBehindStorage",
     "constraints_of",
     "count_by_state",
     "current_worker",
@@ -24,5 +27,6 @@ __all__ = [
     "parse_url",
     "record_constraints",
     "requeue_orphans",
+    "serve",
     "top",
 ]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, TypeVar
 
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
@@ -13,11 +13,14 @@ from zenopt.storage import slim
 from zenopt.storage.orphans import exclusive
 from zenopt.storage.publishing import insert_user_attr
 from zenopt.storage.records import STRUCTURE_KEY, TrialRecord
+from zenopt.storage.retry import patiently
 from zenopt.storage.sqlcore import engine_of, write_transaction
 
 if TYPE_CHECKING:
     import optuna
     import sqlalchemy as sa
+
+T = TypeVar("T")
 
 
 class StudyHistory:
@@ -60,8 +63,7 @@ class StudyHistory:
             if self._engine is None:
                 self._absorb(self._read_generic())
             else:
-                with self._engine.connect() as connection:
-                    self._absorb(self._read_slim(connection))
+                self._absorb(_reading(self._engine, self._read_slim))
             # What claim_structure() read in between was not yet returned to anyone.
             pending, self._pending = self._pending, []
             latest = {record.trial_id: record for record in pending}
@@ -80,8 +82,8 @@ class StudyHistory:
         missing = [record for record in records if record.params is None]
         if not missing or self._engine is None:
             return records
-        with self._engine.connect() as connection:
-            read = {record.trial_id: record for record in slim.add_params(connection, missing)}
+        found = _reading(self._engine, lambda connection: slim.add_params(connection, missing))
+        read = {record.trial_id: record for record in found}
         return [read.get(record.trial_id, record) for record in records]
 
     def find_structure(self, structure: str, *, other_than: int | None = None) -> TrialRecord | None:
@@ -126,23 +128,29 @@ class StudyHistory:
             known = self.find_structure(structure, other_than=trial.number)
             if known is not None and known.state != TrialState.RUNNING:
                 return known
-            storage = self.study._storage
-            if self._engine is None:
-                with exclusive(storage):
-                    self._absorb(self._read_generic())
-                    known = self.find_structure(structure, other_than=trial.number)
-                    if known is None:
-                        trial.set_user_attr(STRUCTURE_KEY, structure)
-                return known
-            with write_transaction(self._engine, self.study._study_id) as connection:
+            if self._engine is not None:
+                return self._claim_in_tables(self._engine, trial, structure)
+            with exclusive(self.study._storage):
+                self._absorb(self._read_generic())
+                known = self.find_structure(structure, other_than=trial.number)
+                if known is None:
+                    trial.set_user_attr(STRUCTURE_KEY, structure)
+            return known
+
+    def _claim_in_tables(self, engine: sa.Engine, trial: optuna.Trial, structure: str) -> TrialRecord | None:
+        def claim() -> TrialRecord | None:
+            with write_transaction(engine, self.study._study_id) as connection:
                 self._absorb(self._read_slim(connection))
                 known = self.find_structure(structure, other_than=trial.number)
                 if known is None:
                     insert_user_attr(connection, trial._trial_id, STRUCTURE_KEY, structure)
-            if known is None:
-                # The storage writes the same value once more when it is told; this keeps its own view right.
-                trial.set_user_attr(STRUCTURE_KEY, structure)
             return known
+
+        known = patiently(engine, claim)
+        if known is None:
+            # The storage writes the same value once more when the trial is told; this keeps its own view right.
+            trial.set_user_attr(STRUCTURE_KEY, structure)
+        return known
 
     def _read_slim(self, connection: sa.Connection) -> list[TrialRecord]:
         return slim.read_records(
@@ -176,10 +184,10 @@ class StudyHistory:
 def top(study: optuna.Study, count: int, keys: Collection[str] = (STRUCTURE_KEY,)) -> list[TrialRecord]:
     """Return the ``count`` best feasible COMPLETE trials of a single-objective study with parameters, best first."""
     engine = engine_of(study._storage)
+    direction = study.direction
     if engine is not None:
-        with engine.connect() as connection:
-            return slim.read_top(connection, study._study_id, study.direction, count, keys)
-    sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
+        return _reading(engine, lambda c: slim.read_top(c, study._study_id, direction, count, keys))
+    sign = -1.0 if direction == StudyDirection.MAXIMIZE else 1.0
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     records = [record for trial in complete if (record := TrialRecord.of(trial, keys)).is_feasible]
     return sorted(records, key=lambda record: (sign * (record.value or 0.0), record.number))[:count]
@@ -189,9 +197,16 @@ def count_by_state(study: optuna.Study) -> dict[TrialState, int]:
     """Return the number of trials of ``study`` in each state; states without trials are 0."""
     engine = engine_of(study._storage)
     if engine is not None:
-        with engine.connect() as connection:
-            return slim.count_states(connection, study._study_id)
+        return _reading(engine, lambda connection: slim.count_states(connection, study._study_id))
     counts = dict.fromkeys(TrialState, 0)
     for trial in study.get_trials(deepcopy=False):
         counts[trial.state] += 1
     return counts
+
+
+def _reading(engine: sa.Engine, read: Callable[[sa.Connection], T]) -> T:
+    def connect_and_read() -> T:
+        with engine.connect() as connection:
+            return read(connection)
+
+    return patiently(engine, connect_and_read)

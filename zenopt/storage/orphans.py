@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from zenopt.storage.publishing import insert_user_attr
 from zenopt.storage.retry import patiently
-from zenopt.storage.sqlcore import engine_of, heartbeats, trials, user_attrs, write_transaction
+from zenopt.storage.sqlcore import engine_of, heartbeats, system_attrs, trials, user_attrs, write_transaction
 from zenopt.storage.workers import WORKER_KEY, Worker
 
 if TYPE_CHECKING:
@@ -174,6 +174,7 @@ def requeue_in_tables(
             trials.c.datetime_start,
             user_attrs.c.value_json,
             heartbeats.c.heartbeat,
+            system_attrs.c.value_json.label("seen_json"),
             # The heartbeat is in the database's clock and time zone; its age can only be told against the same.
             sa.func.now().label("now"),
         )
@@ -181,6 +182,10 @@ def requeue_in_tables(
             user_attrs, (user_attrs.c.trial_id == trials.c.trial_id) & (user_attrs.c.key == WORKER_KEY)
         )
         .outerjoin(heartbeats, heartbeats.c.trial_id == trials.c.trial_id)
+        # Workers behind a gRPC proxy cannot reach the heartbeat table.
+        .outerjoin(
+            system_attrs, (system_attrs.c.trial_id == trials.c.trial_id) & (system_attrs.c.key == SEEN_KEY)
+        )
         .where(trials.c.study_id == study_id, trials.c.state == TrialState.RUNNING)
     )
     if candidates is not None:
@@ -211,6 +216,8 @@ def _described_row(row: Any) -> RunningTrial:
     beat_age_s = None
     if row.heartbeat is not None:
         beat_age_s = (row.now.replace(tzinfo=None) - row.heartbeat.replace(tzinfo=None)).total_seconds()
+    elif row.seen_json is not None:
+        beat_age_s = time.time() - float(json.loads(row.seen_json))
     return RunningTrial(
         worker=None if row.value_json is None else json.loads(row.value_json),
         start_time=0.0 if start is None else start.replace(tzinfo=datetime.timezone.utc).timestamp(),

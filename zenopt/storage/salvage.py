@@ -8,8 +8,14 @@ from functools import partial
 import sqlalchemy as sa
 import sqlalchemy.exc
 
+from zenopt.errors import StorageError
 from zenopt.storage.held import HeldTrial
 from zenopt.storage.writers import Writer
+
+
+class RefusedRowsError(StorageError):
+    """A trial is recorded and finished, but without some rows that the database refused."""
+
 
 REFUSALS = (sqlalchemy.exc.DBAPIError, OverflowError, ValueError)
 """What drivers raise for a row they or the database cannot take."""

@@ -21,7 +21,7 @@ from zenopt.storage.held import HeldTrial
 from zenopt.storage.reading import read_trials
 from zenopt.storage.registry import DistributionRegistry
 from zenopt.storage.retry import patiently
-from zenopt.storage.salvage import REFUSALS, write_singly
+from zenopt.storage.salvage import REFUSALS, RefusedRowsError, write_singly
 from zenopt.storage.sqlcore import trials, user_attrs, write_transaction
 from zenopt.storage.workers import WORKER_KEY, current_worker
 from zenopt.storage.writers import writer_for
@@ -178,8 +178,8 @@ class TrialTables:
         Raises:
             KeyError: If the trial is gone.
             UpdateFinishedTrialError: If someone else finished the trial, or it was given to another worker.
-            StorageError: If the database cannot be written: then nothing is, and the call may be repeated; or if
-                it refuses single rows: then all others are written and the trial is finished.
+            RefusedRowsError: If the database refuses single rows: all others are written, the trial is finished.
+            StorageError: If the database cannot be written: nothing is, and the call may be repeated.
         """
         complete = datetime.now()
         worker = json.dumps(held.worker)
@@ -213,7 +213,7 @@ class TrialTables:
         except REFUSALS as error:
             patiently(self.engine, lambda: write(write_what_is_accepted))
             if refused:
-                raise StorageError(
+                raise RefusedRowsError(
                     f"trial {held.number} was recorded without what the database refused: {', '.join(refused)}"
                 ) from error
         return held.freeze(state, None if values is None else list(values), complete)

@@ -34,6 +34,7 @@ from zenopt.storage.heart import Heart
 from zenopt.storage.held import HeldTrial
 from zenopt.storage.orphans import DEFAULT_GRACE_S, requeue_in_tables
 from zenopt.storage.reading import read_trials
+from zenopt.storage.salvage import RefusedRowsError
 from zenopt.storage.sqlcore import trials
 from zenopt.storage.study_level import StudyLevel
 from zenopt.storage.trial_tables import TrialTables
@@ -142,7 +143,7 @@ class WriteBehindStorage(StudyLevel):
             return self._patiently(lambda: self._backend.set_trial_state_values(trial_id, state, values))
         try:
             trial = self._tables.tell(held, state, values if values is not None else held.values)
-        except (KeyError, UpdateFinishedTrialError):
+        except (KeyError, UpdateFinishedTrialError, RefusedRowsError):
             self._release(held)
             raise
         self._release(held)
