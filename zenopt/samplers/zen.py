@@ -30,8 +30,6 @@ WARM_UP = 10
 #: Mutations tried before a proposal gives up; Zen-NAS consumes one iteration per rejection instead.
 MAX_ATTEMPTS = 20_000
 RANDOM_ATTEMPTS = 100
-#: Trial user attribute that says why a trial failed.
-ERROR_KEY = "error"
 
 Mutation = Callable[..., Any]
 
@@ -125,13 +123,7 @@ class ZenSampler(BaseSampler):
             # Taken over from a worker that died: the trial keeps what it was going to evaluate.
             return {}
         with self._lock:
-            try:
-                architecture = self.propose(study, trial.number)
-            except BudgetError as error:
-                # The trial exists already; it would count as running for ever.
-                study._storage.set_trial_user_attr(trial._trial_id, ERROR_KEY, str(error))
-                study.tell(trial.number, state=TrialState.FAIL)
-                raise
+            architecture = self.propose(study, trial.number)
             # Other threads must not propose it while it runs.
             self._population(study).known.add(str(architecture))
         return self._space.encode(architecture)
