@@ -1,0 +1,79 @@
+"""``zenopt report``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from zenopt.cli.options import json_option, print_json, storage_option
+
+
+@click.command()
+@click.option("--study", "name", required=True, metavar="NAME", help="Name of the study in the storage.")
+@storage_option
+@click.option(
+    "-o",
+    "--output",
+    default="report.html",
+    show_default=True,
+    metavar="FILE",
+    help="File to write; .svg, .png, .pdf or .json with --figure.",
+)
+@click.option(
+    "--compare", multiple=True, metavar="NAME...", help="More studies of the storage, beside the first."
+)
+@click.argument("more", nargs=-1, metavar="")
+@click.option(
+    "--top", type=click.IntRange(1, 50), default=6, show_default=True, help="Networks side by side."
+)
+@click.option(
+    "--figure",
+    metavar="KEY",
+    help="Write one figure instead of the report: network, network-trial-N, best-time, score-params, ...",
+)
+@json_option
+def report(
+    name: str,
+    storage: str,
+    output: str,
+    compare: tuple[str, ...],
+    more: tuple[str, ...],
+    top: int,
+    figure: str | None,
+    as_json: bool,
+) -> None:
+    """Write a study, running or finished, as one HTML file that opens anywhere.
+
+    \b
+    zenopt report --study demo -o report.html
+    zenopt report --study demo --compare demo-narrow demo-tpe
+    zenopt report --study demo --figure network -o best.svg
+    """
+    from zenopt.report import write_figure, write_report
+    from zenopt.study import load_study, open_existing
+
+    if more and not compare:
+        raise click.UsageError(f"unexpected argument {more[0]!r}; further studies go after --compare.")
+    opened = open_existing(storage)
+    names = list(dict.fromkeys((name, *compare, *more)))
+    studies = [load_study(opened, wanted) for wanted in names]
+    if figure is not None:
+        write_figure(studies, figure, output)
+        content: dict[str, Any] = {"output": output, "figure": figure, "studies": names}
+        text = f"Wrote figure {figure} of {', '.join(names)} to {output}."
+    else:
+        sections = write_report(studies, output, top=top)
+        keys = [found.key for found in sections[0].figures]
+        content = {
+            "output": output,
+            "studies": names,
+            "trials": [section.data.size for section in sections],
+            "figures": keys,
+        }
+        trials = ", ".join(f"{section.data.name} with {section.data.size:,} trials" for section in sections)
+        text = f"Wrote {output}: {trials}."
+    if as_json:
+        print_json(content)
+    else:
+        click.echo(text)

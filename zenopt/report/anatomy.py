@@ -1,0 +1,173 @@
+"""What a picture or a table says of each block of a network, derived from its layers alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from zenopt.latency.predict import block_latency_ms, head_latency_ms
+from zenopt.latency.profile import DeviceProfile
+from zenopt.lowering import Layer, lower
+
+
+@dataclass(frozen=True)
+class BlockFacts:
+    """One block with its shapes and costs, for one image.
+
+    Attributes:
+        name: Short name of its type, e.g. ``K1K5K1``.
+        stage: Stage counted from 1; ``None`` for stem and head.
+        depth: Repetitions of the block's unit.
+        convs: Convolutions of its main path in order.
+        inner_channels: Bottleneck width, where the type has one.
+        stride: Side of the input map over side of the output map, rounded.
+        latency_ms: Predicted milliseconds per image, where a device is known.
+    """
+
+    name: str
+    stage: int | None
+    depth: int
+    convs: tuple[Layer, ...]
+    in_channels: int
+    out_channels: int
+    inner_channels: int | None
+    kernel: int
+    stride: int
+    in_size: int
+    out_size: int
+    params: int
+    macs: int
+    latency_ms: float | None
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """A network block by block; the last entry is pooling and the classifier.
+
+    Attributes:
+        structure: Canonical text of the architecture.
+        resolution: Side of the input image in pixels.
+        num_classes: Outputs of the classifier.
+        blocks: The blocks in order.
+        device: Name of the profile behind the latencies, or ``None``.
+    """
+
+    structure: str
+    resolution: int
+    num_classes: int
+    blocks: tuple[BlockFacts, ...]
+    device: str | None
+
+    @property
+    def params(self) -> int:
+        """Parameters of the network."""
+        return sum(block.params for block in self.blocks)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of the network for one image."""
+        return sum(block.macs for block in self.blocks)
+
+    @property
+    def latency_ms(self) -> float | None:
+        """Sum of the blocks' latencies; a device's constant share belongs to no block and is left out."""
+        if any(block.latency_ms is None for block in self.blocks):
+            return None
+        return sum(block.latency_ms or 0.0 for block in self.blocks)
+
+
+def dissect(
+    architecture: Any,
+    resolution: int,
+    num_classes: int,
+    *,
+    use_se: bool = False,
+    device: DeviceProfile | None = None,
+) -> Anatomy:
+    """Takes a network apart.
+
+    Args:
+        architecture:
+            A chain of super-blocks, or any architecture with a ``lower`` method that gives layers.
+        resolution:
+            Side of the square input image in pixels.
+        num_classes:
+            Outputs of the classifier.
+        use_se:
+            Whether squeeze-excite gates exist.
+        device:
+            Profile that predicts latencies of super-blocks.
+    """
+    expand = getattr(architecture, "lower", None)
+    if expand is not None:
+        layers = expand(resolution, num_classes=num_classes, use_se=use_se)
+    else:
+        layers = lower(architecture, resolution, num_classes=num_classes, use_se=use_se)
+    groups: dict[int, list[Layer]] = {}
+    for layer in layers:
+        groups.setdefault(layer.block, []).append(layer)
+    blocks = tuple(getattr(architecture, "blocks", ()))
+    stages = _stages(blocks)
+    facts = []
+    for position, (index, own) in enumerate(groups.items()):
+        block = blocks[index] if index < len(blocks) else None
+        latency_ms = None
+        if device is not None and blocks:
+            if block is not None:
+                latency_ms = block_latency_ms(device, block, own[0].in_size, use_se)
+            else:
+                latency_ms = head_latency_ms(device, own[0].in_channels, own[0].in_size, num_classes)
+        is_head = position == len(groups) - 1
+        facts.append(_facts(own, block, stages[index] if block is not None else None, latency_ms, is_head))
+    return Anatomy(
+        str(architecture), resolution, num_classes, tuple(facts), device.name if device is not None else None
+    )
+
+
+def short_name(type_name: str) -> str:
+    """Returns a block type's name without what all of them share: ``SuperResK1K5K1`` -> ``K1K5K1``."""
+    if type_name.startswith("SuperConv"):
+        return f"{type_name.removeprefix('SuperConv').removesuffix('BNRELU')} conv"
+    return type_name.removeprefix("SuperRes")
+
+
+def _facts(
+    layers: list[Layer], block: Any, stage: int | None, latency_ms: float | None, is_head: bool
+) -> BlockFacts:
+    convs = tuple(layer for layer in layers if layer.kind == "conv" and layer.role == "body")
+    outputs = [layer for layer in layers if layer.role in ("body", "head")] or layers
+    last = outputs[-1]
+    if block is not None:
+        name, depth = short_name(block.type_name), block.depth
+    else:
+        name, depth = ("pool, linear" if is_head else f"block {layers[0].block}"), 1
+    return BlockFacts(
+        name=name,
+        stage=stage,
+        depth=depth,
+        convs=convs,
+        in_channels=layers[0].in_channels,
+        out_channels=last.out_channels,
+        inner_channels=getattr(block, "bottleneck", None),
+        kernel=max((conv.kernel for conv in convs), default=1),
+        stride=1 if is_head else round(layers[0].in_size / last.out_size),
+        in_size=layers[0].in_size,
+        out_size=last.out_size,
+        params=sum(layer.params for layer in layers),
+        macs=sum(layer.macs for layer in layers),
+        latency_ms=latency_ms,
+    )
+
+
+def _stages(blocks: tuple[Any, ...]) -> list[int | None]:
+    """Stage of each block, counted as the spaces of super-block chains do: a stride opens the next one."""
+    stages: list[int | None] = []
+    stage = 0
+    for block in blocks:
+        if not block.is_residual:
+            stages.append(None)
+            continue
+        if stage == 0 or block.stride > 1:
+            stage += 1
+        stages.append(stage)
+    return stages

@@ -1,0 +1,138 @@
+"""From studies to a report file, or to a file of a single figure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import optuna
+
+from zenopt.errors import StudyError, ZenoptError
+from zenopt.export import write_atomically
+from zenopt.report.compare_figures import comparison
+from zenopt.report.page import render
+from zenopt.report.picture import draw
+from zenopt.report.reading import StudyData, read_study
+from zenopt.report.sections import Section, make_section, network_at
+
+#: Networks drawn side by side.
+TOP = 6
+_NETWORK = "network"
+
+
+class ReportError(ZenoptError):
+    """A report or figure cannot be made or written."""
+
+
+def write_report(studies: Sequence[optuna.Study], path: str | Path, *, top: int = TOP) -> list[Section]:
+    """Writes the report of one or several studies as one HTML file.
+
+    Args:
+        studies:
+            Studies made by zenopt, running or finished; several are compared.
+        path:
+            The file; an older one is replaced.
+        top:
+            How many of the best networks to show of each study.
+
+    Returns:
+        What the report shows, one entry per study.
+
+    Raises:
+        StudyError: If a study was not made by zenopt.
+        ReportError: If the file cannot be written.
+
+    Example:
+        .. code-block:: python
+
+            study = load_study(open_storage("sqlite:///zenopt.db"), "demo")
+            write_report([study], "report.html")
+    """
+    datas = _read(studies)
+    sections = [make_section(study, data, top) for study, data in zip(studies, datas, strict=True)]
+    shared = comparison(datas) if len(datas) > 1 else []
+    _write(Path(path), render(sections, shared))
+    return sections
+
+
+def write_figure(studies: Sequence[optuna.Study], key: str, path: str | Path) -> None:
+    """Writes one figure of the report to a file of its own.
+
+    Args:
+        studies:
+            As for :func:`write_report`.
+        key:
+            ``"network"`` (the best), ``"network-trial-N"``, or the key of a figure of the report, e.g. ``"best-time"``.
+        path:
+            ``.svg`` for any; ``.png``, ``.pdf``, ``.svg`` for plotly figures, which need the package ``kaleido``;
+            ``.json`` for plotly figures without it.
+
+    Raises:
+        ReportError: If there is no such figure, or the format is not possible.
+    """
+    path = Path(path)
+    datas = _read(studies)
+    if key == _NETWORK or key.startswith(f"{_NETWORK}-trial-"):
+        _write_network(datas[0], key, path)
+        return
+    figures = {figure.key: figure for figure in make_section(studies[0], datas[0], 0).figures}
+    if len(datas) > 1:
+        figures.update({figure.key: figure for figure in comparison(datas)})
+    if key not in figures:
+        raise ReportError(
+            f"No figure {key!r}; figures are {', '.join((_NETWORK, 'network-trial-N', *figures))}."
+        )
+    figure = figures[key].figure
+    if path.suffix == ".json":
+        _write(path, figure.to_json())
+        return
+    if path.suffix not in (".svg", ".png", ".pdf"):
+        raise ReportError(f"A figure is written as .svg, .png, .pdf or .json, got {path.name!r}.")
+    figure.update_layout(template="plotly_white", title={"text": figures[key].title})
+    _write_image(figure, path)
+
+
+def _write_network(data: StudyData, key: str, path: Path) -> None:
+    if path.suffix != ".svg":
+        raise ReportError(f"The picture of a network is written as .svg, got {path.name!r}.")
+    wanted = key.removeprefix(f"{_NETWORK}-trial-")
+    if key == _NETWORK:
+        positions = data.top(1)
+        if not positions:
+            raise StudyError(f"Study {data.name!r} has no candidate within the budget to draw.")
+    else:
+        positions = [
+            int(p) for p in np.flatnonzero(data.numbers == (int(wanted) if wanted.isdigit() else -1))
+        ]
+        if not positions or data.structures[positions[0]] is None:
+            raise ReportError(f"Study {data.name!r} has no trial {wanted} with a structure.")
+    network = network_at(data, positions[0])
+    _write(path, draw(network.anatomy, f"{data.name}, {network.title}", standalone=True))
+
+
+def _write_image(figure: object, path: Path) -> None:
+    try:
+        import kaleido  # noqa: F401
+    except ImportError:
+        raise ReportError(
+            f"Writing {path.name} needs the package kaleido (pip install kaleido); in the report itself the camera "
+            f"button of a figure saves it as SVG."
+        ) from None
+    try:
+        figure.write_image(path, width=900, height=560)  # type: ignore[attr-defined]
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ReportError(f"kaleido could not write {path}: {' '.join(str(error).split())[:300]}") from error
+
+
+def _read(studies: Sequence[optuna.Study]) -> list[StudyData]:
+    now = time.time()
+    return [read_study(study, now) for study in studies]
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_atomically(path, text)
+    except OSError as error:
+        raise ReportError(f"Cannot write {path}: {error.strerror or error}.") from None

@@ -1,0 +1,82 @@
+"""Figures that put several studies side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+
+from zenopt.report.analysis import pareto_front, running_best
+from zenopt.report.figures import (
+    SERIES,
+    Figure,
+    duration_of,
+    elapsed_seconds,
+    key_label,
+    new_figure,
+    step,
+    time_unit,
+)
+from zenopt.report.reading import StudyData
+
+
+def comparison(datas: Sequence[StudyData]) -> list[Figure]:
+    """Several studies: best score over trials and time, and their Pareto fronts."""
+    proxies = ", ".join(dict.fromkeys(data.spec.proxy.name for data in datas))
+    divisor, unit = time_unit(max(duration_of(data) for data in datas))
+    by_trial = new_figure("trial", f"best score ({proxies})")
+    by_time = new_figure(f"time since the first trial, {unit}", f"best score ({proxies})")
+    for data, colour in zip(datas, _cycle(len(datas)), strict=True):
+        best, values = running_best(data)
+        step(by_trial, data.numbers[best], values, data.numbers[-1] if data.size else 0, _name(data), colour)
+        times = elapsed_seconds(data)[best] / divisor
+        step(by_time, times, values, duration_of(data) / divisor, _name(data), colour)
+    found = [
+        Figure("compare-trials", "Best score over trials", _comparable(datas), by_trial, "Comparison"),
+        Figure("compare-time", "Best score over time", _comparable(datas), by_time, "Comparison"),
+    ]
+    # True counts here: the studies may count their budgets differently.
+    for key, label, ticks in (
+        ("params", "params", "~s"),
+        ("macs", "MACs", "~s"),
+        ("latency_ms", "latency, ms", ""),
+    ):
+        figure = new_figure(label, f"score ({proxies})")
+        figure.update_xaxes(tickformat=ticks)
+        drawn = 0
+        for data, colour in zip(datas, _cycle(len(datas)), strict=True):
+            costs = data.columns[key]
+            known = np.flatnonzero(data.scored & np.isfinite(costs))
+            if not len(known):
+                continue
+            front = known[pareto_front(costs[known], data.values[known], data.maximize)]
+            figure.add_scatter(
+                x=costs[front], y=data.values[front], mode="lines+markers", name=_name(data), showlegend=True,
+                line={"color": colour, "shape": "hv"}, customdata=data.numbers[front],
+                hovertemplate="trial %{customdata}<br>%{y:.4g} at %{x:,}<extra>" + _name(data) + "</extra>",
+            )  # fmt: skip
+            drawn += 1
+        if drawn:
+            name = f"compare-{key.replace('_', '-')}"
+            found.append(Figure(name, f"Pareto fronts in {key_label(key)}", "", figure, "Comparison"))
+    return found
+
+
+def _comparable(datas: Sequence[StudyData]) -> str:
+    settings = {
+        (data.spec.proxy.name, data.spec.proxy.batch_size, data.spec.proxy.gamma, data.spec.resolution)
+        for data in datas
+    }
+    if len(settings) == 1:
+        return ""
+    return "These studies differ in proxy, batch, gamma or resolution: their scores are not on one scale."
+
+
+def _name(data: StudyData) -> str:
+    # Plotly reads names as markup.
+    return escape(data.name)
+
+
+def _cycle(count: int) -> list[str]:
+    return [SERIES[index % len(SERIES)] for index in range(count)]
