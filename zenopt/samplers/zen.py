@@ -37,8 +37,8 @@ Mutation = Callable[..., Any]
 class ZenSampler(BaseSampler):
     """Proposes mutations of the study's best architectures, inside the budget and never seen before.
 
-    The first proposal is the initial structure, shrunk until it fits. Until the population exceeds 10, one block of
-    it is mutated; then up to two blocks of a parent drawn uniformly from the population, the best ``population_size``
+    The first proposal is the initial structure, shrunk until it fits. Until the population exceeds 10 (or is full), one
+    block of it is mutated; then up to two blocks of a parent drawn uniformly from the population, the best ``population_size``
     feasible completed trials. With ``screening``, an in-memory evolution on the closed-form score picks each proposal.
 
     Deliberate differences from Zen-NAS: the initial structure is itself evaluated; what is over budget or already known
@@ -166,7 +166,8 @@ class ZenSampler(BaseSampler):
             found = self._random(population.known, rng)
             if found is not None:
                 return found
-        parents = population.architectures() if len(population) > WARM_UP else [initial]
+        is_warm = len(population) > min(WARM_UP, self._population_size - 1)
+        parents = population.architectures() if is_warm else [initial]
         if self._screening is not None and rng.random() >= self._screening.explore:
             found = screen(
                 parents if len(parents) > 1 else [initial, *population.architectures()],
