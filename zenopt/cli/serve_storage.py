@@ -20,7 +20,7 @@ def serve_storage(storage: str, host: str, port: int) -> None:
     zenopt serve-storage --storage sqlite:///zenopt.db
     zenopt optimize --study demo --storage grpc://localhost:13000
     """
-    from zenopt.storage.grpc import serve
+    from zenopt.storage.serving import serve
     from zenopt.study import open_existing
 
     open_existing(storage)

@@ -1,0 +1,227 @@
+"""``zenopt verify``: short trainings of a study's best and of baselines, kept as a linked study beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import TrialState
+
+from train.agreement import Agreement, rank_agreement
+from train.data import DataSet
+from train.recipe import Recipe
+from train.verify import Candidate, TrainedNetwork, train_briefly
+from zenopt.errors import StudyError
+from zenopt.spec import StudySpec
+
+#: Study user attribute that names the study whose networks were trained.
+VERIFIES_KEY = "zenopt:verifies"
+PRUNERS = ("none", "median", "halving")
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A network with its accuracies.
+
+    Attributes:
+        candidate: The network and what was said of it without training.
+        top1: Test accuracy in percent, one a seed that was trained to the end.
+        pruned: Seeds that a pruner ended early; their accuracies are not in ``top1``.
+        learning_rate: Rate used, for 256 images a step.
+    """
+
+    candidate: Candidate
+    top1: tuple[float, ...]
+    pruned: int
+    learning_rate: float
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy over finished seeds; NaN where none finished."""
+        return float(np.mean(self.top1)) if self.top1 else float("nan")
+
+
+def verify(
+    storage: optuna.storages.BaseStorage,
+    name: str,
+    spec: StudySpec,
+    candidates: Sequence[Candidate],
+    data: DataSet,
+    recipe: Recipe,
+    *,
+    output: Path,
+    seeds: Sequence[int] = (0,),
+    device: str = "cpu",
+    pruner: str = "none",
+    learning_rates: dict[str, float] | None = None,
+    on_result: Callable[[TrainedNetwork], None] | None = None,
+) -> list[Verified]:
+    """Trains candidates for a short time and records every accuracy in the study ``NAME-verify``.
+
+    One trial of the linked study is one (network, seed). What an earlier run finished with the same recipe is read,
+    not trained again.
+
+    Args:
+        storage:
+            The storage of the verified study.
+        name:
+            Its name.
+        spec:
+            Its spec.
+        candidates:
+            The networks.
+        data:
+            Training and test images.
+        recipe:
+            How to train, epochs included.
+        output:
+            Folder of the runs.
+        seeds:
+            Training seeds.
+        device:
+            Torch device.
+        pruner:
+            ``"none"``, ``"median"`` or ``"halving"``: Optuna's pruners over epochs. Pruned networks take no part in
+            rank agreement.
+        learning_rates:
+            A rate by label, for 256 images a step; the recipe's for others.
+        on_result:
+            Told of each network as it is done.
+
+    Returns:
+        The networks with their accuracies, best mean first.
+    """
+    study = optuna.create_study(
+        storage=storage,
+        study_name=f"{name}-verify",
+        direction="maximize",
+        load_if_exists=True,
+        sampler=optuna.samplers.RandomSampler(seed=0),
+        pruner=_pruner(pruner, recipe.epochs),
+    )
+    if study.user_attrs.get(VERIFIES_KEY, name) != name:
+        raise StudyError(f"Study {study.study_name!r} verifies another study; rename one of them.")
+    study.set_user_attr(VERIFIES_KEY, name)
+    known = _finished(study)
+    rows: dict[str, list[TrainedNetwork]] = {}
+    for candidate in candidates:
+        for seed in seeds:
+            rate = (learning_rates or {}).get(candidate.label, recipe.optimizer.lr)
+            key = _key(candidate, seed, rate, recipe, data)
+            if key in known:
+                row = TrainedNetwork(candidate, *known[key])
+            else:
+                row = _train(study, candidate, seed, rate, key, spec, data, recipe, output, device)
+            rows.setdefault(candidate.structure, []).append(row)
+            if on_result is not None:
+                on_result(row)
+    verified = []
+    for candidate in {candidate.structure: candidate for candidate in candidates}.values():
+        own = rows[candidate.structure]
+        finished = tuple(row.top1 for row in own if not row.stopped)
+        verified.append(Verified(candidate, finished, sum(row.stopped for row in own), own[0].learning_rate))
+    return sorted(verified, key=lambda item: -item.mean if item.top1 else float("inf"))
+
+
+def agreement(verified: Sequence[Verified], *, seed: int = 0) -> list[Agreement]:
+    """Returns the rank agreement of every score and cost with accuracy, strongest first.
+
+    Raises:
+        TrainError: If fewer than three networks were trained to the end.
+    """
+    trained = [item for item in verified if item.top1]
+    facts = [item.candidate.facts for item in trained]
+    shared = [key for key in (facts[0] if facts else {}) if all(key in row for row in facts)]
+    varied = [key for key in shared if len({row[key] for row in facts}) > 1]
+    found = rank_agreement(facts, [item.top1 for item in trained], columns=varied, seed=seed)
+    return sorted(found, key=lambda item: -abs(item.spearman))
+
+
+def _train(
+    study: optuna.Study,
+    candidate: Candidate,
+    seed: int,
+    rate: float,
+    key: str,
+    spec: StudySpec,
+    data: DataSet,
+    recipe: Recipe,
+    output: Path,
+    device: str,
+) -> TrainedNetwork:
+    trial = study.ask()
+    for attribute, value in (
+        ("structure", candidate.structure),
+        ("label", candidate.label),
+        ("training_seed", seed),
+        ("learning_rate", rate),
+        ("epochs", recipe.epochs),
+        ("data", data.name),
+        ("verify_key", key),
+        *candidate.facts.items(),
+    ):
+        trial.set_user_attr(attribute, value)
+
+    def should_stop(candidate: Candidate, seed: int, epoch: int, top1: float) -> bool:
+        trial.report(top1, epoch)
+        # Stopping after the last epoch would throw a finished network away.
+        return epoch < recipe.epochs and trial.should_prune()
+
+    try:
+        (row,) = train_briefly(
+            [candidate],
+            data,
+            recipe,
+            resolution=spec.resolution,
+            output=output,
+            seeds=(seed,),
+            use_se=spec.use_se,
+            device=device,
+            learning_rates={candidate.label: rate},
+            should_stop=should_stop,
+        )
+    except BaseException as error:
+        trial.set_user_attr("error", f"{type(error).__name__}: {error}")
+        study.tell(trial, state=TrialState.FAIL)
+        raise
+    trial.set_user_attr("seconds", row.seconds)
+    if row.stopped:
+        study.tell(trial, state=TrialState.PRUNED)
+    else:
+        study.tell(trial, row.top1)
+    return row
+
+
+def _key(candidate: Candidate, seed: int, rate: float, recipe: Recipe, data: DataSet) -> str:
+    optimizer = recipe.optimizer.model_copy(update={"lr": rate})
+    own = recipe.model_copy(update={"optimizer": optimizer})
+    return f"{candidate.structure}|{seed}|{data.name}|{own.model_dump_json()}"
+
+
+def _finished(study: optuna.Study) -> dict[str, tuple[Any, ...]]:
+    """Returns what earlier runs trained to the end: key -> the fields of a TrainedNetwork after its candidate."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        attributes = trial.user_attrs
+        curve = tuple(trial.intermediate_values[step] for step in sorted(trial.intermediate_values))
+        found[attributes["verify_key"]] = (
+            attributes["training_seed"],
+            attributes["learning_rate"],
+            attributes["epochs"],
+            trial.value,
+            curve,
+            attributes["seconds"],
+        )
+    return found
+
+
+def _pruner(name: str, epochs: int) -> optuna.pruners.BasePruner:
+    if name == "median":
+        return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=max(1, epochs // 4))
+    if name == "halving":
+        return optuna.pruners.SuccessiveHalvingPruner(min_resource=max(1, epochs // 4), reduction_factor=2)
+    return optuna.pruners.NopPruner()

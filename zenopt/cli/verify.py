@@ -1,0 +1,192 @@
+"""``zenopt verify``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from zenopt.cli.options import json_option, print_json, storage_option, table
+
+if TYPE_CHECKING:
+    from train.verify import TrainedNetwork
+
+
+@click.command()
+@click.option("--study", "name", required=True, metavar="NAME", help="Name of the study in the storage.")
+@storage_option
+@click.option(
+    "--data", "data_name", required=True, help="imagefolder:PATH, cifar10:PATH, cifar100:PATH, synthetic."
+)
+@click.option(
+    "--top", type=click.IntRange(1, 1000), default=5, show_default=True, help="Best networks to train."
+)
+@click.option("--epochs", type=click.IntRange(1), default=6, show_default=True)
+@click.option(
+    "--seeds", type=click.IntRange(1, 100), default=1, show_default=True, help="Trainings of each network."
+)
+@click.option(
+    "--baselines",
+    type=click.IntRange(0, 100),
+    default=2,
+    show_default=True,
+    help="Networks of each baseline: random, params-max, macs-max, and Zen under each --conv-cap.",
+)
+@click.option(
+    "--conv-cap", "conv_caps", type=click.IntRange(1), multiple=True, help="Most convolutions; repeatable."
+)
+@click.option(
+    "--recipe", "recipe_name", default="basic", show_default=True, help="A recipe's name, or a file."
+)
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replaces a field of the recipe."
+)
+@click.option(
+    "--rate",
+    "rates",
+    type=float,
+    multiple=True,
+    help="Learning rates to choose from, per family, on images held back from training; repeatable.",
+)
+@click.option("--pruner", type=click.Choice(["none", "median", "halving"]), default="none", show_default=True)
+@click.option(
+    "--output", default="runs/verify", show_default=True, type=click.Path(), help="Folder of the runs."
+)
+@click.option(
+    "--export", "bundle_folder", type=click.Path(), help="Write the best trained network as a bundle."
+)
+@click.option("--device", default="cpu", show_default=True)
+@json_option
+def verify(
+    name: str,
+    storage: str,
+    data_name: str,
+    top: int,
+    epochs: int,
+    seeds: int,
+    baselines: int,
+    conv_caps: tuple[int, ...],
+    recipe_name: str,
+    overrides: tuple[str, ...],
+    rates: tuple[float, ...],
+    pruner: str,
+    output: str,
+    bundle_folder: str | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Train a study's best networks shortly, beside baselines of the same budget: what is the score worth?
+
+    Accuracies are kept in the same storage as the study NAME-verify; a second run trains only what is missing. The
+    table of rank agreement has 95 % intervals over networks and training seeds.
+
+    \b
+    zenopt verify --study demo --data imagefolder:cifar --top 5 --epochs 6 --conv-cap 12 --conv-cap 24
+    """
+    from pathlib import Path
+
+    import optuna
+
+    from train import contenders
+    from train.data import open_data
+    from train.recipe import load_recipe
+    from train.verification import agreement
+    from train.verification import verify as run
+    from train.verify import choose_learning_rates
+    from zenopt.study import load_study, open_existing, read_spec
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    opened = open_existing(storage)
+    study = load_study(opened, name)
+    spec = read_spec(study)
+    assert spec is not None
+    recipe = load_recipe(recipe_name, overrides, epochs=epochs)
+    candidates = contenders.study_best(study, spec, top)
+    if baselines:
+        candidates += contenders.baselines(spec, each=baselines, conv_caps=conv_caps, seed=spec.seed)
+    data = open_data(data_name)
+    learning_rates = None
+    if len(rates) > 1:
+        first = list({candidate.label: candidate for candidate in reversed(candidates)}.values())
+        learning_rates = choose_learning_rates(
+            first,
+            data,
+            recipe,
+            rates,
+            resolution=spec.resolution,
+            output=Path(output) / "rates",
+            device=device,
+        )
+
+    def show(row: TrainedNetwork) -> None:
+        if not as_json:
+            state = f"pruned after {row.epochs} epochs" if row.stopped else f"top-1 {row.top1:5.2f} %"
+            click.echo(f"{row.candidate.label:24s} seed {row.seed}  {state}  ({row.seconds:.0f} s)", err=True)
+
+    verified = run(
+        opened,
+        name,
+        spec,
+        candidates,
+        data,
+        recipe,
+        output=Path(output),
+        seeds=range(seeds),
+        device=device,
+        pruner=pruner,
+        learning_rates=learning_rates,
+        on_result=show,
+    )
+    ranks = agreement(verified) if sum(bool(item.top1) for item in verified) >= 3 else []
+    exported = None
+    if bundle_folder is not None and verified and verified[0].top1:
+        from train.trained_bundle import export_trained
+
+        exported = str(export_trained(spec, name, verified, recipe, data_name, bundle_folder))
+    if as_json:
+        print_json(
+            {
+                "study": f"{name}-verify",
+                "networks": [
+                    {
+                        "label": item.candidate.label,
+                        "structure": item.candidate.structure,
+                        "top1": list(item.top1),
+                        "pruned": item.pruned,
+                        "learning_rate": item.learning_rate,
+                        "facts": dict(item.candidate.facts),
+                    }
+                    for item in verified
+                ],
+                "agreement": [item.__dict__ for item in ranks],
+                "bundle": exported,
+            }
+        )
+        return
+    rows = [
+        (
+            item.candidate.label,
+            f"{item.mean:.2f}" if item.top1 else "-",
+            " ".join(f"{value:.2f}" for value in item.top1) or f"{item.pruned} pruned",
+            f"{item.learning_rate:g}",
+            f"{item.candidate.facts['closed_form']:.1f}",
+            f"{item.candidate.facts['convs']:.0f}",
+            f"{item.candidate.facts['macs'] / 1e6:.2f}",
+        )
+        for item in verified
+    ]
+    click.echo(table(rows, ("found by", "top-1 %", "each seed", "lr", "zen", "convs", "M MACs")))
+    if ranks:
+        click.echo()
+        cells = [
+            (
+                item.column,
+                f"{item.spearman:+.2f}",
+                f"{item.spearman_interval[0]:+.2f} to {item.spearman_interval[1]:+.2f}",
+                f"{item.kendall:+.2f}",
+            )
+            for item in ranks
+        ]
+        click.echo(table(cells, ("rank agreement with top-1", "Spearman", "95 %", "Kendall")))
+    if exported:
+        click.echo(f"\nExported {verified[0].candidate.label} to {exported}")
