@@ -38,8 +38,9 @@ class ZenSampler(BaseSampler):
     """Proposes mutations of the study's best architectures, inside the budget and never seen before.
 
     The first proposal is the initial structure, shrunk until it fits. Until the population exceeds 10 (or is full), one
-    block of it is mutated; then up to two blocks of a parent drawn uniformly from the population, the best ``population_size``
-    feasible completed trials. With ``screening``, an in-memory evolution on the closed-form score picks each proposal.
+    block of it is mutated; then up to two blocks of a parent drawn uniformly from the population, the best
+    ``population_size`` feasible completed trials. With ``screening``, an in-memory evolution on the closed-form score
+    picks each proposal.
 
     Deliberate differences from Zen-NAS: the initial structure is itself evaluated; what is over budget or already known
     is drawn again instead of consuming an iteration; no structure is scored twice.
