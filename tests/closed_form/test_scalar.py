@@ -38,7 +38,9 @@ def ranks(values: np.ndarray) -> np.ndarray:
 )
 def test_agrees_with_the_reference_scores(name: str, resolution: int) -> None:
     measured, structures = golden_subset(name)
-    computed = np.array([closed_form_zen(Architecture.parse(text), resolution) for text in structures])
+    computed = np.array(
+        [closed_form_zen(Architecture.parse(text), resolution, batch_size=None) for text in structures]
+    )
     assert len(structures) >= 12
     assert np.corrcoef(ranks(measured), ranks(computed))[0, 1] >= 0.998
     assert np.abs(computed / measured - 1).max() <= 0.0305
@@ -49,9 +51,9 @@ def test_one_layer_by_hand() -> None:
     distance = 1 - 1 / sqrt(1.01)
     spread = log(8 * 16) + log(sqrt(distance / pi))
     architecture = Architecture.parse("SuperConvK1BNRELU(3,8,1,1)")
-    score = closed_form_zen(architecture, 4, gamma=0.1)
+    score = closed_form_zen(architecture, 4, gamma=0.1, batch_size=None)
     assert score == pytest.approx(0.5 * log(0.81 + 0.19 * 3) + spread, rel=1e-12)
-    assert closed_form_zen(architecture, 4, gamma=0.1, true_variance=True) == pytest.approx(
+    assert closed_form_zen(architecture, 4, gamma=0.1, batch_size=None, true_variance=True) == pytest.approx(
         0.5 * log(3) + spread, rel=1e-12
     )
 
@@ -67,7 +69,7 @@ def test_two_1x1_layers_by_hand() -> None:
         + 0.5 * log(distance / pi)
     )
     architecture = Architecture.parse("SuperConvK1BNRELU(3,8,1,1)SuperConvK1BNRELU(8,16,1,1)")
-    assert closed_form_zen(architecture, 4, gamma=0.1) == pytest.approx(expected, rel=1e-12)
+    assert closed_form_zen(architecture, 4, gamma=0.1, batch_size=None) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize(
