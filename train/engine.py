@@ -163,7 +163,9 @@ def fit(
 
     # 3. The data, and the module whose gradients are averaged over processes.
     sampler = StepSampler(len(data.train), recipe.batch_size, seed, world.rank, world.size, recipe.accumulate)
-    batches = train_loader(data, recipe, crop_size=crop_size, sampler=sampler, workers=workers)
+    batches = train_loader(
+        data, recipe, crop_size=crop_size, sampler=sampler, workers=workers, pin=device.type == "cuda"
+    )
     test_batches = test_loader(
         data, recipe, crop_size=crop_size, rank=world.rank, world=world.size, workers=min(workers, 2)
     )
@@ -204,7 +206,8 @@ def fit(
             set_drop_path(network, recipe.model.drop_path, state.epoch / recipe.epochs)
         sampler.epoch, sampler.first_step = state.epoch, state.step
         objective.train()
-        loss_sum = torch.tensor(state.loss_sum, dtype=torch.float64, device=device)
+        precise = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+        loss_sum = torch.tensor(state.loss_sum, dtype=precise, device=device)
         started, images_done = time.perf_counter(), 0
         parts = iter(batches)
         for step in range(state.step, sampler.steps):
@@ -219,7 +222,8 @@ def fit(
                     raise DataError(
                         f"None of the images of step {step} of epoch {state.epoch + 1} can be decoded."
                     )
-                images, targets = batch.images.to(device), batch.targets.to(device)
+                images = batch.images.to(device, non_blocking=True)
+                targets = batch.targets.to(device, non_blocking=True)
                 if recipe.precision.channels_last:
                     images = images.contiguous(memory_format=torch.channels_last)
                 # Gradients are exchanged once a step, with the last part.

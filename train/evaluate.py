@@ -91,8 +91,10 @@ def evaluate(
     network.eval()
     device = world.device
     confusion = torch.zeros(num_classes, num_classes, dtype=torch.long)
-    sums = torch.zeros(3, dtype=torch.float64)  # correct within five, loss, seconds
+    # Correct within five, loss, seconds, images timed. The first batch warms up and is timed only if it is alone.
+    sums = torch.zeros(4, dtype=torch.float64)
     broken: list[str] = []
+    batches_done = 0
     for batch in batches:
         broken += batch.broken
         if not len(batch.images):
@@ -103,7 +105,10 @@ def evaluate(
         with torch.autocast(device.type, dtype=amp, enabled=amp is not None):
             logits = network(reduce_images(images, resolution))
         _synchronise(device)
-        sums[2] += time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        timed = torch.tensor([seconds, len(images)], dtype=torch.float64)
+        sums[2:] = timed if batches_done < 2 else sums[2:] + timed
+        batches_done += 1
         if logits.shape[1] != num_classes:
             raise TrainError(f"The network has {logits.shape[1]} classes, the data {num_classes}.")
         logits = logits.float()
@@ -124,7 +129,7 @@ def evaluate(
         loss=sums[1].item() / images_seen,
         images=images_seen,
         # Processes work side by side: the mean of their seconds is the time it took.
-        images_per_second=images_seen / max(sums[2].item() / world.size, 1e-9),
+        images_per_second=sums[3].item() / max(sums[2].item() / world.size, 1e-9),
         confusion=confusion,
         broken=tuple(broken),
     )

@@ -206,11 +206,20 @@ class TestBatches(Dataset[Batch]):
 
 
 def train_loader(
-    data: DataSet, recipe: Recipe, *, crop_size: int, sampler: StepSampler, workers: int = 0
+    data: DataSet,
+    recipe: Recipe,
+    *,
+    crop_size: int,
+    sampler: StepSampler,
+    workers: int = 0,
+    pin: bool = False,
 ) -> DataLoader[Batch]:
-    """Return the batches of `sampler`, prepared by `workers` processes (0: by this one)."""
+    """Return the batches of `sampler`, prepared by `workers` processes (0: by this one).
+
+    With `pin` they lie in page-locked memory, from which a GPU copies them in the background.
+    """
     batches = TrainBatches(data.train, len(data.classes), recipe, crop_size, data.statistics)
-    return _loader(batches, workers, sampler=sampler)
+    return _loader(batches, workers, sampler=sampler, pin_memory=pin)
 
 
 def test_loader(
@@ -241,7 +250,6 @@ def _loader(dataset: Dataset[Batch], workers: int, **options: Any) -> DataLoader
         num_workers=workers,
         generator=torch.Generator().manual_seed(0),
         persistent_workers=False,
-        pin_memory=False,
         **options,
     )
 

@@ -19,7 +19,12 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from zenopt.architecture import Architecture
 from zenopt.errors import ZenoptError
+from zenopt.export import Bundle
+from zenopt.nn import build_network
+from zenopt.spaces import get_space
+from zenopt.weights import count_classes, load_weights, read_weights
 
 SUFFIXES = {"torchscript": ".pt", "torch-export": ".pt2", "onnx": ".onnx"}
 # Largest difference from the eager network, relative to its largest output, that an export may have.
@@ -108,6 +113,53 @@ def export_network(
             )
         os.replace(temporary, file)
     return Deployed(format, file, file.stat().st_size, error, relative)
+
+
+def deploy_bundle(
+    bundle: Bundle, folder: Path, formats: Iterable[str], *, weights: Path | None = None, seed: int = 0
+) -> list[Deployed]:
+    """Write a bundle's network as ``network.pt``, ``network.pt2`` or ``network.onnx``.
+
+    Args:
+        bundle:
+            From :func:`zenopt.export.read_bundle`.
+        folder:
+            Where to write.
+        formats:
+            Some of ``torchscript``, ``torch-export`` and ``onnx``.
+        weights:
+            A checkpoint of training. None exports initial weights, drawn with `seed`: good for measuring
+            speed, nothing else.
+        seed:
+            Draws initial weights and the images of the comparison.
+
+    Raises:
+        DeployError, CheckpointError: See :func:`export_network` and :func:`zenopt.weights.load_weights`.
+    """
+    classes = bundle.num_classes
+    if weights is not None:
+        # Training builds the classifier for its data's classes.
+        classes = count_classes(read_weights(weights), f"Checkpoint {weights}")
+    architecture = (
+        Architecture.parse(bundle.structure)
+        if bundle.family == "chain"
+        else get_space(bundle.family)().parse(bundle.structure)
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build_network(architecture, num_classes=classes, use_se=bundle.use_se)
+    if weights is not None:
+        load_weights(network, weights)
+    return [
+        export_network(
+            network,
+            folder / f"network{SUFFIXES.get(format, '')}",
+            format=format,
+            resolution=bundle.resolution,
+            seed=seed,
+        )
+        for format in formats
+    ]
 
 
 def load_exported(file: Path, format: str) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -15,11 +15,13 @@ from zenopt.deploy import (
     DeployError,
     accuracy,
     compare,
+    deploy_bundle,
     export_network,
     fold_batch_norms,
     load_exported,
     quantize_onnx,
 )
+from zenopt.export import Bundle
 from zenopt.nn import build_network
 from zenopt.standalone import write_model_file
 
@@ -46,6 +48,10 @@ def needed(format: str) -> None:
         pytest.importorskip("onnxscript")
 
 
+def test_formats_are_the_ones_tested() -> None:
+    assert list(SUFFIXES) == ["torchscript", "torch-export", "onnx"]
+
+
 @pytest.mark.parametrize(("text", "use_se"), [(SUPERRES, False), (SUPERRES, True), (MOBILE, True)])
 def test_folding_keeps_the_function_and_leaves_no_norm(text: str, use_se: bool) -> None:
     network = lived_in(text, use_se)
@@ -58,7 +64,9 @@ def test_folding_keeps_the_function_and_leaves_no_norm(text: str, use_se: bool) 
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
-@pytest.mark.parametrize("format", list(SUFFIXES))
+@pytest.mark.parametrize(
+    "format", ["torchscript", "torch-export", pytest.param("onnx", marks=pytest.mark.slow)]
+)
 def test_exports_compute_the_same_at_any_batch_size(format: str, tmp_path: Path) -> None:
     needed(format)
     network = lived_in(SUPERRES, use_se=True)
@@ -91,6 +99,7 @@ def test_an_unknown_format_and_a_missing_package(tmp_path: Path, monkeypatch: py
         export_network(network, tmp_path / "x.onnx", format="onnx", resolution=16)
 
 
+@pytest.mark.slow
 def test_int8_stays_near_the_float_network(tmp_path: Path) -> None:
     needed("onnx")
     network = lived_in(SUPERRES)
@@ -142,3 +151,16 @@ def test_the_model_file_stands_alone(text: str, use_se: bool, tmp_path: Path) ->
     with torch.no_grad():
         assert torch.equal(standalone.eval()(images), network(images))
     assert load_file(file).build(num_classes=7).classifier.out_features == 7
+
+
+def test_a_bundle_is_deployed_with_the_weights_of_training(tmp_path: Path) -> None:
+    bundle = Bundle(structure=MOBILE, resolution=16, num_classes=100, use_se=True)
+    network = lived_in(MOBILE, use_se=True)
+    torch.save({"model": network.state_dict()}, tmp_path / "best.pt")
+    (made,) = deploy_bundle(bundle, tmp_path, ["torchscript"], weights=tmp_path / "best.pt")
+    images = torch.randn(3, 3, 16, 16)
+    with torch.no_grad():
+        found = load_exported(made.file, "torchscript")(images)
+        assert torch.allclose(found, network(images), atol=1e-4)
+    (plain,) = deploy_bundle(bundle, tmp_path / "initial", ["torchscript"])
+    assert load_exported(plain.file, "torchscript")(images).shape == (3, 100)

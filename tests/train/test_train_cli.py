@@ -8,6 +8,9 @@ import torch
 from click.testing import CliRunner
 
 from train.cli import deploy_command, evaluate_command, main, train_command
+from train.distributed import World
+from train.networks import NetworkSource
+from train.run import evaluate_weights
 from zenopt.export import Bundle, write_bundle
 
 TINY = "SuperConvK3BNRELU(3,8,2,1)SuperResK3K3(8,8,2,8,1)SuperConvK1BNRELU(8,16,1,1)"
@@ -87,6 +90,26 @@ def test_evaluate_needs_weights_that_fit(tmp_path: Path) -> None:
     torch.save({"recipe": {}, "classes": ["a"], "model": {}}, tmp_path / "one.pt")
     source = ["--structure", TINY, "--resolution", "32", "--weights", str(tmp_path / "one.pt")]
     assert "is for 1 classes, synthetic:64 has 10" in invoke(*source)
+
+
+def test_a_published_network_is_evaluated_on_its_crop(
+    folder_data: Path, tmp_path: Path, alone: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def crop(image: torch.Tensor, crop_size: int, short_side: int, _interpolation: str) -> torch.Tensor:
+        sizes.append((crop_size, short_side))
+        return torch.zeros(3, crop_size, crop_size, dtype=torch.uint8)
+
+    monkeypatch.setattr("train.augment.resize_and_centre", crop)
+    source = NetworkSource("structure", TINY, 16, crop_size=28)
+    torch.save(source.build(2).state_dict(), tmp_path / "weights.pth")
+    found, classes = evaluate_weights(
+        source, f"imagefolder:{folder_data}", world=alone, weights=tmp_path / "weights.pth"
+    )
+    assert found.images == 8 and classes == ("dark", "light")
+    assert set(sizes) == {(28, 32)}
+    assert NetworkSource.from_model("zennet_imagenet1k_latency01ms").crop_size == 320
 
 
 def test_a_torchvision_model_trains(tmp_path: Path) -> None:

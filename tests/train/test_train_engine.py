@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import errno
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,7 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(
     "options",
     [
         ["precision.amp=bf16", "precision.channels_last=true"],
+        ["precision.amp=fp16", "optimizer.clip_norm=5"],
         ["optimizer.name=adamw", "optimizer.lr=0.01", "schedule.name=linear"],
         ["optimizer.name=rmsprop", "optimizer.lr=0.001", "schedule.name=step"],
         ["loss.auxiliary={weight: 0.4, ratio: 2}", "model.drop_path=0.2", "model.drop_path_ramp=epoch"],
@@ -243,3 +245,23 @@ def test_memory_images_of_another_size_are_resized(tmp_path: Path, alone: World)
     assert (
         run(data, load_recipe("basic", ["epochs=1", "batch_size=8"]), tmp_path, alone).metrics["steps"] == 2
     )
+
+
+def test_tensorboard_files_hold_the_metrics(patches: DataSet, tmp_path: Path, alone: World) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    recipe = load_recipe("basic", ["epochs=2", "batch_size=32", "tensorboard=true"])
+    history = run(patches, recipe, tmp_path, alone).history
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    written = [(event.step, event.value) for event in events.Scalars("accuracy/top1_percent")]
+    assert written == [(row["epoch"], row["top1"]) for row in history]
+
+
+def test_tensorboard_missing_is_said(
+    patches: DataSet, tmp_path: Path, alone: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    recipe = load_recipe("basic", ["epochs=1", "tensorboard=true"])
+    with pytest.raises(TrainError, match="pip install tensorboard"):
+        run(patches, recipe, tmp_path, alone)
