@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from zenopt.errors import DataError, ZenoptError
-from zenopt.latency.fit import coefficients_json, errors_of, fit_relative, leave_one_out, term_matrix
+from zenopt.latency.fit import coefficients_json, errors_of, fit_robust, leave_one_out, term_matrix
 from zenopt.latency.operations import Operation, layer_operation
 from zenopt.latency.profile import BYTES_PER_NUMBER, SCHEMA_VERSION, DeviceProfile, profile_from_json
 from zenopt.latency.ranges import measured_ranges
@@ -20,6 +20,8 @@ from zenopt.latency.targets import Target, find_target
 REQUIRED = ("structure", "latency_ms")
 OPTIONAL = ("resolution", "num_classes", "use_se")
 MIN_ROWS = 5
+#: A set with more constants must lower the leave-one-out error to this share of what fewer reach, or it is chance.
+WORTHWHILE = 0.95
 #: From few constants to many; the set with the smallest leave-one-out error wins.
 TERM_SETS: Mapping[str, tuple[str, ...]] = {
     "arithmetic": ("network", "gmacs"),
@@ -145,10 +147,10 @@ def fit_profile(
     best: tuple[float, str, np.ndarray, np.ndarray] | None = None
     for label, terms in TERM_SETS.items():
         matrix = term_matrix(networks, terms, batch, BYTES_PER_NUMBER[dtype])
-        held_out = leave_one_out(matrix, times)
+        held_out = leave_one_out(matrix, times, fit_robust)
         mape = errors_of(held_out, times).mape
-        if best is None or mape < best[0]:
-            best = (mape, label, held_out, fit_relative(matrix, times))
+        if best is None or mape < WORTHWHILE * best[0] - 1e-3:
+            best = (mape, label, held_out, fit_robust(matrix, times))
     assert best is not None
     _, label, held_out, values = best
     resolutions = [row.target.resolution for row in rows]

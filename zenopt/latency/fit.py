@@ -87,6 +87,28 @@ def fit_relative(matrix: Array, times: Array, weights: Array | None = None) -> A
     return nonnegative_least_squares(matrix / times[:, None] * roots[:, None], roots)
 
 
+def fit_robust(matrix: Array, times: Array, *, tolerance: float = 0.05, rounds: int = 10) -> Array:
+    """Fits as :func:`fit_relative`, but single wild measurements count by their size, not its square.
+
+    Iteratively reweighted least squares with Huber's weights.
+
+    Args:
+        matrix:
+            ``networks x terms``.
+        times:
+            Measured times, all positive.
+        tolerance:
+            Relative error up to which a network has full weight.
+        rounds:
+            Reweightings.
+    """
+    values = fit_relative(matrix, times)
+    for _ in range(rounds):
+        error = np.abs(matrix @ values / times - 1)
+        values = fit_relative(matrix, times, tolerance / np.maximum(error, tolerance))
+    return values
+
+
 def nonnegative_least_squares(matrix: Array, target: Array) -> Array:
     """Minimises ``|matrix @ x - target|`` over ``x >= 0`` by the active-set method of Lawson and Hanson (1974)."""
     scale = np.linalg.norm(matrix, axis=0)
