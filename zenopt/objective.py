@@ -16,6 +16,7 @@ from zenopt.samplers.factory import NEEDS_ALL_SLOTS, NEEDS_COMPLETE
 from zenopt.seeds import derive_seed
 from zenopt.storage.constraints import record_constraints
 from zenopt.storage.history import StudyHistory
+from zenopt.storage.orphans import requeue_orphans
 from zenopt.storage.records import TrialRecord
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Seconds between looks at a trial of another worker that scores the same structure.
 _POLL_S = 0.1
+#: Seconds of waiting after which it is asked whether that worker still lives.
+_ORPHAN_CHECK_S = 5.0
 
 
 class Objective:
@@ -82,14 +85,18 @@ class Objective:
 
     def _owner(self, trial: optuna.Trial, structure: str) -> TrialRecord | None:
         """Returns the finished trial that owns the structure, after waiting for it; ``None`` if ours does now."""
+        looked = time.monotonic()
         while True:
             owner = self._history.claim_structure(trial, structure)
             if owner is None or owner.state.is_finished():
                 return owner
             if self._should_stop():
                 raise TrialPruned("stopped while another worker was scoring the same structure")
+            if time.monotonic() - looked > _ORPHAN_CHECK_S:
+                # If the other worker has died meanwhile, its trial is put back and the structure is ours.
+                requeue_orphans(self._history.study)
+                looked = time.monotonic()
             time.sleep(_POLL_S)
-            self._history.sync()
 
     def _reuse(self, trial: optuna.Trial, architecture: Any, owner: TrialRecord) -> float:
         trial.set_user_attr("structure", str(architecture))
