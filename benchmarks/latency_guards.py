@@ -61,7 +61,7 @@ def search(
     rng = random.Random(seed)
     began = time.perf_counter()
     winner = screen(
-        [start], (), space=space, limits=limits, value=lambda a: closed_form_zen(a, spec.resolution),
+        [start], (), mutate=space.mutate, limits=limits, value=lambda a: closed_form_zen(a, spec.resolution),
         settings=Screening(candidates), rng=rng,
     )  # fmt: skip
     assert winner is not None
@@ -81,6 +81,7 @@ def main() -> None:
     cases = {
         "no guards": NO_GUARDS,
         "margin 0.85": Guards(**{**NO_GUARDS.__dict__, "margin": 0.85}),
+        "guards, no margin": Guards(margin=1.0),
         "all guards": Guards(),
     }
     rows: list[dict[str, Any]] = []
@@ -103,7 +104,7 @@ def main() -> None:
             mine = [row for row in rows if row["model"] == profile and row["guards"] == name]
             worst = {p: max(row["of_budget"][p] for row in mine) for p in PROFILES}
             zen = statistics.mean(row["zen"] for row in mine)
-            print(f"{profile:22} {name:12} Zen {zen:6.2f}  largest multiple of the budget: {worst}")
+            print(f"{profile:22} {name:18} Zen {zen:6.2f}  largest multiple of the budget: {worst}")
     if options.json:
         json.dump(rows, options.json, indent=1)
 
