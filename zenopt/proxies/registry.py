@@ -30,6 +30,7 @@ _BUILTIN: dict[str, str] = {
     name: f"zenopt.proxies.{module}"
     for module, names in {
         "zen": ("zen",),
+        "zen_at_64": ("zen-at-64",),
         "zen_closed_form": ("zen-closed-form",),
         "gradnorm": ("zennas-gradnorm",),
         "te_nas": ("te-nas-ntk", "te-nas-linear-regions"),
