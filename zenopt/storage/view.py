@@ -54,6 +54,12 @@ class StudyView:
                     self.waiting.pop(trial_id, None)
         self.watermark = watermark
 
+    def add_running(self, trial_id: int) -> None:
+        """Note a waiting trial that this process has taken."""
+        if trial_id in self.unfinished:
+            self.unfinished[trial_id] = TrialState.RUNNING
+            self.waiting.pop(trial_id, None)
+
     def add_finished(self, trial: FrozenTrial) -> None:
         """Note a trial that this process has finished."""
         if trial._trial_id not in self.unfinished:
@@ -77,13 +83,14 @@ class StudyView:
     ) -> list[FrozenTrial]:
         """Return the unfinished trials in one of ``states``; those in ``held`` from memory.
 
-        A WAITING trial changes in nothing but its state, so each is read once.
+        Asked for WAITING trials alone, as on every ask, it reads each only once: Optuna allows no change to them
+        but that of their state, and a long queue would otherwise be read again for every trial.
         """
         wanted = {trial_id for trial_id, state in self.unfinished.items() if state in states}
         found = [held[trial_id].freeze() for trial_id in wanted if trial_id in held]
-        others = [trial_id for trial_id in wanted if trial_id not in held]
-        missing = [i for i in others if self.unfinished[i] == TrialState.RUNNING or i not in self.waiting]
-        found += [self.waiting[i] for i in others if i not in set(missing)]
+        known = self.waiting if states == {TrialState.WAITING} else {}
+        found += [known[trial_id] for trial_id in wanted if trial_id in known]
+        missing = [trial_id for trial_id in wanted if trial_id not in held and trial_id not in known]
         for trial in read_trials(connection, self.study_id, missing, self.distributions):
             if trial.state == TrialState.WAITING:
                 self.waiting[trial._trial_id] = trial

@@ -291,7 +291,11 @@ class WriteBehindStorage(StudyLevel):
         taken = self._tables.take(trial_id)
         if taken is None:
             return False
-        self._hold(*taken)
+        trial, study_id = taken
+        with self._lock:
+            self._hold(trial, study_id)
+            # What is held is not asked for again, so the view must hear of the change from us.
+            self._views.setdefault(study_id, StudyView(study_id)).add_running(trial_id)
         return True
 
     def _hold(self, trial: FrozenTrial, study_id: int) -> None:
