@@ -48,14 +48,14 @@ def join_study(spec: StudySpec, storage: optuna.storages.BaseStorage, name: str,
     direction = get_proxy(spec.proxy.name).direction
     resolved = spec.with_batch_size(device)
     study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
-    wanted = [StudyDirection[direction.upper()]]
-    if study.directions != wanted:
-        found = ", ".join(item.name.lower() for item in study.directions)
-        raise StudyError(
-            f"Study {name!r} is to {found}, the spec's objective to {direction}; choose another name with --study-name."
-        )
     stored = read_spec(study, missing_ok=True)
     if stored is None:
+        if study.directions != [StudyDirection[direction.upper()]]:
+            found = ", ".join(item.name.lower() for item in study.directions)
+            raise StudyError(
+                f"Study {name!r} is to {found}, the spec's objective to {direction}; "
+                f"choose another name with --study-name."
+            )
         if study.get_trials(deepcopy=False):
             raise StudyError(f"Study {name!r} was not made by zenopt; choose another name with --study-name.")
         study.set_user_attr(SPEC_KEY, resolved.model_dump_json())
