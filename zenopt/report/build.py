@@ -90,8 +90,7 @@ def write_figure(studies: Sequence[optuna.Study], key: str, path: str | Path) ->
         return
     if path.suffix not in (".svg", ".png", ".pdf"):
         raise ReportError(f"A figure is written as .svg, .png, .pdf or .json, got {path.name!r}.")
-    figure.update_layout(template="plotly_white", title={"text": figures[key].title})
-    _write_image(figure, path)
+    _write_image(figures[key].titled(), path)
 
 
 def _write_network(data: StudyData, key: str, path: Path) -> None:

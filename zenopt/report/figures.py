@@ -41,6 +41,11 @@ class Figure:
     figure: go.Figure
     group: str = "Search"
 
+    def titled(self) -> go.Figure:
+        """Returns the figure with its title and a light theme, to stand alone."""
+        title = {"text": self.title, "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 14}}
+        return go.Figure(self.figure).update_layout(template="plotly_white", title=title, margin_t=84)
+
 
 @dataclass(frozen=True)
 class Cost:

@@ -61,14 +61,15 @@ def draw(anatomy: Anatomy, title: str = "", *, standalone: bool = False) -> str:
     style = f"<style>{STYLE_FILE.read_text(encoding='utf-8')}</style>" if standalone else ""
     # A file of its own has no page around it: it brings a margin and a background.
     left, top, width, total = (-10, -8, WIDTH + 20, height + 16) if standalone else (0, 0, WIDTH, height)
+    size = f' width="{width}" height="{total:.0f}"' if standalone else ""
     background = (
         f'<rect class="zp-page" x="{left}" y="{top}" width="{width}" height="{total:.0f}"/>'
         if standalone
         else ""
     )
     return (
-        f'<svg class="zp" xmlns="http://www.w3.org/2000/svg" viewBox="{left} {top} {width} {total:.0f}" role="img" '
-        f'aria-label="{escape(label)}">{style}{background}<title>{escape(label)}</title>'
+        f'<svg class="zp" xmlns="http://www.w3.org/2000/svg" viewBox="{left} {top} {width} {total:.0f}"{size} '
+        f'role="img" aria-label="{escape(label)}">{style}{background}<title>{escape(label)}</title>'
         f"{_header(anatomy, title)}{''.join(parts)}</svg>"
     )
 
