@@ -68,8 +68,6 @@ def test_on_plain_modules() -> None:
 def test_declarations() -> None:
     for proxy in PROXIES:
         assert proxy.direction == "maximize"
-        assert proxy.description.endswith(
-            (".", "terms", "tensors", "noise", "weights", "halves", "pixels)")
-        ), proxy.description
+        assert 10 < len(proxy.description) < 120 and not proxy.description.endswith(".")
         assert proxy.function.__doc__
     assert {proxy.name for proxy in PROXIES} == set(_BUILTIN)

@@ -172,7 +172,8 @@ def register_proxy(
         module = function.__module__
         if name in _PROXIES or _BUILTIN.get(name, module) != module:
             raise ValueError(f"A proxy named {name!r} is already registered.")
-        summary = description or next(iter((function.__doc__ or "").strip().splitlines()), "")
+        first_line = next(iter((function.__doc__ or "").strip().splitlines()), "")
+        summary = description or first_line.replace("``", "").removesuffix(".")
         _PROXIES[name] = Proxy(
             name, direction, cost_class, needs, kind, summary, function, on_architecture, residual, deterministic,
             tuple(shares),

@@ -17,7 +17,7 @@ from zenopt.proxies.registry import ScoreSettings, register_proxy
     deterministic=True,
 )
 def zen_closed_form(architecture: Architecture, settings: ScoreSettings) -> float:
-    """Returns the expected Zen-score of a chain of super-blocks."""
+    """Returns the expected Zen-score of a chain of super-blocks at the batch size of the measurement it stands for."""
     if not isinstance(architecture, Architecture):
         raise ProxyError(
             f"Proxy 'zen-closed-form' takes chains of super-blocks, not {type(architecture).__name__}."
@@ -26,4 +26,6 @@ def zen_closed_form(architecture: Architecture, settings: ScoreSettings) -> floa
         raise ProxyError(
             "Proxy 'zen-closed-form' describes networks without residual links and without squeeze-excite gates."
         )
-    return closed_form_zen(architecture, settings.resolution, gamma=settings.gamma)
+    return closed_form_zen(
+        architecture, settings.resolution, gamma=settings.gamma, batch_size=settings.batch_size
+    )
