@@ -158,6 +158,9 @@ def run_search(
     """
     if trials is None and timeout_s is None:
         raise StudyError("Give a number of trials, a timeout, or both.")
+    for what, number in (("trials", trials), ("workers", workers)):
+        if number is not None and number < 1:
+            raise StudyError(f"The number of {what} must be at least 1, got {number}.")
     is_shared = not url.startswith("memory:")
     if workers is None:
         workers = available_cores() if set(devices) == {"cpu"} else len(devices)
