@@ -125,15 +125,14 @@ def fit(
         "network": identity,
         "recipe": recipe.model_dump(mode="json"),
         "classes": list(classes),
+        "statistics": data.statistics,
         "seed": seed,
     }
-    facts["statistics"] = data.statistics
     saved = _find_run(output, resume, facts)
 
     # 1. The network, its losses, its optimiser.
-    network = prepare(network, recipe.model, torch.Generator().manual_seed(seed), sync_bn=recipe.sync_bn).to(
-        device
-    )
+    generator = torch.Generator().manual_seed(seed)
+    network = prepare(network, recipe.model, generator, sync_bn=recipe.sync_bn).to(device)
     if recipe.precision.channels_last:
         network = network.to(memory_format=torch.channels_last)
     if teacher is not None:
@@ -246,15 +245,17 @@ def fit(
             last = step == sampler.steps - 1
             if device.type == "cpu" or step % 20 == 0 or last:
                 _check_finite(loss_sum, output, state.epoch, step, lr)
-                observer.step(float(loss.detach()) * recipe.accumulate, lr)
+                observer.step(step + 1, float(loss.detach()) * recipe.accumulate, lr)
             if (step + 1) % checkpoint_steps == 0 and not last:
                 _check_finite(loss_sum, output, state.epoch, step, lr)
+                _check_weights(network, output, state.epoch)
                 state.step, state.loss_sum = step + 1, float(world.sum(loss_sum))
                 keep()
                 if not world.is_first:
                     state.loss_sum = 0.0
                 loss_sum.fill_(state.loss_sum)
         seconds = time.perf_counter() - started
+        _check_weights(network, output, state.epoch)
 
         # 5. The end of an epoch: evaluate, record, keep.
         state.epoch, state.step, state.loss_sum = state.epoch + 1, 0, 0.0
@@ -342,11 +343,19 @@ def _seed_step(seed: int, place: Sequence[int], rank: int) -> None:
 
 def _check_finite(loss_sum: torch.Tensor, output: Path, epoch: int, step: int, lr: float) -> None:
     if not torch.isfinite(loss_sum):
-        path = output / checkpoint.LAST
-        kept = f"the last good checkpoint is {path}" if path.is_file() else "no checkpoint was written before"
-        raise TrainError(
-            f"The loss is no longer a number at epoch {epoch + 1}, step {step + 1} (lr {lr:.4g}); {kept}."
-        )
+        place = f"epoch {epoch + 1}, step {step + 1} (lr {lr:.4g})"
+        raise TrainError(f"The loss is no longer a number at {place}; {_last_good(output)}.")
+
+
+def _check_weights(network: nn.Module, output: Path, epoch: int) -> None:
+    """Keep weights that are no numbers out of checkpoints: the loss of the step that made them was still one."""
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in network.parameters()):
+        raise TrainError(f"The weights are no longer numbers in epoch {epoch + 1}; {_last_good(output)}.")
+
+
+def _last_good(output: Path) -> str:
+    path = output / checkpoint.LAST
+    return f"the last good checkpoint is {path}" if path.is_file() else "no checkpoint was written before"
 
 
 def _report_broken(found: Sequence[str], known: set[str], observer: Observer) -> None:

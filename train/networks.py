@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -118,10 +119,10 @@ class NetworkSource:
         except Exception as error:
             if not pretrained:
                 raise
-            reason = " ".join(str(error).split())[:160]
+            reason = textwrap.shorten(str(error), 120, placeholder=" ...")
             raise TrainError(
-                f"The weights of {self.kind}:{self.text} are neither in the cache nor to be had: "
-                f"{type(error).__name__}: {reason}. Give a local file."
+                f"The weights of {self.kind}:{self.text} are neither in the cache nor to be had; "
+                f"give a local file. ({type(error).__name__}: {reason})"
             ) from None
 
 

@@ -15,7 +15,7 @@ class Observer(Protocol):
 
     def start(self, epoch: int, epochs: int, steps: int, first_step: int) -> None: ...
 
-    def step(self, loss: float, lr: float) -> None: ...
+    def step(self, done: int, loss: float, lr: float) -> None: ...
 
     def end(self, row: dict[str, Any]) -> None: ...
 
@@ -30,7 +30,7 @@ class Silent:
     def start(self, epoch: int, epochs: int, steps: int, first_step: int) -> None:
         pass
 
-    def step(self, loss: float, lr: float) -> None:
+    def step(self, done: int, loss: float, lr: float) -> None:
         pass
 
     def end(self, row: dict[str, Any]) -> None:
@@ -60,17 +60,16 @@ class Lines:
     def __init__(self, interval_s: float = 30.0) -> None:
         self._interval_s = interval_s
         self._next = 0.0
-        self._epoch = self._epochs = self._steps = self._done = 0
+        self._epoch = self._epochs = self._steps = 0
 
     def start(self, epoch: int, epochs: int, steps: int, first_step: int) -> None:
-        self._epoch, self._epochs, self._steps, self._done = epoch, epochs, steps, first_step
+        self._epoch, self._epochs, self._steps = epoch, epochs, steps
         self._next = time.monotonic() + self._interval_s
 
-    def step(self, loss: float, lr: float) -> None:
-        self._done += 1
+    def step(self, done: int, loss: float, lr: float) -> None:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + self._interval_s
-            place = f"epoch {self._epoch}/{self._epochs}  step {self._done}/{self._steps}"
+            place = f"epoch {self._epoch}/{self._epochs}  step {done}/{self._steps}"
             self.note(f"{place}  loss {loss:.4f}  lr {lr:.4g}")
 
     def end(self, row: dict[str, Any]) -> None:
@@ -103,8 +102,8 @@ class Bar:
         self._epochs = epochs
         self._progress.reset(self._task, total=steps, completed=first_step, place=f"{epoch}/{epochs}")
 
-    def step(self, loss: float, lr: float) -> None:
-        self._progress.update(self._task, advance=1, loss=loss, lr=lr)
+    def step(self, done: int, loss: float, lr: float) -> None:
+        self._progress.update(self._task, completed=done, loss=loss, lr=lr)
 
     def end(self, row: dict[str, Any]) -> None:
         self.note(summary(row, self._epochs))

@@ -48,7 +48,7 @@ class StopAfter(Silent):
     def __init__(self, steps: int) -> None:
         self.left = steps
 
-    def step(self, loss: float, lr: float) -> None:
+    def step(self, done: int, loss: float, lr: float) -> None:
         self.left -= 1
         if self.left == 0:
             raise Stop
@@ -153,6 +153,35 @@ def test_a_loss_that_is_no_number_stops_the_run(
     with pytest.raises(TrainError, match=r"epoch 3, step 1 .*last good checkpoint is .*last\.pt"):
         run(patches, short, tmp_path / "second", alone, resume="must")
     assert (tmp_path / "second" / "last.pt").read_bytes() == before
+
+
+def test_weights_that_are_no_numbers_are_not_kept(
+    patches: DataSet, short: Recipe, tmp_path: Path, alone: World
+) -> None:
+    class Spoil(Silent):
+        """Spoils a weight after the last step of the second epoch, as an overflowing update does."""
+
+        def step(self, done: int, loss: float, lr: float) -> None:
+            if done == 6 and (tmp_path / "last.pt").exists():
+                with torch.no_grad():
+                    network.classifier.weight[0, 0] = float("inf")
+
+    torch.manual_seed(0)
+    network = SOURCE.build(4)
+    with pytest.raises(
+        TrainError, match=r"weights are no longer numbers in epoch 2; the last good checkpoint is"
+    ):
+        fit(
+            network,
+            patches,
+            short,
+            output=tmp_path,
+            resolution=16,
+            identity=SOURCE.facts(),
+            world=alone,
+            observer=Spoil(),
+        )
+    assert all(torch.isfinite(value).all() for value in weights(tmp_path / "last.pt").values())
 
 
 def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(
