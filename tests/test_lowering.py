@@ -93,7 +93,7 @@ def small_blocks(draw: st.DrawFn) -> Block:
     return make_block(name, **values)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.lists(small_blocks(), min_size=1, max_size=3), st.integers(1, 17), st.booleans(), st.booleans())
 def test_shapes_are_those_of_torch(
     blocks: list[Block], resolution: int, use_se: bool, residual: bool
