@@ -60,14 +60,14 @@ RECIPES = (
         "v100-fp16-b64", "v100_ms", "NVIDIA V100", "PyTorch eager", 64, "fp16",
         ("dense_gmacs", "depthwise_gmacs", "traffic_gb"), SOURCE_V100,
         "Three constants: two arithmetic rates and the traffic of every layer.",
-        "flops900M_SE: its published 0.55 ms equals its T4 value, and fits to all others give about 0.39 ms",
+        "flops900M_SE: its published 0.55 ms equals its T4 value, and fits to all others give 0.41 ms",
         "v100-fp16-b64-eager",
     ),
     Recipe(
         "v100-fp16-b64-eager", "v100_ms", "NVIDIA V100", "PyTorch eager", 64, "fp16",
         (KERNELS, "elementwise_gb", "gate_gb"), SOURCE_V100,
         "Every convolution at its kernel-library time, plus the traffic of what an eager runtime does not fuse.",
-        "flops900M_SE: its published 0.55 ms equals its T4 value, and fits to all others give about 0.39 ms",
+        "flops900M_SE: its published 0.55 ms equals its T4 value, and fits to all others give 0.41 ms",
         "v100-fp16-b64",
     ),
     Recipe(
