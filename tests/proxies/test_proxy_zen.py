@@ -16,6 +16,7 @@ from zenopt.architecture import Architecture
 from zenopt.errors import DeviceError, ProxyError, StructureError, UnknownNameError
 from zenopt.nn import build_network
 from zenopt.proxies import register_proxy, resolve_device, score_architecture
+from zenopt.proxies.devices import full_precision
 from zenopt.proxies.probe import Probe
 from zenopt.proxies.randomness import fresh_network, initialise, make_generator
 from zenopt.proxies.zen import last_feature_map, zen_of_network
@@ -118,6 +119,27 @@ def test_missing_device_is_named() -> None:
         resolve_device("cuda:99")
     with pytest.raises(DeviceError, match="gpu is not available"):
         score_architecture(TINY, resolution=16, device="gpu")
+
+
+def test_gpu_convolutions_are_asked_for_in_full_precision() -> None:
+    before = torch.backends.cudnn.allow_tf32
+    with full_precision(torch.device("cuda")):
+        assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32 == before
+    with full_precision(torch.device("cpu")):
+        assert torch.backends.cudnn.allow_tf32 == before
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize(
+    "proxy", ["zen", "snip", "naswot", "synflow-log", "te-nas-ntk", "meco", "zico", "swap"]
+)
+def test_gpu_scores_agree_with_the_cpu(proxy: str) -> None:
+    """Streams differ between devices, so only means can agree."""
+    options = {"resolution": 32, "num_classes": 10, "batch_size": 16, "repeats": 16}
+    cpu = score_architecture(TINY, proxy, device="cpu", **options)
+    gpu = score_architecture(TINY, proxy, device="cuda", **options)
+    assert abs(cpu.mean - gpu.mean) < 4 * math.hypot(cpu.std, gpu.std) / 4 + 1e-6
 
 
 def test_a_score_that_is_not_finite_is_an_error() -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from zenopt.errors import ProxyError
-from zenopt.proxies.devices import resolve_device
+from zenopt.proxies.devices import full_precision, resolve_device
 from zenopt.proxies.probe import Loss, Probe
 from zenopt.proxies.randomness import make_generator
 from zenopt.proxies.registry import Proxy, get_proxy
@@ -136,7 +136,7 @@ def _value(proxy: Proxy, probe: Probe, seed: int) -> float:
     if proxy.kind == "architecture":
         raise ProxyError("needs an architecture, not a network")
     # Layers such as dropout draw from the global state, which is put back.
-    with _global_state_kept(probe.inputs.device, seed):
+    with _global_state_kept(probe.inputs.device, seed), full_precision(probe.inputs.device):
         value = float(proxy.function(probe))
     if not math.isfinite(value):
         raise ProxyError(f"the score is {value}")

@@ -13,7 +13,7 @@ import torch
 from zenopt.architecture import Architecture
 from zenopt.errors import ProxyError, ZenoptError
 from zenopt.lowering import check_positive
-from zenopt.proxies.devices import resolve_device
+from zenopt.proxies.devices import full_precision, resolve_device
 from zenopt.proxies.probe import Probe
 from zenopt.proxies.randomness import fresh_network, make_generator
 from zenopt.proxies.registry import Proxy, ScoreSettings, get_proxy
@@ -115,7 +115,8 @@ def score_architecture(
             use_se=use_se,
         )
         try:
-            value = float(_score_once(found, architecture, settings))
+            with full_precision(where):
+                value = float(_score_once(found, architecture, settings))
         except ZenoptError:
             raise
         except (RuntimeError, ValueError, ArithmeticError) as error:
