@@ -284,8 +284,10 @@ def _source(
     if resolution is None:
         raise click.UsageError("--structure needs --resolution.")
     assert structure is not None
+    from zenopt.cli.options import show_warnings
     from zenopt.families import resolve
 
+    show_warnings()
     named = resolve(structure)
     if named.architecture is None:
         return NetworkSource.from_model(structure, resolution), None

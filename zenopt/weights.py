@@ -31,7 +31,11 @@ def read_torch_file(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"Checkpoint {path} is a folder; a file such as best.pt in it is needed."
         ) from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+    except pickle.UnpicklingError:
+        # torch's own text tells people to switch the protection off.
+        reason = "it is damaged, or holds more than tensors and plain values"
+        raise CheckpointError(f"Checkpoint {path} cannot be read: {reason}.") from None
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"Checkpoint {path} cannot be read: {reason}") from None
     if not isinstance(content, dict):
