@@ -9,8 +9,9 @@ import optuna
 from optuna.study import StudyDirection
 
 from zenopt.errors import ProxyError, StudyError
+from zenopt.evaluators import evaluate_architecture
 from zenopt.export import Bundle, versions
-from zenopt.proxies import Score, score_architecture
+from zenopt.proxies import Score
 from zenopt.seeds import derive_seed
 from zenopt.spec import StudySpec
 from zenopt.storage.history import count_by_state, top
@@ -69,17 +70,12 @@ def rescore_top(
     found, errors = [], []
     for record in list(records.values())[:count]:
         try:
-            score = score_architecture(
+            score = evaluate_architecture(
+                spec,
                 space.parse(record.structure),
-                spec.proxy.name,
-                resolution=spec.resolution,
-                num_classes=spec.num_classes,
-                batch_size=spec.proxy.batch_size or spec.proxy.batch_sizes.cpu,
                 repeats=repeats,
-                gamma=spec.proxy.gamma,
                 seed=derive_seed(spec.seed, record.number, "export"),
                 device=device,
-                residual=spec.proxy.residual,
             )
         except ProxyError as error:
             errors.append(f"trial {record.number}: {error}")

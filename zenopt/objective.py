@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from optuna.exceptions import TrialPruned
 from optuna.trial import TrialState
 
+from zenopt.architecture import Architecture
 from zenopt.closed_form import closed_form_zen
 from zenopt.errors import ProxyError
+from zenopt.evaluators import evaluate_architecture, table_value
 from zenopt.limits import Check
 from zenopt.samplers.factory import NEEDS_ALL_SLOTS, NEEDS_COMPLETE
 from zenopt.seeds import derive_seed
@@ -48,7 +50,7 @@ class Objective:
             Asked while another worker is waited for.
 
     Raises (when called):
-        TrialPruned: If the architecture is over budget.
+        TrialPruned: If the architecture is over budget, or not in the objective's table.
         ProxyError: If the proxy fails or is not finite.
     """
 
@@ -70,14 +72,27 @@ class Objective:
         architecture = self._space.suggest(trial, all_slots=self._spec.sampler.name in NEEDS_ALL_SLOTS)
         check = self._limits.check(architecture)
         self._record_costs(trial, architecture, check)
-        closed_form = closed_form_zen(architecture, self._spec.resolution)
-        trial.set_user_attr("closed_form", closed_form)
+        # Only chains of super-blocks have a closed form.
+        closed_form = None
+        if isinstance(architecture, Architecture):
+            proxy = self._spec.proxy
+            closed_form = closed_form_zen(
+                architecture,
+                self._spec.resolution,
+                gamma=proxy.gamma,
+                batch_size=proxy.batch_size or proxy.batch_sizes.cpu,
+            )
+            trial.set_user_attr("closed_form", closed_form)
         if not check.is_feasible:
             trial.set_user_attr("structure", str(architecture))
             if self._spec.sampler.name in NEEDS_COMPLETE:
-                return closed_form
+                # Samplers order infeasible trials by their violations; the value is shown to people only.
+                return closed_form if closed_form is not None else -sum(map(abs, check.violations.values()))
             over = {name: violation for name, violation in check.violations.items() if violation > 0}
             raise TrialPruned(f"over budget: {', '.join(f'{k} by {v:.1%}' for k, v in over.items())}")
+        if self._spec.objective.kind == "table" and table_value(self._spec, architecture) is None:
+            trial.set_user_attr("structure", str(architecture))
+            raise TrialPruned("the table does not list this architecture")
         owner = self._owner(trial, str(architecture))
         return (
             self._measure(trial, architecture) if owner is None else self._reuse(trial, architecture, owner)
@@ -109,27 +124,13 @@ class Objective:
         return owner.value
 
     def _measure(self, trial: optuna.Trial, architecture: Any) -> float:
-        # Imported late: scoring imports torch, which planning a study does not need.
-        from zenopt.proxies import score_architecture
-
-        proxy = self._spec.proxy
         seed = derive_seed(self._spec.seed, trial.number, "score")
-        score = score_architecture(
-            architecture,
-            proxy.name,
-            resolution=self._spec.resolution,
-            num_classes=self._spec.num_classes,
-            batch_size=proxy.batch_size or proxy.batch_sizes.cpu,
-            repeats=proxy.repeats,
-            gamma=proxy.gamma,
-            seed=seed,
-            device=self._device,
-            residual=proxy.residual,
-        )
+        score = evaluate_architecture(self._spec, architecture, seed=seed, device=self._device)
         trial.set_user_attr("score_mean", score.mean)
         trial.set_user_attr("score_std", score.std)
         trial.set_user_attr("score_seconds", score.seconds)
-        trial.set_user_attr("score_batch", score.batch_size)
+        if score.batch_size:
+            trial.set_user_attr("score_batch", score.batch_size)
         trial.set_user_attr("seed", seed)
         trial.set_user_attr("device", score.device)
         return score.mean

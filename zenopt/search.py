@@ -170,6 +170,7 @@ def run_search(
     if trials is not None:
         workers = min(workers, trials)
     _check_devices(devices)
+    spec.check_tables()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     start = time.monotonic()
     storage = open_storage(url, synchronous=synchronous)

@@ -10,14 +10,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from zenopt.architecture import Architecture
 from zenopt.budget import Budget
 from zenopt.errors import SpecError, ZenoptError
 from zenopt.latency.profile import load_profile
 from zenopt.limits import Limits
 from zenopt.proxies.registry import get_proxy
 from zenopt.spaces.registry import get_space
+from zenopt.spaces.tabular import TabularSpace
 from zenopt.specfile import Source, override, read_yaml
+from zenopt.tables import load_table
 
 STUDIES_FOLDER = Path(__file__).resolve().parent / "studies"
 
@@ -119,20 +120,70 @@ class ProxySection(_Section):
     residual: bool | None = None
 
 
+class ObjectiveSection(_Section):
+    """Where the value of an architecture comes from: the proxy, or a column of a table of known results.
+
+    What the table does not list is outside the space.
+    """
+
+    kind: Literal["proxy", "table"] = "proxy"
+    table: str | None = None
+    column: str | None = None
+    direction: Literal["maximize", "minimize"] = "maximize"
+
+    @model_validator(mode="after")
+    def _check_table(self) -> ObjectiveSection:
+        given = (self.table is not None, self.column is not None)
+        if self.kind == "table" and not all(given):
+            raise ValueError("a table objective needs the keys table (a CSV file) and column")
+        if self.kind == "proxy" and any(given):
+            raise ValueError("table and column are keys of a table objective; set kind: table")
+        return self
+
+
+class GuideSection(_Section):
+    """A cheap score that decides what is worth a real evaluation: a proxy, or a column of a table of its scores.
+
+    ``warm_up`` random architectures are ranked and the ``first`` best evaluated before the evolution begins; ``moves``
+    children of a parent are compared per proposal.
+    """
+
+    proxy: str | None = None
+    table: str | None = None
+    column: str | None = None
+    direction: Literal["maximize", "minimize"] = "maximize"
+    batch_size: int = Field(16, ge=1)
+    resolution: int | None = Field(None, ge=4, le=4096)
+    warm_up: int = Field(0, ge=0)
+    first: int | None = Field(None, ge=1)
+    moves: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _check_source(self) -> GuideSection:
+        if (self.proxy is None) == (self.table is None) or (self.table is None) != (self.column is None):
+            raise ValueError("a guide needs either the key proxy, or the keys table and column")
+        if not self.warm_up and self.moves < 2:
+            raise ValueError("a guide needs warm_up, or moves of at least 2")
+        return self
+
+
 class SamplerSection(_Section):
     """Who proposes.
 
     ``mutation`` chooses Zen-NAS's published mutation or the cheaper one of its fork; ``random_initial`` architectures
     are drawn at random before the evolution begins, as the fork does (Zen-NAS begins with the initial structure alone).
+    ``tournament`` is for aging evolution, ``guide`` for the two evolutions.
     """
 
-    name: Literal["zen", "random", "tpe", "nsga2", "gp"] = "zen"
+    name: Literal["zen", "random", "tpe", "nsga2", "gp", "aging"] = "zen"
     population: int = Field(512, ge=2)
     mutation: Literal["zen", "fork"] = "zen"
     random_initial: int = Field(0, ge=0)
     screening: Literal["auto", "on", "off"] = "auto"
     screening_candidates: int = Field(4000, ge=1)
     explore: float = Field(0.1, ge=0, le=1)
+    tournament: int = Field(10, ge=1)
+    guide: GuideSection | None = None
 
     @field_validator("screening", mode="before")
     @classmethod
@@ -155,6 +206,7 @@ class StudySpec(_Section):
     use_se: bool = False
     budget: BudgetSection = BudgetSection()
     latency: LatencySection | None = None
+    objective: ObjectiveSection = ObjectiveSection()
     proxy: ProxySection = ProxySection()
     sampler: SamplerSection = SamplerSection()
     trials: int | None = Field(None, ge=1)
@@ -199,6 +251,8 @@ class StudySpec(_Section):
             spec.build_space()
             spec.limits()
             get_proxy(spec.proxy.name)
+            if spec.sampler.guide is not None and spec.sampler.guide.proxy is not None:
+                get_proxy(spec.sampler.guide.proxy)
         except ZenoptError as error:
             raise SpecError(f"{source.name}: {error}") from None
         return spec
@@ -215,15 +269,34 @@ class StudySpec(_Section):
         return self.validated(source)
 
     def build_space(self) -> Any:
-        """Returns the search space.
+        """Returns the search space; with a table objective, what the table lists of it.
 
         Raises:
             ZenoptError: If the space does not exist, or its initial structure is not in it.
         """
         space = self.space.build()
         if isinstance(space.initial, str) and space.initial:
-            space.encode(Architecture.parse(space.initial))
+            space.encode(space.parse(space.initial))
+        if self.objective.kind == "table":
+            assert self.objective.table is not None and self.objective.column is not None
+            return TabularSpace(space, self.objective.table, self.objective.column)
         return space
+
+    def check_tables(self) -> None:
+        """Reads the tables the spec names, so that a search finds out before it begins.
+
+        Raises:
+            DataError: If a table or its column is missing or malformed.
+        """
+        for section in (self.objective, self.sampler.guide):
+            if section is not None and section.table is not None and section.column is not None:
+                load_table(section.table).column(section.column)
+
+    def direction(self) -> Literal["maximize", "minimize"]:
+        """Returns which values are better."""
+        if self.objective.kind == "table":
+            return self.objective.direction
+        return get_proxy(self.proxy.name).direction
 
     def limits(self) -> Limits:
         """Returns the budget with what is needed to check it; the latency limit has its margin applied."""
@@ -246,7 +319,7 @@ class StudySpec(_Section):
 
         Sampler, seed and length may differ between runs of one study.
         """
-        kept = ("space", "resolution", "num_classes", "use_se", "budget", "latency", "proxy")
+        kept = ("space", "resolution", "num_classes", "use_se", "budget", "latency", "objective", "proxy")
         content = self.model_dump(mode="json")
         flat = dict(_flatten({key: content[key] for key in kept}))
         return {key: value for key, value in flat.items() if not key.startswith("proxy.batch_sizes")}

@@ -13,7 +13,6 @@ from optuna.trial import TrialState
 from pydantic import ValidationError
 
 from zenopt.errors import StorageError, StudyError
-from zenopt.proxies.registry import get_proxy
 from zenopt.spec import StudySpec
 from zenopt.storage import open_storage, parse_url
 from zenopt.storage.history import count_by_state, top
@@ -45,7 +44,7 @@ def join_study(spec: StudySpec, storage: optuna.storages.BaseStorage, name: str,
     Raises:
         StudyError: If the stored study has another space, proxy or budget (the fields are listed), or is not ours.
     """
-    direction = get_proxy(spec.proxy.name).direction
+    direction = spec.direction()
     resolved = spec.with_batch_size(device)
     study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
     stored = read_spec(study, missing_ok=True)

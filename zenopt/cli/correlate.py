@@ -118,11 +118,11 @@ def correlate(
     import torch
 
     from zenopt.correlate.batch import make_minibatch
-    from zenopt.correlate.cache import ScoreCache
     from zenopt.correlate.measure import Measurement, measure
     from zenopt.correlate.report import correlate as compare
     from zenopt.correlate.report import results_json
     from zenopt.correlate.sample import draw_sample
+    from zenopt.score_cache import ScoreCache
     from zenopt.spaces import get_space
     from zenopt.tables import load_table
 

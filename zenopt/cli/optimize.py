@@ -20,7 +20,9 @@ from zenopt.cli.options import json_option, print_json, storage_option
 @click.option(
     "--workers", type=click.IntRange(1, 1024), help="Processes; by default one per core, or per device given."
 )
-@click.option("--sampler", type=click.Choice(["zen", "random", "tpe", "nsga2", "gp"]), help="Who proposes.")
+@click.option(
+    "--sampler", type=click.Choice(["zen", "random", "tpe", "nsga2", "gp", "aging"]), help="Who proposes."
+)
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of all proposals and scores.")
 @click.option(
     "--device",

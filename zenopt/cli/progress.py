@@ -155,7 +155,8 @@ def describe_status(status: StudyStatus) -> str:
         lines.append("No feasible trial yet.")
         return "\n".join(lines)
     facts = best.user_attrs
-    lines.append(f"Best: trial {best.number}, score {best.value:.3f} (batch {facts.get('score_batch', '-')})")
+    batch = f" (batch {facts['score_batch']})" if facts.get("score_batch") else ""
+    lines.append(f"Best: trial {best.number}, score {best.value:.3f}{batch}")
     costs = [
         f"{facts[key]:,} {name}" for key, name in (("params", "params"), ("macs", "MACs")) if key in facts
     ]

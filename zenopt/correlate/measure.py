@@ -10,7 +10,6 @@ import torch
 
 from zenopt.architecture import Architecture
 from zenopt.correlate.batch import Minibatch
-from zenopt.correlate.cache import CachedScore, ScoreCache
 from zenopt.errors import ProxyError
 from zenopt.nasbench201 import CellArchitecture
 from zenopt.nn.nasbench201 import BUILDS, Build, CellNetwork
@@ -18,6 +17,7 @@ from zenopt.proxies import evaluate, get_proxy, score_architecture
 from zenopt.proxies.devices import resolve_device
 from zenopt.proxies.randomness import fresh_network, initialise, make_generator
 from zenopt.proxies.registry import Proxy
+from zenopt.score_cache import CachedScore, ScoreCache
 from zenopt.seeds import derive_seed
 
 #: Scores by proxy, then by architecture text.

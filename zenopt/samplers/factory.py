@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
 from zenopt.errors import SpecError
+from zenopt.samplers.aging import AgingSampler
+from zenopt.samplers.cheap import cheap_score
+from zenopt.samplers.guided import Guide, GuidedSampler
 from zenopt.samplers.screening import Screening
 from zenopt.samplers.zen import ZenSampler
 from zenopt.seeds import derive_seed
+from zenopt.spaces.chain import ChainSpace
 
 if TYPE_CHECKING:
     from zenopt.spec import StudySpec
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
 NEEDS_COMPLETE = frozenset({"nsga2", "gp"})
 #: Samplers whose moves need every parameter in every trial.
 NEEDS_ALL_SLOTS = frozenset({"nsga2", "gp"})
+#: Samplers that a cheap score can guide.
+GUIDED = frozenset({"zen", "aging"})
 #: Proxies whose order the closed-form Zen-score predicts.
 SCREENED_PROXIES = frozenset({"zen", "zen-closed-form"})
 
@@ -34,24 +40,21 @@ def make_sampler(spec: StudySpec, worker: int = 0) -> BaseSampler:
             needs no such thing.
     """
     settings = spec.sampler
-    if settings.name == "zen":
-        is_screened = settings.screening == "on" or (
-            settings.screening == "auto" and spec.proxy.name in SCREENED_PROXIES
+    if settings.guide is not None and settings.name not in GUIDED:
+        raise SpecError(
+            f"sampler.guide is for the samplers {', '.join(sorted(GUIDED))}, not {settings.name}."
         )
-        screening = (
-            Screening(candidates=settings.screening_candidates, explore=settings.explore)
-            if is_screened
-            else None
-        )
-        return ZenSampler(
+    if settings.name == "aging":
+        return AgingSampler(
             spec.build_space(),
             spec.limits(),
             seed=spec.seed,
             population_size=settings.population,
-            screening=screening,
-            mutation=settings.mutation,
-            random_initial=settings.random_initial,
+            tournament=settings.tournament,
+            guide=_guide(spec),
         )
+    if settings.name == "zen":
+        return _zen_sampler(spec)
     seed = derive_seed(spec.seed, worker, settings.name) % 2**32
     if settings.name == "random":
         return RandomSampler(seed=seed)
@@ -62,3 +65,54 @@ def make_sampler(spec: StudySpec, worker: int = 0) -> BaseSampler:
             raise SpecError("sampler gp needs scipy, which is not installed; run: pip install scipy")
         return GPSampler(seed=seed, warn_independent_sampling=False)
     return NSGAIISampler(seed=seed)
+
+
+def _zen_sampler(spec: StudySpec) -> ZenSampler:
+    settings, space = spec.sampler, spec.build_space()
+    is_chain = isinstance(space, ChainSpace)
+    if settings.mutation == "fork" and not is_chain:
+        raise SpecError(
+            f"sampler.mutation fork is for chains of super-blocks, not the space {spec.space.name!r}."
+        )
+    if settings.guide is not None:
+        # Either decides what is evaluated: both at once would hide which one did.
+        if settings.screening == "on":
+            raise SpecError("sampler.screening and sampler.guide exclude each other; set screening: off.")
+        return GuidedSampler(
+            space,
+            spec.limits(),
+            guide=_guide(spec),
+            seed=spec.seed,
+            population_size=settings.population,
+            mutation=settings.mutation,
+        )
+    if settings.screening == "on" and not is_chain:
+        raise SpecError(
+            f"sampler.screening needs the closed form, which the space {spec.space.name!r} has not."
+        )
+    is_screened = settings.screening == "on" or (
+        settings.screening == "auto"
+        and is_chain
+        and spec.objective.kind == "proxy"
+        and spec.proxy.name in SCREENED_PROXIES
+    )
+    return ZenSampler(
+        space,
+        spec.limits(),
+        seed=spec.seed,
+        population_size=settings.population,
+        screening=Screening(candidates=settings.screening_candidates, explore=settings.explore)
+        if is_screened
+        else None,
+        mutation=settings.mutation,
+        random_initial=settings.random_initial,
+        batch_size=spec.proxy.batch_size or spec.proxy.batch_sizes.cpu,
+    )
+
+
+def _guide(spec: StudySpec) -> Guide | None:
+    settings = spec.sampler.guide
+    if settings is None:
+        return None
+    first = settings.first if settings.first is not None else min(64, spec.sampler.population)
+    return Guide(cheap_score(spec), warm_up=settings.warm_up, first=first, moves=settings.moves)

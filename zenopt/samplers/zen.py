@@ -14,10 +14,13 @@ from optuna.trial import TrialState
 from zenopt.closed_form import closed_form_zen
 from zenopt.errors import BudgetError
 from zenopt.limits import Limits
+from zenopt.samplers.array_screening import ArrayScreen
 from zenopt.samplers.population import Population
 from zenopt.samplers.screening import Screening, screen
 from zenopt.seeds import derive_rng, derive_seed
-from zenopt.spaces.fork import mutate_fork, random_architecture
+from zenopt.spaces.chain import ChainSpace
+from zenopt.spaces.drawing import draw_random
+from zenopt.spaces.fork import mutate_fork
 from zenopt.storage.records import STRUCTURE_KEY
 
 if TYPE_CHECKING:
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 WARM_UP = 10
 #: Mutations tried before a proposal gives up; Zen-NAS consumes one iteration per rejection instead.
 MAX_ATTEMPTS = 20_000
+#: Known structures drawn before the moves become longer: small spaces run out of one-block mutations.
+MAX_KNOWN_DRAWS = 500
 RANDOM_ATTEMPTS = 100
 
 Mutation = Callable[..., Any]
@@ -63,8 +68,11 @@ class ZenSampler(BaseSampler):
             :mod:`zenopt.spaces.fork`). The screening's evolution uses the same.
         random_initial:
             Number of random architectures to propose before the evolution begins.
+        batch_size:
+            Score batch that the closed form predicts while screening.
         closed_form:
-            Value to screen by, higher is better; the closed-form Zen-score by default.
+            Value to screen by, higher is better; the closed-form Zen-score by default. A value of your own is asked
+            candidate by candidate, so give ``screening`` fewer candidates.
 
     Example:
         .. code-block:: python
@@ -85,6 +93,7 @@ class ZenSampler(BaseSampler):
         screening: Screening | None = None,
         mutation: str = "zen",
         random_initial: int = 0,
+        batch_size: int | None = 16,
         closed_form: Callable[[Any], float] | None = None,
     ) -> None:
         self._space = space
@@ -93,6 +102,9 @@ class ZenSampler(BaseSampler):
         self._population_size = population_size
         self._screening = screening
         self._mutate_once: Mutation = partial(mutate_fork, space) if mutation == "fork" else space.mutate
+        self._mutation = mutation
+        self._batch_size = batch_size
+        self._array_screen: ArrayScreen | None = None
         self._random_initial = random_initial
         self._closed_form = closed_form
         # One sampler may serve several studies. Optuna copies study objects; storage and id stay. A population holds
@@ -104,7 +116,7 @@ class ZenSampler(BaseSampler):
 
     def __getstate__(self) -> dict[str, Any]:
         """Returns what a copy in another process needs; it reads the population from its own study."""
-        return {**self.__dict__, "_populations": {}, "_lock": None}
+        return {**self.__dict__, "_populations": {}, "_array_screen": None, "_lock": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -170,28 +182,43 @@ class ZenSampler(BaseSampler):
         is_warm = len(population) > min(WARM_UP, self._population_size - 1)
         parents = population.architectures() if is_warm else [initial]
         if self._screening is not None and rng.random() >= self._screening.explore:
-            found = screen(
-                parents if len(parents) > 1 else [initial, *population.architectures()],
-                population.known,
-                limits=self._limits,
-                mutate=self._mutate_once,
-                value=self._value,
-                settings=self._screening,
-                rng=rng,
-            )
+            members = parents if len(parents) > 1 else [*population.architectures(), initial]
+            found = self._screened(members, population.known, self._screening, rng)
             if found is not None:
                 return found
         return self._mutate(parents, population.known, rng, 1 if len(parents) == 1 else 2)
 
+    def _screened(
+        self, parents: list[Any], known: set[str], screening: Screening, rng: random.Random
+    ) -> Any | None:
+        if isinstance(self._space, ChainSpace) and self._closed_form is None:
+            if self._array_screen is None:
+                self._array_screen = ArrayScreen(
+                    self._space, self._limits, screening, batch_size=self._batch_size, mutation=self._mutation
+                )
+            return self._array_screen.pick(parents, known, rng)
+        return screen(
+            parents,
+            known,
+            limits=self._limits,
+            mutate=self._mutate_once,
+            value=self._value,
+            settings=screening,
+            rng=rng,
+        )
+
     def _mutate(self, parents: list[Any], known: set[str], rng: random.Random, blocks: int) -> Any:
         # Where one-block mutations of the initial structure are used up, two blocks are mutated.
+        known_draws = 0
         for attempt in range(MAX_ATTEMPTS):
-            child = self._mutate_once(
-                rng.choice(parents), rng, blocks=blocks if attempt < MAX_ATTEMPTS // 2 else 2
-            )
-            if child is None or str(child) in known or not self._limits.check(child).is_feasible:
+            is_used_up = attempt >= MAX_ATTEMPTS // 2 or known_draws >= MAX_KNOWN_DRAWS
+            child = self._mutate_once(rng.choice(parents), rng, blocks=2 if is_used_up else blocks)
+            if child is None:
                 continue
-            return child
+            if str(child) in known:
+                known_draws += 1
+            elif self._limits.check(child).is_feasible:
+                return child
         raise BudgetError(
             f"No new architecture within the budget in {MAX_ATTEMPTS:,} mutations; "
             f"the space may be exhausted ({len(known):,} structures are known)."
@@ -200,7 +227,7 @@ class ZenSampler(BaseSampler):
     def _random(self, known: set[str], rng: random.Random) -> Any | None:
         """Returns a new random architecture, shrunk into the budget; ``None`` if none is found soon."""
         for _ in range(RANDOM_ATTEMPTS):
-            found = random_architecture(self._space, rng)
+            found = draw_random(self._space, rng)
             if found is None:
                 continue
             fitted = self._limits.closest_fit(self._space, found)
@@ -211,8 +238,11 @@ class ZenSampler(BaseSampler):
     def _population(self, study: optuna.Study) -> Population:
         key = (id(study._storage), study._study_id)
         if key not in self._populations:
-            self._populations[key] = Population(study, self._space, self._population_size)
+            self._populations[key] = self._make_population(study)
         return self._populations[key]
+
+    def _make_population(self, study: optuna.Study) -> Population:
+        return Population(study, self._space, self._population_size)
 
     def _fitted_initial(self) -> Any:
         if self._initial is None:

@@ -130,6 +130,10 @@ class NasBench201Space:
         """Yields every cell of the space."""
         return (CellArchitecture(chosen) for chosen in product(self.operations, repeat=len(EDGES)))
 
+    def draw(self, rng: random.Random) -> CellArchitecture:
+        """Returns a cell, uniformly."""
+        return CellArchitecture(tuple(rng.choice(self.operations) for _ in EDGES))
+
     # -- moves ------------------------------------------------------------------------------------------------------
 
     def mutate(
@@ -166,7 +170,7 @@ class NasBench201Space:
         return found
 
     def shrink(self, architecture: CellArchitecture) -> CellArchitecture | None:
-        """Returns a cell whose last most expensive operation is replaced by a cheaper one; ``None`` if there is none."""
+        """Returns a cell with the last of its most expensive operations made cheaper; ``None`` if there is none."""
         operations = list(architecture.operations)
         for name in _CHEAPER:
             cheaper = _CHEAPER[name]

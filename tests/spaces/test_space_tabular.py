@@ -1,0 +1,125 @@
+"""A space cut down to a table: membership, moves, and searches that never leave it."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from zenopt.errors import DataError
+from zenopt.nasbench201 import CellArchitecture
+from zenopt.objective import Objective, run_trial
+from zenopt.samplers import make_sampler
+from zenopt.spaces.nasbench201 import NasBench201Space
+from zenopt.spaces.tabular import TabularSpace
+from zenopt.spec import StudySpec
+from zenopt.specfile import Source
+from zenopt.storage import open_storage
+from zenopt.study import join_study, load_study
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """A third of the space, without its initial cell; 1x1 convolutions are worth 1, skips a tenth."""
+    cells = [cell for cell in NasBench201Space().architectures() if str(cell) != NasBench201Space().initial][
+        ::3
+    ]
+    path = tmp_path / "table.csv"
+    path.write_text("arch_str,acc\n" + "".join(f"{cell},{accuracy(cell)}\n" for cell in cells))
+    return path
+
+
+def accuracy(cell: CellArchitecture) -> float:
+    return cell.operations.count("nor_conv_1x1") + cell.operations.count("skip_connect") / 10
+
+
+def spec_of(table: Path, **changes: object) -> StudySpec:
+    data = {
+        "name": "tabular",
+        "space": {"name": "nasbench201"},
+        "resolution": 32,
+        "num_classes": 10,
+        "objective": {"kind": "table", "table": str(table), "column": "acc"},
+        "trials": 10,
+    }
+    return StudySpec.validated(Source("tabular.yaml", {**data, **changes}))
+
+
+def run(spec: StudySpec, trials: int) -> list:
+    storage = open_storage("memory:")
+    spec = join_study(spec, storage, "tabular", "cpu")
+    study = load_study(storage, "tabular", make_sampler(spec))
+    objective = Objective(spec, study)
+    for _ in range(trials):
+        run_trial(study, objective)
+    return study.get_trials(deepcopy=False)
+
+
+def test_only_what_is_listed_exists(table: Path) -> None:
+    space = TabularSpace(NasBench201Space(), str(table), "acc")
+    listed = set(space.architectures())
+    assert len(listed) == 15_624 // 3
+    rng = random.Random(0)
+    cell = space.draw(rng)
+    for _ in range(50):
+        assert space.contains(cell)
+        assert set(space.neighbours(cell)) == set(NasBench201Space().neighbours(cell)) & listed
+        cell = space.mutate(cell, rng, blocks=1)
+    while (smaller := space.shrink(cell)) is not None:
+        cell = smaller
+        assert space.contains(cell)
+
+
+def test_a_missing_initial_architecture_gives_way_to_the_nearest(table: Path) -> None:
+    space = TabularSpace(NasBench201Space(), str(table), "acc")
+    whole = NasBench201Space()
+    wanted = whole.parse(whole.initial)
+    assert not space.contains(wanted)
+    distances = {
+        sum(a != b for a, b in zip(wanted.operations, cell.operations, strict=True))
+        for cell in space.architectures()
+    }
+    nearest = space.parse(space.initial)
+    assert space.contains(nearest)
+    assert sum(a != b for a, b in zip(wanted.operations, nearest.operations, strict=True)) == min(distances)
+
+
+def test_a_table_of_other_architectures_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "other.csv"
+    path.write_text("structure,acc\nfoo,1\n")
+    with pytest.raises(DataError, match=r"other\.csv: A NAS-Bench-201 string"):
+        _ = TabularSpace(NasBench201Space(), str(path), "acc").initial
+    path.write_text(f"structure,acc\n{NasBench201Space().initial},1\n")
+    with pytest.raises(DataError, match="lists no architecture of this space"):
+        _ = TabularSpace(NasBench201Space(operations=("none",)), str(path), "acc").initial
+
+
+@pytest.mark.parametrize("sampler", ["zen", "aging"])
+def test_evolutions_stay_in_the_table_and_read_it(table: Path, sampler: str) -> None:
+    trials = run(spec_of(table, sampler={"name": sampler, "population": 20, "tournament": 6}), 80)
+    for trial in trials:
+        assert trial.state == TrialState.COMPLETE
+        assert trial.value == pytest.approx(accuracy(CellArchitecture.parse(trial.user_attrs["structure"])))
+        assert "closed_form" not in trial.user_attrs
+    assert len({trial.user_attrs["structure"] for trial in trials}) == 80
+    early = sum(trial.value for trial in trials[:10])
+    assert sum(trial.value for trial in trials[-10:]) > early
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
+def test_optunas_samplers_are_pruned_outside(table: Path, sampler: str) -> None:
+    trials = run(spec_of(table, sampler={"name": sampler}), 25)
+    states = {trial.state for trial in trials}
+    assert states == {TrialState.COMPLETE, TrialState.PRUNED}
+    listed = TabularSpace(NasBench201Space(), str(table), "acc")
+    for trial in trials:
+        cell = CellArchitecture.parse(trial.user_attrs["structure"])
+        assert listed.contains(cell) == (trial.state == TrialState.COMPLETE)
+
+
+def test_a_budget_holds_beside_a_table(table: Path) -> None:
+    spec = spec_of(table, budget={"params": 2e5}, sampler={"name": "aging", "population": 5, "tournament": 2})
+    for trial in run(spec, 30):
+        assert trial.user_attrs["params"] <= 2e5

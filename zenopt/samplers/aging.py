@@ -1,0 +1,117 @@
+"""Aging (regularised) evolution: the oldest dies, however good it is.
+
+Real, Aggarwal, Huang & Le, "Regularized Evolution for Image Classifier Architecture Search", AAAI 2019.
+"""
+
+from __future__ import annotations
+
+import random
+from bisect import insort
+from typing import TYPE_CHECKING, Any
+
+from optuna.trial import TrialState
+
+from zenopt.errors import SpecError
+from zenopt.limits import Limits
+from zenopt.samplers.guided import DRAWS_PER_MOVE, Guide, GuidedSampler, draw_candidates
+from zenopt.samplers.population import Population
+from zenopt.storage.records import TrialRecord
+
+if TYPE_CHECKING:
+    import optuna
+
+
+class RecentPopulation(Population):
+    """The last feasible completed trials of a study, newest first, and every structure it knows."""
+
+    def __init__(self, study: optuna.Study, space: Any, size: int) -> None:
+        super().__init__(study, space, size)
+        self._values: dict[str, float] = {}
+
+    def best_of(self, count: int, rng: random.Random) -> Any:
+        """Returns the best of ``count`` members drawn without replacement."""
+        drawn = rng.sample(self._ranked, min(count, len(self._ranked)))
+        _, _, structure = min(drawn, key=lambda entry: (self._values[entry[2]], entry[1]))
+        return self._parsed(structure)
+
+    def _add(self, record: TrialRecord, structure: str | None) -> None:
+        if structure is None:
+            return
+        self.known.add(structure)
+        if record.state != TrialState.COMPLETE or record.value is None or not record.is_feasible:
+            return
+        if structure in self._members:
+            return
+        self._members.add(structure)
+        self._values[structure] = self._sign * record.value
+        insort(self._ranked, (-float(record.number), record.number, structure))
+        if len(self._ranked) > self._size:
+            _, _, dropped = self._ranked.pop()
+            self._members.discard(dropped)
+            self._architectures.pop(dropped, None)
+
+
+class AgingSampler(GuidedSampler):
+    """Proposes a one-step mutation of the best of a few recent trials.
+
+    The first ``population_size`` proposals are random architectures within the budget, or with a guide's warm-up the
+    best of many. From then on the population is the last ``population_size`` feasible completed trials; the best of
+    ``tournament`` members drawn from it is the parent.
+
+    Deliberate difference from the paper: nothing is evaluated twice; what is known is drawn again.
+
+    Args:
+        space:
+            As for :class:`~zenopt.samplers.ZenSampler`; ``draw`` and ``neighbours`` are used where the space has them.
+        limits:
+            The budget; over-budget architectures are never proposed.
+        seed:
+            Seed of all proposals; randomness derives from it and the trial number.
+        population_size:
+            Trials that are alive.
+        tournament:
+            Members compared for a parent.
+        guide:
+            Cheap score for warm-up and move proposal, if any.
+    """
+
+    def __init__(
+        self,
+        space: Any,
+        limits: Limits,
+        *,
+        seed: int = 0,
+        population_size: int = 64,
+        tournament: int = 10,
+        guide: Guide | None = None,
+    ) -> None:
+        if not 1 <= tournament <= population_size:
+            raise SpecError(
+                f"sampler.tournament must be from 1 to sampler.population ({population_size}), got {tournament}."
+            )
+        super().__init__(space, limits, seed=seed, population_size=population_size, guide=guide)
+        self._tournament = tournament
+
+    def _propose_first(self, population: Population, number: int, rng: random.Random) -> Any | None:
+        if len(population.known) >= self._population_size and len(population):
+            return None
+        if self._guide is not None and self._guide.warm_up:
+            found = self._next_warm(population.known, number)
+            if found is not None:
+                return found
+        for _ in range(DRAWS_PER_MOVE):
+            (found,) = draw_candidates(self._space, self._limits, 1, rng)
+            if str(found) not in population.known:
+                return found
+        # The budget leaves too few architectures for a random population: evolve what there is.
+        return None if len(population) else self._fitted_initial()
+
+    def _parent(self, population: Population, rng: random.Random) -> Any:
+        assert isinstance(population, RecentPopulation)
+        return population.best_of(self._tournament, rng)
+
+    def _blocks(self, population: Population) -> int:
+        return 1
+
+    def _make_population(self, study: optuna.Study) -> Population:
+        return RecentPopulation(study, self._space, self._population_size)
