@@ -138,7 +138,8 @@ def test_facts_of_a_scored_trial(spec: Callable[..., StudySpec]) -> None:
         "macs": costs.macs,
         "layers": costs.layers,
         "convs": costs.convs,
-        "closed_form": closed_form_zen(architecture, 8),
+        # What a measurement with the batch of the spec would give.
+        "closed_form": closed_form_zen(architecture, 8, batch_size=2),
         "score_mean": score.mean,
         "score_std": 0.0,
         "score_batch": 2,
@@ -216,7 +217,11 @@ def test_over_budget_is_complete_for_samplers_that_read_nothing_else(spec: Calla
     with NoTensors():
         assert run_trial(study, objective) == TrialState.COMPLETE
     trial = study.trials[0]
-    assert trial.value == closed_form_zen(Architecture.parse(BIG), 8) == trial.user_attrs["closed_form"]
+    assert (
+        trial.value
+        == closed_form_zen(Architecture.parse(BIG), 8, batch_size=2)
+        == trial.user_attrs["closed_form"]
+    )
     assert constraints_of(trial.system_attrs)["params"] > 0
     assert "score_mean" not in trial.user_attrs
     # Every parameter of the space is there, filled slot or not.
