@@ -40,6 +40,7 @@ def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
     required=True,
     help="imagefolder:PATH, imagenet:PATH, cifar10:PATH, cifar100:PATH, synthetic[:N].",
 )
+@click.option("--weights", type=click.Path(path_type=Path), help="Start from these weights (fine-tuning).")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder of the run.")
 @click.option(
     "--recipe", "recipe_name", default="basic", show_default=True, help="A recipe's name, or a YAML file."
@@ -78,6 +79,7 @@ def train_command(
     resolution: int | None,
     use_se: bool,
     data_name: str,
+    weights: Path | None,
     output: Path,
     recipe_name: str,
     epochs: int | None,
@@ -107,6 +109,7 @@ def train_command(
                 recipe,
                 output=output,
                 world=world,
+                weights=weights,
                 seed=seed,
                 resume="must" if resume else "auto" if auto_resume else "never",
                 workers=loader_workers,

@@ -28,6 +28,7 @@ def train(
     *,
     output: Path,
     world: World,
+    weights: Path | None = None,
     seed: int = 0,
     resume: Literal["never", "must", "auto"] = "never",
     workers: int | None = None,
@@ -42,6 +43,9 @@ def train(
             Which network.
         data_name:
             See :func:`train.data.open_data`.
+        weights:
+            Weights to start from, to fine-tune. Where they are for another number of classes, the
+            classifier starts anew.
         workers:
             Loader processes; None chooses by data and recipe.
         expected_classes:
@@ -50,7 +54,7 @@ def train(
     The others are those of :func:`train.engine.fit`.
     """
     observer = observer or Silent()
-    if source.kind != "structure":
+    if source.kind != "structure" or weights is not None:
         # Zen-NAS's initial weights are for its networks; without their norms and residuals they explode.
         recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"init": "default"})})
     # A teacher that cannot be had must be known before any image is read.
@@ -69,6 +73,8 @@ def train(
         seed
     )  # initial weights of recipes with `init: default`, which the layers draw themselves
     network = source.build(classes, drop_path=recipe.model.drop_path)
+    if weights is not None and not load_weights(network, weights, new_classifier=True):
+        observer.note(f"{weights} is for another number of classes; the classifier starts anew.")
     if workers is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         workers = default_workers(data, recipe, cores // world.size)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from zenopt.errors import ZenoptError
-from zenopt.nn import Network, load_zennas_state_dict
+from zenopt.nn import Network, load_zennas_state_dict, zennas_keys
 
 
 class CheckpointError(ZenoptError):
@@ -76,34 +76,58 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     return weights
 
 
-def load_weights(network: nn.Module, path: Path) -> None:
+def load_weights(network: nn.Module, path: Path, *, new_classifier: bool = False) -> bool:
     """Load weights of ours or, into a network of super-blocks, of ZenNAS; they must fit exactly.
+
+    Args:
+        network:
+            Loaded in place.
+        path:
+            See :func:`read_weights`.
+        new_classifier:
+            Weights for another number of classes are loaded but for the classifier, which keeps its own (to fine-tune).
+
+    Returns:
+        Whether the classifier was loaded.
 
     Raises:
         CheckpointError: They do not fit; a different number of classes is named as such.
         BundleError: A ZenNAS checkpoint does not fit.
     """
     weights = read_weights(path)
+    source = f"Checkpoint {path}"
     if isinstance(network, Network) and any(key.startswith("module_list.") for key in weights):
-        check_classes(weights, network.num_classes, f"Checkpoint {path}")
-        load_zennas_state_dict(network, weights)
-        return
+        names = zennas_keys(network)
+        # load_zennas_state_dict says what is wrong with keys; renaming first would lose their names.
+        if count_classes(weights, source) == network.num_classes:
+            load_zennas_state_dict(network, weights)
+            return True
+        weights = {names.get(key, key): value for key, value in weights.items()}
     own = network.state_dict()
     classifier = matrices(own)[-1:]
+    loaded = True
+    if (
+        classifier
+        and classifier[0] in weights
+        and weights[classifier[0]].shape[0] != own[classifier[0]].shape[0]
+    ):
+        if not new_classifier:
+            check_classes(weights, own[classifier[0]].shape[0], source)
+        for key in (classifier[0], classifier[0].removesuffix("weight") + "bias"):
+            weights[key] = own[key]
+        loaded = False
     for key, value in weights.items():
-        if key not in own or own[key].shape == value.shape:
-            continue
-        if key in classifier:
-            check_classes(weights, own[key].shape[0], f"Checkpoint {path}")
-        shapes = f"{key} has shape {tuple(value.shape)}, the network's {tuple(own[key].shape)}"
-        raise CheckpointError(f"Checkpoint {path} does not fit: {shapes}.")
+        if key in own and own[key].shape != value.shape:
+            shapes = f"{key} has shape {tuple(value.shape)}, the network's {tuple(own[key].shape)}"
+            raise CheckpointError(f"{source} does not fit: {shapes}.")
     missing = [key for key in own if key not in weights]
     unknown = [key for key in weights if key not in own]
     if missing or unknown:
         parts = [f"{len(missing)} keys are missing ({missing[0]} ...)"] if missing else []
         parts += [f"{len(unknown)} are unknown ({unknown[0]} ...)"] if unknown else []
-        raise CheckpointError(f"Checkpoint {path} does not fit: {' and '.join(parts)}.")
+        raise CheckpointError(f"{source} does not fit: {' and '.join(parts)}.")
     network.load_state_dict(weights)
+    return loaded
 
 
 def count_classes(weights: dict[str, torch.Tensor], source: str) -> int:

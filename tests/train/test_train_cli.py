@@ -112,6 +112,21 @@ def test_a_published_network_is_evaluated_on_its_crop(
     assert NetworkSource.from_model("zennet_imagenet1k_latency01ms").crop_size == 320
 
 
+def test_fine_tuning_starts_from_weights(tmp_path: Path) -> None:
+    frozen = [*SHORT, "--structure", TINY, "--resolution", "32", "--set", "optimizer.lr=1e-12"]
+    network = NetworkSource.from_structure(TINY, 32).build(7)
+    torch.save(network.state_dict(), tmp_path / "seven.pt")
+    result = CliRunner().invoke(
+        train_command, [*frozen, "--weights", str(tmp_path / "seven.pt"), "--output", str(tmp_path / "run")]
+    )
+    assert result.exit_code == 0, result.output
+    assert "the classifier starts anew" in result.stderr
+    tuned = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["model"]
+    for key, value in network.named_parameters():
+        if not key.startswith("classifier"):
+            assert torch.allclose(tuned[key], value, atol=1e-6), key
+
+
 def test_a_torchvision_model_trains(tmp_path: Path) -> None:
     result = CliRunner().invoke(
         train_command,

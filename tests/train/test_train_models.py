@@ -11,7 +11,7 @@ from zenopt import models
 from zenopt.costs import count
 from zenopt.errors import UnknownNameError
 from zenopt.nn import build_network, zennas_keys
-from zenopt.weights import CheckpointError
+from zenopt.weights import CheckpointError, load_weights
 
 
 def filled(shapes: list[list[str]]) -> dict[str, torch.Tensor]:
@@ -99,6 +99,25 @@ def test_weights_must_fit(tmp_path: Path) -> None:
         models.create("zennet_cifar10_model_size1M", weights=tmp_path / "ten.pth")
 
 
+@pytest.mark.parametrize("theirs", [False, True])
+def test_weights_for_other_classes_can_be_fine_tuned(tmp_path: Path, theirs: bool) -> None:
+    old = models.create("zennet_cifar10_model_size05M")
+    state = old.state_dict()
+    if theirs:
+        state = {key: state[ours] for key, ours in zennas_keys(old).items()}  # type: ignore[arg-type]
+    torch.save(state, tmp_path / "ten.pth")
+    new = models.create("zennet_cifar100_model_size05M")
+    classifier = new.classifier.weight.detach().clone()
+    assert not load_weights(new, tmp_path / "ten.pth", new_classifier=True)
+    assert torch.equal(new.classifier.weight, classifier)
+    ours = old.state_dict()
+    same = {key for key, value in new.state_dict().items() if torch.equal(value, ours[key])}
+    assert set(ours) - same == {"classifier.weight", "classifier.bias"}
+    assert load_weights(
+        models.create("zennet_cifar10_model_size05M"), tmp_path / "ten.pth", new_classifier=True
+    )
+
+
 def test_a_pickle_in_a_weights_file_is_not_run(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
 
@@ -119,3 +138,17 @@ def test_build_network_is_what_create_builds() -> None:
     assert card.use_se
     own = build_network(Architecture.parse(card.structure), num_classes=1000, use_se=True)
     assert own.state_dict().keys() == models.create(card.name).state_dict().keys()
+
+
+def test_the_models_command() -> None:
+    import json
+
+    from click.testing import CliRunner
+
+    from zenopt.cli.models import models as command
+
+    result = CliRunner().invoke(command, ["*latency1*", "--json"])
+    assert result.exit_code == 0
+    (found,) = json.loads(result.stdout)
+    assert found["name"] == "zennet_imagenet1k_latency12ms" and found["crop_size"] == 380
+    assert "224 px, 1000 classes, SE" in CliRunner().invoke(command, ["*flops400M*"]).stdout
