@@ -1,0 +1,170 @@
+"""``zenopt watch``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from zenopt.cli.options import storage_option
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from zenopt.report.following import Look
+    from zenopt.storage.records import TrialRecord
+
+#: Seconds between plain lines where nobody watches a terminal.
+_LINE_EVERY_S = 10.0
+
+
+@click.command()
+@click.option("--study", "name", required=True, metavar="NAME", help="Name of the study in the storage.")
+@storage_option
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0.1),
+    help="Seconds between looks; by default 2 in a terminal, 10 in a pipe.",
+)
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(min=0), help="Stop after so many seconds; 0 looks once."
+)
+@click.option("--until-idle", is_flag=True, help="Stop when nobody works on the study any more.")
+def watch(name: str, storage: str, interval: float | None, timeout_s: float | None, until_idle: bool) -> None:
+    """Follow a study that other processes run, until Ctrl-C.
+
+    \b
+    zenopt watch --study demo
+    zenopt watch --study demo --storage postgresql://user@host/db --until-idle | tee progress.log
+    """
+    from zenopt.report.following import Follower
+    from zenopt.study import load_study, open_existing, read_spec
+
+    study = load_study(open_existing(storage), name)
+    spec = read_spec(study)
+    assert spec is not None
+    follower = Follower(study)
+    is_terminal = sys.stdout.isatty()
+    pause_s = interval or (2.0 if is_terminal else _LINE_EVERY_S)
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    show = _Screen(name, spec.trials) if is_terminal else _Lines(spec.trials)
+    idle = 0
+    try:
+        with show:
+            while True:
+                look = follower.look()
+                show.update(look)
+                idle = idle + 1 if look.is_idle else 0
+                if until_idle and idle >= 2:
+                    break
+                left = pause_s if deadline is None else deadline - time.monotonic()
+                if left <= 0:
+                    break
+                time.sleep(min(pause_s, left))
+    except KeyboardInterrupt:
+        # The usual way to end it, and the study goes on.
+        return
+
+
+class _Lines:
+    """One line per look, and one per improvement."""
+
+    def __init__(self, wanted: int | None) -> None:
+        self._wanted = wanted
+        self._best: int | None = None
+
+    def __enter__(self) -> _Lines:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def update(self, look: Look) -> None:
+        if look.best is not None and look.best.number != self._best:
+            self._best = look.best.number
+            click.echo(f"{_clock()}  better: {_describe(look.best)}")
+        facts = "  ".join(f"{label} {text}" for label, text in _facts(look, self._wanted))
+        click.echo(f"{_clock()}  {facts}")
+
+
+class _Screen:
+    """A table that is drawn over, for terminals of 80 columns."""
+
+    def __init__(self, name: str, wanted: int | None) -> None:
+        from rich.live import Live
+
+        self._name, self._wanted = name, wanted
+        self._live = Live(auto_refresh=False)
+
+    def __enter__(self) -> _Screen:
+        self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._live.stop()
+
+    def update(self, look: Look) -> None:
+        self._live.update(render(look, self._name, self._wanted), refresh=True)
+
+
+def render(look: Look, name: str, wanted: int | None) -> Group:
+    """Returns the terminal's picture of a study."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    head = Text(f"{name}  ", style="bold")
+    head.append(_clock(), style="dim")
+    facts = Text("  ").join(
+        Text(label, style="dim") + Text(f" {text}", style="bold") for label, text in _facts(look, wanted)
+    )
+    parts: list[Text | Table] = [head, facts]
+    if look.improvements:
+        table = Table(box=None, pad_edge=False, expand=True)
+        for label, width in (("trial", 6), ("score", 9), ("params", 6), ("MACs", 6)):
+            table.add_column(label, justify="right", no_wrap=True, min_width=width)
+        table.add_column("structure", no_wrap=True, overflow="ellipsis", ratio=1)
+        for record in look.improvements:
+            cells = (_cost(record, "params"), _cost(record, "macs"), Text(record.structure or "-"))
+            table.add_row(str(record.number), f"{record.value:.3f}", *cells)
+        parts.append(table)
+    return Group(*parts)
+
+
+def _facts(look: Look, wanted: int | None) -> list[tuple[str, str]]:
+    share = "-" if look.feasible_share is None else f"{look.feasible_share:.0%}"
+    target = f"/{wanted:,}" if wanted is not None and look.finished < wanted else ""
+    facts = [
+        ("trials", f"{look.finished:,}{target}"),
+        ("best", "none" if look.best is None else f"{look.best.value:.3f}"),
+        ("feasible", share),
+        ("per s", "-" if look.rate is None else f"{look.rate:.2f}"),
+        ("workers", f"{look.alive}" + (f" (+{look.dead} dead)" if look.dead else "")),
+    ]
+    left = look.seconds_to(wanted)
+    if left is not None:
+        facts.append(("left", f"{round(left) // 60}:{round(left) % 60:02d}"))
+    if look.failed:
+        facts.append(("failed", f"{look.failed:,}"))
+    return facts
+
+
+def _describe(record: TrialRecord) -> str:
+    costs = f"{_cost(record, 'params')} params, {_cost(record, 'macs')} MACs"
+    return f"trial {record.number}, score {record.value:.3f}, {costs}, {record.structure}"
+
+
+def _cost(record: TrialRecord, key: str) -> str:
+    value = record.user_attrs.get(key)
+    if value is None:
+        return "-"
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:g}"
+
+
+def _clock() -> str:
+    return time.strftime("%H:%M:%S")
