@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -21,16 +21,7 @@ def write_file(path: Path, content: bytes) -> None:
     Raises:
         TrainError: The disk is full or cannot be written; the old file is as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        _discard(temporary)
-        raise _disk_error(path, error) from None
+    _replace(path, lambda file: file.write(content))
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
@@ -39,25 +30,24 @@ def save(path: Path, content: dict[str, Any]) -> None:
     Raises:
         TrainError: The disk is full or cannot be written; the last good checkpoint is named.
     """
+    _replace(path, lambda file: torch.save(content, file))
+
+
+def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(temporary, "wb") as file:
-            torch.save(content, file)
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         _discard(temporary)
-        raise _disk_error(path, error) from None
-    except RuntimeError as error:
-        # torch's zip writer reports a failed write as RuntimeError, while the file's own OSError is only its context.
-        _discard(temporary)
-        cause = error.__context__
-        if isinstance(cause, OSError):
-            raise _disk_error(path, cause) from None
-        if "PytorchStreamWriter" in str(error) or "enforce fail" in str(error):
-            raise _disk_error(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from None
-        raise
+        # torch's zip writer reports a failed write as RuntimeError; the file's own OSError is its context.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        raise _disk_error(path, cause) from None
 
 
 def _discard(path: Path) -> None:

@@ -294,3 +294,20 @@ def test_tensorboard_missing_is_said(
     recipe = load_recipe("basic", ["epochs=1", "tensorboard=true"])
     with pytest.raises(TrainError, match="pip install tensorboard"):
         run(patches, recipe, tmp_path, alone)
+
+
+def test_a_write_that_fails_half_way_leaves_the_old_file(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, {"model": torch.zeros(10)})
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(
+            TrainError, match=r"Cannot write .*last\.pt: .*; the last good checkpoint is .*last\.pt"
+        ):
+            checkpoint.save(path, {"model": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["last.pt"]
