@@ -322,7 +322,9 @@ class StudySpec(_Section):
         kept = ("space", "resolution", "num_classes", "use_se", "budget", "latency", "objective", "proxy")
         content = self.model_dump(mode="json")
         flat = dict(_flatten({key: content[key] for key in kept}))
-        return {key: value for key, value in flat.items() if not key.startswith("proxy.batch_sizes")}
+        # What is not in use may differ: batches by device, once one is chosen, and narrow bounds of a wide search.
+        unused = ("proxy.batch_sizes",) + (("space.narrow",) if self.space.bounds == "wide" else ())
+        return {key: value for key, value in flat.items() if not key.startswith(unused)}
 
 
 def find_spec(preset_or_path: str | Path) -> Path:

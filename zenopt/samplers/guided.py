@@ -152,7 +152,7 @@ class GuidedSampler(ZenSampler):
 
     def _parent(self, population: Population, rng: random.Random) -> Any:
         """Draws a parent uniformly from the best, as Zen-NAS does."""
-        if len(population) > WARM_UP or (self._guide is not None and self._guide.warm_up and len(population)):
+        if not self._is_warming(population) or (self._guide is not None and self._guide.warm_up and len(population)):
             return rng.choice(population.architectures())
         return self._fitted_initial()
 
@@ -176,7 +176,11 @@ class GuidedSampler(ZenSampler):
         return list(children.values())
 
     def _blocks(self, population: Population) -> int:
-        return 1 if len(population) <= WARM_UP else 2
+        return 1 if self._is_warming(population) else 2
+
+    def _is_warming(self, population: Population) -> bool:
+        # A population that is full cannot grow out of the warm-up.
+        return len(population) <= min(WARM_UP, self._population_size - 1)
 
 
 def draw_candidates(space: Any, limits: Limits, count: int, rng: random.Random) -> list[Any]:
