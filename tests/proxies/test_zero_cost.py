@@ -12,7 +12,7 @@ from zero_cost_nets import GOLDENS, batch, build
 from zenopt.proxies import evaluate
 from zenopt.proxies.evaluation import ZERO_COST
 
-FAST = ("tiny_vgg", "tiny_resnet", "tiny_mobile", "all_none", "best_c10")
+FAST = ("tiny_vgg", "tiny_resnet", "tiny_mobile", "all_none", "sparse")
 ALL = [golden for group in GOLDENS.values() for golden in group]
 #: Where float32 rounding is larger (second derivatives), or there is none to speak of (synflow is in float64).
 TOLERANCE = {"grasp": 1e-3, "synflow": 1e-9, "synflow_bn": 1e-9}
