@@ -246,6 +246,8 @@ def test_identity_is_what_makes_values_comparable() -> None:
         "sampler.name=tpe",
         "sampler.population=9",
         "description=x",
+        # Narrow bounds of a wide search are not in use.
+        "space.narrow.slots=3",
     ):
         assert spec.overridden([same]).identity() == spec.identity()
     for other in (
@@ -263,9 +265,8 @@ def test_identity_is_what_makes_values_comparable() -> None:
     ):
         key = other.partition("=")[0]
         changed = spec.overridden([other]).identity()
-        assert [k for k in {**changed, **spec.identity()} if changed.get(k) != spec.identity().get(k)] == [
-            key
-        ]
+        differing = [k for k in {**changed, **spec.identity()} if changed.get(k) != spec.identity().get(k)]
+        assert [k for k in differing if not k.startswith("space.narrow")] == [key]
 
 
 def test_an_empty_initial_structure_gives_a_plain_one(write: Callable[[str], Path]) -> None:
