@@ -99,7 +99,7 @@ def train(
             history=result.history,
             confusion=result.evaluation.confusion,
             classes=data.classes,
-            title=f"{source.text[:80]} on {data.name}",
+            title=f"{source.text if len(source.text) <= 80 else source.text[:77] + '...'} on {data.name}",
         )
     return result
 
