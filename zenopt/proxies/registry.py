@@ -40,6 +40,7 @@ _BUILTIN: dict[str, str] = {
         "meco": ("meco",),
         "az_nas": ("az-nas-expressivity", "az-nas-progressivity", "az-nas-trainability"),
         "zero_cost": ("grad_norm", "snip", "plain", "grasp", "fisher", "jacob_cov"),
+        "synflow_expected": ("synflow-expected",),
         "naswot": ("naswot", "zennas-naswot"),
         "synflow": ("synflow", "synflow_bn", "synflow-log", "zennas-synflow"),
     }.items()
