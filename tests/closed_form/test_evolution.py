@@ -35,8 +35,8 @@ def parse(text: str) -> Architecture:
     return Architecture.parse(text)
 
 
-def find(space: ChainSpace = SUPERRES, budget: Budget = BUDGET, **options):
-    evaluator = evaluator_of(space, 32, num_classes=10, batch_size=16)
+def find(space: ChainSpace = SUPERRES, budget: Budget = BUDGET, batch_size: int | None = 16, **options):
+    evaluator = evaluator_of(space, 32, num_classes=10, batch_size=batch_size)
     return evolve(
         space, evaluator, budget, [parse(space.initial)], settings=options.pop("settings", SHORT), **options
     )
@@ -218,7 +218,7 @@ def test_the_published_loop_finds_about_the_same() -> None:
 
     steady = evolve_steadily(
         SUPERRES,
-        lambda architecture: closed_form_zen(architecture, 32, batch_size=16),
+        lambda architecture: closed_form_zen(architecture, 32, batch_size=None),
         within,
         parse(SUPERRES.initial),
         seed=1,
@@ -226,7 +226,9 @@ def test_the_published_loop_finds_about_the_same() -> None:
         population=64,
     )
     generations = find(
-        seed=1, settings=EvolutionSettings(iterations=1_500, population=64, generation=32, distinct=False)
+        batch_size=None,
+        seed=1,
+        settings=EvolutionSettings(iterations=1_500, population=64, generation=32, distinct=False),
     )
     assert all(within(entry.architecture) for entry in steady.best)
     assert [value for _, value in steady.course] == sorted(value for _, value in steady.course)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+#: The largest batch among the measurements the constants were fitted on.
+LARGEST_BATCH = 64
+
 
 @dataclass(frozen=True)
 class Correction:
@@ -52,5 +55,5 @@ class Correction:
         return kept
 
     def saturation_of(self, batch_size: int) -> float:
-        """Returns the factor ``s`` of ``q / (1 + s q)`` for a batch size."""
-        return self.saturation / float(batch_size) ** self.saturation_power
+        """Returns the factor ``s`` of ``q / (1 + s q)``; larger batches than were measured count as the largest."""
+        return self.saturation / float(min(batch_size, LARGEST_BATCH)) ** self.saturation_power

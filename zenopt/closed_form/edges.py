@@ -1,8 +1,8 @@
 """What zero padding does to the activations' scale: the pattern that chains of windows leave on a feature map.
 
-A convolution with zero padding sums fewer inputs near the border, so activations are smaller there, and layer by layer
-the map turns into a hill. The pattern is the same for every sample, width and weight; it is separable, so one
-dimension tells all: ``u`` holds the relative variance of the activations along one side, with mean 1.
+A convolution with zero padding sums fewer inputs near the border, so activations vary less among samples there, and
+layer by layer the map of their variances turns into a hill. The pattern is the same for every width and weight; it is
+separable, so one dimension tells all: ``u`` holds the relative variance along one side, with mean 1.
 
 Within a search a pattern is summarised by one number, its **position** on a grid of hills of growing variance, so that
 a block's effect can be tabulated. The hills are what repeated 3-wide windows make of a flat map.
@@ -66,7 +66,8 @@ def hills(size: int) -> Array:
     patterns = vectors @ (weights[:, None] * values[:, None] ** counts)
     patterns /= patterns.mean(axis=0)
     variances = np.maximum.accumulate((patterns**2).mean(axis=0) - 1)
-    place = np.interp(VARIANCES, variances, np.arange(len(counts)))
+    # Deviations of neighbouring hills from the mean are nearly proportional, so it is these that mix linearly.
+    place = np.interp(np.sqrt(VARIANCES), np.sqrt(np.maximum(variances, 0)), np.arange(len(counts)))
     lower = np.minimum(place.astype(int), len(counts) - 2)
     share = place - lower
     return patterns[:, lower] * (1 - share) + patterns[:, lower + 1] * share

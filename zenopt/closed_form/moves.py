@@ -199,12 +199,15 @@ class ChainMoves:
     def _is_within_bounds(self, genes: Genes) -> NDArray[np.bool_]:
         """Widths of children may exceed the space's under the fork's move, whose caps are its own."""
         is_block = (genes[:, :, TYPE] >= 0) & self._is_residual[genes[:, :, TYPE]]
-        inside: NDArray[np.bool_] = (~is_block | (genes[:, :, WIDTH] <= self._space.max_width)).all(axis=1)
-        inside &= (genes[:, :, BOTTLENECK] <= self._space.max_bottleneck).all(axis=1)
-        inside &= genes[:, 0, WIDTH] <= self._space.max_width
-        if self._space.head_width is None:
-            last = lengths(genes) - 1
-            inside &= genes[np.arange(len(genes)), last, WIDTH] <= self._space.max_head
+        last = lengths(genes) - 1
+        head_limit = self._space.max_head if self._space.head_width is None else self._space.head_width
+        checks = [
+            (~is_block | (genes[:, :, WIDTH] <= self._space.max_width)).all(axis=1),
+            (genes[:, :, BOTTLENECK] <= self._space.max_bottleneck).all(axis=1),
+            genes[:, 0, WIDTH] <= self._space.max_width,
+            genes[np.arange(len(genes)), last, WIDTH] <= head_limit,
+        ]
+        inside: NDArray[np.bool_] = np.logical_and.reduce(checks)
         return inside
 
 
