@@ -20,7 +20,13 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from zenopt.storage import WORKER_KEY, open_storage
 
-KINDS = ["memory", "sqlite stock", "sqlite", "postgresql stock", "postgresql"]
+KINDS = [
+    "memory",
+    "sqlite stock",
+    "sqlite",
+    pytest.param("postgresql stock", marks=pytest.mark.slow),
+    "postgresql",
+]
 MAXIMIZE, MINIMIZE = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
 FLOAT = FloatDistribution(0.0, 10.0)
 INT = IntDistribution(8, 512, log=True)

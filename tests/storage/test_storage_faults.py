@@ -40,8 +40,8 @@ def lose_confirmations(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]
     real = trial_tables_module.write_transaction
 
     @contextmanager
-    def unreliable(engine: sa.Engine, study_id: int | None = None) -> Iterator[sa.Connection]:
-        with real(engine, study_id) as connection:
+    def unreliable(*args: Any, **kwargs: Any) -> Iterator[sa.Connection]:
+        with real(*args, **kwargs) as connection:
             yield connection
         if left[0] > 0:
             left[0] -= 1
@@ -183,7 +183,7 @@ def test_a_told_trial_survives_a_database_that_comes_back(kind: str, new_opener:
     real = trial_tables_module.write_transaction
 
     @contextmanager
-    def full(engine: sa.Engine, study_id: int | None = None) -> Iterator[sa.Connection]:
+    def full(*args: Any, **kwargs: Any) -> Iterator[sa.Connection]:
         raise StorageError("storage: the disk is full")
         yield  # pragma: no cover
 

@@ -25,6 +25,11 @@ from zenopt.storage import WORKER_KEY, StudyHistory, WriteBehindStorage, open_st
 Opener = Callable[..., Callable[[], BaseStorage]]
 
 
+def _sampler() -> optuna.samplers.BaseSampler:
+    # With this seed some of the first trials are feasible.
+    return optuna.samplers.RandomSampler(seed=3)
+
+
 def _objective(trial: optuna.Trial) -> float:
     x = trial.suggest_float("x", -5, 5)
     n = trial.suggest_int("n", 8, 512, log=True)
@@ -40,7 +45,9 @@ def _objective(trial: optuna.Trial) -> float:
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_stock_optuna_reads_the_same_trials(kind: str, new_url: Callable[[str], str]) -> None:
     url = new_url(kind)
-    study = optuna.create_study(storage=open_storage(url), study_name="s", direction="maximize")
+    study = optuna.create_study(
+        storage=open_storage(url), study_name="s", direction="maximize", sampler=_sampler()
+    )
     study.enqueue_trial({"x": -1.0})
     study.optimize(_objective, n_trials=10)
     study.ask()
@@ -81,7 +88,9 @@ def test_stock_workers_join(kind: str, new_url: Callable[[str], str]) -> None:
 
 def test_optuna_command_line(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/study.db"
-    study = optuna.create_study(storage=open_storage(url), study_name="s", direction="maximize")
+    study = optuna.create_study(
+        storage=open_storage(url), study_name="s", direction="maximize", sampler=_sampler()
+    )
     study.optimize(_objective, n_trials=5)
     command = [
         sys.executable,
@@ -108,7 +117,9 @@ def test_optuna_command_line(tmp_path: Path) -> None:
 def test_optuna_dashboard(tmp_path: Path) -> None:
     dashboard = pytest.importorskip("optuna_dashboard", reason="optuna-dashboard is not installed")
     url = f"sqlite:///{tmp_path}/study.db"
-    study = optuna.create_study(storage=open_storage(url), study_name="s", direction="maximize")
+    study = optuna.create_study(
+        storage=open_storage(url), study_name="s", direction="maximize", sampler=_sampler()
+    )
     study.optimize(_objective, n_trials=4)
     for storage in (url, open_storage(url)):
         app = dashboard.wsgi(storage)

@@ -14,7 +14,7 @@ from zenopt.storage.orphans import exclusive
 from zenopt.storage.publishing import insert_user_attr
 from zenopt.storage.records import STRUCTURE_KEY, TrialRecord
 from zenopt.storage.retry import patiently
-from zenopt.storage.sqlcore import engine_of, write_transaction
+from zenopt.storage.sqlcore import autocommitting, engine_of, write_transaction
 
 if TYPE_CHECKING:
     import optuna
@@ -206,7 +206,7 @@ def count_by_state(study: optuna.Study) -> dict[TrialState, int]:
 
 def _reading(engine: sa.Engine, read: Callable[[sa.Connection], T]) -> T:
     def connect_and_read() -> T:
-        with engine.connect() as connection:
+        with autocommitting(engine) as connection:
             return read(connection)
 
     return patiently(engine, connect_and_read)

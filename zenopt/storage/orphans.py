@@ -23,7 +23,15 @@ from optuna.trial import FrozenTrial, TrialState
 
 from zenopt.storage.publishing import insert_user_attr
 from zenopt.storage.retry import patiently
-from zenopt.storage.sqlcore import engine_of, heartbeats, system_attrs, trials, user_attrs, write_transaction
+from zenopt.storage.sqlcore import (
+    autocommitting,
+    engine_of,
+    heartbeats,
+    system_attrs,
+    trials,
+    user_attrs,
+    write_transaction,
+)
 from zenopt.storage.workers import WORKER_KEY, Worker
 
 if TYPE_CHECKING:
@@ -190,7 +198,7 @@ def requeue_in_tables(
     )
     if candidates is not None:
         query = query.where(trials.c.trial_id.in_(list(candidates)))
-    with engine.connect() as connection:
+    with autocommitting(engine) as connection:
         if not any(_described_row(row).is_orphan(grace_s) for row in connection.execute(query)):
             return []
     numbers = []

@@ -127,12 +127,12 @@ def _read_where(
     columns = (trial_values.c.trial_id, trial_values.c.value, trial_values.c.value_type)
     for trial_id, value, kind in connection.execute(
         of_study(trial_values, *columns).order_by(trial_values.c.trial_id, trial_values.c.objective)
-    ):
+    ).all():
         values[trial_id].append(_to_float(value, kind))
     attrs: dict[int, dict[str, Any]] = defaultdict(dict)
     if keys:
         query = of_study(user_attrs, user_attrs.c.trial_id, user_attrs.c.key, user_attrs.c.value_json)
-        for trial_id, key, text in connection.execute(query.where(user_attrs.c.key.in_(list(keys)))):
+        for trial_id, key, text in connection.execute(query.where(user_attrs.c.key.in_(list(keys)))).all():
             attrs[trial_id][key] = json.loads(text)
     constraints = _read_constraints(connection, of_study)
     params: dict[int, dict[str, Any]] = defaultdict(dict)
@@ -163,7 +163,7 @@ def _read_constraints(
     # One row holds all values where the unnamed list was written; the named rows of such trials only repeat it.
     for trial_id, _, text in connection.execute(
         of_study(system_attrs, *columns).where(system_attrs.c.key == LEGACY_KEY)
-    ):
+    ).all():
         found[trial_id] = {str(position): value for position, value in enumerate(json.loads(text) or ())}
     unnamed = system_attrs.alias()
     has_list = sa.exists().where(unnamed.c.trial_id == system_attrs.c.trial_id, unnamed.c.key == LEGACY_KEY)

@@ -14,6 +14,7 @@ from optuna.study._frozen import FrozenStudy
 from zenopt.storage.retry import patiently
 from zenopt.storage.sqlcore import (
     TRIAL_TABLES,
+    autocommitting,
     studies,
     study_directions,
     study_system_attrs,
@@ -106,7 +107,7 @@ class StudyLevel(BaseStorage):
 
     def _read_attrs(self, table: sa.Table, study_id: int) -> dict[str, Any]:
         def read() -> dict[str, Any]:
-            with self.engine.connect() as connection:
+            with autocommitting(self.engine) as connection:
                 rows = connection.execute(
                     sa.select(table.c.key, table.c.value_json).where(table.c.study_id == study_id)
                 ).all()

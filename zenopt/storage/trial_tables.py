@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from optuna.distributions import BaseDistribution
@@ -22,9 +23,9 @@ from zenopt.storage.reading import read_trials
 from zenopt.storage.registry import DistributionRegistry
 from zenopt.storage.retry import patiently
 from zenopt.storage.salvage import REFUSALS, RefusedRowsError, write_singly
-from zenopt.storage.sqlcore import trials, user_attrs, write_transaction
+from zenopt.storage.sqlcore import autocommitting, trials, user_attrs, write_transaction
 from zenopt.storage.workers import WORKER_KEY, current_worker
-from zenopt.storage.writers import writer_for
+from zenopt.storage.writers_servers import writer_for
 
 
 class TrialTables:
@@ -57,7 +58,6 @@ class TrialTables:
             ValueError: If a distribution of the template contradicts the study.
         """
         start = datetime.now()
-        state = TrialState.RUNNING if template is None else template.state
         worker = str(current_worker())
         attempts = 0
 
@@ -71,13 +71,19 @@ class TrialTables:
                     arrived = self._find_created(connection, study_id, worker, start)
                     if arrived is not None:
                         return arrived
-                number = self.writer.last_number(connection, study_id, self._newest.get(study_id, -1)) + 1
+                newest = self._newest.get(study_id, -1)
                 if template is None:
-                    trial_id = self.writer.insert_trial(connection, study_id, number, state, start, None)
-                    self.writer.upsert_user_attrs(connection, trial_id, [(WORKER_KEY, json.dumps(worker))])
+                    name = json.dumps(worker)
+                    trial_id, number = self.writer.create_running(connection, study_id, newest, start, name)
                     return _running(trial_id, number, start, worker)
+                number = self.writer.last_number(connection, study_id, newest) + 1
                 trial_id = self.writer.insert_trial(
-                    connection, study_id, number, state, template.datetime_start, template.datetime_complete
+                    connection,
+                    study_id,
+                    number,
+                    template.state,
+                    template.datetime_start,
+                    template.datetime_complete,
                 )
                 self._write_template(connection, study_id, trial_id, template)
             trial = copy.deepcopy(template)
@@ -112,10 +118,11 @@ class TrialTables:
                 if self.writer.take(connection, trial_id, start):
                     self.writer.upsert_user_attrs(connection, trial_id, [(WORKER_KEY, worker)])
                 else:
-                    state, _, owner = self._state_of(connection, trial_id)
-                    if state.is_finished():
+                    found = self._state_of(connection, trial_id)
+                    if found.state.is_finished():
                         raise UpdateFinishedTrialError(f"Trial id {trial_id} has already finished.")
-                    if not (attempts > 1 and state == TrialState.RUNNING and owner == worker):
+                    arrived = found.owner == worker and found.start == self.writer.stored_time(start)
+                    if attempts == 1 or found.state != TrialState.RUNNING or not arrived:
                         return None
                 (trial,) = read_trials(connection, None, [trial_id], {})
                 study_id = connection.execute(
@@ -139,7 +146,7 @@ class TrialTables:
         row = (name, float(value), self.registry.text_of(name, distribution))
 
         def write() -> bool:
-            with self.engine.connect() as connection:
+            with autocommitting(self.engine) as connection:
                 self.registry.read_latest(connection, held.study_id)
                 if not self.registry.check(held.study_id, name, distribution):
                     self.registry.read(connection, held.study_id, name)
@@ -160,10 +167,18 @@ class TrialTables:
             self.registry.add(held.study_id, name, distribution)
 
     def publish(self, held: HeldTrial) -> None:
-        """Write what the database has not got; the trial stays RUNNING."""
+        """Write what the database has not got; the trial stays RUNNING.
+
+        Raises:
+            KeyError: If the trial is gone.
+            UpdateFinishedTrialError: If someone else finished the trial, or it was given to another worker.
+        """
 
         def write() -> None:
             with write_transaction(self.engine) as connection:
+                found = self._state_of(connection, held.trial_id)
+                if found.state != TrialState.RUNNING or found.owner != json.dumps(held.worker):
+                    raise UpdateFinishedTrialError(_why_not_ours(held.number, found))
                 self.writer.write_new(connection, held)
 
         patiently(self.engine, write)
@@ -185,33 +200,35 @@ class TrialTables:
         worker = json.dumps(held.worker)
         attempts = 0
 
-        def write(write_rows: Callable[[sa.Connection], None]) -> None:
-            nonlocal attempts
-            attempts += 1
-            with write_transaction(self.engine) as connection:
-                if not self.writer.finish(connection, held.trial_id, worker, state, complete):
-                    found, found_complete, owner = self._state_of(connection, held.trial_id)
-                    if attempts > 1 and found == state and owner == worker and found_complete is not None:
-                        return
-                    raise UpdateFinishedTrialError(_why_not_ours(held.number, found, owner))
-                write_rows(connection)
-
-        def write_all(connection: sa.Connection) -> None:
-            self.writer.upsert_values(connection, held.trial_id, values or ())
-            self.writer.write_new(connection, held)
-
         refused: list[str] = []
 
-        def write_what_is_accepted(connection: sa.Connection) -> None:
-            refused[:] = write_singly(connection, self.writer, held, values or ())
+        def check(connection: sa.Connection, is_finished_now: bool) -> None:
+            if not is_finished_now:
+                found = self._state_of(connection, held.trial_id)
+                if attempts == 1 or found.state != state or found.owner != worker:
+                    raise UpdateFinishedTrialError(_why_not_ours(held.number, found))
+
+        def write() -> None:
+            nonlocal attempts
+            attempts += 1
+            with write_transaction(self.engine, at_once=self.writer.finishes_in_one_statement) as connection:
+                done = self.writer.finish_whole(connection, held, worker, state, values or (), complete)
+                check(connection, done)
+
+        def write_what_is_accepted() -> None:
+            with write_transaction(self.engine) as connection:
+                done = self.writer.finish(connection, held.trial_id, worker, state, complete)
+                check(connection, done)
+                if done:
+                    refused[:] = write_singly(connection, self.writer, held, values or ())
 
         try:
-            patiently(self.engine, lambda: write(write_all))
+            patiently(self.engine, write)
         except StorageError:
             # The database as a whole cannot be written. (It is a ValueError too.)
             raise
         except REFUSALS as error:
-            patiently(self.engine, lambda: write(write_what_is_accepted))
+            patiently(self.engine, write_what_is_accepted)
             if refused:
                 raise RefusedRowsError(
                     f"trial {held.number} was recorded without what the database refused: {', '.join(refused)}"
@@ -257,19 +274,23 @@ class TrialTables:
         row = connection.execute(query).first()
         return None if row is None else _running(row.trial_id, row.number, start, worker)
 
-    def _state_of(
-        self, connection: sa.Connection, trial_id: int
-    ) -> tuple[TrialState, datetime | None, str | None]:
+    def _state_of(self, connection: sa.Connection, trial_id: int) -> _TrialState:
         mine = (user_attrs.c.trial_id == trials.c.trial_id) & (user_attrs.c.key == WORKER_KEY)
         query = (
-            sa.select(trials.c.state, trials.c.datetime_complete, user_attrs.c.value_json)
+            sa.select(trials.c.state, trials.c.datetime_start, user_attrs.c.value_json)
             .outerjoin(user_attrs, mine)
             .where(trials.c.trial_id == trial_id)
         )
         row = connection.execute(query).first()
         if row is None:
             raise KeyError(f"No trial with trial_id {trial_id} exists.")
-        return row[0], row[1], row[2]
+        return _TrialState(row[0], row[1], row[2])
+
+
+class _TrialState(NamedTuple):
+    state: TrialState
+    start: datetime | None
+    owner: str | None
 
 
 def _running(trial_id: int, number: int, start: datetime, worker: str) -> FrozenTrial:
@@ -288,7 +309,10 @@ def _running(trial_id: int, number: int, start: datetime, worker: str) -> Frozen
     )
 
 
-def _why_not_ours(number: int, state: TrialState, owner: str | None) -> str:
-    if state.is_finished():
+def _why_not_ours(number: int, found: _TrialState) -> str:
+    if found.state.is_finished():
         return f"Trial#{number} has already finished and can not be updated."
-    return f"Trial#{number} was taken from this worker, which had shown no sign of life, and is {state.name} ({owner})."
+    return (
+        f"Trial#{number} was taken from this worker, which had shown no sign of life, and is {found.state.name} "
+        f"({found.owner})."
+    )

@@ -35,7 +35,7 @@ from zenopt.storage.held import HeldTrial
 from zenopt.storage.orphans import DEFAULT_GRACE_S, requeue_in_tables
 from zenopt.storage.reading import read_trials
 from zenopt.storage.salvage import RefusedRowsError
-from zenopt.storage.sqlcore import trials
+from zenopt.storage.sqlcore import autocommitting, trials
 from zenopt.storage.study_level import StudyLevel
 from zenopt.storage.trial_tables import TrialTables
 from zenopt.storage.view import StudyView
@@ -198,7 +198,7 @@ class WriteBehindStorage(StudyLevel):
             return recent
 
         def read() -> FrozenTrial:
-            with self.engine.connect() as connection:
+            with autocommitting(self.engine) as connection:
                 found = read_trials(connection, None, [trial_id], {})
             if not found:
                 raise KeyError(f"No trial with trial_id {trial_id} exists.")
@@ -234,7 +234,7 @@ class WriteBehindStorage(StudyLevel):
         wanted = {state for state in TrialState if states is None or state in states}
 
         def read() -> list[FrozenTrial]:
-            with self._lock, self.engine.connect() as connection:
+            with self._lock, autocommitting(self.engine) as connection:
                 view = self._views.setdefault(study_id, StudyView(study_id))
                 if view.watermark < 0 or wanted != {TrialState.WAITING}:
                     self._require_study(connection, study_id)
@@ -261,7 +261,7 @@ class WriteBehindStorage(StudyLevel):
             query = query.where(trials.c.state.in_((state,) if isinstance(state, TrialState) else state))
 
         def read() -> int:
-            with self.engine.connect() as connection:
+            with autocommitting(self.engine) as connection:
                 count = connection.execute(query).scalar_one()
                 if not count:
                     self._require_study(connection, study_id)

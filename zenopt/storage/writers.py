@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,11 +25,62 @@ _STATES = TrialState.__members__
 Rows = Sequence[tuple[Any, ...]]
 
 
+@dataclass(frozen=True)
+class RowKind:
+    """A table with rows of trials.
+
+    Args:
+        table:
+            Its name.
+        columns:
+            The columns that are written beside ``trial_id``; the first is unique within a trial.
+        types:
+            Their types in PostgreSQL.
+    """
+
+    table: str
+    columns: tuple[str, ...]
+    types: tuple[str, ...]
+
+
+PARAMS = RowKind(
+    "trial_params", ("param_name", "param_value", "distribution_json"), ("text", "float8", "text")
+)
+USER_ATTRS = RowKind("trial_user_attributes", ("key", "value_json"), ("text", "text"))
+SYSTEM_ATTRS = RowKind("trial_system_attributes", ("key", "value_json"), ("text", "text"))
+VALUES = RowKind("trial_values", ("objective", "value", "value_type"), ("int4", "float8", "trialvaluetype"))
+STEPS = RowKind(
+    "trial_intermediate_values",
+    ("step", "intermediate_value", "intermediate_value_type"),
+    ("int4", "float8", "trialintermediatevaluetype"),
+)
+
+
+def value_rows(values: Iterable[float]) -> list[tuple[Any, ...]]:
+    """Return objective values as rows of :data:`VALUES`."""
+    rows = []
+    for objective, value in enumerate(values):
+        stored, kind = TrialValueModel.value_to_stored_repr(float(value))
+        rows.append((objective, stored, kind.name))
+    return rows
+
+
+def step_rows(values: Iterable[tuple[int, float]]) -> list[tuple[Any, ...]]:
+    """Return ``(step, intermediate value)`` pairs as rows of :data:`STEPS`."""
+    rows = []
+    for step, value in values:
+        stored, kind = TrialIntermediateValueModel.intermediate_value_to_stored_repr(float(value))
+        rows.append((step, stored, kind.name))
+    return rows
+
+
 class Writer:
     """Writes for SQLite; the subclasses change what differs elsewhere.
 
     All methods take a connection inside a transaction.
     """
+
+    finishes_in_one_statement = False
 
     mark = "?"
     upsert = "ON CONFLICT ({keys}) DO UPDATE SET {changes}"
@@ -37,7 +89,7 @@ class Writer:
     for_update = ""
 
     def __init__(self) -> None:
-        self._texts: dict[Any, str] = {}
+        self._texts: dict[str, str] = {}
 
     def _text(self, template: str) -> str:
         text = self._texts.get(template)
@@ -110,6 +162,47 @@ class Writer:
         values = (state.name, self.to_utc(complete), trial_id, trial_id, WORKER_KEY, worker)
         return self.execute(connection, self._quoted(statement), values).rowcount == 1
 
+    def create_running(
+        self, connection: sa.Connection, study_id: int, newest: int, start: datetime.datetime, worker: str
+    ) -> tuple[int, int]:
+        """Insert a RUNNING trial of ``worker`` under the study's lock.
+
+        Args:
+            connection:
+                A connection inside a transaction that holds the lock.
+            study_id:
+                The study.
+            newest:
+                An id that is not above that of the study's newest trial.
+            start:
+                Naive local time.
+            worker:
+                The worker attribute as JSON.
+
+        Returns:
+            Id and number of the trial.
+        """
+        number = self.last_number(connection, study_id, newest) + 1
+        trial_id = self.insert_trial(connection, study_id, number, TrialState.RUNNING, start, None)
+        self.upsert_user_attrs(connection, trial_id, [(WORKER_KEY, worker)])
+        return trial_id, number
+
+    def finish_whole(
+        self,
+        connection: sa.Connection,
+        held: HeldTrial,
+        worker: str,
+        state: TrialState,
+        values: Collection[float],
+        complete: datetime.datetime,
+    ) -> bool:
+        """Finish a trial like :meth:`finish` and, if it was there, write values and all that is new."""
+        if not self.finish(connection, held.trial_id, worker, state, complete):
+            return False
+        self.upsert_values(connection, held.trial_id, values)
+        self.write_new(connection, held)
+        return True
+
     def take(self, connection: sa.Connection, trial_id: int, start: datetime.datetime) -> bool:
         """Set a WAITING trial RUNNING; return whether it was still WAITING."""
         statement = (
@@ -119,40 +212,29 @@ class Writer:
 
     def upsert_params(self, connection: sa.Connection, trial_id: int, rows: Rows) -> None:
         """Write ``(name, internal value, distribution as JSON)`` rows."""
-        self._write(
-            connection, "trial_params", ("param_name", "param_value", "distribution_json"), trial_id, rows
-        )
+        self._write(connection, PARAMS, trial_id, rows)
 
     def upsert_user_attrs(
         self, connection: sa.Connection, trial_id: int, rows: Iterable[tuple[str, str]]
     ) -> None:
         """Write ``(key, value as JSON)`` rows."""
-        self._write(connection, "trial_user_attributes", ("key", "value_json"), trial_id, list(rows))
+        self._write(connection, USER_ATTRS, trial_id, list(rows))
 
     def upsert_system_attrs(
         self, connection: sa.Connection, trial_id: int, rows: Iterable[tuple[str, str]]
     ) -> None:
         """Write ``(key, value as JSON)`` rows."""
-        self._write(connection, "trial_system_attributes", ("key", "value_json"), trial_id, list(rows))
+        self._write(connection, SYSTEM_ATTRS, trial_id, list(rows))
 
     def upsert_values(self, connection: sa.Connection, trial_id: int, values: Collection[float]) -> None:
         """Write the objective values."""
-        rows = []
-        for objective, value in enumerate(values):
-            stored, kind = TrialValueModel.value_to_stored_repr(float(value))
-            rows.append((objective, stored, kind.name))
-        self._write(connection, "trial_values", ("objective", "value", "value_type"), trial_id, rows)
+        self._write(connection, VALUES, trial_id, value_rows(values))
 
     def upsert_intermediate_values(
         self, connection: sa.Connection, trial_id: int, values: Iterable[tuple[int, float]]
     ) -> None:
         """Write ``(step, value)`` rows."""
-        rows = []
-        for step, value in values:
-            stored, kind = TrialIntermediateValueModel.intermediate_value_to_stored_repr(float(value))
-            rows.append((step, stored, kind.name))
-        columns = ("step", "intermediate_value", "intermediate_value_type")
-        self._write(connection, "trial_intermediate_values", columns, trial_id, rows)
+        self._write(connection, STEPS, trial_id, step_rows(values))
 
     def write_new(self, connection: sa.Connection, held: HeldTrial) -> None:
         """Write everything of ``held`` that the database has not got."""
@@ -162,7 +244,7 @@ class Writer:
         self.upsert_intermediate_values(connection, held.trial_id, held.new_intermediate_values.items())
 
     def to_utc(self, local: datetime.datetime | None) -> Any:
-        """Return a naive local time as the naive UTC that the tables hold."""
+        """Return a naive local time as the naive UTC to write."""
         if local is None:
             return None
         # The text form that SQLAlchemy's SQLite dialect reads back.
@@ -172,114 +254,23 @@ class Writer:
         """Return a naive local time as the tables give it back: in naive UTC, as precise as they keep it."""
         return local.astimezone(datetime.timezone.utc).replace(tzinfo=None)
 
-    def _write(
-        self, connection: sa.Connection, table: str, columns: tuple[str, ...], trial_id: int, rows: Rows
-    ) -> None:
+    def _write(self, connection: sa.Connection, kind: RowKind, trial_id: int, rows: Rows) -> None:
         """Write rows of one trial; the first column and the trial identify a row to replace."""
         if rows:
-            statement = self._upsert(table, columns)
-            connection.exec_driver_sql(statement, [(trial_id, *row) for row in rows])
+            connection.exec_driver_sql(self._upsert(kind), [(trial_id, *row) for row in rows])
 
-    def _upsert(self, table: str, columns: tuple[str, ...]) -> str:
-        text = self._texts.get((table,))
+    def _upsert(self, kind: RowKind) -> str:
+        text = self._texts.get(kind.table)
         if text is None:
-            names = ", ".join(self._quoted("{key}") if c == "key" else c for c in ("trial_id", *columns))
-            marks = ", ".join([self.mark] * (len(columns) + 1))
-            text = f"INSERT INTO {table} ({names}) VALUES ({marks}){self._on_conflict(columns)}"
-            self._texts[(table,)] = text
+            names = ", ".join(self._quoted("{key}") if c == "key" else c for c in ("trial_id", *kind.columns))
+            marks = ", ".join([self.mark] * (len(kind.columns) + 1))
+            text = f"INSERT INTO {kind.table} ({names}) VALUES ({marks}){self._on_conflict(kind)}"
+            self._texts[kind.table] = text
         return text
 
-    def _on_conflict(self, columns: tuple[str, ...]) -> str:
-        changes = ", ".join(f"{c} = {self.excluded.format(column=c)}" for c in columns[1:])
-        return " " + self.upsert.format(keys=f"trial_id, {columns[0]}", changes=changes)
+    def _on_conflict(self, kind: RowKind) -> str:
+        changes = ", ".join(f"{c} = {self.excluded.format(column=c)}" for c in kind.columns[1:])
+        return " " + self.upsert.format(keys=f"trial_id, {kind.columns[0]}", changes=changes)
 
     def _quoted(self, template: str) -> str:
         return template.replace("{key}", "key")
-
-
-class PostgresWriter(Writer):
-    """Writes for PostgreSQL: the rows of a kind travel as one array per column."""
-
-    mark = "%s"
-    for_update = " FOR UPDATE"
-    # Columns that are not text, and the type of their array.
-    _types = {
-        "param_value": "float8",
-        "value": "float8",
-        "intermediate_value": "float8",
-        "objective": "int4",
-        "step": "int4",
-        "value_type": "trialvaluetype",
-        "intermediate_value_type": "trialintermediatevaluetype",
-    }
-
-    def insert_trial(
-        self,
-        connection: sa.Connection,
-        study_id: int,
-        number: int,
-        state: TrialState,
-        start: datetime.datetime | None,
-        complete: datetime.datetime | None,
-    ) -> int:
-        """Insert a row into ``trials`` and return its id."""
-        statement = (
-            "INSERT INTO trials (study_id, number, state, datetime_start, datetime_complete) VALUES (?, ?, ?, ?, ?) "
-            "RETURNING trial_id"
-        )
-        values = (study_id, number, state.name, self.to_utc(start), self.to_utc(complete))
-        return int(self.execute(connection, statement, values).scalar_one())
-
-    def to_utc(self, local: datetime.datetime | None) -> Any:
-        """Return a naive local time as the naive UTC that the tables hold."""
-        return None if local is None else self.stored_time(local)
-
-    def _write(
-        self, connection: sa.Connection, table: str, columns: tuple[str, ...], trial_id: int, rows: Rows
-    ) -> None:
-        if rows:
-            arrays = tuple([row[i] for row in rows] for i in range(len(columns)))
-            connection.exec_driver_sql(self._upsert(table, columns), (trial_id, *arrays))
-
-    def _upsert(self, table: str, columns: tuple[str, ...]) -> str:
-        text = self._texts.get((table,))
-        if text is None:
-            arrays = ", ".join(f"%s::{self._types.get(column, 'text')}[]" for column in columns)
-            text = (
-                f"INSERT INTO {table} (trial_id, {', '.join(columns)}) SELECT %s::int4, * FROM unnest({arrays})"
-                f"{self._on_conflict(columns)}"
-            )
-            self._texts[(table,)] = text
-        return text
-
-
-class MysqlWriter(Writer):
-    """Writes for MySQL and MariaDB; PyMySQL sends the rows of a kind as one statement."""
-
-    mark = "%s"
-    upsert = "ON DUPLICATE KEY UPDATE {changes}"
-    # MySQL 8.0.20 prefers a row alias, which MariaDB does not know.
-    excluded = "VALUES({column})"
-    for_update = " FOR UPDATE"
-
-    def to_utc(self, local: datetime.datetime | None) -> Any:
-        """Return a naive local time as the naive UTC that the tables hold."""
-        return None if local is None else self.stored_time(local)
-
-    def stored_time(self, local: datetime.datetime) -> datetime.datetime:
-        """Return a naive local time as the tables give it back; their columns have no fractions of a second."""
-        # Cut here, or the server would round, and a time it gives back could not be compared with ours.
-        return super().stored_time(local).replace(microsecond=0)
-
-    def _quoted(self, template: str) -> str:
-        return template.replace("{key}", "`key`")
-
-
-def writer_for(engine: sa.Engine) -> Writer:
-    """Return the writer for the engine's database.
-
-    Raises:
-        KeyError: If the database is none of SQLite, PostgreSQL, MySQL, MariaDB.
-    """
-    writers = {"sqlite": Writer, "postgresql": PostgresWriter, "mysql": MysqlWriter, "mariadb": MysqlWriter}
-    return writers[engine.dialect.name]()
