@@ -1,8 +1,41 @@
 """zenopt: the best image network that fits a budget, found without training."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from zenopt._version import __version__
 from zenopt.architecture import Architecture
 from zenopt.budget import Budget
 from zenopt.costs import Costs, count
 
-__all__ = ["Architecture", "Budget", "Costs", "__version__", "count"]
+if TYPE_CHECKING:
+    from zenopt.api import Candidate, Result, load_result, optimize
+
+__all__ = [
+    "Architecture",
+    "Budget",
+    "Candidate",
+    "Costs",
+    "Result",
+    "__version__",
+    "count",
+    "load_result",
+    "optimize",
+]
+
+#: Loaded on first use, because they import torch and Optuna, which take seconds.
+_LAZY = ("Candidate", "Result", "load_result", "optimize")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        value = getattr(import_module("zenopt.api"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

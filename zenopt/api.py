@@ -1,0 +1,411 @@
+"""Searching from Python: one call to search, one object to look at what was found."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import optuna
+from optuna.trial import TrialState
+
+from zenopt.errors import StudyError, ZenoptError
+from zenopt.report.analysis import pareto_front, survivors
+from zenopt.report.figures import Figure, against_costs, closed_form, costs_of, progress
+from zenopt.report.reading import NUMBERS, StudyData, read_study
+from zenopt.search import Progress, SearchResult, run_search
+from zenopt.spec import StudySpec
+from zenopt.specfile import Source
+from zenopt.study import DEFAULT_STORAGE, load_study, open_existing
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+#: Costs of a candidate, of the attributes a trial has.
+_COSTS = ("params", "macs", "layers", "convs", "latency_ms", "zennas_params", "zennas_flops")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A scored architecture within the budget.
+
+    Attributes:
+        trial: Number of its trial.
+        score: Its objective value, one draw of the search.
+        structure: Canonical text of the architecture.
+        costs: ``params``, ``macs``, ``layers`` and, where known, ``latency_ms`` (predicted) and others.
+        architecture: The architecture itself, to count, build or score.
+    """
+
+    trial: int
+    score: float
+    structure: str
+    costs: dict[str, float]
+    architecture: Any
+
+
+class Result:
+    """What a study has found so far.
+
+    The study is read once, when something is first asked of it, with queries that leave out what nobody shows;
+    :meth:`refresh` reads it again.
+
+    Args:
+        study:
+            A study made by zenopt.
+        run:
+            What the run that made this result did; ``None`` where a stored study was loaded.
+    """
+
+    def __init__(self, study: optuna.Study, run: SearchResult | None = None) -> None:
+        self.study = study
+        self.run = run
+        self._data: StudyData | None = None
+
+    def __repr__(self) -> str:
+        data = self.data
+        ranked = data.ranked()
+        best = f"best {data.values[ranked[0]]:.4g}" if len(ranked) else "nothing within the budget yet"
+        return f"<Result of {self.name!r}: {data.size} trials, {best}>"
+
+    @property
+    def name(self) -> str:
+        """Name of the study."""
+        return self.study.study_name
+
+    @property
+    def data(self) -> StudyData:
+        """The study as columns, as reports read it."""
+        if self._data is None:
+            self._data = read_study(self.study, time.time())
+        return self._data
+
+    @property
+    def spec(self) -> StudySpec:
+        """The spec stored with the study."""
+        return self.data.spec
+
+    def refresh(self) -> Result:
+        """Forgets what was read, so that trials added since are seen; returns itself."""
+        self._data = None
+        return self
+
+    @property
+    def best(self) -> Candidate:
+        """The best candidate by the search's own scores; :meth:`export` scores the best few again.
+
+        Raises:
+            StudyError: If nothing in the study is within the budget.
+        """
+        return self.top(1)[0]
+
+    def top(self, count: int) -> list[Candidate]:
+        """Returns the best candidates of distinct structure, best first.
+
+        Raises:
+            StudyError: If nothing in the study is within the budget.
+        """
+        positions = self.data.top(count)
+        if not positions:
+            raise StudyError(
+                f"Study {self.name!r} has no candidate within the budget ({self.data.size} trials)."
+            )
+        return self._candidates(positions)
+
+    @property
+    def pareto(self) -> list[Candidate]:
+        """The front of score against params, by ascending params; :meth:`front` takes other costs."""
+        return self.front("params")
+
+    def front(self, cost: str) -> list[Candidate]:
+        """Returns the candidates that nothing beats in both score and a cost, by ascending cost.
+
+        Args:
+            cost:
+                ``"params"``, ``"macs"``, ``"layers"``, ``"latency_ms"``, ... in true counts, whatever the budget uses.
+
+        Raises:
+            StudyError: If the study does not know this cost.
+        """
+        data = self.data
+        if cost not in _COSTS or not np.isfinite(data.columns[cost]).any():
+            known = [name for name in _COSTS if np.isfinite(data.columns[name]).any()]
+            raise StudyError(
+                f"Study {self.name!r} has no cost {cost!r}; it has {', '.join(known) or 'none yet'}."
+            )
+        values = data.columns[cost]
+        positions = np.flatnonzero(data.scored & np.isfinite(values))
+        found = positions[pareto_front(values[positions], data.values[positions], data.maximize)]
+        return self._candidates(
+            [int(position) for position in found if data.structures[position] is not None]
+        )
+
+    def frame(self) -> pd.DataFrame:
+        """Returns one row per trial: number, state, value, feasible, costs, scores, seconds, structure.
+
+        Parameters are left out; the structure says the same in one column.
+
+        Raises:
+            ZenoptError: If pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise ZenoptError("Result.frame() needs the package pandas (pip install pandas).") from None
+        data = self.data
+        states = {state.value: state.name for state in TrialState}
+        columns = {key: data.columns[key] for key in NUMBERS if np.isfinite(data.columns[key]).any()}
+        return pd.DataFrame(
+            {
+                "number": data.numbers,
+                "state": [states[int(value)] for value in data.states],
+                "value": data.values,
+                "feasible": data.feasible,
+                **columns,
+                "seconds": data.ended - data.started,
+                "structure": data.structures,
+            }
+        )
+
+    def plot_history(self, over: str = "trials") -> go.Figure:
+        """Returns the scores and the best so far over ``"trials"``, or the best over ``"time"``."""
+        return self._figure(progress(self.data), f"best-{over}")
+
+    def plot_feasible(self) -> go.Figure:
+        """Returns the share of trials within the budget over the search."""
+        return self._figure(progress(self.data), "feasible")
+
+    def plot_pareto(self, cost: str = "params") -> go.Figure:
+        """Returns all candidates in score against a cost, with budget and front.
+
+        Params and MACs are the counts that the budget is written in.
+
+        Raises:
+            StudyError: If the study does not know this cost; the message lists those it knows.
+        """
+        known = costs_of(self.data)
+        if cost not in known:
+            have = ", ".join(known) or "none yet"
+            raise StudyError(f"Study {self.name!r} has no figure of the cost {cost!r}; it has {have}.")
+        return self._figure(against_costs(self.data), f"score-{cost.replace('_', '-')}")
+
+    def plot_closed_form(self) -> go.Figure:
+        """Returns closed-form against measured scores.
+
+        Raises:
+            StudyError: If fewer than three candidates have both.
+        """
+        return self._figure(closed_form(self.data), "closed-form")
+
+    def plot_stages(self, what: str = "width") -> go.Figure:
+        """Returns what survives per stage over the search.
+
+        Args:
+            what:
+                ``"width"``, ``"bottleneck"``, ``"depth"``, ``"kernel"`` or ``"type"``.
+
+        Raises:
+            StudyError: If the study has too few candidates (20) or its space no stages.
+        """
+        from zenopt.report.stage_figures import stage_figures
+
+        history = survivors(self.data)
+        return self._figure([] if history is None else stage_figures(history), f"stage-{what}")
+
+    def plot_importances(self) -> go.Figure:
+        """Returns the parameters that move the score most.
+
+        Raises:
+            StudyError: If the study has too few candidates to say.
+        """
+        from zenopt.report.importances import importances
+        from zenopt.report.stage_figures import importance_figure
+
+        weights, trials = importances(self.study, self.data)
+        found = [importance_figure(weights, trials)] if weights else []
+        return self._figure(found, found[0].key if found else "importances")
+
+    def report(self, path: str | Path) -> Path:
+        """Writes the study as one HTML file, as ``zenopt report`` does, and returns its path."""
+        from zenopt.report.build import write_report
+
+        write_report([self.study], path)
+        return Path(path)
+
+    def export(
+        self,
+        folder: str | Path,
+        *,
+        top: int = 5,
+        repeats: int = 8,
+        device: str = "cpu",
+        overwrite: bool = False,
+    ) -> Path:
+        """Scores the best candidates again and writes the best of them as a bundle.
+
+        Args:
+            folder:
+                Where; made if missing.
+            top:
+                How many of the best to score again.
+            repeats:
+                Fresh draws of each.
+            device:
+                Torch device.
+            overwrite:
+                Replace a bundle that is there.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ZenoptError: If nothing is within the budget, or the folder cannot be written.
+        """
+        from zenopt.best import make_bundle, rescore_top
+        from zenopt.export import write_bundle
+
+        spec, candidates = rescore_top(self.study, count=top, repeats=repeats, device=device)
+        return write_bundle(make_bundle(self.study, spec, candidates), folder, overwrite=overwrite)
+
+    def _candidates(self, positions: Sequence[int]) -> list[Candidate]:
+        data = self.data
+        space = data.spec.build_space()
+        found = []
+        for position in positions:
+            values = {key: float(data.columns[key][position]) for key in _COSTS}
+            costs = {
+                key: value if key == "latency_ms" else int(value)
+                for key, value in values.items()
+                if np.isfinite(value)
+            }
+            structure = str(data.structures[position])
+            score = float(data.values[position])
+            found.append(
+                Candidate(int(data.numbers[position]), score, structure, costs, space.parse(structure))
+            )
+        return found
+
+    def _figure(self, figures: Sequence[Figure], key: str) -> go.Figure:
+        for figure in figures:
+            if figure.key == key:
+                return figure.titled()
+        has = (
+            f"it has {', '.join(figure.key for figure in figures)}"
+            if figures
+            else "too few candidates for it"
+        )
+        raise StudyError(f"Study {self.name!r} has no figure {key!r}: {has}.")
+
+
+def optimize(
+    spec: StudySpec | dict[str, Any] | str | Path,
+    storage: str = DEFAULT_STORAGE,
+    study_name: str | None = None,
+    n_trials: int | None = None,
+    timeout: float | None = None,
+    workers: int = 1,
+    devices: Sequence[str] = ("cpu",),
+    overrides: Sequence[str] = (),
+    progress: bool | Callable[[Progress], None] = False,
+) -> Result:
+    """Creates or joins a study, adds trials to it, and returns what it has found.
+
+    Args:
+        spec:
+            Name of a preset, path of a YAML file, the content of one as a dict, or a :class:`~zenopt.spec.StudySpec`.
+        storage:
+            Storage URL, or ``"memory:"``.
+        study_name:
+            Name in the storage; by default the spec's.
+        n_trials:
+            Trials to add. Without it and ``timeout``, the spec's own limits hold.
+        timeout:
+            Seconds after which no further trial begins.
+        workers:
+            Processes. More than one need a stored study and, as all multiprocessing by spawning, a script whose
+            main part stands under ``if __name__ == "__main__":``.
+        devices:
+            Torch devices, shared out among the workers.
+        overrides:
+            Assignments such as ``"budget.params=5e5"``.
+        progress:
+            Whether to show progress on stderr, or a function that is called with it a few times per second.
+
+    Raises:
+        ZenoptError: If the spec, the storage or a device is wrong; if the stored study has another spec; or if workers
+            died before the run was over.
+
+    Example:
+        .. code-block:: python
+
+            import zenopt
+
+            result = zenopt.optimize("cifar-params1m", n_trials=300)
+            print(result.best.score, result.best.structure)
+            result.plot_pareto("macs").show()
+            result.export("bundle")
+    """
+    resolved = _read_spec(spec, overrides)
+    name = study_name or resolved.name
+    if n_trials is None and timeout is None:
+        n_trials, timeout = resolved.trials, resolved.timeout_s
+    show: Any = nullcontext()
+    hooks: dict[str, Any] = {}
+    if progress is True:
+        # The command line's own way of showing progress; nothing else of it is used here.
+        from zenopt.cli.progress import Reporter
+
+        show = Reporter(resolved, name, storage)
+        hooks = {"on_progress": show.update, "on_ready": show.ready}
+    elif progress:
+        hooks = {"on_progress": progress}
+    with _settings_kept(), show:
+        run = run_search(
+            resolved,
+            storage,
+            name,
+            trials=n_trials,
+            timeout_s=timeout,
+            workers=workers,
+            devices=tuple(devices),
+            **hooks,
+        )
+    if run.failures and not run.is_complete and not run.stopped:
+        raise StudyError(f"Study {name!r} stopped after {run.done} trials: {'; '.join(run.failures)}.")
+    return Result(load_study(run.storage, name), run)
+
+
+def load_result(study_name: str, storage: str = DEFAULT_STORAGE) -> Result:
+    """Returns what a stored study, running or finished, has found.
+
+    Raises:
+        ZenoptError: If there is no such storage or study.
+    """
+    return Result(load_study(open_existing(storage), study_name))
+
+
+def _read_spec(spec: StudySpec | dict[str, Any] | str | Path, overrides: Sequence[str]) -> StudySpec:
+    if isinstance(spec, StudySpec):
+        return spec.overridden(overrides) if overrides else spec
+    if isinstance(spec, dict):
+        validated = StudySpec.validated(Source("spec", spec))
+        return validated.overridden(overrides) if overrides else validated
+    return StudySpec.load(spec, overrides)
+
+
+@contextmanager
+def _settings_kept() -> Iterator[None]:
+    """Restores what a worker in this process sets for itself: torch's threads and Optuna's verbosity."""
+    import torch
+
+    threads, verbosity = torch.get_num_threads(), optuna.logging.get_verbosity()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        optuna.logging.set_verbosity(verbosity)
