@@ -16,6 +16,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna
 import plotly.graph_objects as go
+import sqlalchemy.exc
 
 from zenopt.errors import ZenoptError
 from zenopt.export import read_bundle
@@ -38,6 +39,8 @@ _FIGURES = (
 )
 #: Seconds between two looks for a better network, and between two drawings of the figures.
 _WATCH_S, _REDRAW_S = 5.0, 60.0
+
+_logger = optuna.logging.get_logger(__name__)
 
 
 class DashboardError(ZenoptError):
@@ -125,7 +128,10 @@ class Dashboard:
 
     def update(self) -> None:
         """Brings notes, pictures and figures of all studies up to date."""
-        for study_id, mirrored in self.mirror.mirrored().items():
+        mirrored_studies = self.mirror.mirrored()
+        for gone in set(self._pages) - set(mirrored_studies):
+            del self._pages[gone]
+        for study_id, mirrored in mirrored_studies.items():
             if study_id not in self._pages:
                 self._pages[study_id] = _StudyPage(
                     optuna.load_study(study_name=mirrored.study.study_name, storage=self.mirror),
@@ -136,7 +142,11 @@ class Dashboard:
 
     def _follow(self) -> None:
         while not self._stop.is_set():
-            self.update()
+            try:
+                self.update()
+            except (ZenoptError, sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError) as error:
+                # The database may be away for a while; what is shown stays, and the next look may succeed.
+                _logger.warning(f"Cannot read the studies: {' '.join(str(error).split())}")
             self._stop.wait(_WATCH_S)
 
     def _attach(self, bundles: Sequence[str | Path]) -> None:
@@ -189,7 +199,10 @@ class _StudyPage:
         if best == self._best and not is_due and self._note:
             return
         data = read_study(self._source, time.time())
-        self._shown.set_metric_names([f"score ({data.spec.proxy.name})"])
+        # What Study.set_metric_names() writes, without its warning that it is experimental.
+        self._shown._storage.set_study_system_attr(
+            self._shown._study_id, "study:metric_names", [f"score ({data.spec.proxy.name})"]
+        )
         networks = best_networks(data, 1)
         if networks:
             self._save_picture(networks[0])

@@ -51,7 +51,7 @@ class MirrorStorage(InMemoryStorage):
         self._refresh_lock = threading.RLock()
         self._seen_at = float("-inf")
         self._mirrored: dict[int, _MirroredStudy] = {}
-        self._by_source_id: dict[int, int] = {}
+        self._by_source: dict[tuple[Any, ...], int] = {}
 
     def mirrored(self) -> dict[int, _MirroredStudy]:
         """Returns the mirrored studies by their id here."""
@@ -99,21 +99,36 @@ class MirrorStorage(InMemoryStorage):
         sign = -1.0 if self.get_study_directions(study_id)[0] == StudyDirection.MAXIMIZE else 1.0
         return min(complete, key=lambda trial: (sign * (trial.values or [0.0])[0], trial.number))
 
+    def delete_study(self, study_id: int) -> None:
+        """Stops showing a study; the source keeps it."""
+        with self._refresh_lock:
+            super().delete_study(study_id)
+            self._mirrored.pop(study_id, None)
+
     def _find_studies(self) -> None:
         with self._refresh_lock:
             now = time.monotonic()
             if now - self._seen_at < _REFRESH_S:
                 return
             self._seen_at = now
-            for stored in self._source.get_all_studies():
-                if stored._study_id in self._by_source_id:
+            # SQLite gives the id of a deleted study to the next one: an id alone is no identity.
+            found = {
+                (stored._study_id, stored.study_name, *stored.directions): stored
+                for stored in self._source.get_all_studies()
+            }
+            for identity in set(self._by_source) - set(found):
+                study_id = self._by_source.pop(identity)
+                if study_id in self._mirrored:
+                    self.delete_study(study_id)
+            for identity, stored in found.items():
+                if identity in self._by_source:
                     continue
                 study_id = self.create_new_study(stored.directions, stored.study_name)
                 for key, value in stored.user_attrs.items():
                     self.set_study_user_attr(study_id, key, value)
                 for key, value in stored.system_attrs.items():
                     self.set_study_system_attr(study_id, key, value)
-                self._by_source_id[stored._study_id] = study_id
+                self._by_source[identity] = study_id
                 self._mirrored[study_id] = _MirroredStudy(load_study(self._source, stored.study_name))
 
 
@@ -182,7 +197,7 @@ class _MirroredStudy:
     def _shape(self, trial: FrozenTrial) -> FrozenTrial:
         """Returns the trial as the dashboard shall see it; finished ones are made once."""
         known = self._finished.get(trial._trial_id)
-        if known is not None:
+        if known is not None and known.datetime_complete == trial.datetime_complete:
             return known
         if not trial.state.is_finished():
             return trial

@@ -89,12 +89,27 @@ def test_a_large_study_is_shown_by_its_elites(tmp_path, monkeypatch: pytest.Monk
     assert mirror.get_best_trial(study_id).number == 200
 
 
-def test_new_studies_appear(tmp_path) -> None:
+def test_studies_come_and_go(tmp_path) -> None:
     storage = open_storage(f"sqlite:///{tmp_path}/new.db")
     mirror = MirrorStorage(storage)
     assert mirror.get_all_studies() == []
     optuna.create_study(storage=storage, study_name="later")
     assert [found.study_name for found in mirror.get_all_studies()] == ["later"]
+    optuna.delete_study(study_name="later", storage=storage)
+    optuna.create_study(storage=storage, study_name="later", direction="maximize")
+    (found,) = mirror.get_all_studies()
+    assert found.study_name == "later"
+    assert found.directions == [optuna.study.StudyDirection.MAXIMIZE]
+
+
+def test_deleting_in_the_browser_hides_only(tmp_path) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/kept.db")
+    optuna.create_study(storage=storage, study_name="kept")
+    mirror = MirrorStorage(storage)
+    mirror.delete_study(mirror.get_all_studies()[0]._study_id)
+    assert mirror.get_all_studies() == []
+    assert mirror.mirrored() == {}
+    assert [found.study_name for found in storage.get_all_studies()] == ["kept"]
 
 
 def test_the_source_is_only_read(study: optuna.Study) -> None:

@@ -64,7 +64,7 @@ def render(sections: Sequence[Section], comparison: Sequence[Figure] = ()) -> st
 <noscript><p class="bad">The figures need JavaScript, which this browser has turned off; numbers, tables and
 pictures of networks do not.</p></noscript>
 {"".join(body)}
-<p class="faint">Made by zenopt {__version__}. Scores are training-free: they rank candidates, they are not accuracies.
+<p class="faint">Made by zenopt {__version__}. Scores of training-free proxies rank candidates; they are not accuracies.
 Latencies are predicted.</p>
 <script>{get_plotlyjs()}</script>
 <script type="application/json" id="figures">{packed}</script>
