@@ -16,7 +16,7 @@ from zenopt.seeds import derive_seed
 from zenopt.spec import StudySpec
 from zenopt.storage.history import count_by_state, top
 from zenopt.storage.records import TrialRecord
-from zenopt.study import BEST_KEYS, read_spec
+from zenopt.study import BEST_KEYS, read_front, read_spec
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def rescore_top(
     """Scores the best feasible candidates of a study again, with fresh draws.
 
     The search keeps single noisy draws, so its best is partly luck; the best fresh mean is not chosen by the draw that
-    judges it.
+    judges it. With several objectives the candidates are those of the Pareto front with the best scores.
 
     Args:
         study:
@@ -56,7 +56,7 @@ def rescore_top(
     assert spec is not None
     # Duplicates share a structure with an earlier trial; ask for a few more and drop them.
     records: dict[str, TrialRecord] = {}
-    for record in top(study, 4 * count, BEST_KEYS):
+    for record in top(study, 4 * count, BEST_KEYS) if len(study.directions) == 1 else read_front(study):
         if record.structure is not None:
             records.setdefault(record.structure, record)
     if not records:
@@ -83,7 +83,7 @@ def rescore_top(
         found.append(Rescored(record, score))
     if not found:
         raise ProxyError(f"No candidate could be scored again: {'; '.join(errors)}")
-    sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
+    sign = -1.0 if study.directions[0] == StudyDirection.MAXIMIZE else 1.0
     return spec, sorted(found, key=lambda item: (sign * item.score.mean, item.record.number))
 
 

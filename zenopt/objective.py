@@ -68,7 +68,7 @@ class Objective:
         self._history = StudyHistory(study, ("score_mean", "score_std"))
         self._should_stop = should_stop
 
-    def __call__(self, trial: optuna.Trial) -> float:
+    def __call__(self, trial: optuna.Trial) -> float | tuple[float, ...]:
         architecture = self._space.suggest(trial, all_slots=self._spec.sampler.name in NEEDS_ALL_SLOTS)
         check = self._limits.check(architecture)
         self._record_costs(trial, architecture, check)
@@ -87,16 +87,26 @@ class Objective:
             trial.set_user_attr("structure", str(architecture))
             if self._spec.sampler.name in NEEDS_COMPLETE:
                 # Samplers order infeasible trials by their violations; the value is shown to people only.
-                return closed_form if closed_form is not None else -sum(map(abs, check.violations.values()))
+                shown = closed_form if closed_form is not None else -sum(map(abs, check.violations.values()))
+                return self._values(shown, check)
             over = {name: violation for name, violation in check.violations.items() if violation > 0}
             raise TrialPruned(f"over budget: {', '.join(f'{k} by {v:.1%}' for k, v in over.items())}")
         if self._spec.objective.kind == "table" and table_value(self._spec, architecture) is None:
             trial.set_user_attr("structure", str(architecture))
             raise TrialPruned("the table does not list this architecture")
         owner = self._owner(trial, str(architecture))
-        return (
+        score = (
             self._measure(trial, architecture) if owner is None else self._reuse(trial, architecture, owner)
         )
+        return self._values(score, check)
+
+    def _values(self, score: float, check: Check) -> float | tuple[float, ...]:
+        """Returns the values of all objectives; the score comes first."""
+        known = {"params": check.costs.params, "macs": check.costs.macs, "latency_ms": check.latency_ms}
+        costs = [known[name] for name in self._spec.objectives[1:]]
+        if not costs:
+            return score
+        return (score, *(float(cost) for cost in costs if cost is not None))
 
     def _owner(self, trial: optuna.Trial, structure: str) -> TrialRecord | None:
         """Returns the finished trial that owns the structure, after waiting for it; ``None`` if ours does now."""
@@ -169,5 +179,5 @@ def run_trial(study: optuna.Study, objective: Objective) -> TrialState:
         trial.set_user_attr("error", f"{type(error).__name__}: {error}")
         study.tell(trial, state=TrialState.FAIL)
         raise
-    study.tell(trial, value)
+    study.tell(trial, list(value) if isinstance(value, tuple) else value)
     return TrialState.COMPLETE

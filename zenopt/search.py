@@ -213,7 +213,7 @@ class _Watch:
         on_progress: Callable[[Progress], None],
     ) -> None:
         self._history = StudyHistory(study)
-        self._is_better = max if study.direction == optuna.study.StudyDirection.MAXIMIZE else min
+        self._is_better = max if study.directions[0] == optuna.study.StudyDirection.MAXIMIZE else min
         self._wanted = wanted
         self._timeout_s = timeout_s
         self._start = start

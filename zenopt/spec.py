@@ -207,6 +207,7 @@ class StudySpec(_Section):
     budget: BudgetSection = BudgetSection()
     latency: LatencySection | None = None
     objective: ObjectiveSection = ObjectiveSection()
+    objectives: tuple[Literal["score", "latency_ms", "params", "macs"], ...] = ("score",)
     proxy: ProxySection = ProxySection()
     sampler: SamplerSection = SamplerSection()
     trials: int | None = Field(None, ge=1)
@@ -217,6 +218,12 @@ class StudySpec(_Section):
     def _check_parts(self) -> StudySpec:
         if self.budget.latency_ms is not None and self.latency is None:
             raise ValueError("budget.latency_ms needs a latency section that names a device")
+        if not self.objectives or self.objectives[0] != "score":
+            raise ValueError("objectives must begin with score; params, macs and latency_ms may follow")
+        if len(set(self.objectives)) != len(self.objectives):
+            raise ValueError("objectives names one twice")
+        if "latency_ms" in self.objectives and self.latency is None:
+            raise ValueError("the objective latency_ms needs a latency section that names a device")
         if self.trials is None and self.timeout_s is None:
             raise ValueError("give trials, timeout_s or both")
         return self
@@ -298,6 +305,10 @@ class StudySpec(_Section):
             return self.objective.direction
         return get_proxy(self.proxy.name).direction
 
+    def directions(self) -> list[Literal["maximize", "minimize"]]:
+        """Returns which values are better, for every objective; costs are minimised."""
+        return [self.direction(), *(["minimize"] * (len(self.objectives) - 1))]  # type: ignore[list-item]
+
     def limits(self) -> Limits:
         """Returns the budget with what is needed to check it; the latency limit has its margin applied."""
         values = self.budget.model_dump()
@@ -319,7 +330,17 @@ class StudySpec(_Section):
 
         Sampler, seed and length may differ between runs of one study.
         """
-        kept = ("space", "resolution", "num_classes", "use_se", "budget", "latency", "objective", "proxy")
+        kept = (
+            "space",
+            "resolution",
+            "num_classes",
+            "use_se",
+            "budget",
+            "latency",
+            "objective",
+            "proxy",
+            "objectives",
+        )
         content = self.model_dump(mode="json")
         flat = dict(_flatten({key: content[key] for key in kept}))
         # What is not in use may differ: batches by device, once one is chosen, and narrow bounds of a wide search.

@@ -13,9 +13,10 @@ from optuna.trial import TrialState
 from pydantic import ValidationError
 
 from zenopt.errors import StorageError, StudyError
+from zenopt.pareto import front_numbers
 from zenopt.spec import StudySpec
 from zenopt.storage import open_storage, parse_url
-from zenopt.storage.history import count_by_state, top
+from zenopt.storage.history import StudyHistory, count_by_state, top
 from zenopt.storage.records import TrialRecord
 
 #: Study user attribute with the resolved spec, as JSON.
@@ -44,15 +45,15 @@ def join_study(spec: StudySpec, storage: optuna.storages.BaseStorage, name: str,
     Raises:
         StudyError: If the stored study has another space, proxy or budget (the fields are listed), or is not ours.
     """
-    direction = spec.direction()
+    directions = spec.directions()
     resolved = spec.with_batch_size(device)
-    study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
+    study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
     stored = read_spec(study, missing_ok=True)
     if stored is None:
-        if study.directions != [StudyDirection[direction.upper()]]:
+        if study.directions != [StudyDirection[direction.upper()] for direction in directions]:
             found = ", ".join(item.name.lower() for item in study.directions)
             raise StudyError(
-                f"Study {name!r} is to {found}, the spec's objective to {direction}; "
+                f"Study {name!r} is to {found}, the spec's objective to {', '.join(directions)}; "
                 f"choose another name with --study-name."
             )
         if study.get_trials(deepcopy=False):
@@ -152,10 +153,11 @@ class StudyStatus:
     failed: int
     best: TrialRecord | None
     spec: StudySpec | None
+    front: tuple[TrialRecord, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the status as plain data."""
-        return {
+        """Returns the status as plain data; the front only where there are several objectives."""
+        content = {
             "study": self.name,
             "trials": self.trials,
             "complete": self.complete,
@@ -166,6 +168,12 @@ class StudyStatus:
             "latency_device": self.spec.latency.device if self.spec and self.spec.latency else None,
             "best": best_json(self.best),
         }
+        if self.spec is not None and len(self.spec.objectives) > 1:
+            content["objectives"] = list(self.spec.objectives)
+            content["front"] = [
+                {**(best_json(record) or {}), "values": list(record.values or ())} for record in self.front
+            ]
+        return content
 
 
 def best_json(best: TrialRecord | None) -> dict[str, Any] | None:
@@ -180,7 +188,8 @@ def read_status(study: optuna.Study) -> StudyStatus:
     """Returns counts and the best feasible trial of a study; slim queries only."""
     counts = count_by_state(study)
     single = len(study.directions) == 1 and study.direction != StudyDirection.NOT_SET
-    best = top(study, 1, BEST_KEYS) if single else []
+    front = read_front(study) if len(study.directions) > 1 else []
+    best = top(study, 1, BEST_KEYS) if single else front[:1]
     return StudyStatus(
         name=study.study_name,
         trials=sum(counts.values()),
@@ -191,4 +200,25 @@ def read_status(study: optuna.Study) -> StudyStatus:
         failed=counts[TrialState.FAIL],
         best=best[0] if best else None,
         spec=read_spec(study, missing_ok=True),
+        front=tuple(front),
     )
+
+
+def read_front(study: optuna.Study) -> list[TrialRecord]:
+    """Returns the feasible trials of a study with several objectives that no other one dominates, best score first."""
+    records: dict[str, TrialRecord] = {}
+    for record in StudyHistory(study, BEST_KEYS).sync():
+        if record.state == TrialState.COMPLETE and record.values is not None and record.is_feasible:
+            records.setdefault(record.structure or f"trial {record.number}", record)
+    if not records:
+        return []
+    signs = [1.0 if item == StudyDirection.MAXIMIZE else -1.0 for item in study.directions]
+    found = list(records.values())
+    points = [
+        [sign * value for sign, value in zip(signs, record.values or (), strict=True)] for record in found
+    ]
+    numbers = front_numbers(points, 1)
+    best = [
+        (point, record) for point, record, number in zip(points, found, numbers, strict=True) if number == 0
+    ]
+    return [record for _, record in sorted(best, key=lambda item: (-item[0][0], item[1].number))]

@@ -144,6 +144,10 @@ def _duration(seconds: float | None) -> str:
     return f"{minutes}:{rest:02d}"
 
 
+#: Trials of a Pareto front that are printed.
+FRONT_LINES = 12
+
+
 def describe_status(status: StudyStatus) -> str:
     """Returns a study's counts and best network as text."""
     lines = [
@@ -165,4 +169,14 @@ def describe_status(status: StudyStatus) -> str:
         costs.append(f"{facts['latency_ms']:.4f} ms predicted for {status.spec.latency.device}")
     lines.append(f"      {', '.join(costs)}")
     lines.append(f"      {best.structure}")
+    if status.front and status.spec is not None:
+        names = status.spec.objectives
+        lines.append(f"Pareto front of {', '.join(names)}: {len(status.front)} trials, best score first")
+        for record in status.front[:FRONT_LINES]:
+            values = ", ".join(
+                f"{name} {value:,.6g}" for name, value in zip(names, record.values or (), strict=True)
+            )
+            lines.append(f"      trial {record.number}: {values}")
+        if len(status.front) > FRONT_LINES:
+            lines.append(f"      ... and {len(status.front) - FRONT_LINES} more (--json lists all)")
     return "\n".join(lines)

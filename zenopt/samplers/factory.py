@@ -45,6 +45,8 @@ def make_sampler(spec: StudySpec, worker: int = 0) -> BaseSampler:
             f"sampler.guide is for the samplers {', '.join(sorted(GUIDED))}, not {settings.name}."
         )
     if settings.name == "aging":
+        if len(spec.objectives) > 1:
+            raise SpecError("sampler aging compares by one objective; use zen, nsga2 or tpe for several.")
         return AgingSampler(
             spec.build_space(),
             spec.limits(),
@@ -90,9 +92,14 @@ def _zen_sampler(spec: StudySpec) -> ZenSampler:
         raise SpecError(
             f"sampler.screening needs the closed form, which the space {spec.space.name!r} has not."
         )
+    if settings.screening == "on" and len(spec.objectives) > 1:
+        raise SpecError(
+            "sampler.screening looks at the score alone; set screening: off for several objectives."
+        )
     is_screened = settings.screening == "on" or (
         settings.screening == "auto"
         and is_chain
+        and len(spec.objectives) == 1
         and spec.objective.kind == "proxy"
         and spec.proxy.name in SCREENED_PROXIES
     )

@@ -152,7 +152,9 @@ class GuidedSampler(ZenSampler):
 
     def _parent(self, population: Population, rng: random.Random) -> Any:
         """Draws a parent uniformly from the best, as Zen-NAS does."""
-        if not self._is_warming(population) or (self._guide is not None and self._guide.warm_up and len(population)):
+        if not self._is_warming(population) or (
+            self._guide is not None and self._guide.warm_up and len(population)
+        ):
             return rng.choice(population.architectures())
         return self._fitted_initial()
 

@@ -36,7 +36,7 @@ class Population:
         self._history = StudyHistory(study)
         self._space = space
         self._size = size
-        self._sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
+        self._sign = -1.0 if study.directions[0] == StudyDirection.MAXIMIZE else 1.0
         self._ranked: list[tuple[float, int, str]] = []
         self._members: set[str] = set()
         self._architectures: dict[str, Architecture] = {}

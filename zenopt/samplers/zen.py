@@ -15,6 +15,7 @@ from zenopt.closed_form import closed_form_zen
 from zenopt.errors import BudgetError
 from zenopt.limits import Limits
 from zenopt.samplers.array_screening import ArrayScreen
+from zenopt.samplers.pareto import ParetoPopulation
 from zenopt.samplers.population import Population
 from zenopt.samplers.screening import Screening, screen
 from zenopt.seeds import derive_rng, derive_seed
@@ -46,6 +47,9 @@ class ZenSampler(BaseSampler):
     block of it is mutated; then up to two blocks of a parent drawn uniformly from the population, the best
     ``population_size`` feasible completed trials. With ``screening``, an in-memory evolution on the closed-form score
     picks each proposal.
+
+    In a study with several objectives the best are those of the first fronts (see
+    :class:`~zenopt.samplers.pareto.ParetoPopulation`).
 
     Deliberate differences from Zen-NAS: the initial structure is itself evaluated; what is over budget or already known
     is drawn again instead of consuming an iteration; no structure is scored twice.
@@ -242,6 +246,8 @@ class ZenSampler(BaseSampler):
         return self._populations[key]
 
     def _make_population(self, study: optuna.Study) -> Population:
+        if len(study.directions) > 1:
+            return ParetoPopulation(study, self._space, self._population_size)
         return Population(study, self._space, self._population_size)
 
     def _fitted_initial(self) -> Any:

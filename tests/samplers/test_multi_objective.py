@@ -1,0 +1,127 @@
+"""Searches with several objectives, from the spec to the population."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from zenopt.best import rescore_top
+from zenopt.cli.progress import describe_status
+from zenopt.errors import SpecError
+from zenopt.objective import Objective, run_trial
+from zenopt.pareto import front_numbers
+from zenopt.samplers import make_sampler
+from zenopt.samplers.pareto import ParetoPopulation
+from zenopt.search import run_search
+from zenopt.spec import StudySpec
+from zenopt.storage import open_storage
+from zenopt.study import join_study, load_study, read_status
+
+
+def study_of(spec: StudySpec, trials: int) -> tuple[optuna.Study, Any]:
+    storage = open_storage("memory:")
+    spec = join_study(spec, storage, "multi", "cpu")
+    sampler = make_sampler(spec)
+    study = load_study(storage, "multi", sampler)
+    objective = Objective(spec, study)
+    for _ in range(trials):
+        run_trial(study, objective)
+    return study, sampler
+
+
+@pytest.mark.parametrize("sampler", ["zen", "nsga2", "tpe", "random"])
+def test_every_sampler_serves_several_objectives(tiny_spec: Callable[..., StudySpec], sampler: str) -> None:
+    spec = tiny_spec(
+        objectives=["score", "params", "macs"],
+        proxy={"name": "zen-closed-form"},
+        sampler={"name": sampler, "population": 12},
+        budget={"params": 60_000},
+    )
+    assert spec.directions() == ["maximize", "minimize", "minimize"]
+    study, _ = study_of(spec, 16)
+    complete = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
+    assert complete
+    for trial in complete:
+        assert trial.values[1:] == [trial.user_attrs["params"], trial.user_attrs["macs"]]
+        if trial.user_attrs["params"] <= 60_000:
+            assert trial.values[0] == pytest.approx(trial.user_attrs["score_mean"])
+    assert read_status(study).complete == len(complete)
+
+
+def test_zens_population_is_the_first_fronts(tiny_spec: Callable[..., StudySpec]) -> None:
+    spec = tiny_spec(
+        objectives=["score", "params"],
+        proxy={"name": "zen-closed-form"},
+        sampler={"name": "zen", "population": 14},
+    )
+    study, sampler = study_of(spec, 40)
+    population = sampler._population(study)
+    population.sync()
+    assert isinstance(population, ParetoPopulation)
+    members = {str(item) for item in population.architectures()}
+    assert len(members) == 14
+    trials = study.trials
+    numbers = front_numbers([(trial.values[0], -trial.values[1]) for trial in trials])
+    fronts = {trial.user_attrs["structure"]: number for trial, number in zip(trials, numbers, strict=True)}
+    worst = max(fronts[text] for text in members)
+    assert all(text in members for text, number in fronts.items() if number < worst)
+    again = ParetoPopulation(study, spec.build_space(), 14)
+    again.sync()
+    assert again.architectures() == population.architectures()
+
+
+def test_a_search_runs_and_reports(tiny_spec: Callable[..., StudySpec], tmp_path: Path) -> None:
+    spec = tiny_spec(objectives=["score", "params"], proxy={"name": "zen-closed-form"})
+    result = run_search(spec, f"sqlite:///{tmp_path}/x.db", "multi", trials=4, workers=1)
+    assert result.done == 4
+    with pytest.raises(ValueError, match=r"objectives: .* -> "):
+        run_search(
+            tiny_spec(proxy={"name": "zen-closed-form"}), f"sqlite:///{tmp_path}/x.db", "multi", trials=1
+        )
+
+
+@pytest.mark.parametrize(
+    ("sections", "complaint"),
+    [
+        ({"objectives": []}, "must begin with score"),
+        ({"objectives": ["params", "score"]}, "must begin with score"),
+        ({"objectives": ["score", "params", "params"]}, "names one twice"),
+        ({"objectives": ["score", "latency_ms"]}, "needs a latency section"),
+        ({"objectives": ["score", "accuracy"]}, "objectives.1"),
+    ],
+)
+def test_wrong_objectives_are_named(
+    tiny_spec: Callable[..., StudySpec], sections: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(SpecError, match=complaint):
+        tiny_spec(**sections)
+
+
+def test_what_serves_one_objective_says_so(tiny_spec: Callable[..., StudySpec]) -> None:
+    for sampler, complaint in (
+        ({"name": "aging", "population": 20}, "compares by one objective"),
+        ({"name": "zen", "screening": "on"}, "looks at the score alone"),
+    ):
+        with pytest.raises(SpecError, match=complaint):
+            make_sampler(tiny_spec(objectives=["score", "params"], sampler=sampler))
+
+
+def test_status_and_export_read_the_front(tiny_spec: Callable[..., StudySpec]) -> None:
+    spec = tiny_spec(objectives=["score", "params"], proxy={"name": "zen-closed-form"})
+    study, _ = study_of(spec, 25)
+    status = read_status(study)
+    content = status.to_json()
+    values = [tuple(item["values"]) for item in content["front"]]
+    # On a front of two objectives, a lower score must be paid back by fewer params.
+    assert len(values) >= 2
+    assert values == sorted(values, key=lambda item: -item[0])
+    assert [params for _, params in values] == sorted((params for _, params in values), reverse=True)
+    assert content["best"]["value"] == max(trial.values[0] for trial in study.trials)
+    text = describe_status(status)
+    assert f"Pareto front of score, params: {len(values)} trials" in text
+    _, candidates = rescore_top(study, count=2, repeats=1)
+    assert [item.record.number for item in candidates] == [item["number"] for item in content["front"][:2]]
