@@ -1,16 +1,17 @@
 """Warm-up and move proposal on NAS-Bench-201: evaluations needed to reach an accuracy, with and without a cheap score.
 
-    python benchmarks/nasbench201_search.py --table nb201_accuracy.csv.gz --seeds 30 --figure search.html
+    python benchmarks/nasbench201_search.py --table nb201_accuracy.csv.gz --seeds 30 --figure search.svg
 
 The objective reads the table, so that an evaluation is free and only their number counts. Architectures the table does
 not list are outside the space: random draws and moves skip them. The cheap score is computed once per architecture and
-kept. Every search sees the same seeds. Prints medians and quartiles over seeds, and with --json writes the curves.
+kept. Every search sees the same seeds. Prints medians and quartiles; --json writes the curves, --figure an SVG.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ from zenopt.spaces.tabular import TabularSpace
 from zenopt.tables import load_table
 
 POPULATION, TOURNAMENT = 64, 10
+COLORS = ("#7f7f7f", "#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b")
 LIMITS = Limits(Budget(), resolution=32, num_classes=10)
 SETTINGS = ScoreSettings(32, 10, 1, 0.01, 0, 0, "cpu", True, False)
 
@@ -99,7 +101,7 @@ def search(sampler: optuna.samplers.BaseSampler, space: TabularSpace, truth: Any
 
 def needed(curve: Sequence[float], accuracy: float) -> float:
     """Returns the number of evaluations until an accuracy is reached; infinite if it is not."""
-    return next((index for index, value in enumerate(curve, 1) if value >= accuracy), float("inf"))
+    return next((index for index, value in enumerate(curve, 1) if value >= accuracy), math.inf)
 
 
 def quartiles(numbers: Sequence[float]) -> tuple[float, float, float]:
@@ -110,41 +112,59 @@ def quartiles(numbers: Sequence[float]) -> tuple[float, float, float]:
 
 
 def show(value: float, trials: int) -> str:
-    return f">{trials}" if value == float("inf") else f"{value:g}"
+    return f">{trials}" if value == math.inf else f"{value:g}"
 
 
 def write_figure(path: str, curves: dict[str, list[list[float]]], title: str) -> None:
-    """Writes the median best accuracy over evaluations, with quartiles as a band."""
-    import plotly.graph_objects as go
-    from plotly.colors import qualitative
+    """Writes an SVG: the median best accuracy over evaluations (log scale), quartiles as a band."""
+    width, height, left, top, right, bottom = 860, 470, 62, 40, 210, 48
+    steps = {name: [quartiles(column) for column in zip(*runs, strict=True)] for name, runs in curves.items()}
+    count = max(map(len, steps.values()))
+    # What the first evaluations find would squeeze the part that matters.
+    high = max(step[2] for line in steps.values() for step in line)
+    low = high - 3.0
 
-    figure = go.Figure()
-    for color, (name, runs) in zip(qualitative.D3, curves.items(), strict=False):
-        steps = [quartiles(column) for column in zip(*runs, strict=True)]
-        x = list(range(1, len(steps) + 1))
-        red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
-        figure.add_trace(
-            go.Scatter(
-                x=x + x[::-1],
-                y=[step[2] for step in steps] + [step[0] for step in steps][::-1],
-                fill="toself",
-                fillcolor=f"rgba({red},{green},{blue},0.12)",
-                line={"width": 0},
-                legendgroup=name,
-                showlegend=False,
-                hoverinfo="skip",
+    def x(evaluation: int) -> float:
+        return left + (width - left - right) * math.log(evaluation) / math.log(count)
+
+    def y(accuracy: float) -> float:
+        inside = (max(accuracy, low) - low) / (high - low)
+        return height - bottom - (height - top - bottom) * inside
+
+    def points(line: list[tuple[float, float, float]], which: int) -> list[str]:
+        return [f"{x(index):.1f},{y(step[which]):.1f}" for index, step in enumerate(line, 1)]
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
+        f'font-size="12">\n<rect width="{width}" height="{height}" fill="white"/>',
+        f'<text x="{left}" y="22" font-size="14">{title}</text>',
+    ]
+    for tick in (1, 3, 10, 30, 100, 300, 1000):
+        if tick <= count:
+            parts.append(
+                f'<path d="M{x(tick):.1f} {top}V{height - bottom}" stroke="#e5e5e5"/>'
+                f'<text x="{x(tick):.1f}" y="{height - bottom + 18}" text-anchor="middle">{tick}</text>'
             )
+    for half in range(math.ceil(2 * low), math.floor(2 * high) + 1):
+        parts.append(
+            f'<path d="M{left} {y(half / 2):.1f}H{width - right}" stroke="#e5e5e5"/>'
+            f'<text x="{left - 8}" y="{y(half / 2) + 4:.1f}" text-anchor="end">{half / 2:.1f}</text>'
         )
-        figure.add_trace(
-            go.Scatter(x=x, y=[step[1] for step in steps], name=name, legendgroup=name, line={"color": color})
-        )
-    figure.update_layout(
-        title=title,
-        template="plotly_white",
-        xaxis={"title": "evaluations", "type": "log"},
-        yaxis={"title": "best accuracy so far, % (median and quartiles)"},
+    parts.append(
+        f'<text x="{left}" y="{height - 10}">evaluations; best accuracy so far, %, median and quartiles</text>'
     )
-    figure.write_html(path, include_plotlyjs=True)
+    for row, ((name, line), color) in enumerate(zip(steps.items(), COLORS, strict=False)):
+        band = " ".join(points(line, 2) + points(line, 0)[::-1])
+        parts.append(f'<polygon points="{band}" fill="{color}" opacity="0.12"/>')
+        parts.append(
+            f'<polyline points="{" ".join(points(line, 1))}" fill="none" stroke="{color}" stroke-width="2"/>'
+        )
+        at = top + 14 + 20 * row
+        parts.append(
+            f'<path d="M{width - right + 14} {at - 4}h22" stroke="{color}" stroke-width="3"/>'
+            f'<text x="{width - right + 42}" y="{at}">{name}</text>'
+        )
+    Path(path).write_text("\n".join([*parts, "</svg>\n"]), encoding="utf-8")
 
 
 def main() -> None:

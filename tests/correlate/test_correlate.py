@@ -210,3 +210,35 @@ def test_unknown_data_is_an_error(data: str) -> None:
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is no image folder"):
         make_minibatch(f"imagefolder:{tmp_path}", 2, 8, 2, seed=0)
+
+
+def test_combinations_are_judged_on_what_they_did_not_see(
+    correlate: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The truth is a weighted sum of two size measures' ranks: learned weights must find it on the unseen half."""
+    rng, space = random.Random(3), NasBench201Space()
+    cells = list(dict.fromkeys(space.draw(rng) for _ in range(120)))
+    table_path, scores_path = tmp_path / "table.csv", tmp_path / "scores.csv"
+
+    def truth(cell: CellArchitecture) -> float:
+        return count(cell, 32, 10).params / 1e5 + rng.gauss(0, 1)
+
+    table_path.write_text("arch_str,acc\n" + "".join(f"{cell},{truth(cell)}\n" for cell in cells))
+    found = correlate(
+        "--table", str(table_path), "--proxies", "params,synflow-expected,random", "--resamples", "20",
+        "--combine", "--scores", str(scores_path), "--resolution", "8", "--batch-size", "2", "--json",
+    )  # fmt: skip
+    results = found["results"]["acc"]
+    assert "vote" not in results
+    assert results["learned-ranks"]["n"] == len(cells) - len(cells) // 2
+    assert (
+        results["learned-ranks"]["spearman"]
+        > results["mean-rank"]["spearman"]
+        > results["random"]["spearman"]
+    )
+    weights = found["learned_weights"]["acc"]
+    assert weights["params"] > 3 * abs(weights["random"])
+    written = load_table(scores_path)
+    assert written.structures == tuple(dict.fromkeys(written.structures))
+    assert len(written.column("params")) == len(cells)
+    assert len(written.column("synflow-expected")) == len(cells) - results["synflow-expected"]["failed"]

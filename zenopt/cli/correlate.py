@@ -81,6 +81,19 @@ from zenopt.cli.options import is_terminal, json_option, print_json, show_warnin
     show_default=True,
     help="SQLite file of scores; an interrupted run goes on from it.",
 )
+@click.option(
+    "--combine",
+    "is_combined",
+    is_flag=True,
+    help="Judge combinations, too: vote, mean of ranks, and weights learned on one half, judged on the other.",
+)
+@click.option(
+    "--scores",
+    "scores_path",
+    type=click.Path(dir_okay=False),
+    metavar="CSV",
+    help="Write the scores, one column per proxy: a table that can guide a search.",
+)
 @click.option("--figure", type=click.Path(dir_okay=False), metavar="HTML", help="Write a scatter figure.")
 @json_option
 def correlate(
@@ -101,6 +114,8 @@ def correlate(
     device: str,
     threads: int,
     cache_path: str,
+    is_combined: bool,
+    scores_path: str | None,
     figure: str | None,
     as_json: bool,
 ) -> None:
@@ -118,9 +133,10 @@ def correlate(
     import torch
 
     from zenopt.correlate.batch import make_minibatch
+    from zenopt.correlate.combine import combine
     from zenopt.correlate.measure import Measurement, measure
     from zenopt.correlate.report import correlate as compare
-    from zenopt.correlate.report import results_json
+    from zenopt.correlate.report import results_json, write_scores
     from zenopt.correlate.sample import draw_sample
     from zenopt.score_cache import ScoreCache
     from zenopt.spaces import get_space
@@ -137,7 +153,11 @@ def correlate(
     settings = Measurement(batch, classes, seed, build, device=device)  # type: ignore[arg-type]
     with ScoreCache(cache_path) as cache, _Progress() as progress:
         scores = measure(architectures, _names(proxies), settings, cache, progress.show)
-    found = compare(known, scores, chosen, top_share=top_share, resamples=resamples, seed=seed)
+    options: dict[str, Any] = {"top_share": top_share, "resamples": resamples, "seed": seed}
+    found = compare(known, scores, chosen, **options)
+    combined, weights = combine(known, scores, chosen, **options) if is_combined else ([], {})
+    if scores_path is not None:
+        write_scores(scores_path, scores)
     if figure is not None:
         from zenopt.correlate.figure import write_figure
 
@@ -155,9 +175,10 @@ def correlate(
             "resolution": resolution,
             "build": build,
         }
-        print_json({**facts, "results": results_json(found)})
+        learned = {"learned_weights": weights} if weights else {}
+        print_json({**facts, "results": results_json([*found, *combined]), **learned})
         return
-    click.echo(table([_row(item) for item in found], _HEADER))
+    click.echo(table([_row(item) for item in (*found, *combined)], _HEADER))
     if figure is not None:
         click.echo(f"Figure: {figure}")
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from zenopt.correlate.measure import Scores
 from zenopt.correlate.statistics import RankStatistics, rank_statistics
+from zenopt.errors import DataError
 from zenopt.proxies.registry import get_proxy
 from zenopt.tables import Table
 
@@ -107,6 +110,24 @@ def results_json(correlations: Sequence[Correlation]) -> dict[str, dict[str, Any
     for item in correlations:
         results.setdefault(item.column, {})[item.proxy] = item.to_json()
     return results
+
+
+def write_scores(path: str | Path, scores: Scores) -> None:
+    """Writes scores as CSV: ``structure``, then one column per proxy, empty where it failed.
+
+    Raises:
+        DataError: If the file cannot be written.
+    """
+    names = list(scores)
+    try:
+        with open(path, "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["structure", *names])
+            for text in scores[names[0]]:
+                values = [scores[name][text].value for name in names]
+                writer.writerow([text, *("" if value is None else repr(value) for value in values)])
+    except OSError as error:
+        raise DataError(f"Scores {path} cannot be written: {error.strerror}.") from None
 
 
 def oriented(value: float | None, proxy: str) -> float:
