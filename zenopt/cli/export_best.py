@@ -28,29 +28,60 @@ from zenopt.cli.options import json_option, print_json, storage_option
     help="Fresh draws of each candidate.",
 )
 @click.option("--device", default="cpu", show_default=True, help="Torch device.")
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice(["torchscript", "torch-export", "onnx"]),
+    help="Also write the network with initial weights, BN folded, to measure its speed; repeatable. "
+    "Trained weights: `zenopt deploy`.",
+)
 @click.option("--force", is_flag=True, help="Replace a bundle that is there.")
 @json_option
 def export_best(
-    name: str, storage: str, output: str, top: int, repeats: int, device: str, force: bool, as_json: bool
+    name: str,
+    storage: str,
+    output: str,
+    top: int,
+    repeats: int,
+    device: str,
+    formats: tuple[str, ...],
+    force: bool,
+    as_json: bool,
 ) -> None:
     """Score the best trials again and write the best as a bundle.
 
     One lucky draw must not win: the top candidates get fresh draws, and the best mean is exported. Infeasible trials
-    never are.
+    never are. The folder also gets model.py, which builds the network with nothing but torch.
 
     \b
     zenopt export-best --study demo --output demo-bundle
     """
+    from zenopt.architecture import Architecture
     from zenopt.best import make_bundle, rescore_top
+    from zenopt.deploy import deploy_bundle
     from zenopt.export import write_bundle
+    from zenopt.standalone import write_model_file
     from zenopt.study import load_study, open_existing
 
     study = load_study(open_existing(storage), name)
     spec, candidates = rescore_top(study, count=top, repeats=repeats, device=device)
     bundle = make_bundle(study, spec, candidates)
     folder = write_bundle(bundle, output, overwrite=force)
+    if bundle.family == "chain":
+        write_model_file(
+            Architecture.parse(bundle.structure),
+            folder / "model.py",
+            resolution=bundle.resolution,
+            num_classes=bundle.num_classes,
+            use_se=bundle.use_se,
+        )
+    deployed = deploy_bundle(bundle, folder, formats) if formats else []
     if as_json:
-        print_json({"output": str(folder), **bundle.__dict__, "candidates": list(bundle.candidates)})
+        files = [{**item.__dict__, "file": str(item.file)} for item in deployed]
+        print_json(
+            {"output": str(folder), **bundle.__dict__, "candidates": list(bundle.candidates), "files": files}
+        )
         return
     click.echo("trial  search score  fresh mean +- std")
     for item in candidates:
@@ -64,3 +95,7 @@ def export_best(
         f"{costs['layers']} layers{latency}"
     )
     click.echo(bundle.structure)
+    for item in deployed:
+        click.echo(
+            f"{item.format}: {item.file} ({item.file_bytes:,} bytes, largest error {item.max_error:.1e})"
+        )
