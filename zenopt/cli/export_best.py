@@ -95,7 +95,7 @@ def export_best(
         f"{costs['layers']} layers{latency}"
     )
     click.echo(bundle.structure)
-    for item in deployed:
+    for written in deployed:
         click.echo(
-            f"{item.format}: {item.file} ({item.file_bytes:,} bytes, largest error {item.max_error:.1e})"
+            f"{written.format}: {written.file} ({written.file_bytes:,} bytes, largest error {written.max_error:.1e})"
         )
