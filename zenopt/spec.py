@@ -283,7 +283,10 @@ class StudySpec(_Section):
         """
         space = self.space.build()
         if isinstance(space.initial, str) and space.initial:
-            space.encode(space.parse(space.initial))
+            initial = space.parse(space.initial)
+            space.encode(initial)
+            # A family may refuse the resolution or gates: better now than in the first trial.
+            self.limits().count(initial)
         if self.objective.kind == "table":
             assert self.objective.table is not None and self.objective.column is not None
             return TabularSpace(space, self.objective.table, self.objective.column)

@@ -237,6 +237,20 @@ def test_wrong_sections_are_named(
         tiny_spec(**sections)
 
 
+@pytest.mark.parametrize(
+    ("sections", "complaint"),
+    [
+        ({"resolution": 30}, "resolution 30 is no multiple of 4"),
+        ({"use_se": True}, "no squeeze-excite gates"),
+    ],
+)
+def test_what_cells_cannot_do_is_found_in_the_spec(
+    tiny_spec: Callable[..., StudySpec], sections: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(SpecError, match=complaint):
+        tiny_spec(space={"name": "nasbench201"}, budget={}, **sections)
+
+
 def test_closed_form_options_need_chains(tiny_spec: Callable[..., StudySpec]) -> None:
     for sampler, complaint in (
         ({"screening": "on"}, "needs the closed form"),
