@@ -80,14 +80,18 @@ def print_speeds(candidates: int) -> None:
     # A chain of mutations: candidates as a search meets them, each with one or two blocks that are new.
     while len(architectures) < candidates:
         child = space.mutate(rng.choice(architectures[-50:]), rng)
-        if child is not None and count(child, 32, 100).params <= 1e6:
+        if child is None:
+            continue
+        costs = count(child, 32, 100)
+        if costs.params <= 1e6 and costs.layers <= 18:
             architectures.append(child)
     evaluator = evaluator_of(space, 32, num_classes=100, batch_size=16)
     plain = ChainEvaluator(evaluator.codec.types, 32, num_classes=100, batch_size=None)
     genes = evaluator.codec.encode(architectures)
     convs = evaluator.costs(genes).convs.mean()
     print(
-        f"\n{candidates} mutated CIFAR-size networks (at most 1M params), {convs:.0f} convolutions on average"
+        f"\n{candidates} mutated CIFAR-size networks (at most 1M params and 18 layers), "
+        f"{convs:.0f} convolutions on average"
     )
     some = architectures[: max(1, candidates // 10)]
     few = architectures[:: max(1, candidates // 4)][:4]
