@@ -86,6 +86,7 @@ class Dashboard:
         self._artifacts = optuna.artifacts.FileSystemArtifactStore(str(self._folder))
         self._pages: dict[int, _StudyPage] = {}
         self._stop = threading.Event()
+        self._updating = threading.Lock()
         try:
             self._attach(bundles)
             app = optuna_dashboard.wsgi(self.mirror, artifact_store=self._artifacts)
@@ -128,17 +129,18 @@ class Dashboard:
 
     def update(self) -> None:
         """Brings notes, pictures and figures of all studies up to date."""
-        mirrored_studies = self.mirror.mirrored()
-        for gone in set(self._pages) - set(mirrored_studies):
-            del self._pages[gone]
-        for study_id, mirrored in mirrored_studies.items():
-            if study_id not in self._pages:
-                self._pages[study_id] = _StudyPage(
-                    optuna.load_study(study_name=mirrored.study.study_name, storage=self.mirror),
-                    mirrored.study,
-                    self._artifacts,
-                )
-            self._pages[study_id].update()
+        with self._updating:
+            mirrored_studies = self.mirror.mirrored()
+            for gone in set(self._pages) - set(mirrored_studies):
+                del self._pages[gone]
+            for study_id, mirrored in mirrored_studies.items():
+                if study_id not in self._pages:
+                    self._pages[study_id] = _StudyPage(
+                        optuna.load_study(study_name=mirrored.study.study_name, storage=self.mirror),
+                        mirrored.study,
+                        self._artifacts,
+                    )
+                self._pages[study_id].update()
 
     def _follow(self) -> None:
         while not self._stop.is_set():

@@ -27,7 +27,9 @@ def get(server: Dashboard, path: str) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def server(study: optuna.Study, url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
+def server(
+    study: optuna.Study, latency_study: optuna.Study, url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Dashboard]:
     folder = tmp_path_factory.mktemp("bundle") / "best"
     best = study.best_trial
     write_bundle(
