@@ -26,9 +26,15 @@ COMMANDS = {
     "train": ("train.cli:train_command", "Train a bundle or a structure."),
     "verify": ("zenopt.cli.verify:verify", "Train the best trials shortly: what is the score worth?"),
     "evaluate": ("train.cli:evaluate_command", "Top-1, top-5 and throughput of trained weights."),
-    "deploy": ("train.cli:deploy_command", "Write TorchScript, torch.export or ONNX files of trained weights."),
+    "deploy": (
+        "train.cli:deploy_command",
+        "Write TorchScript, torch.export or ONNX files of trained weights.",
+    ),
     "doctor": ("zenopt.cli.doctor:doctor", "Check environment, devices and storage."),
-    "serve-storage": ("zenopt.cli.serve_storage:serve_storage", "Serve a storage to workers on other machines."),
+    "serve-storage": (
+        "zenopt.cli.serve_storage:serve_storage",
+        "Serve a storage to workers on other machines.",
+    ),
     "latency": ("zenopt.cli.latency:latency", "Measure, predict and calibrate latency."),
 }
 
@@ -61,9 +67,10 @@ def cli() -> None:
 def main(argv: list[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 1 failed, 2 bad input, 130 interrupted."""
     try:
-        cli.main(args=argv, prog_name="zenopt", standalone_mode=False)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
+        # Outside its standalone mode click returns the code of an Exit instead of raising it.
+        code = cli.main(args=argv, prog_name="zenopt", standalone_mode=False)
+        if isinstance(code, int) and code:
+            sys.exit(code)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
