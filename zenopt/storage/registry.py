@@ -24,7 +24,8 @@ class DistributionRegistry:
 
     def __init__(self) -> None:
         self._known: dict[int, dict[str, BaseDistribution]] = {}
-        self._texts: dict[str, tuple[BaseDistribution, str]] = {}
+        # The distribution of each parameter that was set last, known to fit, and its text.
+        self._latest: dict[tuple[int, str], tuple[BaseDistribution, str]] = {}
 
     def check(self, study_id: int, name: str, distribution: BaseDistribution) -> bool:
         """Return whether the study is known to have the parameter.
@@ -46,6 +47,7 @@ class DistributionRegistry:
     def forget(self, study_id: int) -> None:
         """Forget a deleted study."""
         self._known.pop(study_id, None)
+        self._latest = {key: value for key, value in self._latest.items() if key[0] != study_id}
 
     def read_latest(self, connection: sa.Connection, study_id: int) -> None:
         """Learn the parameters of the study's latest trials, once."""
@@ -77,11 +79,22 @@ class DistributionRegistry:
         if text is not None:
             self.add(study_id, name, json_to_distribution(text))
 
-    def text_of(self, name: str, distribution: BaseDistribution) -> str:
-        """Return the distribution as JSON; the last one of each parameter is remembered."""
-        remembered = self._texts.get(name)
-        if remembered is not None and (remembered[0] is distribution or remembered[0] == distribution):
-            return remembered[1]
+    def known_text(self, study_id: int, name: str, distribution: BaseDistribution) -> str | None:
+        """Return the distribution as JSON if the study is known to have the parameter, else None.
+
+        Raises:
+            ValueError: If it has it with an incompatible distribution.
+        """
+        latest = self._latest.get((study_id, name))
+        # Every suggestion brings a new object; nearly always it equals the one before, and this is quick to see.
+        if (
+            latest is not None
+            and type(latest[0]) is type(distribution)
+            and latest[0].__dict__ == distribution.__dict__
+        ):
+            return latest[1]
+        if not self.check(study_id, name, distribution):
+            return None
         text = distribution_to_json(distribution)
-        self._texts[name] = (distribution, text)
+        self._latest[study_id, name] = (distribution, text)
         return text

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import sqlalchemy as sa
+import sqlalchemy.exc
 from optuna.storages import BaseStorage, RDBStorage, _CachedStorage
 from optuna.storages._rdb import models
 
@@ -77,12 +79,16 @@ def write_transaction(
         return
     # AUTOCOMMIT keeps both SQLAlchemy and the sqlite3 module from beginning a (deferred) transaction of their own.
     with autocommitting(engine) as connection:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        driver = connection.connection.dbapi_connection
+        assert driver is not None
         try:
+            driver.execute("BEGIN IMMEDIATE")
             yield connection
-            connection.exec_driver_sql("COMMIT")
-        except BaseException:
+            driver.execute("COMMIT")
+        except BaseException as error:
             # On some errors, a full disk for one, SQLite has rolled back already and would refuse to do it again.
-            if connection.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]
-                connection.exec_driver_sql("ROLLBACK")
+            if driver.in_transaction:
+                driver.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise sqlalchemy.exc.DBAPIError.instance(None, None, error, sqlite3.Error) from error
             raise

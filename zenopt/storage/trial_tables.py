@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
@@ -143,7 +143,7 @@ class TrialTables:
         Raises:
             ValueError: If the study has the parameter with an incompatible distribution.
         """
-        row = (name, float(value), self.registry.text_of(name, distribution))
+        row = (name, float(value), distribution_to_json(distribution))
 
         def write() -> bool:
             with autocommitting(self.engine) as connection:
@@ -245,7 +245,7 @@ class TrialTables:
                 self.registry.read(connection, study_id, name)
                 self.registry.check(study_id, name, distribution)
             params.append(
-                (name, float(distribution.to_internal_repr(value)), self.registry.text_of(name, distribution))
+                (name, float(distribution.to_internal_repr(value)), distribution_to_json(distribution))
             )
         writer = self.writer
         writer.upsert_params(connection, trial_id, params)

@@ -114,14 +114,13 @@ class WriteBehindStorage(StudyLevel):
                 )
             )
             return
-        with self._lock:
-            registry = self._tables.registry
-            if not registry.check(held.study_id, param_name, distribution):
+        text = self._tables.registry.known_text(held.study_id, param_name, distribution)
+        if text is None:
+            with self._lock:
                 self._tables.set_first_param(held, param_name, param_value_internal, distribution)
-            elif param_name not in held.params:
-                # As in Optuna's tables, the first value of a parameter stays.
-                text = registry.text_of(param_name, distribution)
-                held.set_param(param_name, param_value_internal, distribution, text)
+        elif param_name not in held.params:
+            # As in Optuna's tables, the first value of a parameter stays.
+            held.set_param(param_name, param_value_internal, distribution, text)
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None

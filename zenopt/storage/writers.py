@@ -7,11 +7,13 @@ handed to the driver, and all rows of a kind go in one call.
 from __future__ import annotations
 
 import datetime
+import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+import sqlalchemy.exc
 from optuna.storages._rdb.models import TrialIntermediateValueModel, TrialValueModel
 from optuna.trial import TrialState
 
@@ -99,36 +101,56 @@ class Writer:
             text = self._texts[template] = template.replace("?", self.mark)
         return text
 
-    def execute(
+    def fetch(
         self, connection: sa.Connection, template: str, values: tuple[Any, ...]
-    ) -> sa.CursorResult[Any]:
-        """Run one statement whose parameters are written as ``?``."""
-        return connection.exec_driver_sql(self._text(template), values)
+    ) -> list[tuple[Any, ...]]:
+        """Run a query whose parameters are written as ``?`` and return its rows."""
+        return self._raw(connection, "execute", self._text(template), values).fetchall()
+
+    def change(self, connection: sa.Connection, template: str, values: tuple[Any, ...]) -> int:
+        """Run a statement that writes, and return the number of rows it changed."""
+        return int(self._raw(connection, "execute", self._text(template), values).rowcount)
+
+    def insert(self, connection: sa.Connection, template: str, values: tuple[Any, ...]) -> int:
+        """Insert one row into ``trials`` and return its id."""
+        return int(self._raw(connection, "execute", self._text(template), values).lastrowid)
+
+    def change_many(self, connection: sa.Connection, text: str, rows: list[tuple[Any, ...]]) -> None:
+        """Run a statement, written for the driver, once for each row."""
+        self._raw(connection, "executemany", text, rows)
+
+    def _raw(self, connection: sa.Connection, method: str, text: str, values: Any) -> Any:
+        # Past SQLAlchemy: its bookkeeping for a statement costs more than SQLite's work on it.
+        driver = connection.connection.dbapi_connection
+        try:
+            return getattr(driver, method)(text, values)
+        except sqlite3.Error as error:
+            raise sqlalchemy.exc.DBAPIError.instance(text, values, error, sqlite3.Error) from error
 
     def study_exists(self, connection: sa.Connection, study_id: int) -> bool:
         """Look a study up, and lock its row where the database has row locks."""
         query = f"SELECT study_id FROM studies WHERE study_id = ?{self.for_update}"
-        return self.execute(connection, query, (study_id,)).first() is not None
+        return bool(self.fetch(connection, query, (study_id,)))
 
     def last_number(self, connection: sa.Connection, study_id: int, trial_id: int) -> int:
         """Return the number of the study's newest trial, -1 without any; all below ``trial_id`` are older."""
         query = (
             "SELECT number FROM trials WHERE study_id = ? AND trial_id >= ? ORDER BY trial_id DESC LIMIT 1"
         )
-        row = self.execute(connection, query, (study_id, trial_id)).first()
-        return -1 if row is None else row[0]
+        rows = self.fetch(connection, query, (study_id, trial_id))
+        return rows[0][0] if rows else -1
 
     def new_states(
         self, connection: sa.Connection, study_id: int, after: int, including: Collection[int]
     ) -> list[tuple[int, TrialState]]:
         """Return id and state of the study's trials with an id above ``after``, and of those in ``including``."""
-        # Two queries in one: joined by OR, they would make some databases scan the study.
+        # Two queries in one statement: joined by OR, they would make some databases scan the study.
         query = "SELECT trial_id, state FROM trials WHERE study_id = ? AND trial_id > ?"
         if including:
             # Plain integers of our own, written out: the number of marks would make each text a new one.
             ids = ", ".join(map(str, including))
             query += f" UNION ALL SELECT trial_id, state FROM trials WHERE trial_id IN ({ids})"
-        rows = connection.exec_driver_sql(query.replace("?", self.mark), (study_id, after))
+        rows = self._raw(connection, "execute", query.replace("?", self.mark), (study_id, after)).fetchall()
         return [(row[0], _STATES[row[1]]) for row in rows]
 
     def insert_trial(
@@ -144,7 +166,7 @@ class Writer:
         columns = "study_id, number, state, datetime_start, datetime_complete"
         statement = f"INSERT INTO trials ({columns}) VALUES (?, ?, ?, ?, ?)"
         values = (study_id, number, state.name, self.to_utc(start), self.to_utc(complete))
-        return int(self.execute(connection, statement, values).lastrowid)
+        return self.insert(connection, statement, values)
 
     def finish(
         self,
@@ -160,7 +182,7 @@ class Writer:
             "(SELECT 1 FROM trial_user_attributes AS a WHERE a.trial_id = ? AND a.{key} = ? AND a.value_json = ?)"
         )
         values = (state.name, self.to_utc(complete), trial_id, trial_id, WORKER_KEY, worker)
-        return self.execute(connection, self._quoted(statement), values).rowcount == 1
+        return self.change(connection, self._quoted(statement), values) == 1
 
     def create_running(
         self, connection: sa.Connection, study_id: int, newest: int, start: datetime.datetime, worker: str
@@ -208,7 +230,7 @@ class Writer:
         statement = (
             "UPDATE trials SET state = 'RUNNING', datetime_start = ? WHERE trial_id = ? AND state = 'WAITING'"
         )
-        return self.execute(connection, statement, (self.to_utc(start), trial_id)).rowcount == 1
+        return self.change(connection, statement, (self.to_utc(start), trial_id)) == 1
 
     def upsert_params(self, connection: sa.Connection, trial_id: int, rows: Rows) -> None:
         """Write ``(name, internal value, distribution as JSON)`` rows."""
@@ -257,7 +279,7 @@ class Writer:
     def _write(self, connection: sa.Connection, kind: RowKind, trial_id: int, rows: Rows) -> None:
         """Write rows of one trial; the first column and the trial identify a row to replace."""
         if rows:
-            connection.exec_driver_sql(self._upsert(kind), [(trial_id, *row) for row in rows])
+            self.change_many(connection, self._upsert(kind), [(trial_id, *row) for row in rows])
 
     def _upsert(self, kind: RowKind) -> str:
         text = self._texts.get(kind.table)

@@ -26,30 +26,32 @@ from zenopt.storage.writers import (
 )
 
 
-class PostgresWriter(Writer):
+class ServerWriter(Writer):
+    """Writes through SQLAlchemy, which knows when a driver's error means that the connection is lost."""
+
+    for_update = " FOR UPDATE"
+
+    def to_utc(self, local: datetime.datetime | None) -> Any:
+        """Return a naive local time as the naive UTC to write."""
+        return None if local is None else self.stored_time(local)
+
+    def _raw(self, connection: sa.Connection, method: str, text: str, values: Any) -> Any:
+        # A list of rows is executed as many.
+        return connection.exec_driver_sql(text, values)
+
+
+class PostgresWriter(ServerWriter):
     """Writes for PostgreSQL: all rows of a trial travel as JSON, in one statement when it is told.
 
     Psycopg is slow at escaping arrays of text and at every exchange with the server; one JSON text costs neither.
     """
 
     mark = "%s"
-    for_update = " FOR UPDATE"
     finishes_in_one_statement = True
 
-    def insert_trial(
-        self,
-        connection: sa.Connection,
-        study_id: int,
-        number: int,
-        state: TrialState,
-        start: datetime.datetime | None,
-        complete: datetime.datetime | None,
-    ) -> int:
-        """Insert a row into ``trials`` and return its id."""
-        columns = "study_id, number, state, datetime_start, datetime_complete"
-        statement = f"INSERT INTO trials ({columns}) VALUES (?, ?, ?, ?, ?) RETURNING trial_id"
-        values = (study_id, number, state.name, self.to_utc(start), self.to_utc(complete))
-        return int(self.execute(connection, statement, values).scalar_one())
+    def insert(self, connection: sa.Connection, template: str, values: tuple[Any, ...]) -> int:
+        """Insert one row into ``trials`` and return its id."""
+        return int(self.fetch(connection, template + " RETURNING trial_id", values)[0][0])
 
     def create_running(
         self, connection: sa.Connection, study_id: int, newest: int, start: datetime.datetime, worker: str
@@ -65,7 +67,7 @@ class PostgresWriter(Writer):
             "SELECT trial_id, number FROM created"
         )
         values = (study_id, study_id, newest, self.to_utc(start), WORKER_KEY, worker)
-        trial_id, number = tuple(self.execute(connection, statement, values).one())
+        ((trial_id, number),) = self.fetch(connection, statement, values)
         return trial_id, number
 
     def finish_whole(
@@ -107,10 +109,6 @@ class PostgresWriter(Writer):
         parameters += [json.dumps(found) for _, found in rows]
         return connection.exec_driver_sql(text, tuple(parameters)).first() is not None
 
-    def to_utc(self, local: datetime.datetime | None) -> Any:
-        """Return a naive local time as the naive UTC to write."""
-        return None if local is None else self.stored_time(local)
-
     def _write(self, connection: sa.Connection, kind: RowKind, trial_id: int, rows: Rows) -> None:
         if rows:
             connection.exec_driver_sql(self._upsert(kind), (trial_id, json.dumps(rows)))
@@ -131,18 +129,13 @@ def _columns(kind: RowKind) -> str:
     return ", ".join(f"(e ->> {i})::{name}" for i, name in enumerate(kind.types))
 
 
-class MysqlWriter(Writer):
+class MysqlWriter(ServerWriter):
     """Writes for MySQL and MariaDB; PyMySQL sends the rows of a kind as one statement."""
 
     mark = "%s"
     upsert = "ON DUPLICATE KEY UPDATE {changes}"
     # MySQL 8.0.20 prefers a row alias, which MariaDB does not know.
     excluded = "VALUES({column})"
-    for_update = " FOR UPDATE"
-
-    def to_utc(self, local: datetime.datetime | None) -> Any:
-        """Return a naive local time as the naive UTC to write."""
-        return None if local is None else self.stored_time(local)
 
     def stored_time(self, local: datetime.datetime) -> datetime.datetime:
         """Return a naive local time as the tables give it back; their columns have no fractions of a second."""
