@@ -6,9 +6,11 @@ batch with a correction is therefore the cheaper measurement. With L convolution
 
     s(64) = s(B) + DEPTH_FACTOR (B^-1/2 - 64^-1/2) max(0, L - DEPTH_ONSET)^3
 
-The form is empirical and its two constants fitted: on random walks through the residual space at 32 pixels, checked on
-the reference structures, which the fit never saw (``benchmarks/measured_zen.py``; figures in docs/proxies.md). Nothing
-is claimed for other spaces and resolutions, where the proxy refuses.
+The form is empirical: about half a dozen were tried, and the reference structures were looked at while choosing among
+them. Its two constants were fitted without those: on random walks through the residual space at 32 pixels, by least
+absolute deviations, because under least squares one deep network with few draws decides
+(``benchmarks/measured_zen.py``; figures in docs/proxies.md). Nothing is claimed for other spaces and resolutions, where
+the proxy refuses.
 """
 
 from __future__ import annotations
