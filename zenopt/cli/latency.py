@@ -257,7 +257,8 @@ def calibrate(
     click.echo(_error_text("additive model", errors["additive_only"]))
     noise = errors["noise_floor"]
     click.echo(
-        f"noise floor: two measurements of one network differ by {noise['median']:.1%} (90 %: {noise['p90']:.1%})"
+        f"noise floor: two measurements of one network differ by {noise['median']:.1%} "
+        f"(nine of ten by less than {noise['p90']:.1%})"
     )
 
 
