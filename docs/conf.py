@@ -1,0 +1,24 @@
+"""Settings of the documentation site: `python -m sphinx docs site`, with `pip install zenopt[docs]`."""
+
+from __future__ import annotations
+
+from zenopt._version import __version__
+
+project = "zenopt"
+author = "The zenopt authors"
+release = version = __version__
+
+extensions = ["myst_parser"]
+source_suffix = {".md": "markdown"}
+exclude_patterns = ["_build", "site"]
+myst_heading_anchors = 3
+myst_enable_extensions = ["dollarmath"]
+# A language without colours is shown without.
+suppress_warnings = ["misc.highlighting_failure"]
+
+html_theme = "furo"
+html_title = f"zenopt {version}"
+# Nothing is loaded from the network when a page is looked at: furo brings its own styles and uses the system's fonts.
+html_show_sphinx = False
+html_copy_source = False
+html_show_sourcelink = False

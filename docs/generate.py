@@ -1,0 +1,328 @@
+"""Writes the reference pages from the code: commands from click, fields of a study spec from its schema.
+
+python docs/generate.py            # writes docs/reference/*.md
+python docs/generate.py --check    # says which pages are out of date, exit code 1 if any is
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import click
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from zenopt.cli import COMMANDS, cli
+from zenopt.spaces import get_space
+from zenopt.spec import StudySpec
+
+FOLDER = Path(__file__).resolve().parent / "reference"
+NOTE = "<!-- Written by docs/generate.py; do not edit. -->"
+SPACES = ("superres", "mobile", "nasbench201")
+
+#: What the fields of a study spec mean, by dotted path. A field without an entry is an error.
+FIELDS = {
+    "name": "Name of the study, unless `--study-name` gives another.",
+    "description": "One line for `zenopt studies`.",
+    "space": "Which architectures exist.",
+    "space.name": "`superres`, `mobile`, `nasbench201`, an installed space, or `module:object`.",
+    "space.initial": "Structure string the search starts from; else the space's own.",
+    "space.bounds": "`narrow` puts the values of `space.narrow` over `space.options`.",
+    "space.narrow": "Bounds in which random points are often within the budget, for samplers that draw uniformly.",
+    "space.options": "Options of the space, see below.",
+    "resolution": "Side of the input image, pixels.",
+    "num_classes": "Outputs of the classifier.",
+    "use_se": "Count and build squeeze-excite gates.",
+    "budget": "Limits; what is not named is not limited.",
+    "budget.params": "Most parameters.",
+    "budget.macs": "Most multiply-adds for one image.",
+    "budget.layers": "Largest sum of block depths, the layer count of Zen-NAS.",
+    "budget.latency_ms": "Most milliseconds per image, predicted for `latency.device`.",
+    "budget.convs": "Most convolutions on the main path.",
+    "budget.min_width": "Fewest channels of any convolution on the main path (a lower limit).",
+    "budget.depth_to_width": "Largest ratio of convolutions to the geometric mean of their fan-in.",
+    "budget.counting": "Whose params and MACs are limited: the `true` ones, or `zennas`'s own.",
+    "latency": "Where latencies come from.",
+    "latency.device": "A profile's name (`zenopt latency devices`) or file.",
+    "latency.margin": "Share of the latency budget that is searched to: a search exploits a predictor's errors.",
+    "objective": "Where the value of an architecture comes from.",
+    "objective.kind": "The proxy, or a column of a table of known results.",
+    "objective.table": "CSV or CSV.gz file with a column `arch_str` or `structure`.",
+    "objective.column": "The table's column.",
+    "objective.direction": "Which values of the table are better.",
+    "objectives": "What is optimised: `score` first; costs after it make a study of several objectives.",
+    "proxy": "The training-free score.",
+    "proxy.name": "See `zenopt proxies`; or `module:object`.",
+    "proxy.batch_size": "Images of a score; else `proxy.batch_sizes` of the first worker's device.",
+    "proxy.batch_sizes": "Score batch by kind of device.",
+    "proxy.batch_sizes.cpu": "On a CPU.",
+    "proxy.batch_sizes.cuda": "On an NVIDIA or AMD GPU.",
+    "proxy.batch_sizes.mps": "On an Apple GPU.",
+    "proxy.repeats": "Draws that are averaged into one score.",
+    "proxy.gamma": "Size of the input change of the Zen-score.",
+    "proxy.residual": "Score with shortcuts or without; else the proxy's own default.",
+    "sampler": "Who proposes architectures.",
+    "sampler.name": "`zen` and `aging` are evolutions, the others Optuna's own samplers.",
+    "sampler.population": "Trials that may become parents.",
+    "sampler.mutation": "Zen-NAS's published mutation, or the cheaper one of its fork.",
+    "sampler.random_initial": "Random architectures before the evolution begins.",
+    "sampler.screening": "Choose every proposal by the closed-form score; `auto` where the proxy is a Zen-score.",
+    "sampler.screening_candidates": "Candidates compared by the closed form per proposal.",
+    "sampler.explore": "Share of proposals that skip the screening.",
+    "sampler.tournament": "Size of a tournament of aging evolution.",
+    "sampler.guide": "A cheap score that decides what is worth an evaluation, for the two evolutions.",
+    "sampler.guide.proxy": "A proxy,",
+    "sampler.guide.table": "or a table of its scores",
+    "sampler.guide.column": "and the column.",
+    "sampler.guide.direction": "Which values of the table are better.",
+    "sampler.guide.batch_size": "Images of a cheap score.",
+    "sampler.guide.resolution": "Side of the image of a cheap score, pixels; else the study's.",
+    "sampler.guide.warm_up": "Random architectures that are ranked before the evolution begins.",
+    "sampler.guide.first": "How many of them are evaluated.",
+    "sampler.guide.moves": "Children of a parent that are compared per proposal.",
+    "trials": "Trials of a run; `trials`, `timeout_s` or both must be given.",
+    "timeout_s": "Seconds after which no further trial begins.",
+    "seed": "Of all proposals and scores.",
+}
+
+
+def commands() -> str:
+    """Returns the page of all commands."""
+    parts = [
+        NOTE,
+        "# Commands",
+        "Every command has `--help`. Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted.",
+    ]
+    for name in COMMANDS:
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        parts += _command(command, f"zenopt {name}", 2)
+    return "\n\n".join(parts) + "\n"
+
+
+def _command(command: click.Command, path: str, level: int) -> Iterator[str]:
+    context = click.Context(command, info_name=path)
+    yield f"{'#' * level} {path}"
+    yield from _prose(command.help or "")
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            yield from _command(inner, f"{path} {name}", level + 1)
+        return
+    usage = " ".join(piece for piece in command.collect_usage_pieces(context) if piece)
+    yield f"```text\n{path} {usage}\n```"
+    rows = [
+        _option(parameter, context) for parameter in command.params if isinstance(parameter, click.Option)
+    ]
+    rows = [row for row in rows if row is not None]
+    if rows:
+        yield _table(("option", "default", "what"), rows)
+
+
+def _prose(help_text: str) -> Iterator[str]:
+    r"""Yields paragraphs; those after ``\b`` keep their lines."""
+    for paragraph in inspect.cleandoc(help_text).split("\n\n"):
+        if paragraph.startswith("\b"):
+            yield "```bash\n" + inspect.cleandoc(paragraph.removeprefix("\b")).strip() + "\n```"
+        elif paragraph.strip():
+            yield " ".join(paragraph.split())
+
+
+def _option(option: click.Option, context: click.Context) -> tuple[str, str, str] | None:
+    record = option.get_help_record(context)
+    if record is None:
+        return None
+    names, text = record
+    # The default has a column of its own.
+    text = re.sub(r"\s*\[[^][]*(\[[^][]*\][^][]*)*\]$", "", " ".join(text.split()))
+    if isinstance(option.type, click.IntRange | click.FloatRange):
+        names, text = names.replace(" RANGE", ""), f"{text} ({_bounds(option.type)})"
+    default = option.show_default if isinstance(option.show_default, str) else _default(option)
+    required = "required" if option.required else default
+    return f"`{names}`", required, text
+
+
+def _bounds(kind: click.IntRange | click.FloatRange) -> str:
+    low = None if kind.min is None else f"{'more than' if kind.min_open else 'at least'} {kind.min:,}"
+    high = None if kind.max is None else f"{'less than' if kind.max_open else 'at most'} {kind.max:,}"
+    return ", ".join(part for part in (low, high) if part)
+
+
+def _default(option: click.Option) -> str:
+    value = option.default
+    if (
+        option.is_flag
+        or value is None
+        or callable(value)
+        or option.multiple
+        or "UNSET" in repr(value).upper()
+    ):
+        return ""
+    return f"`{value}`"
+
+
+def spec() -> str:
+    """Returns the page of a study spec's fields."""
+    stale = set(FIELDS) - {path for path, _ in _fields(StudySpec)}
+    if stale:
+        raise SystemExit(f"docs/generate.py describes fields that do not exist: {', '.join(sorted(stale))}")
+    parts = [
+        NOTE,
+        "# Study spec",
+        "A study is a YAML file with these keys; the presets in `studies/` are examples. Any of them can be changed on "
+        "the command line with `--set PATH=VALUE`, e.g. `--set budget.params=5e5`. A study keeps the spec it was made "
+        "with; a run that joins it may change `sampler`, `seed`, `trials` and `timeout_s` only.",
+    ]
+    sections: dict[str, list[tuple[str, str, str, str]]] = {"": []}
+    for path, field in _fields(StudySpec):
+        section = path.rpartition(".")[0]
+        if _model(field.annotation) is not None:
+            sections[path] = []
+            continue
+        row = (f"`{path}`", _type(field), _shown(field), FIELDS[path])
+        sections[section].append(row)
+    for section, rows in sections.items():
+        parts.append(f"## {section or 'The study itself'}")
+        if section:
+            parts.append(FIELDS[section])
+        parts.append(_table(("key", "value", "default", "meaning"), rows))
+    parts.append("## space.options")
+    for name in SPACES:
+        parts.append(f"### {name}")
+        parts.append(_table(("option", "default", "meaning"), list(_space_options(name))))
+    return "\n\n".join(parts) + "\n"
+
+
+def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in model.model_fields.items():
+        path = prefix + name
+        if path not in FIELDS:
+            raise SystemExit(f"docs/generate.py has no words for the field {path!r} of a study spec")
+        yield path, field
+        inner = _model(field.annotation)
+        if inner is not None:
+            yield from _fields(inner, f"{path}.")
+
+
+def _model(annotation: Any) -> type[BaseModel] | None:
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _type(field: FieldInfo) -> str:
+    options = [item for item in _alternatives(field.annotation) if item is not type(None)]
+    text = " or ".join(_type_name(item) for item in options)
+    ranges = []
+    for item in field.metadata:
+        for kind, sign in ((Ge, "≥"), (Gt, ">"), (Le, "≤"), (Lt, "<")):
+            if isinstance(item, kind):
+                ranges.append(f"{sign} {_limit(getattr(item, kind.__name__.lower()))}")
+    return ", ".join([text, *ranges])
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    origin = get_origin(annotation)
+    is_union = origin is Union or (origin is not None and origin.__name__ == "UnionType")
+    return get_args(annotation) if is_union else (annotation,)
+
+
+def _type_name(annotation: Any) -> str:
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in get_args(annotation))
+    if origin is tuple:
+        return f"list of {_type_name(get_args(annotation)[0])}"
+    if origin is dict:
+        return "mapping"
+    return {int: "integer", float: "number", str: "text", bool: "true or false"}.get(
+        annotation, str(annotation)
+    )
+
+
+def _limit(value: float) -> str:
+    return "2^63" if value == 2**63 else f"{value:,}"
+
+
+def _shown(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    default = field.get_default(call_default_factory=True)
+    if default is PydanticUndefined or default is None or default in ("", {}):
+        return ""
+    if isinstance(default, tuple):
+        return f"`[{', '.join(map(str, default))}]`"
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
+
+
+def _space_options(name: str) -> Iterator[tuple[str, str, str]]:
+    """Options from the constructor; meanings from the docstrings of the class and its bases."""
+    cls = get_space(name)
+    words: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        words.update(_arguments(base.__dict__.get("__doc__") or ""))
+    for option, parameter in inspect.signature(cls).parameters.items():
+        if option == "initial":
+            continue
+        default = parameter.default
+        if isinstance(default, tuple):
+            default = f"[{', '.join(map(str, default))}]"
+        yield f"`{option}`", "" if default is None else f"`{default}`", words[option]
+
+
+def _arguments(docstring: str) -> dict[str, str]:
+    """Returns the entries of a docstring's ``Args``."""
+    found: dict[str, str] = {}
+    inside, name = False, ""
+    for line in inspect.cleandoc(docstring).splitlines():
+        if line == "Args:":
+            inside = True
+        elif inside and line and not line.startswith(" "):
+            break
+        elif inside and re.fullmatch(r"    \w+:", line):
+            name = line.strip().rstrip(":")
+            found[name] = ""
+        elif inside and name:
+            found[name] = f"{found[name]} {line.strip()}".strip()
+    return {
+        key: re.sub(r"``(.*?)``", r"`\1`", re.sub(r":\w+:`~?(.*?)`", r"`\1`", text))
+        for key, text in found.items()
+    }
+
+
+def _table(header: tuple[str, ...], rows: list[Any]) -> str:
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "\n".join(
+        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
+
+
+PAGES = {"commands.md": commands, "spec.md": spec}
+
+
+def main() -> None:
+    is_check = sys.argv[1:] == ["--check"]
+    stale = []
+    for name, make in PAGES.items():
+        path, text = FOLDER / name, make()
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            stale.append(name)
+            if not is_check:
+                FOLDER.mkdir(exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+    if is_check and stale:
+        raise SystemExit(f"Out of date: {', '.join(stale)}. Run: python docs/generate.py")
+    print(f"Wrote {', '.join(stale)}." if stale else "All pages are up to date.")
+
+
+if __name__ == "__main__":
+    main()
