@@ -156,7 +156,9 @@ class Result:
         try:
             import pandas as pd
         except ImportError:
-            raise ZenoptError("Result.frame() needs the package pandas (pip install pandas).") from None
+            raise ZenoptError(
+                "Result.frame() needs the package pandas (pip install zenopt[frame])."
+            ) from None
         data = self.data
         states = {state.value: state.name for state in TrialState}
         columns = {key: data.columns[key] for key in NUMBERS if np.isfinite(data.columns[key]).any()}
