@@ -14,7 +14,14 @@ from scipy.stats import spearmanr
 from zenopt.architecture import Architecture
 from zenopt.errors import DataError
 from zenopt.latency import load_profile, predict_latency_ms
-from zenopt.latency.fit import errors_of, fit_relative, leave_one_out, nonnegative_least_squares, spearman
+from zenopt.latency.fit import (
+    errors_of,
+    fit_relative,
+    fit_robust,
+    leave_one_out,
+    nonnegative_least_squares,
+    spearman,
+)
 from zenopt.latency.trace import predict_module_latency_ms
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "latency"
@@ -91,3 +98,18 @@ def test_times_must_be_positive() -> None:
         fit_relative(np.ones((2, 1)), np.array([1.0, 0.0]))
     with pytest.raises(DataError):
         fit_relative(np.ones((0, 1)), np.ones(0))
+
+
+def test_errors_without_a_rank_correlation_stay_json() -> None:
+    errors = errors_of([1.0, 1.0], [1.0, 2.0]).to_json()
+    assert errors["spearman"] is None
+    assert errors["mape"] == 0.25
+    json.dumps(errors, allow_nan=False)
+
+
+def test_wild_measurements_do_not_decide() -> None:
+    matrix = np.arange(1.0, 21.0)[:, None]
+    times = 3 * matrix[:, 0]
+    times[4] *= 0.05
+    assert fit_robust(matrix, times)[0] == pytest.approx(3, rel=0.05)
+    assert fit_relative(matrix, times)[0] < 1

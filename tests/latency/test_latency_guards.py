@@ -124,3 +124,18 @@ def test_trees_that_could_loop_are_refused() -> None:
     assert Trees(1.0, (0,), (0, -1, -1), (0.5, 10.0, 20.0), (2, 0, 0))((0.6,)) == 21.0
     with pytest.raises(ValueError, match="impossible right child"):
         Trees(0.0, (0,), (0, -1), (0.5, 1.0), (0, 0))
+
+
+def test_other_families_are_predicted_and_guarded() -> None:
+    from zenopt.nasbench201 import CellArchitecture
+
+    cell = CellArchitecture.parse(
+        "|nor_conv_3x3~0|+|skip_connect~0|none~1|+|none~0|nor_conv_1x1~1|avg_pool_3x3~2|"
+    )
+    latency_ms = predict_latency_ms(cell, EAGER, 128, 10)
+    assert sum(part.latency_ms for part in operation_latencies(cell, EAGER, 128, 10)) == pytest.approx(
+        latency_ms
+    )
+    violations = guard_violations(cell, EAGER, 128, 10, limit_ms=2 * latency_ms)
+    assert set(violations) == {"latency_disagreement", "latency_counterpart_ms", "latency_outside_share"}
+    assert predict(cell, EAGER, 32, 10, any_resolution=True).warnings

@@ -462,8 +462,9 @@ def _counts(data: Any) -> dict[str, Any]:
 def _error_text(what: str, errors: Any) -> str:
     text = f"{what}: mean error {errors['mape']:.1%}"
     if "max" in errors:
+        rank = "undefined" if errors["spearman"] is None else f"{errors['spearman']:.3f}"
         text += (
             f", largest {errors['max']:.0%}, {errors['within_10']:.0%} within 10 %, "
-            f"Spearman {errors['spearman']:.3f} ({errors['networks']} networks)"
+            f"Spearman {rank} ({errors['networks']} networks)"
         )
     return text

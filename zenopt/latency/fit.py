@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import isnan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +35,9 @@ class Errors:
     within_10: float
     spearman: float
 
-    def to_json(self) -> dict[str, float]:
-        """Returns the numbers, rounded to what a profile should claim."""
-        return {name: round(value, 4) for name, value in asdict(self).items()}
+    def to_json(self) -> dict[str, float | None]:
+        """Returns the numbers, rounded to what a profile should claim; ``None`` for a correlation that is none."""
+        return {name: None if isnan(value) else round(value, 4) for name, value in asdict(self).items()}
 
 
 def term_matrix(
@@ -90,7 +91,8 @@ def fit_relative(matrix: Array, times: Array, weights: Array | None = None) -> A
 def fit_robust(matrix: Array, times: Array, *, tolerance: float = 0.05, rounds: int = 10) -> Array:
     """Fits as :func:`fit_relative`, but single wild measurements count by their size, not its square.
 
-    Iteratively reweighted least squares with Huber's weights.
+    Iteratively reweighted least squares with Huber's weights on the logarithm of predicted over measured: a relative
+    error cannot fall below -100 % but grows without bound, so that a measurement far too small would rule the fit.
 
     Args:
         matrix:
@@ -98,14 +100,16 @@ def fit_robust(matrix: Array, times: Array, *, tolerance: float = 0.05, rounds: 
         times:
             Measured times, all positive.
         tolerance:
-            Relative error up to which a network has full weight.
+            Error up to which a network has full weight.
         rounds:
             Reweightings.
     """
     values = fit_relative(matrix, times)
     for _ in range(rounds):
-        error = np.abs(matrix @ values / times - 1)
-        values = fit_relative(matrix, times, tolerance / np.maximum(error, tolerance))
+        ratio = np.maximum(matrix @ values / times, 1e-6)
+        huber = tolerance / np.maximum(np.abs(np.log(ratio)), tolerance)
+        # Dividing by the ratio makes too high and too low by the same factor count alike.
+        values = fit_relative(matrix, times, huber / ratio)
     return values
 
 

@@ -13,7 +13,12 @@ from typing import Any
 
 from zenopt.errors import BudgetError
 from zenopt.latency.operations import block_operations
-from zenopt.latency.predict import block_latency_ms, head_latency_ms, predict_latency_ms
+from zenopt.latency.predict import (
+    block_latency_ms,
+    head_latency_ms,
+    operation_latencies,
+    predict_latency_ms,
+)
 from zenopt.latency.profile import DeviceProfile, load_profile
 from zenopt.latency.ranges import outside_quantities
 from zenopt.lowering import block_out_size
@@ -90,7 +95,7 @@ def guard_violations(
 
     Args:
         architecture:
-            A chain of super-blocks.
+            A chain of super-blocks, or anything with ``lower(resolution, num_classes=...)``.
         profile:
             The profile the search predicts with.
         resolution:
@@ -136,6 +141,10 @@ def outside_share(
     """Returns the share of the predicted time that is in convolutions outside the profile's measured range."""
     profile = load_profile(profile)
     outside = total = 0.0
+    if getattr(architecture, "blocks", None) is None:
+        # Other families have no blocks to remember; they are rare enough to be timed layer by layer.
+        parts = operation_latencies(architecture, profile, resolution, num_classes, use_se)
+        return sum(part.share for part in parts if outside_quantities(part.operation, profile))
     size = resolution
     for block in architecture.blocks:
         total += block_latency_ms(profile, block, size, use_se)
@@ -167,6 +176,8 @@ def _counterpart(profile: DeviceProfile, guards: Guards) -> DeviceProfile | None
 
 def _structural(architecture: Any, guards: Guards) -> Mapping[str, float]:
     violations: dict[str, float] = {}
+    if getattr(architecture, "blocks", None) is None:
+        return violations  # The caps are about super-blocks.
     residual = [block for block in architecture.blocks if block.is_residual]
     if guards.max_expansion is not None and residual:
         largest = max(block.out_channels / block.bottleneck for block in residual)
