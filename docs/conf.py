@@ -16,6 +16,9 @@ myst_enable_extensions = ["dollarmath"]
 # A language without colours is shown without.
 suppress_warnings = ["misc.highlighting_failure"]
 
+# Options begin with two hyphens, which must stay two hyphens.
+smartquotes = False
+
 html_theme = "furo"
 html_title = f"zenopt {version}"
 # Nothing is loaded from the network when a page is looked at: furo brings its own styles and uses the system's fonts.

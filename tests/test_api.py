@@ -181,6 +181,20 @@ def test_a_study_in_memory_from_a_dict(
     assert "Study tiny in memory:" in capsys.readouterr().err
 
 
+def test_several_objectives_have_a_front(tiny_spec: Callable[..., StudySpec], tmp_path: Path) -> None:
+    result = zenopt.optimize(tiny_spec(objectives=["score", "params"]), "memory:", n_trials=8)
+    front = result.pareto
+    assert front[0] == result.best
+    assert [item.score for item in front] == sorted((item.score for item in front), reverse=True)
+    sizes = [item.costs["params"] for item in front]
+    assert sizes == sorted(sizes, reverse=True)
+    assert result.top(2) == front[:2]
+    assert "on the front of score, params" in repr(result)
+    assert read_bundle(result.export(tmp_path / "bundle", top=1, repeats=1)).trial == result.best.trial
+    with pytest.raises(StudyError, match="several objectives"):
+        result.frame()
+
+
 def test_the_callers_settings_are_kept(tiny_spec: Callable[..., StudySpec]) -> None:
     before = torch.get_num_threads(), optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -20,7 +20,8 @@ from zenopt.report.reading import NUMBERS, StudyData, read_study
 from zenopt.search import Progress, SearchResult, run_search
 from zenopt.spec import StudySpec
 from zenopt.specfile import Source
-from zenopt.study import DEFAULT_STORAGE, load_study, open_existing
+from zenopt.storage.records import TrialRecord
+from zenopt.study import DEFAULT_STORAGE, load_study, open_existing, read_front, read_spec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,6 +69,9 @@ class Result:
         self._data: StudyData | None = None
 
     def __repr__(self) -> str:
+        if self._has_several_objectives:
+            names = ", ".join(self.spec.objectives)
+            return f"<Result of {self.name!r}: {len(self.pareto)} networks on the front of {names}>"
         data = self.data
         ranked = data.ranked()
         best = f"best {data.values[ranked[0]]:.4g}" if len(ranked) else "nothing within the budget yet"
@@ -80,7 +84,12 @@ class Result:
 
     @property
     def data(self) -> StudyData:
-        """The study as columns, as reports read it."""
+        """The study as columns, as reports read it.
+
+        Raises:
+            StudyError: If the study has several objectives; :attr:`best`, :meth:`top`, :attr:`pareto` and
+                :meth:`export` work there as well.
+        """
         if self._data is None:
             self._data = read_study(self.study, time.time())
         return self._data
@@ -88,7 +97,13 @@ class Result:
     @property
     def spec(self) -> StudySpec:
         """The spec stored with the study."""
-        return self.data.spec
+        spec = read_spec(self.study)
+        assert spec is not None
+        return spec
+
+    @property
+    def _has_several_objectives(self) -> bool:
+        return len(self.study.directions) > 1
 
     def refresh(self) -> Result:
         """Forgets what was read, so that trials added since are seen; returns itself."""
@@ -105,11 +120,16 @@ class Result:
         return self.top(1)[0]
 
     def top(self, count: int) -> list[Candidate]:
-        """Returns the best candidates of distinct structure, best first.
+        """Returns the best candidates of distinct structure, best first; of several objectives, those of the front.
 
         Raises:
             StudyError: If nothing in the study is within the budget.
         """
+        if self._has_several_objectives:
+            front = self.pareto[:count]
+            if not front:
+                raise StudyError(f"Study {self.name!r} has no candidate within the budget.")
+            return front
         positions = self.data.top(count)
         if not positions:
             raise StudyError(
@@ -119,7 +139,13 @@ class Result:
 
     @property
     def pareto(self) -> list[Candidate]:
-        """The front of score against params, by ascending params; :meth:`front` takes other costs."""
+        """The front of score against params, by ascending params; :meth:`front` takes other costs.
+
+        Of a study with several objectives, the front of all of them, best score first.
+        """
+        if self._has_several_objectives:
+            space = self.spec.build_space()
+            return [_candidate_of(record, space) for record in read_front(self.study)]
         return self.front("params")
 
     def front(self, cost: str) -> list[Candidate]:
@@ -389,6 +415,12 @@ def load_result(study_name: str, storage: str = DEFAULT_STORAGE) -> Result:
         ZenoptError: If there is no such storage or study.
     """
     return Result(load_study(open_existing(storage), study_name))
+
+
+def _candidate_of(record: TrialRecord, space: Any) -> Candidate:
+    assert record.structure is not None and record.values is not None
+    costs = {key: record.user_attrs[key] for key in _COSTS if record.user_attrs.get(key) is not None}
+    return Candidate(record.number, record.values[0], record.structure, costs, space.parse(record.structure))
 
 
 def _read_spec(spec: StudySpec | dict[str, Any] | str | Path, overrides: Sequence[str]) -> StudySpec:
