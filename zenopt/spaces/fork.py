@@ -57,7 +57,9 @@ def mutate_fork(
                 depth=rng.choice(depth_choices(block.depth)),
             )
         elif index < last or space.head_width is None:
-            chain[index] = replace(block, out_channels=min(round_to_8(block.out_channels * ratio), FORK_MAX_WIDTH))
+            chain[index] = replace(
+                block, out_channels=min(round_to_8(block.out_channels * ratio), FORK_MAX_WIDTH)
+            )
     child = split_deep_blocks(split_deep_blocks(Architecture.chain(chain)))
     return child if space.contains(child) else None
 
