@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, TypeVar
@@ -10,11 +11,13 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from zenopt.storage import slim
+from zenopt.storage.changes import read_changes
 from zenopt.storage.orphans import exclusive
-from zenopt.storage.publishing import insert_user_attr
 from zenopt.storage.records import STRUCTURE_KEY, TrialRecord
 from zenopt.storage.retry import patiently
 from zenopt.storage.sqlcore import autocommitting, engine_of, write_transaction
+from zenopt.storage.writers import Writer
+from zenopt.storage.writers_servers import writer_for
 
 if TYPE_CHECKING:
     import optuna
@@ -46,6 +49,7 @@ class StudyHistory:
         self.study = study
         self.keys = tuple(dict.fromkeys((STRUCTURE_KEY, *keys)))
         self._engine = engine_of(study._storage)
+        self._writer = writer_for(self._engine) if self._engine is not None else None
         self._watermark = -1
         self._unfinished: dict[int, TrialRecord] = {}
         self._pending: list[TrialRecord] = []
@@ -143,7 +147,8 @@ class StudyHistory:
                 self._absorb(self._read_slim(connection))
                 known = self.find_structure(structure, other_than=trial.number)
                 if known is None:
-                    insert_user_attr(connection, trial._trial_id, STRUCTURE_KEY, structure)
+                    row = (STRUCTURE_KEY, json.dumps(structure))
+                    self._tables().upsert_user_attrs(connection, trial._trial_id, [row])
             return known
 
         known = patiently(engine, claim)
@@ -153,9 +158,13 @@ class StudyHistory:
         return known
 
     def _read_slim(self, connection: sa.Connection) -> list[TrialRecord]:
-        return slim.read_records(
-            connection, self.study._study_id, self.keys, after=self._watermark, including=self._unfinished
+        return read_changes(
+            connection, self._tables(), self.study._study_id, self.keys, self._watermark, self._unfinished
         )
+
+    def _tables(self) -> Writer:
+        assert self._writer is not None
+        return self._writer
 
     def _read_generic(self) -> list[TrialRecord]:
         found = self.study._storage.get_all_trials(self.study._study_id, deepcopy=False)

@@ -21,7 +21,6 @@ from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
-from zenopt.storage.publishing import insert_user_attr
 from zenopt.storage.retry import patiently
 from zenopt.storage.sqlcore import (
     autocommitting,
@@ -33,6 +32,7 @@ from zenopt.storage.sqlcore import (
     write_transaction,
 )
 from zenopt.storage.workers import WORKER_KEY, Worker
+from zenopt.storage.writers_servers import writer_for
 
 if TYPE_CHECKING:
     import optuna
@@ -213,7 +213,8 @@ def requeue_in_tables(
             )
             if taken.rowcount != 1:
                 continue
-            insert_user_attr(connection, row.trial_id, WORKER_KEY, _new_mark())
+            mark = (WORKER_KEY, json.dumps(_new_mark()))
+            writer_for(engine).upsert_user_attrs(connection, row.trial_id, [mark])
             connection.execute(sa.delete(heartbeats).where(heartbeats.c.trial_id == row.trial_id))
             numbers.append(row.number)
     return sorted(numbers)

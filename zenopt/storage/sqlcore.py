@@ -73,8 +73,8 @@ def write_transaction(
             return
         with engine.begin() as connection:
             if study_id is not None:
-                row = sa.select(studies.c.study_id).where(studies.c.study_id == study_id)
-                connection.execute(row.with_for_update())
+                lock = f"SELECT study_id FROM studies WHERE study_id = {int(study_id)} FOR UPDATE"
+                connection.exec_driver_sql(lock)
             yield connection
         return
     # AUTOCOMMIT keeps both SQLAlchemy and the sqlite3 module from beginning a (deferred) transaction of their own.

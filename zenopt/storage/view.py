@@ -41,7 +41,7 @@ class StudyView:
         """Learn which trials are new and which states have changed; those in ``held`` change only by us."""
         watermark = self.watermark
         changing = [trial_id for trial_id in self.unfinished if trial_id not in held]
-        for trial_id, state in writer.new_states(connection, self.study_id, watermark, changing):
+        for trial_id, _, state in writer.new_states(connection, self.study_id, watermark, changing):
             watermark = max(watermark, trial_id)
             if state.is_finished():
                 self.unfinished.pop(trial_id, None)

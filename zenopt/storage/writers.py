@@ -140,18 +140,25 @@ class Writer:
         rows = self.fetch(connection, query, (study_id, trial_id))
         return rows[0][0] if rows else -1
 
+    def fetch_once(
+        self, connection: sa.Connection, template: str, values: tuple[Any, ...]
+    ) -> list[tuple[Any, ...]]:
+        """Run a query like :meth:`fetch` whose text, with ids in it, will hardly come again."""
+        text = self._quoted(template).replace("?", self.mark)
+        return self._raw(connection, "execute", text, values).fetchall()
+
     def new_states(
         self, connection: sa.Connection, study_id: int, after: int, including: Collection[int]
-    ) -> list[tuple[int, TrialState]]:
-        """Return id and state of the study's trials with an id above ``after``, and of those in ``including``."""
+    ) -> list[tuple[int, int, TrialState]]:
+        """Return id, number and state of the trials of a study above id ``after`` and of those in ``including``."""
         # Two queries in one statement: joined by OR, they would make some databases scan the study.
-        query = "SELECT trial_id, state FROM trials WHERE study_id = ? AND trial_id > ?"
+        query = "SELECT trial_id, number, state FROM trials WHERE study_id = ? AND trial_id > ?"
         if including:
-            # Plain integers of our own, written out: the number of marks would make each text a new one.
+            # Plain integers of our own, written out: no limit on the number of marks applies to them.
             ids = ", ".join(map(str, including))
-            query += f" UNION ALL SELECT trial_id, state FROM trials WHERE trial_id IN ({ids})"
-        rows = self._raw(connection, "execute", query.replace("?", self.mark), (study_id, after)).fetchall()
-        return [(row[0], _STATES[row[1]]) for row in rows]
+            query += f" UNION ALL SELECT trial_id, number, state FROM trials WHERE trial_id IN ({ids})"
+        rows = self.fetch_once(connection, query, (study_id, after))
+        return [(row[0], row[1], _STATES[row[2]]) for row in rows]
 
     def insert_trial(
         self,
