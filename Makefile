@@ -4,13 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test slow lint clean
+.PHONY: help setup demo test slow lint docs clean
 
 help:
 	@echo "make demo   search a 1M-parameter CIFAR network for a minute and export the best"
 	@echo "make test   run the default test suite"
 	@echo "make slow   run the slow checks as well"
 	@echo "make lint   ruff and mypy"
+	@echo "make docs   the documentation site, in site/"
 
 setup: $(STAMP)
 
@@ -37,5 +38,9 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(STAMP)
+	$(BIN)/python docs/generate.py
+	$(BIN)/python -m sphinx -W --keep-going docs site
+
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -115,9 +115,9 @@ def draw(results: dict[str, dict[str, list]], study: str, path: Path) -> None:
     figure.update_layout(
         title=f"{study}, narrow bounds: best measured Zen-score (mean and range over seeds)",
         xaxis_title="trials", yaxis_title="best measured Zen-score", template="plotly_white",
-        width=900, height=520, legend={"x": 0.72, "y": 0.08},
+        width=900, height=520, legend={"orientation": "h", "y": 1.08, "x": 0},
     )  # fmt: skip
-    figure.write_html(path, include_plotlyjs=True)
+    figure.write_html(path, include_plotlyjs=True, config={"displayModeBar": False})
 
 
 if __name__ == "__main__":
