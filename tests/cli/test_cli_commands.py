@@ -171,7 +171,7 @@ BAD_INPUT = [
     (("describe", ""), "neither a structure string"),
     (("describe", "Foo(1,2,3,4)"), "unknown block type 'Foo'"),
     (("describe", "SuperConvK3BNRELU(3,8,1)"), "takes 4 numbers"),
-    (("describe", "SuperConvK3BNRELU(3,x,1,1)"), "positive integer, got 'x'"),
+    (("describe", "SuperConvK3BNRELU(3,x,1,1)"), "integer from 1 to 65536, got 'x'"),
     (("describe", "SuperConvK3BNRELU(3,8,1,1)junk"), "position 26"),
     (("describe", "SuperConvK3BNRELU(3,8,1,0)"), "depth must be"),
     (("describe", "missing.txt"), "missing.txt"),
