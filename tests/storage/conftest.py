@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,25 +13,30 @@ from zenopt.storage import open_storage
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-def _postgres_module():
-    # tests/ is no package: the helper is loaded by path so that any folder below can use it.
-    path = Path(__file__).resolve().parents[1] / "postgres_server.py"
-    spec = importlib.util.spec_from_file_location("zenopt_tests_postgres_server", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+# tests/ is no package: its helpers are found on the path, from any folder below.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import mysql_server as mysql  # noqa: E402
+import postgres_server as postgres  # noqa: E402
 
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator:
     """A running PostgreSQL server, shared by the session."""
-    module = _postgres_module()
-    reason = module.why_unavailable()
+    reason = postgres.why_unavailable()
     if reason is not None:
         pytest.skip(reason)
-    server = module.PostgresServer()
+    server = postgres.PostgresServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def mysql_server() -> Iterator:
+    """A running MariaDB server, shared by the session."""
+    reason = mysql.why_unavailable()
+    if reason is not None:
+        pytest.skip(reason)
+    server = mysql.MysqlServer()
     yield server
     server.close()
 
@@ -42,8 +46,8 @@ def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], s
     """Return a function from a kind of storage to the URL of a new empty one."""
 
     def create(kind: str) -> str:
-        if kind == "postgresql":
-            return request.getfixturevalue("postgres_server").new_database()
+        if kind in ("postgresql", "mysql"):
+            return request.getfixturevalue(f"{kind.replace('postgresql', 'postgres')}_server").new_database()
         if kind == "memory":
             return "memory:"
         return {"sqlite": f"sqlite:///{tmp_path}/study.db", "journal": f"{tmp_path}/study.log"}[kind]

@@ -20,12 +20,14 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from zenopt.storage import WORKER_KEY, open_storage
 
+# Those marked slow are checked by `pytest -m slow`.
 KINDS = [
     "memory",
     "sqlite stock",
     "sqlite",
     pytest.param("postgresql stock", marks=pytest.mark.slow),
     "postgresql",
+    pytest.param("mysql", marks=pytest.mark.slow),
 ]
 MAXIMIZE, MINIMIZE = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
 FLOAT = FloatDistribution(0.0, 10.0)
@@ -44,8 +46,8 @@ def open_again(
         storage = open_storage("memory:")
         yield lambda: storage
         return
-    if kind == "postgresql":
-        url = request.getfixturevalue("postgres_server").new_database()
+    if kind in ("postgresql", "mysql"):
+        url = request.getfixturevalue(f"{kind.replace('postgresql', 'postgres')}_server").new_database()
     else:
         url = f"sqlite:///{tmp_path_factory.mktemp('contract')}/study.db"
     yield lambda: open_storage(url, write_behind=not stock, heartbeat_interval=None)
@@ -177,7 +179,8 @@ def test_what_does_not_exist_is_a_key_error(
 
 
 def test_a_new_trial_runs(storage: BaseStorage, study_id: int) -> None:
-    before = datetime.now()
+    # MySQL keeps whole seconds.
+    before = datetime.now().replace(microsecond=0)
     trial_id = storage.create_new_trial(study_id)
     trial = storage.get_trial(trial_id)
     assert (trial.number, trial.state, trial._trial_id) == (0, TrialState.RUNNING, trial_id)

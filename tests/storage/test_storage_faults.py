@@ -23,6 +23,7 @@ from zenopt.storage import trial_tables as trial_tables_module
 from zenopt.storage.retry import patiently
 
 Opener = Callable[..., Callable[[], BaseStorage]]
+KINDS = ["sqlite", "postgresql", pytest.param("mysql", marks=pytest.mark.slow)]
 
 
 class ConnectionLost(Exception):
@@ -55,7 +56,7 @@ def lose_confirmations(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]
     return lose
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_lost_confirmation_does_nothing_twice(kind: str, new_opener: Opener, lose_confirmations) -> None:
     study = optuna.create_study(storage=new_opener(kind)(), study_name="s")
     lose_confirmations(1)
@@ -173,7 +174,7 @@ def test_a_refused_row_does_not_take_the_others_with_it(new_opener: Opener) -> N
     assert [t.number for t in study.get_trials()] == [0, 1]
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_told_trial_survives_a_database_that_comes_back(kind: str, new_opener: Opener, monkeypatch) -> None:
     storage = new_opener(kind)()
     study = optuna.create_study(storage=storage)

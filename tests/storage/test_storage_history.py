@@ -17,7 +17,14 @@ from zenopt.storage import (
     top,
 )
 
-KINDS = ["memory", "sqlite", "sqlite stock", "journal", "postgresql"]
+KINDS = [
+    "memory",
+    "sqlite",
+    "sqlite stock",
+    "journal",
+    "postgresql",
+    pytest.param("mysql", marks=pytest.mark.slow),
+]
 
 
 @pytest.fixture(params=KINDS)

@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from zenopt.storage import WORKER_KEY, StudyHistory, WriteBehindStorage, open_storage, record_constraints
 
 Opener = Callable[..., Callable[[], BaseStorage]]
+KINDS = ["sqlite", "postgresql", pytest.param("mysql", marks=pytest.mark.slow)]
 
 
 def _sampler() -> optuna.samplers.BaseSampler:
@@ -42,7 +43,7 @@ def _objective(trial: optuna.Trial) -> float:
     return x * n + (kind == "a")
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_stock_optuna_reads_the_same_trials(kind: str, new_url: Callable[[str], str]) -> None:
     url = new_url(kind)
     study = optuna.create_study(
@@ -58,7 +59,7 @@ def test_stock_optuna_reads_the_same_trials(kind: str, new_url: Callable[[str], 
     assert [list(t.params) for t in stock.trials] == [list(t.params) for t in study.trials]
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_stock_workers_join(kind: str, new_url: Callable[[str], str]) -> None:
     url = new_url(kind)
     optuna.create_study(storage=open_storage(url), study_name="s")

@@ -19,7 +19,14 @@ from zenopt.storage.sqlcore import engine_of
 from zenopt.storage.workers import host_name, process_start
 from zenopt.storage.write_behind import WriteBehindStorage
 
-KINDS = ["sqlite", "sqlite stock", "journal", "postgresql", "postgresql stock"]
+KINDS = [
+    "sqlite",
+    "sqlite stock",
+    "journal",
+    "postgresql",
+    "postgresql stock",
+    pytest.param("mysql", marks=pytest.mark.slow),
+]
 
 
 Opener = Callable[..., Callable[[], BaseStorage]]

@@ -126,7 +126,7 @@ def test_a_killed_worker_loses_nothing(new_crew: Callable[..., Crew]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mysql"])
 def test_twenty_kills_lose_nothing(kind: str, new_crew: Callable[..., Crew]) -> None:
     _kill_and_resume(new_crew(kind, target=600, seconds=0.02), rounds=20)
 

@@ -50,12 +50,32 @@ def read_top(
 
     Equal values are ordered by trial number.
     """
+    best: list[TrialRecord] = []
+    ranked = list(connection.execute(_ranked(study_id, direction)).scalars())
+    # Whether a trial is feasible is known only after reading its constraints; most of the best ones are.
+    for chunk in _chunks(ranked):
+        found = {r.trial_id: r for r in _read_where(connection, study_id, keys, _is_in(chunk), False)}
+        best += [found[trial_id] for trial_id in chunk if trial_id in found and found[trial_id].is_feasible]
+        if len(best) >= count:
+            break
+    return add_params(connection, best[:count])
+
+
+def best_trial_id(connection: sa.Connection, study_id: int, direction: StudyDirection) -> int | None:
+    """Return the id of the COMPLETE trial with the best value, feasible or not; None without any.
+
+    Of equal values the first trial's counts, as in memory; Optuna's SQL storage leaves that to the database.
+    """
+    return connection.execute(_ranked(study_id, direction).limit(1)).scalar()
+
+
+def _ranked(study_id: int, direction: StudyDirection) -> sa.Select[Any]:
     maximize = direction == StudyDirection.MAXIMIZE
     high, low = (ValueType.INF_POS, ValueType.INF_NEG) if maximize else (ValueType.INF_NEG, ValueType.INF_POS)
     kind = trial_values.c.value_type
     rank = sa.case((kind == high, 0), (kind == low, 2), else_=1)
     value = trial_values.c.value
-    query = (
+    return (
         sa.select(trials.c.trial_id)
         .join(trial_values, trial_values.c.trial_id == trials.c.trial_id)
         .where(
@@ -65,15 +85,6 @@ def read_top(
         )
         .order_by(rank, value.desc() if maximize else value.asc(), trials.c.number)
     )
-    best: list[TrialRecord] = []
-    ranked = list(connection.execute(query).scalars())
-    # Whether a trial is feasible is known only after reading its constraints; most of the best ones are.
-    for chunk in _chunks(ranked):
-        found = {r.trial_id: r for r in _read_where(connection, study_id, keys, _is_in(chunk), False)}
-        best += [found[trial_id] for trial_id in chunk if trial_id in found and found[trial_id].is_feasible]
-        if len(best) >= count:
-            break
-    return add_params(connection, best[:count])
 
 
 def count_states(connection: sa.Connection, study_id: int) -> dict[TrialState, int]:

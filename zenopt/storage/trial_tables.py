@@ -57,7 +57,7 @@ class TrialTables:
             KeyError: If there is no such study.
             ValueError: If a distribution of the template contradicts the study.
         """
-        start = datetime.now()
+        start = self.writer.now()
         worker = str(current_worker())
         attempts = 0
 
@@ -107,7 +107,7 @@ class TrialTables:
             KeyError: If there is no such trial.
             UpdateFinishedTrialError: If it is finished.
         """
-        start = datetime.now()
+        start = self.writer.now()
         worker = json.dumps(str(current_worker()))
         attempts = 0
 
@@ -196,7 +196,7 @@ class TrialTables:
             RefusedRowsError: If the database refuses single rows: all others are written, the trial is finished.
             StorageError: If the database cannot be written: nothing is, and the call may be repeated.
         """
-        complete = datetime.now()
+        complete = self.writer.now()
         worker = json.dumps(held.worker)
         attempts = 0
 

@@ -27,7 +27,6 @@ import sqlalchemy as sa
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from zenopt.storage.heart import Heart
@@ -35,6 +34,7 @@ from zenopt.storage.held import HeldTrial
 from zenopt.storage.orphans import DEFAULT_GRACE_S, requeue_in_tables
 from zenopt.storage.reading import read_trials
 from zenopt.storage.salvage import RefusedRowsError
+from zenopt.storage.slim import best_trial_id
 from zenopt.storage.sqlcore import autocommitting, trials
 from zenopt.storage.study_level import StudyLevel
 from zenopt.storage.trial_tables import TrialTables
@@ -273,8 +273,15 @@ class WriteBehindStorage(StudyLevel):
         directions = self.get_study_directions(study_id)
         if len(directions) > 1:
             raise RuntimeError("Best trial can be obtained only for single-objective optimization.")
-        direction: StudyDirection = directions[0]
-        return self.get_trial(self._patiently(lambda: self._backend._get_best_trial_id(study_id, direction)))
+
+        def read() -> int | None:
+            with autocommitting(self.engine) as connection:
+                return best_trial_id(connection, study_id, directions[0])
+
+        trial_id = self._patiently(read)
+        if trial_id is None:
+            raise ValueError("No trials are completed yet.")
+        return self.get_trial(trial_id)
 
     def delete_study(self, study_id: int) -> None:
         """Delete a study and its trials."""

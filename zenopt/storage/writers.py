@@ -272,6 +272,10 @@ class Writer:
         self.upsert_system_attrs(connection, held.trial_id, held.new_system_attrs.items())
         self.upsert_intermediate_values(connection, held.trial_id, held.new_intermediate_values.items())
 
+    def now(self) -> datetime.datetime:
+        """Return the naive local time, as precise as the tables keep it."""
+        return datetime.datetime.now()
+
     def to_utc(self, local: datetime.datetime | None) -> Any:
         """Return a naive local time as the naive UTC to write."""
         if local is None:

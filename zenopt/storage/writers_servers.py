@@ -137,10 +137,10 @@ class MysqlWriter(ServerWriter):
     # MySQL 8.0.20 prefers a row alias, which MariaDB does not know.
     excluded = "VALUES({column})"
 
-    def stored_time(self, local: datetime.datetime) -> datetime.datetime:
-        """Return a naive local time as the tables give it back; their columns have no fractions of a second."""
+    def now(self) -> datetime.datetime:
+        """Return the naive local time without fractions of a second, which the columns do not have."""
         # Cut here, or the server would round, and a time it gives back could not be compared with ours.
-        return super().stored_time(local).replace(microsecond=0)
+        return super().now().replace(microsecond=0)
 
     def _quoted(self, template: str) -> str:
         return template.replace("{key}", "`key`")
