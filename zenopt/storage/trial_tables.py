@@ -10,7 +10,6 @@ import copy
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
 
 import sqlalchemy as sa
 from optuna.distributions import BaseDistribution, distribution_to_json
@@ -23,7 +22,8 @@ from zenopt.storage.reading import read_trials
 from zenopt.storage.registry import DistributionRegistry
 from zenopt.storage.retry import patiently
 from zenopt.storage.salvage import REFUSALS, RefusedRowsError, write_singly
-from zenopt.storage.sqlcore import autocommitting, trials, user_attrs, write_transaction
+from zenopt.storage.sqlcore import autocommitting, trials, write_transaction
+from zenopt.storage.trial_state import find_created, find_trial
 from zenopt.storage.workers import WORKER_KEY, current_worker
 from zenopt.storage.writers_servers import writer_for
 
@@ -68,9 +68,11 @@ class TrialTables:
                 if not self.writer.study_exists(connection, study_id):
                     raise KeyError(f"No study with study_id {study_id} exists.")
                 if attempts > 1 and template is None:
-                    arrived = self._find_created(connection, study_id, worker, start)
+                    since = self._newest.get(study_id, -1)
+                    utc = self.writer.stored_time(start)
+                    arrived = find_created(connection, study_id, since, worker, utc)
                     if arrived is not None:
-                        return arrived
+                        return _running(*arrived, start, worker)
                 newest = self._newest.get(study_id, -1)
                 if template is None:
                     name = json.dumps(worker)
@@ -118,7 +120,7 @@ class TrialTables:
                 if self.writer.take(connection, trial_id, start):
                     self.writer.upsert_user_attrs(connection, trial_id, [(WORKER_KEY, worker)])
                 else:
-                    found = self._state_of(connection, trial_id)
+                    found = find_trial(connection, trial_id)
                     if found.state.is_finished():
                         raise UpdateFinishedTrialError(f"Trial id {trial_id} has already finished.")
                     arrived = found.owner == worker and found.start == self.writer.stored_time(start)
@@ -176,9 +178,9 @@ class TrialTables:
 
         def write() -> None:
             with write_transaction(self.engine) as connection:
-                found = self._state_of(connection, held.trial_id)
+                found = find_trial(connection, held.trial_id)
                 if found.state != TrialState.RUNNING or found.owner != json.dumps(held.worker):
-                    raise UpdateFinishedTrialError(_why_not_ours(held.number, found))
+                    raise UpdateFinishedTrialError(found.why_not_ours(held.number))
                 self.writer.write_new(connection, held)
 
         patiently(self.engine, write)
@@ -204,9 +206,9 @@ class TrialTables:
 
         def check(connection: sa.Connection, is_finished_now: bool) -> None:
             if not is_finished_now:
-                found = self._state_of(connection, held.trial_id)
+                found = find_trial(connection, held.trial_id)
                 if attempts == 1 or found.state != state or found.owner != worker:
-                    raise UpdateFinishedTrialError(_why_not_ours(held.number, found))
+                    raise UpdateFinishedTrialError(found.why_not_ours(held.number))
 
         def write() -> None:
             nonlocal attempts
@@ -256,42 +258,6 @@ class TrialTables:
         writer.upsert_values(connection, trial_id, template.values or ())
         writer.upsert_intermediate_values(connection, trial_id, template.intermediate_values.items())
 
-    def _find_created(
-        self, connection: sa.Connection, study_id: int, worker: str, start: datetime
-    ) -> FrozenTrial | None:
-        mine = (user_attrs.c.trial_id == trials.c.trial_id) & (user_attrs.c.key == WORKER_KEY)
-        query = (
-            sa.select(trials.c.trial_id, trials.c.number)
-            .join(user_attrs, mine)
-            .where(
-                trials.c.study_id == study_id,
-                trials.c.trial_id > self._newest.get(study_id, -1),
-                trials.c.state == TrialState.RUNNING,
-                trials.c.datetime_start == self.writer.stored_time(start),
-                user_attrs.c.value_json == json.dumps(worker),
-            )
-        )
-        row = connection.execute(query).first()
-        return None if row is None else _running(row.trial_id, row.number, start, worker)
-
-    def _state_of(self, connection: sa.Connection, trial_id: int) -> _TrialState:
-        mine = (user_attrs.c.trial_id == trials.c.trial_id) & (user_attrs.c.key == WORKER_KEY)
-        query = (
-            sa.select(trials.c.state, trials.c.datetime_start, user_attrs.c.value_json)
-            .outerjoin(user_attrs, mine)
-            .where(trials.c.trial_id == trial_id)
-        )
-        row = connection.execute(query).first()
-        if row is None:
-            raise KeyError(f"No trial with trial_id {trial_id} exists.")
-        return _TrialState(row[0], row[1], row[2])
-
-
-class _TrialState(NamedTuple):
-    state: TrialState
-    start: datetime | None
-    owner: str | None
-
 
 def _running(trial_id: int, number: int, start: datetime, worker: str) -> FrozenTrial:
     return FrozenTrial(
@@ -306,13 +272,4 @@ def _running(trial_id: int, number: int, start: datetime, worker: str) -> Frozen
         system_attrs={},
         intermediate_values={},
         trial_id=trial_id,
-    )
-
-
-def _why_not_ours(number: int, found: _TrialState) -> str:
-    if found.state.is_finished():
-        return f"Trial#{number} has already finished and can not be updated."
-    return (
-        f"Trial#{number} was taken from this worker, which had shown no sign of life, and is {found.state.name} "
-        f"({found.owner})."
     )

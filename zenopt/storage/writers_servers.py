@@ -11,8 +11,7 @@ import sqlalchemy as sa
 from optuna.trial import TrialState
 
 from zenopt.storage.held import HeldTrial
-from zenopt.storage.workers import WORKER_KEY
-from zenopt.storage.writers import (
+from zenopt.storage.rows import (
     PARAMS,
     STEPS,
     SYSTEM_ATTRS,
@@ -20,10 +19,11 @@ from zenopt.storage.writers import (
     VALUES,
     RowKind,
     Rows,
-    Writer,
     step_rows,
     value_rows,
 )
+from zenopt.storage.workers import WORKER_KEY
+from zenopt.storage.writers import Writer
 
 
 class ServerWriter(Writer):
