@@ -97,7 +97,9 @@ def make_bundle(study: optuna.Study, spec: StudySpec, candidates: list[Rescored]
     costs: dict[str, Any] = dict(check.costs.__dict__)
     if check.latency_ms is not None and spec.latency is not None:
         costs["latency_ms"] = check.latency_ms
-        costs["latency_kind"] = f"predicted for {spec.latency.device}"
+        costs["latency_kind"] = spec.latency.label
+        # A trial keeps what was measured; the check only predicts.
+        costs["latency_ms"] = best.record.user_attrs.get("latency_ms") or check.latency_ms
     return Bundle(
         structure=structure,
         family=getattr(space, "family", "chain"),

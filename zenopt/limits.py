@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import inf
+from math import inf, isfinite
 from typing import Any
 
 from zenopt.budget import Budget, is_feasible
 from zenopt.costs import Costs, count
 from zenopt.errors import BudgetError
+from zenopt.latency.guards import Guards, guard_violations
 from zenopt.latency.predict import predict_latency_ms
 from zenopt.latency.profile import DeviceProfile
+
+#: Violation of what cannot run at all; storages keep no infinity.
+LARGEST_VIOLATION = 1e9
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,10 @@ class Limits:
             Whether squeeze-excite gates are counted.
         device:
             Profile that predicts the latency; needed for a latency limit.
+        guards:
+            What keeps the search from exploiting that profile; their violations are constraints like the budget's.
+        full_latency_ms:
+            The latency limit without margin, for the guard that holds it against a second profile.
 
     Example:
         .. code-block:: python
@@ -61,12 +69,35 @@ class Limits:
     num_classes: int = 1000
     use_se: bool = False
     device: DeviceProfile | None = None
+    guards: Guards | None = None
+    full_latency_ms: float | None = None
 
     def check(self, architecture: Any) -> Check:
         """Returns costs and violations of an architecture."""
         costs = self.count(architecture)
         latency_ms = self.latency_ms(architecture)
-        return Check(costs, latency_ms, self.budget.violations(costs, latency_ms))
+        violations = self.budget.violations(costs, latency_ms)
+        if self.guards is not None and self.device is not None:
+            violations.update(
+                guard_violations(
+                    architecture,
+                    self.device,
+                    self.resolution,
+                    self.num_classes,
+                    self.use_se,
+                    guards=self.guards,
+                    limit_ms=self.full_latency_ms,
+                )
+            )
+        return Check(costs, latency_ms, violations)
+
+    def with_latency(self, check: Check, latency_ms: float) -> Check:
+        """Returns a check with another latency, e.g. a measured one; infinity stands for not running at all."""
+        violations = dict(check.violations)
+        if self.budget.latency_ms is not None:
+            limit = self.budget.latency_ms
+            violations["latency_ms"] = min((latency_ms - limit) / limit, LARGEST_VIOLATION)
+        return Check(check.costs, latency_ms if isfinite(latency_ms) else None, violations)
 
     def count(self, architecture: Any) -> Costs:
         """Returns the costs of an architecture."""
@@ -100,7 +131,9 @@ class Limits:
             if violation < nearest:
                 name, nearest = worst, violation
             candidate = space.shrink(candidate)
+        limit = self.budget.limits().get(name)
+        which = f"guard {name}" if limit is None else f"budget.{name} = {limit:g}"
         raise BudgetError(
-            f"No architecture fits budget.{name} = {self.budget.limits()[name]:g}: the initial structure, "
-            f"shrunk as far as it goes, misses it by {nearest:,.1%}."
+            f"No architecture fits {which}: the initial structure, shrunk as far as it goes, "
+            f"misses it by {nearest:,.1%}."
         )

@@ -13,7 +13,7 @@ from zenopt.architecture import Architecture
 from zenopt.closed_form import closed_form_zen
 from zenopt.errors import ProxyError
 from zenopt.evaluators import evaluate_architecture, table_value
-from zenopt.limits import Check
+from zenopt.limits import Check, Limits
 from zenopt.samplers.factory import NEEDS_ALL_SLOTS, NEEDS_COMPLETE
 from zenopt.seeds import derive_seed
 from zenopt.storage.constraints import record_constraints
@@ -67,10 +67,14 @@ class Objective:
         self._limits = spec.limits()
         self._history = StudyHistory(study, ("score_mean", "score_std"))
         self._should_stop = should_stop
+        self._live = live_latency(spec, self._limits)
 
     def __call__(self, trial: optuna.Trial) -> float | tuple[float, ...]:
         architecture = self._space.suggest(trial, all_slots=self._spec.sampler.name in NEEDS_ALL_SLOTS)
         check = self._limits.check(architecture)
+        if self._live is not None and check.is_feasible:
+            # What the prediction rejects is not worth a measurement; what it admits is settled by one.
+            check = self._limits.with_latency(check, self._live(architecture))
         self._record_costs(trial, architecture, check)
         # Only chains of super-blocks have a closed form.
         closed_form = None
@@ -155,8 +159,29 @@ class Objective:
             trial.set_user_attr("zennas_flops", costs.zennas_flops)
         if check.latency_ms is not None:
             trial.set_user_attr("latency_ms", check.latency_ms)
+        if self._spec.latency is not None:
+            trial.set_user_attr("latency_mode", self._spec.latency.mode)
         if check.violations:
             record_constraints(trial, check.violations)
+
+
+def live_latency(spec: StudySpec, limits: Limits) -> Callable[[Any], float] | None:
+    """Returns what measures an architecture on this device in ms per image; ``None`` where latency is predicted."""
+    if spec.latency is None or spec.latency.mode == "predicted" or limits.device is None:
+        return None
+    # Imported late: measuring imports torch.
+    from zenopt.latency.cache import MeasurementCache
+    from zenopt.latency.live import LiveLatency
+    from zenopt.latency.measure import MeasureOptions
+
+    live = LiveLatency(
+        MeasureOptions(**limits.device.environment["options"]),
+        spec.num_classes,
+        spec.use_se,
+        profile=limits.device,
+        cache=MeasurementCache(),
+    )
+    return live.tabled_ms if spec.latency.mode == "table" else live.measured_ms
 
 
 def run_trial(study: optuna.Study, objective: Objective) -> TrialState:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from zenopt.budget import Budget
 from zenopt.errors import SpecError, ZenoptError
+from zenopt.latency.guards import Guards
 from zenopt.latency.profile import load_profile
 from zenopt.limits import Limits
 from zenopt.proxies.registry import get_proxy
@@ -94,11 +95,38 @@ class BudgetSection(_Section):
         return "true" if value is True else value
 
 
+class GuardsSection(_Section):
+    """What keeps a search from exploiting its latency model; see :class:`zenopt.latency.Guards`. ``null`` is off."""
+
+    counterpart: str | None = "auto"
+    disagreement: float | None = Field(0.25, gt=0)
+    budget_under_both: bool = True
+    outside_share: float | None = Field(0.25, gt=0)
+    max_expansion: float | None = Field(8.0, gt=0)
+    min_bottleneck: int | None = Field(32, ge=1)
+    max_stem_width: int | None = Field(64, ge=1)
+
+
 class LatencySection(_Section):
-    """Where latencies come from: a device profile, searched to ``margin`` of the budget."""
+    """Where latencies come from: a device profile, searched to ``margin`` of the budget.
+
+    ``mode`` says what a trial's latency is: ``predicted`` by the profile; from the profile's ``table`` of blocks, in
+    which the search measures what is missing; or ``measured`` whole. The last two need a profile calibrated here.
+    """
 
     device: str
     margin: float = Field(0.85, gt=0, le=1)
+    mode: Literal["predicted", "table", "measured"] = "predicted"
+    guards: GuardsSection | None = None
+
+    @property
+    def label(self) -> str:
+        """What a latency of this study is, in words."""
+        return {
+            "predicted": f"predicted for {self.device}",
+            "table": f"from the block table of {self.device}",
+            "measured": f"measured, after {self.device}",
+        }[self.mode]
 
 
 class BatchSizes(_Section):
@@ -318,7 +346,25 @@ class StudySpec(_Section):
         if self.latency is not None and values["latency_ms"] is not None:
             values["latency_ms"] *= self.latency.margin
         device = load_profile(self.latency.device) if self.latency is not None else None
-        return Limits(Budget(**values), self.resolution, self.num_classes, self.use_se, device)
+        guards = None
+        if self.latency is not None and self.latency.guards is not None:
+            guards = Guards(margin=self.latency.margin, **self.latency.guards.model_dump())
+        if self.latency is not None and self.latency.mode != "predicted":
+            assert device is not None
+            if "options" not in device.environment:
+                raise SpecError(
+                    f"latency.mode {self.latency.mode} needs a profile calibrated on this device, "
+                    f"{device.name} is not one; run: zenopt latency calibrate"
+                )
+        return Limits(
+            Budget(**values),
+            self.resolution,
+            self.num_classes,
+            self.use_se,
+            device,
+            guards,
+            self.budget.latency_ms,
+        )
 
     def with_batch_size(self, device: str) -> StudySpec:
         """Returns the spec with the score batch fixed for a kind of device (``cpu``, ``cuda:1``, ...)."""

@@ -54,7 +54,7 @@ class Reporter:
         click.echo(f"Budget: {budget or 'none'} ({spec.budget.counting} counts); score: {score}", err=True)
         if spec.latency is not None and spec.budget.latency_ms is not None:
             click.echo(
-                f"Latency is predicted for {spec.latency.device}; searched to {spec.latency.margin:g} of "
+                f"Latency is {spec.latency.label}; searched to {spec.latency.margin:g} of "
                 f"{spec.budget.latency_ms:g} ms.",
                 err=True,
             )
@@ -166,7 +166,7 @@ def describe_status(status: StudyStatus) -> str:
     ]
     costs += [f"{facts['layers']} layers"] if "layers" in facts else []
     if facts.get("latency_ms") is not None and status.spec is not None and status.spec.latency is not None:
-        costs.append(f"{facts['latency_ms']:.4f} ms predicted for {status.spec.latency.device}")
+        costs.append(f"{facts['latency_ms']:.4f} ms {status.spec.latency.label}")
     lines.append(f"      {', '.join(costs)}")
     lines.append(f"      {best.structure}")
     if status.front and status.spec is not None:

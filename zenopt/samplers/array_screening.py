@@ -107,9 +107,13 @@ class ArrayScreen:
             settings=self._settings,
             keep=KEEP,
             known=known,
-            # Latency is predicted architecture by architecture; everything else is checked over arrays.
-            accept=self._keeps_latency if self._limits.budget.latency_ms is not None else None,
+            # Latency and its guards are asked architecture by architecture; everything else over arrays.
+            accept=self._keeps_latency if self._needs_latency else None,
         )
+
+    @property
+    def _needs_latency(self) -> bool:
+        return self._limits.budget.latency_ms is not None or self._limits.guards is not None
 
     def _keeps_latency(self, architecture: Architecture) -> bool:
         return is_feasible(self._limits.check(architecture).violations)
