@@ -189,7 +189,9 @@ def read_status(study: optuna.Study) -> StudyStatus:
     counts = count_by_state(study)
     single = len(study.directions) == 1 and study.direction != StudyDirection.NOT_SET
     front = read_front(study) if len(study.directions) > 1 else []
-    best = top(study, 1, BEST_KEYS) if single else front[:1]
+    spec = read_spec(study, missing_ok=True)
+    # Our studies put the score first; which objective of a foreign one decides is not ours to say.
+    best = top(study, 1, BEST_KEYS) if single else front[:1] if spec is not None else []
     return StudyStatus(
         name=study.study_name,
         trials=sum(counts.values()),
@@ -199,7 +201,7 @@ def read_status(study: optuna.Study) -> StudyStatus:
         waiting=counts[TrialState.WAITING],
         failed=counts[TrialState.FAIL],
         best=best[0] if best else None,
-        spec=read_spec(study, missing_ok=True),
+        spec=spec,
         front=tuple(front),
     )
 
