@@ -8,7 +8,14 @@ from collections.abc import Collection, Sequence
 from zenopt.architecture import Architecture
 from zenopt.budget import is_feasible
 from zenopt.closed_form.chains import Genes
-from zenopt.closed_form.evolution import EvolutionSettings, Evolved, evaluator_of, evolve, structure_distance
+from zenopt.closed_form.evolution import (
+    EvolutionSettings,
+    Evolved,
+    Ranked,
+    evaluator_of,
+    evolve,
+    structure_distance,
+)
 from zenopt.limits import Limits
 from zenopt.samplers.screening import Screening
 from zenopt.spaces.chain import ChainSpace
@@ -20,6 +27,8 @@ FOUNDERS = 8
 ELITES = 32
 #: Blocks in which a proposal differs at least from each of them, unless it is better than all.
 DISTANCE = 2
+#: Relative difference below which two values count as equal: the closed form's rms error is 0.3 %.
+TIE = 0.0025
 #: Children made at a time; small against the number of candidates, so that there are many generations.
 GENERATION = 256
 #: Structures of an evolution that are looked at.
@@ -81,8 +90,9 @@ class ArrayScreen:
                 Source of randomness.
 
         Returns:
-            The best found that is better than all of the study, or else differs in several blocks from each of its
-            best; where there is none, the best found; ``None`` if everything found is known.
+            Of what was found and is better than all of the study, or else differs in several blocks from each of its
+            best: the best, or a cheaper one that the closed form cannot tell from it. Where there is none, the best
+            found; ``None`` if everything found is known.
         """
         founders = rng.sample(list(parents), min(FOUNDERS, len(parents)))
         evolved = self._evolve(founders, known, rng)
@@ -90,10 +100,19 @@ class ArrayScreen:
             return None
         elites = self._encode(parents[:ELITES])
         record = float(self._evaluator.score(elites).max())
-        for found in evolved.best:
-            if found.value > record or self._distance(found.architecture, elites) >= DISTANCE:
-                return found.architecture
-        return evolved.best[0].architecture
+        apart = [
+            found
+            for found in evolved.best
+            if found.value > record or self._distance(found.architecture, elites) >= DISTANCE
+        ]
+        return self._cheapest(apart or list(evolved.best[:1]))
+
+    def _cheapest(self, ranked: Sequence[Ranked]) -> Architecture:
+        """Returns, of those whose values the closed form cannot tell from the best, the one with the fewest MACs."""
+        lowest = ranked[0].value - TIE * abs(ranked[0].value)
+        level = [found.architecture for found in ranked if found.value >= lowest]
+        macs = self._evaluator.costs(self._encode(level), widths=False).macs
+        return level[int(macs.argmin())]
 
     def _evolve(
         self, founders: Sequence[Architecture], known: Collection[str], rng: random.Random
