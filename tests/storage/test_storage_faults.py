@@ -247,9 +247,9 @@ def test_a_locked_file_is_waited_for(tmp_path: Path) -> None:
 def test_history_waits_too(new_opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     study = optuna.create_study(storage=new_opener("sqlite")())
     study.add_trial(create_trial(value=1.0, user_attrs={"structure": "A"}))
-    from zenopt.storage import history
+    from zenopt.storage import slim
 
-    real, calls = history.read_changes, []
+    real, calls = slim.read_changes, []
 
     def unreliable(*args: Any, **kwargs: Any) -> Any:
         calls.append(1)
@@ -257,5 +257,5 @@ def test_history_waits_too(new_opener: Opener, monkeypatch: pytest.MonkeyPatch) 
             raise _lost()
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(history, "read_changes", unreliable)
+    monkeypatch.setattr(slim, "read_changes", unreliable)
     assert [r.structure for r in StudyHistory(study).sync()] == ["A"]

@@ -11,7 +11,6 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from zenopt.storage import slim
-from zenopt.storage.changes import read_changes
 from zenopt.storage.orphans import exclusive
 from zenopt.storage.records import STRUCTURE_KEY, TrialRecord
 from zenopt.storage.retry import patiently
@@ -86,7 +85,9 @@ class StudyHistory:
         missing = [record for record in records if record.params is None]
         if not missing or self._engine is None:
             return records
-        found = _reading(self._engine, lambda connection: slim.add_params(connection, missing))
+        found = _reading(
+            self._engine, lambda connection: slim.add_params(connection, self._tables(), missing)
+        )
         read = {record.trial_id: record for record in found}
         return [read.get(record.trial_id, record) for record in records]
 
@@ -158,7 +159,7 @@ class StudyHistory:
         return known
 
     def _read_slim(self, connection: sa.Connection) -> list[TrialRecord]:
-        return read_changes(
+        return slim.read_changes(
             connection, self._tables(), self.study._study_id, self.keys, self._watermark, self._unfinished
         )
 
@@ -195,7 +196,8 @@ def top(study: optuna.Study, count: int, keys: Collection[str] = (STRUCTURE_KEY,
     engine = engine_of(study._storage)
     direction = study.direction
     if engine is not None:
-        return _reading(engine, lambda c: slim.read_top(c, study._study_id, direction, count, keys))
+        writer = writer_for(engine)
+        return _reading(engine, lambda c: slim.read_top(c, writer, study._study_id, direction, count, keys))
     sign = -1.0 if direction == StudyDirection.MAXIMIZE else 1.0
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     records = [record for trial in complete if (record := TrialRecord.of(trial, keys)).is_feasible]

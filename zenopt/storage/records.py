@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from zenopt.storage.constraints import constraints_of
@@ -33,8 +33,8 @@ class TrialRecord:
         user_attrs:
             The user attributes that were asked for, of those the trial has.
         constraints:
-            Signed violations by name; <= 0 is feasible. Read through SQL they are unnamed where the trial has the
-            unnamed list too.
+            Signed violations by name; <= 0 is feasible. Read through SQL, unfinished trials show none,
+            and those are unnamed that were written in both forms.
         params:
             Parameters in external representation, or None where they were not asked for.
     """
@@ -70,6 +70,10 @@ class TrialRecord:
             other.user_attrs,
             other.constraints,
         )
+
+    def with_params(self, params: Mapping[str, Any]) -> TrialRecord:
+        """Return the record with parameters in external representation."""
+        return replace(self, params=params)
 
     @classmethod
     def of(cls, trial: FrozenTrial, keys: Collection[str]) -> TrialRecord:

@@ -1,14 +1,17 @@
 """Slim SQL queries on Optuna's tables: only the columns that were asked for, no ORM objects.
 
 The stock storage builds every trial of a study in every process that opens it: 20,000 trials of 40 parameters
-take half a minute and over a gigabyte. These read the same facts in well under a second.
+take half a minute and over a gigabyte. These read the same facts in under a second. They are fixed text handed to
+the driver, because SQLAlchemy's handling of a row costs more than the row.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,47 +21,84 @@ from optuna.trial import TrialState
 
 from zenopt.storage.constraints import LEGACY_KEY, PREFIX
 from zenopt.storage.records import TrialRecord
-from zenopt.storage.sqlcore import ValueType, system_attrs, trial_params, trial_values, trials, user_attrs
+from zenopt.storage.sqlcore import ValueType, trial_values, trials
+from zenopt.storage.writers import Writer
 
-# SQLite allows 999 variables in a statement in its older builds.
+# Ids listed in one statement.
 _CHUNK = 500
+# With more new trials than this, one pass over the tables is cheaper than looking each up.
+_MANY = 200
+_INFINITE = {"INF_POS": float("inf"), "INF_NEG": float("-inf")}
 
 
-def read_records(
+def read_changes(
     connection: sa.Connection,
+    writer: Writer,
     study_id: int,
     keys: Collection[str],
-    *,
-    after: int = -1,
-    including: Collection[int] = (),
-    with_params: bool = False,
+    watermark: int = -1,
+    unfinished: Mapping[int, TrialRecord] | None = None,
 ) -> list[TrialRecord]:
-    """Return the trials of a study with an id above ``after``, and those in ``including``, by ascending id."""
-    records = []
-    if after >= 0 and including:
-        wanted = sorted(trial_id for trial_id in including if trial_id <= after)
-        for chunk in _chunks(wanted):
-            records += _read_where(connection, study_id, keys, _is_in(chunk), with_params)
-    records += _read_where(connection, study_id, keys, lambda column: column > after, with_params)
-    return records
+    """Return the trials that are new or have changed, by ascending id, without parameters.
+
+    Asked before every score, it is one small statement when nothing is new, and four when something is.
+
+    Args:
+        connection:
+            Open connection.
+        writer:
+            Writer for the database, for its way of running statements.
+        study_id:
+            The study.
+        keys:
+            User attributes to read along.
+        watermark:
+            Highest trial id seen so far; -1 reads all.
+        unfinished:
+            The trials that were unfinished when last seen, by id.
+
+    Returns:
+        The records.
+    """
+    known = unfinished or {}
+    changed = []
+    for trial_id, number, state in writer.new_states(connection, study_id, watermark, known):
+        before = known.get(trial_id)
+        # A trial that goes on running, and has published its structure, shows nothing new before it finishes.
+        if before is None or before.state != state or before.structure is None:
+            changed.append((trial_id, number, state))
+    changed.sort()
+    if len(changed) <= _MANY:
+        return _read_records(connection, writer, keys, changed, _listed(row[0] for row in changed))
+    # Trials told since the states were read have no state here; the next call finds them.
+    low = changed[0][0]
+    where = f"IN (SELECT trial_id FROM trials WHERE study_id = {int(study_id)} AND trial_id >= {low})"
+    with _collector_paused():
+        return _read_records(connection, writer, keys, changed, where)
 
 
 def read_top(
-    connection: sa.Connection, study_id: int, direction: StudyDirection, count: int, keys: Collection[str]
+    connection: sa.Connection,
+    writer: Writer,
+    study_id: int,
+    direction: StudyDirection,
+    count: int,
+    keys: Collection[str],
 ) -> list[TrialRecord]:
     """Return the ``count`` best feasible COMPLETE trials with their parameters, best first.
 
     Equal values are ordered by trial number.
     """
     best: list[TrialRecord] = []
-    ranked = list(connection.execute(_ranked(study_id, direction)).scalars())
+    ranked = connection.execute(_ranked(study_id, direction)).all()
     # Whether a trial is feasible is known only after reading its constraints; most of the best ones are.
-    for chunk in _chunks(ranked):
-        found = {r.trial_id: r for r in _read_where(connection, study_id, keys, _is_in(chunk), False)}
-        best += [found[trial_id] for trial_id in chunk if trial_id in found and found[trial_id].is_feasible]
+    for start in range(0, len(ranked), _CHUNK):
+        rows = [(row[0], row[1], TrialState.COMPLETE) for row in ranked[start : start + _CHUNK]]
+        found = _read_records(connection, writer, keys, rows, _listed(row[0] for row in rows))
+        best += [record for record in found if record.is_feasible]
         if len(best) >= count:
             break
-    return add_params(connection, best[:count])
+    return add_params(connection, writer, best[:count])
 
 
 def best_trial_id(connection: sa.Connection, study_id: int, direction: StudyDirection) -> int | None:
@@ -69,6 +109,114 @@ def best_trial_id(connection: sa.Connection, study_id: int, direction: StudyDire
     return connection.execute(_ranked(study_id, direction).limit(1)).scalar()
 
 
+def count_states(connection: sa.Connection, study_id: int) -> dict[TrialState, int]:
+    """Return the number of trials in each state; states without trials are 0."""
+    query = sa.select(trials.c.state, sa.func.count()).where(trials.c.study_id == study_id)
+    found = {row[0]: row[1] for row in connection.execute(query.group_by(trials.c.state))}
+    return {state: found.get(state, 0) for state in TrialState}
+
+
+def add_params(
+    connection: sa.Connection, writer: Writer, records: Sequence[TrialRecord]
+) -> list[TrialRecord]:
+    """Return the records with their parameters read from the database."""
+    params: dict[int, dict[str, Any]] = defaultdict(dict)
+    # A study has a handful of distributions: parsing each text once is most of the speed here.
+    known: dict[str, BaseDistribution] = {}
+    for where in _chunks([record.trial_id for record in records]):
+        query = (
+            "SELECT trial_id, param_name, param_value, distribution_json FROM trial_params "
+            f"WHERE trial_id {where} ORDER BY param_id"
+        )
+        for trial_id, name, value, text in writer.fetch_once(connection, query, ()):
+            distribution = known.get(text)
+            if distribution is None:
+                distribution = known[text] = json_to_distribution(text)
+            params[trial_id][name] = distribution.to_external_repr(value)
+    return [record.with_params(params[record.trial_id]) for record in records]
+
+
+def _read_records(
+    connection: sa.Connection,
+    writer: Writer,
+    keys: Collection[str],
+    rows: list[tuple[int, int, TrialState]],
+    where: str,
+) -> list[TrialRecord]:
+    """Return records of the trials ``rows`` (id, number, state); ``where`` is the condition on their ids."""
+    if not rows:
+        return []
+    attrs = _read_attrs(connection, writer, keys, where) if keys else {}
+    values: dict[int, list[float]] = {}
+    constraints: dict[int, dict[str, float]] = {}
+    if any(state.is_finished() for _, _, state in rows):
+        values = _read_values(connection, writer, where)
+        constraints = _read_constraints(connection, writer, where)
+    return [
+        TrialRecord(
+            number=number,
+            trial_id=trial_id,
+            state=state,
+            values=tuple(values[trial_id]) if trial_id in values else None,
+            user_attrs=attrs.get(trial_id, {}),
+            constraints=constraints.get(trial_id, {}),
+        )
+        for trial_id, number, state in rows
+    ]
+
+
+def _read_attrs(
+    connection: sa.Connection, writer: Writer, keys: Collection[str], where: str
+) -> dict[int, dict[str, Any]]:
+    marks = ", ".join("?" * len(keys))
+    query = (
+        "SELECT trial_id, {key}, value_json FROM trial_user_attributes "
+        f"WHERE trial_id {where} AND {{key}} IN ({marks})"
+    )
+    found: dict[int, dict[str, Any]] = defaultdict(dict)
+    for trial_id, key, text in writer.fetch_once(connection, query, tuple(keys)):
+        found[trial_id][key] = json.loads(text)
+    return found
+
+
+def _read_values(connection: sa.Connection, writer: Writer, where: str) -> dict[int, list[float]]:
+    query = f"SELECT trial_id, value, value_type FROM trial_values WHERE trial_id {where} ORDER BY trial_id, objective"
+    found: dict[int, list[float]] = defaultdict(list)
+    for trial_id, value, kind in writer.fetch_once(connection, query, ()):
+        found[trial_id].append(_INFINITE.get(kind, value))
+    return found
+
+
+def _read_constraints(connection: sa.Connection, writer: Writer, where: str) -> dict[int, dict[str, float]]:
+    """Return constraint values by trial and name."""
+    columns = "SELECT c.trial_id, c.{key}, c.value_json FROM trial_system_attributes AS c WHERE c.trial_id "
+    query = f"{columns}{where} AND c.{{key}} = ?"
+    found: dict[int, dict[str, float]] = {}
+    for trial_id, _, text in writer.fetch_once(connection, query, (LEGACY_KEY,)):
+        values = json.loads(text) or ()
+        found[trial_id] = {str(position): value for position, value in enumerate(values)}
+    # The list has all values in one row; where it was written, the rows by name only repeat it.
+    query = (
+        f"{columns}{where} AND SUBSTR(c.{{key}}, 1, {len(PREFIX)}) = ? AND NOT EXISTS "
+        "(SELECT 1 FROM trial_system_attributes AS o WHERE o.trial_id = c.trial_id AND o.{key} = ?)"
+    )
+    for trial_id, key, text in writer.fetch_once(connection, query, (PREFIX, LEGACY_KEY)):
+        found.setdefault(trial_id, {})[key[len(PREFIX) :]] = json.loads(text)
+    return found
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    # Nothing read here is garbage, yet the collector would walk all of it again and again: half of the time.
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def _ranked(study_id: int, direction: StudyDirection) -> sa.Select[Any]:
     maximize = direction == StudyDirection.MAXIMIZE
     high, low = (ValueType.INF_POS, ValueType.INF_NEG) if maximize else (ValueType.INF_NEG, ValueType.INF_POS)
@@ -76,7 +224,7 @@ def _ranked(study_id: int, direction: StudyDirection) -> sa.Select[Any]:
     rank = sa.case((kind == high, 0), (kind == low, 2), else_=1)
     value = trial_values.c.value
     return (
-        sa.select(trials.c.trial_id)
+        sa.select(trials.c.trial_id, trials.c.number)
         .join(trial_values, trial_values.c.trial_id == trials.c.trial_id)
         .where(
             trials.c.study_id == study_id,
@@ -87,137 +235,11 @@ def _ranked(study_id: int, direction: StudyDirection) -> sa.Select[Any]:
     )
 
 
-def count_states(connection: sa.Connection, study_id: int) -> dict[TrialState, int]:
-    """Return the number of trials in each state; states without trials are 0."""
-    query = sa.select(trials.c.state, sa.func.count()).where(trials.c.study_id == study_id)
-    found = {row[0]: row[1] for row in connection.execute(query.group_by(trials.c.state))}
-    return {state: found.get(state, 0) for state in TrialState}
+def _listed(ids: Iterable[int]) -> str:
+    # Plain integers of our own, written out: limits on the number of marks do not apply to them.
+    return f"IN ({', '.join(map(str, ids))})"
 
 
-def add_params(connection: sa.Connection, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return the records with their parameters read from the database."""
-    params: dict[int, dict[str, Any]] = defaultdict(dict)
-    for chunk in _chunks([record.trial_id for record in records]):
-        for trial_id, name, value in _read_params(connection, trial_params.c.trial_id.in_(chunk)):
-            params[trial_id][name] = value
-    return [_with_params(record, params[record.trial_id]) for record in records]
-
-
-def _with_params(record: TrialRecord, params: dict[str, Any]) -> TrialRecord:
-    return TrialRecord(
-        number=record.number,
-        trial_id=record.trial_id,
-        state=record.state,
-        values=record.values,
-        user_attrs=record.user_attrs,
-        constraints=record.constraints,
-        params=params,
-    )
-
-
-def _read_where(
-    connection: sa.Connection,
-    study_id: int,
-    keys: Collection[str],
-    condition: Callable[[Any], sa.ColumnElement[bool]],
-    with_params: bool,
-) -> list[TrialRecord]:
-    in_study = (trials.c.study_id == study_id) & condition(trials.c.trial_id)
-    rows = connection.execute(
-        sa.select(trials.c.trial_id, trials.c.number, trials.c.state)
-        .where(in_study)
-        .order_by(trials.c.trial_id)
-    ).all()
-    if not rows:
-        return []
-
-    def of_study(table: sa.Table, *columns: Any) -> sa.Select[Any]:
-        return sa.select(*columns).join(trials, trials.c.trial_id == table.c.trial_id).where(in_study)
-
-    values: dict[int, list[float]] = defaultdict(list)
-    columns = (trial_values.c.trial_id, trial_values.c.value, trial_values.c.value_type)
-    for trial_id, value, kind in connection.execute(
-        of_study(trial_values, *columns).order_by(trial_values.c.trial_id, trial_values.c.objective)
-    ).all():
-        values[trial_id].append(_to_float(value, kind))
-    attrs: dict[int, dict[str, Any]] = defaultdict(dict)
-    if keys:
-        query = of_study(user_attrs, user_attrs.c.trial_id, user_attrs.c.key, user_attrs.c.value_json)
-        for trial_id, key, text in connection.execute(query.where(user_attrs.c.key.in_(list(keys)))).all():
-            attrs[trial_id][key] = json.loads(text)
-    constraints = _read_constraints(connection, of_study)
-    params: dict[int, dict[str, Any]] = defaultdict(dict)
-    if with_params:
-        ids = [row.trial_id for row in rows]
-        for chunk in _chunks(ids):
-            for trial_id, name, number in _read_params(connection, trial_params.c.trial_id.in_(chunk)):
-                params[trial_id][name] = number
-    return [
-        TrialRecord(
-            number=number,
-            trial_id=trial_id,
-            state=state,
-            values=tuple(values[trial_id]) if trial_id in values else None,
-            user_attrs=attrs.get(trial_id, {}),
-            constraints=constraints.get(trial_id, {}),
-            params=params[trial_id] if with_params else None,
-        )
-        for trial_id, number, state in rows
-    ]
-
-
-def _read_constraints(
-    connection: sa.Connection, of_study: Callable[..., sa.Select[Any]]
-) -> dict[int, dict[str, float]]:
-    columns = (system_attrs.c.trial_id, system_attrs.c.key, system_attrs.c.value_json)
-    found: dict[int, dict[str, float]] = defaultdict(dict)
-    # One row holds all values where the unnamed list was written; the named rows of such trials only repeat it.
-    for trial_id, _, text in connection.execute(
-        of_study(system_attrs, *columns).where(system_attrs.c.key == LEGACY_KEY)
-    ).all():
-        found[trial_id] = {str(position): value for position, value in enumerate(json.loads(text) or ())}
-    unnamed = system_attrs.alias()
-    has_list = sa.exists().where(unnamed.c.trial_id == system_attrs.c.trial_id, unnamed.c.key == LEGACY_KEY)
-    named = of_study(system_attrs, *columns).where(system_attrs.c.key.like(PREFIX + "%"), ~has_list)
-    for trial_id, key, text in connection.execute(named):
-        found[trial_id][key[len(PREFIX) :]] = json.loads(text)
-    return found
-
-
-def _read_params(
-    connection: sa.Connection, condition: sa.ColumnElement[bool]
-) -> Iterator[tuple[int, str, Any]]:
-    # A study has a handful of distributions: parsing each text once is most of the speed here.
-    known: dict[str, BaseDistribution] = {}
-    query = sa.select(
-        trial_params.c.trial_id,
-        trial_params.c.param_name,
-        trial_params.c.param_value,
-        trial_params.c.distribution_json,
-    )
-    for trial_id, name, value, text in connection.execute(
-        query.where(condition).order_by(trial_params.c.param_id)
-    ):
-        distribution = known.get(text)
-        if distribution is None:
-            distribution = known[text] = json_to_distribution(text)
-        yield trial_id, name, distribution.to_external_repr(value)
-
-
-def _to_float(value: float | None, kind: Any) -> float:
-    if kind == ValueType.INF_POS:
-        return float("inf")
-    if kind == ValueType.INF_NEG:
-        return float("-inf")
-    assert value is not None
-    return value
-
-
-def _is_in(chunk: list[int]) -> Callable[[Any], sa.ColumnElement[bool]]:
-    return lambda column: column.in_(chunk)
-
-
-def _chunks(ids: Iterable[int]) -> Iterator[list[int]]:
-    ids = list(ids)
+def _chunks(ids: list[int]) -> Iterator[str]:
     for start in range(0, len(ids), _CHUNK):
-        yield ids[start : start + _CHUNK]
+        yield _listed(ids[start : start + _CHUNK])
