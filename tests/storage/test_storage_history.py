@@ -69,6 +69,20 @@ def test_sync_returns_each_change_once(study: optuna.Study) -> None:
     assert history.sync() == []
 
 
+def test_a_trial_that_goes_on_running_is_no_news(study: optuna.Study) -> None:
+    _tell(study, 1.0, "A", -0.5)
+    added = create_trial(
+        state=TrialState.RUNNING, system_attrs={"constraints": [1.0]}, user_attrs={"params": 1}
+    )
+    study.add_trial(added)
+    history = StudyHistory(study, keys=["params"])
+    assert len(history.sync()) == 2
+    assert history.sync() == []
+    _tell(study, 2.0, "B", -0.5)
+    assert [r.number for r in history.sync()] == [2]
+    assert history.sync() == []
+
+
 def test_records_agree_with_frozen_trials(study: optuna.Study) -> None:
     for number, violation in enumerate([None, -0.1, 0.2, 0.0]):
         _tell(study, float(number), f"S{number}", violation)

@@ -159,7 +159,8 @@ def _read_records(
             state=state,
             values=tuple(values[trial_id]) if trial_id in values else None,
             user_attrs=attrs.get(trial_id, {}),
-            constraints=constraints.get(trial_id, {}),
+            # Of unfinished trials never, whoever else is read along: what is read twice must look the same.
+            constraints=constraints.get(trial_id, {}) if state.is_finished() else {},
         )
         for trial_id, number, state in rows
     ]
