@@ -70,6 +70,19 @@ def test_identity() -> None:
     assert Worker.parse("host/7:12:34@5") == Worker("host/7", 12, "34@5")
 
 
+def test_machines_of_one_name_are_told_apart(new_opener: Opener) -> None:
+    here = current_worker()
+    if here.boot is None:
+        pytest.skip("this system has no boot id")
+    clone = Worker(here.host.replace(here.boot, "0badb007"), here.pid, here.start)
+    assert not clone.is_here
+    for kind, expected in (("journal", []), ("sqlite", [0])):
+        study = _open(new_opener, kind)()
+        _give_to(study, study.ask(), str(clone))
+        # A SQLite file has no workers on other machines: that one ran here, before a reboot.
+        assert requeue_orphans(study) == expected
+
+
 def test_a_zombie_is_dead() -> None:
     process = subprocess.Popen([sys.executable, "-c", "pass"])
     deadline = time.monotonic() + 20

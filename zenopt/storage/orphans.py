@@ -31,7 +31,7 @@ from zenopt.storage.sqlcore import (
     user_attrs,
     write_transaction,
 )
-from zenopt.storage.workers import WORKER_KEY, Worker
+from zenopt.storage.workers import WORKER_KEY, Worker, boot_id
 from zenopt.storage.writers_servers import writer_for
 
 if TYPE_CHECKING:
@@ -61,8 +61,15 @@ class RunningTrial:
     start_time: float
     beat_age_s: float | None
 
-    def is_orphan(self, grace_s: float) -> bool:
-        """Whether the worker is dead."""
+    def is_orphan(self, grace_s: float, *, one_machine: bool = False) -> bool:
+        """Whether the worker is dead.
+
+        Args:
+            grace_s:
+                Age in seconds of the last sign of life beyond which a worker elsewhere is taken for dead.
+            one_machine:
+                Whether all workers run on this machine: those of an earlier boot are dead then.
+        """
         worker = Worker.parse(self.worker)
         if worker is None:
             if isinstance(self.worker, str) and self.worker.startswith(_MARK):
@@ -71,6 +78,8 @@ class RunningTrial:
             return self.beat_age_s is not None and self.beat_age_s > grace_s
         if worker.is_here:
             return not worker.is_alive_here()
+        if one_machine and worker.boot is not None and worker.boot != boot_id():
+            return True
         age_s = self.beat_age_s if self.beat_age_s is not None else time.time() - self.start_time
         return age_s > grace_s
 
@@ -79,10 +88,10 @@ def requeue_orphans(study: optuna.Study, *, grace_s: float = DEFAULT_GRACE_S) ->
     """Put the RUNNING trials of dead workers back to WAITING.
 
     A worker of this machine is dead when no process has its process id and start time. A worker of another
-    machine is dead when the trial's last sign of life (its heartbeat, or its start where there is none) is older
-    than ``grace_s``. A trial that names no worker was started by stock Optuna: it is put back only if it has a
-    heartbeat and that is too old. Several processes may call this at the same time: each trial is put back once,
-    and never taken from a worker that has already started it again.
+    machine, or of this one before a reboot, is dead when the trial's last sign of life (its heartbeat, or its start
+    where there is none) is older than ``grace_s``. A trial that names no worker was started by stock Optuna: it is
+    put back only if it has a heartbeat and that is too old. Several processes may call this at the same time: each
+    trial is put back once, and never taken from a worker that has already started it again.
 
     Args:
         study:
@@ -175,6 +184,8 @@ def requeue_in_tables(
     Returns:
         The numbers of the trials put back, ascending.
     """
+    # SQLite is for one machine: its locks do not work on network file systems.
+    one_machine = engine.dialect.name == "sqlite"
     query = (
         sa.select(
             trials.c.trial_id,
@@ -199,12 +210,15 @@ def requeue_in_tables(
     if candidates is not None:
         query = query.where(trials.c.trial_id.in_(list(candidates)))
     with autocommitting(engine) as connection:
-        if not any(_described_row(row).is_orphan(grace_s) for row in connection.execute(query)):
+        if not any(
+            _described_row(row).is_orphan(grace_s, one_machine=one_machine)
+            for row in connection.execute(query)
+        ):
             return []
     numbers = []
     with write_transaction(engine, study_id) as connection:
         for row in connection.execute(query).all():
-            if not _described_row(row).is_orphan(grace_s):
+            if not _described_row(row).is_orphan(grace_s, one_machine=one_machine):
                 continue
             taken = connection.execute(
                 sa.update(trials)

@@ -13,17 +13,22 @@ WORKER_KEY = "worker"
 """Trial user attribute that names the worker running the trial (``host:pid:start``)."""
 
 
+_HIDDEN = "hidden"
+_FIRST_NAMESPACE = "4026531836"
+
+
 @dataclass(frozen=True)
 class Worker:
     """Identity of a worker process.
 
     Args:
         host:
-            Name of the machine, with the boot id or container host name making it as unique as the machine tells.
+            Where process ids mean something, see :func:`host_name`.
         pid:
             Process id on that machine.
         start:
-            When the process started, in the machine's own units: a recycled process id differs in it.
+            When the process started, in the machine's own units: a process that was given the same id later
+            differs in it.
     """
 
     host: str
@@ -48,9 +53,15 @@ class Worker:
         """Whether the worker runs, or ran, where this process can see its process id."""
         return self.host == host_name()
 
+    @property
+    def boot(self) -> str | None:
+        """Id of the machine's boot during which the worker ran, where it is known."""
+        parts = self.host.split("/")
+        return parts[1] if len(parts) > 1 else None
+
     def is_alive_here(self) -> bool:
         """Whether the process still runs; meaningful only where :attr:`is_here`."""
-        return process_start(self.pid) == self.start
+        return process_start(self.pid) in (self.start, _HIDDEN)
 
 
 def current_worker() -> Worker:
@@ -67,15 +78,30 @@ def _worker_of(pid: int) -> Worker:
 def host_name() -> str:
     """Return the name under which this process's process ids mean something.
 
-    Containers on one machine may share a host name but never a process-id namespace, so that one is part of it.
+    The name of the machine alone does not do: cloned machines share it. On Linux the id of the boot is added,
+    and in a container its process-id namespace. So after a reboot the workers of before are "elsewhere", like
+    those of any other machine.
     """
-    host = socket.gethostname().replace(":", "-") or "localhost"
+    host = socket.gethostname().replace(":", "-").replace("/", "-") or "localhost"
+    boot = boot_id()
+    if boot is None:
+        return host
     try:
         # "pid:[4026531836]"; the first namespace has the same number on every Linux.
         namespace = os.readlink("/proc/self/ns/pid").strip("pid:[]")
     except OSError:
-        return host
-    return host if namespace == "4026531836" else f"{host}/{namespace}"
+        namespace = _FIRST_NAMESPACE
+    return f"{host}/{boot}" if namespace == _FIRST_NAMESPACE else f"{host}/{boot}/{namespace}"
+
+
+@functools.lru_cache(maxsize=1)
+def boot_id() -> str | None:
+    """Return what tells this boot of this machine from every other, or None where the system has no such thing."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read(8)
+    except OSError:
+        return None
 
 
 def process_start(pid: int) -> str | None:
@@ -87,26 +113,24 @@ def process_start(pid: int) -> str | None:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
             # The command name, in parentheses, may hold spaces and parentheses itself.
             fields = file.read().rpartition(")")[2].split()
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return _process_start_without_proc(pid)
     except ProcessLookupError:
         return None
-    return None if fields[0] in ("Z", "X") else f"{fields[19]}@{_boot_id()}"
-
-
-@functools.lru_cache(maxsize=1)
-def _boot_id() -> str:
-    # Start times in /proc count from boot: without it a process of the previous boot could look alive.
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read(8)
-    except OSError:
-        return "0"
+    # Clock ticks since the boot, which the host name tells.
+    return None if fields[0] in ("Z", "X") else fields[19]
 
 
 def _process_start_without_proc(pid: int) -> str | None:
     if sys.platform.startswith("linux"):
-        return None
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return None
+        except PermissionError:
+            pass
+        # There, but not shown: another user's (hidepid), or no /proc at all.
+        return _HIDDEN
     if os.name == "nt":
         query = f"(Get-Process -Id {pid}).StartTime.ToFileTimeUtc()"
         command = ["powershell", "-NoProfile", "-Command", query]

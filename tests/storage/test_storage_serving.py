@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from zenopt.errors import StorageError
+from zenopt.storage import (
+    WORKER_KEY,
+    StudyHistory,
+    Worker,
+    count_by_state,
+    current_worker,
+    open_storage,
+    requeue_orphans,
+    serve,
+    top,
+)
+
+pytest.importorskip("grpc", reason="grpcio is not installed")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """A served SQLite storage: the client's URL, and the file's."""
+    port, url = _free_port(), f"sqlite:///{tmp_path}/study.db"
+    script = f"from zenopt.storage import serve; serve({url!r}, port={port})"
+    server = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+    yield f"grpc://127.0.0.1:{port}", url
+    server.send_signal(signal.SIGKILL)
+    server.wait()
+
+
+def test_workers_behind_a_server(served: tuple[str, str]) -> None:
+    grpc_url, url = served
+    study = optuna.create_study(storage=open_storage(grpc_url), study_name="s", direction="maximize")
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
+    history = StudyHistory(study)
+    assert len(history.sync()) == 3
+    trial, other = study.ask(), study.ask()
+    assert history.claim_structure(trial, "A") is None
+    owner = StudyHistory(study).claim_structure(other, "A")
+    assert owner is not None and owner.number == trial.number
+    assert count_by_state(study)[TrialState.RUNNING] == 2
+    assert top(study, 1)[0].value == study.best_value
+
+    # The trial's worker is the client, not the server, also for those who look at the database itself.
+    inside = optuna.load_study(storage=open_storage(url, heartbeat_interval=None), study_name="s")
+    assert inside.trials[3].user_attrs[WORKER_KEY] == str(current_worker())
+    assert requeue_orphans(inside) == []
+    dead = Worker(current_worker().host, os.getpid(), "another start")
+    study._storage.set_trial_user_attr(trial._trial_id, WORKER_KEY, str(dead))
+    elsewhere = Worker("elsewhere", 1, "1")
+    study._storage.set_trial_user_attr(other._trial_id, WORKER_KEY, str(elsewhere))
+    study._storage._beat(other._trial_id)
+    assert requeue_orphans(inside, grace_s=30.0) == [3]
+    again = study.ask()
+    assert again.number == 3
+    study.tell(again, 1.0)
+    assert inside.trials[3].value == 1.0
+
+
+def test_what_cannot_be_served(tmp_path: Path) -> None:
+    for url in ("memory:", f"{tmp_path}/a.log", "grpc://127.0.0.1:1"):
+        with pytest.raises(StorageError, match="serve SQLite, PostgreSQL or MySQL"):
+            serve(url)
+    with pytest.raises(StorageError, match="port must be between"):
+        serve(f"{tmp_path}/a.db", port=0)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(StorageError, match=r"cannot listen on 127\.0\.0\.1"):
+            serve(f"{tmp_path}/a.db", port=taken.getsockname()[1])
