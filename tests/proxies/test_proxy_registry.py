@@ -31,7 +31,8 @@ def test_declaration_is_kept() -> None:
 
 def test_every_builtin_registers_under_its_name() -> None:
     assert set(_BUILTIN) <= {proxy.name for proxy in list_proxies()}
-    assert all(proxy.description for proxy in list_proxies())
+    # Other tests register proxies of their own, which need no description.
+    assert all(proxy.description for proxy in list_proxies() if proxy.name in _BUILTIN)
 
 
 @pytest.mark.parametrize("name", ["test-registry", "zen"])

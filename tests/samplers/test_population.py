@@ -154,3 +154,21 @@ def test_following_equals_reading_at_once(make_study: Callable[..., optuna.Study
     reader.sync()
     assert members(follower) == members(reader)
     assert follower.known == reader.known == set(TEXTS)
+
+
+def test_a_trial_taken_up_again_may_propose_what_it_had_claimed(
+    make_study: Callable[..., optuna.Study],
+) -> None:
+    study = make_study()
+    trial = study.ask()
+    assert StudyHistory(study).claim_structure(trial, TEXTS[0]) is None
+    population = Population(study, SPACE, 8)
+    population.sync()
+    assert TEXTS[0] in population.known
+    population.release(trial.number)
+    assert TEXTS[0] not in population.known
+    study.tell(trial, 1.0)
+    population.sync()
+    population.release(trial.number)
+    # What is finished stays known.
+    assert TEXTS[0] in population.known

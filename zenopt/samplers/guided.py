@@ -110,6 +110,7 @@ class GuidedSampler(ZenSampler):
         """
         population = self._population(study)
         population.sync()
+        population.release(number)
         rng = derive_rng(self._seed, number, "propose")
         first = self._propose_first(population, number, rng)
         return first if first is not None else self._propose_move(population, rng)

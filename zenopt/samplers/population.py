@@ -40,6 +40,7 @@ class Population:
         self._ranked: list[tuple[float, int, str]] = []
         self._members: set[str] = set()
         self._architectures: dict[str, Architecture] = {}
+        self._claims: dict[int, str] = {}
         self.known: set[str] = set()
 
     def sync(self) -> None:
@@ -49,8 +50,23 @@ class Population:
         for record in self._history.with_params(unnamed):
             self._add(record, self._decode(record))
         for record in records:
+            if record.state.is_finished():
+                self._claims.pop(record.number, None)
+            elif record.structure is not None:
+                self._claims[record.number] = record.structure
             if record.structure is not None:
                 self._add(record, record.structure)
+
+    def release(self, number: int) -> None:
+        """Forgets what an unfinished trial had claimed, for it is to be proposed for again.
+
+        A worker that dies while it scores leaves its trial with a structure and, where parameters are written with the
+        result, without parameters. Whoever takes the trial up must be free to propose the same, or a resumed study
+        would not repeat an uninterrupted one.
+        """
+        claimed = self._claims.pop(number, None)
+        if claimed is not None:
+            self.known.discard(claimed)
 
     def architectures(self) -> list[Architecture]:
         """Returns the members, best first."""

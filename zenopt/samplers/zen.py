@@ -175,6 +175,7 @@ class ZenSampler(BaseSampler):
         """
         population = self._population(study)
         population.sync()
+        population.release(number)
         rng = derive_rng(self._seed, number, "propose")
         initial = self._fitted_initial()
         if str(initial) not in population.known:
