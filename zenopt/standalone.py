@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 from zenopt.architecture import Architecture
+from zenopt.export import write_atomically
 from zenopt.nn.modules import BN_EPS
 from zenopt.primitives import Conv, Node, Norm, Relu, Residual, SqueezeExcite
 
@@ -126,11 +125,7 @@ def write_model_file(
     """Write the file of :func:`model_source`; it replaces an older one only when it is whole."""
     text = model_source(architecture, resolution=resolution, num_classes=num_classes, use_se=use_se)
     file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(text)
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, file)
+    write_atomically(file, text)
     return file
 
 

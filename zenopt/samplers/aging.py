@@ -6,10 +6,7 @@ Real, Aggarwal, Huang & Le, "Regularized Evolution for Image Classifier Architec
 from __future__ import annotations
 
 import random
-from bisect import insort
 from typing import TYPE_CHECKING, Any
-
-from optuna.trial import TrialState
 
 from zenopt.errors import SpecError
 from zenopt.limits import Limits
@@ -34,21 +31,14 @@ class RecentPopulation(Population):
         _, _, structure = min(drawn, key=lambda entry: (self._values[entry[2]], entry[1]))
         return self._parsed(structure)
 
+    def _rank(self, number: int, value: float) -> float:
+        return -float(number)
+
     def _add(self, record: TrialRecord, structure: str | None) -> None:
-        if structure is None:
-            return
-        self.known.add(structure)
-        if record.state != TrialState.COMPLETE or record.value is None or not record.is_feasible:
-            return
-        if structure in self._members:
-            return
-        self._members.add(structure)
-        self._values[structure] = self._sign * record.value
-        insort(self._ranked, (-float(record.number), record.number, structure))
-        if len(self._ranked) > self._size:
-            _, _, dropped = self._ranked.pop()
-            self._members.discard(dropped)
-            self._architectures.pop(dropped, None)
+        is_new = structure not in self._members
+        super()._add(record, structure)
+        if is_new and structure in self._members and structure is not None and record.value is not None:
+            self._values[structure] = self._sign * record.value
 
 
 class AgingSampler(GuidedSampler):

@@ -84,11 +84,15 @@ class Population:
         if structure in self._members:
             return
         self._members.add(structure)
-        insort(self._ranked, (self._sign * record.value, record.number, structure))
+        insort(self._ranked, (self._rank(record.number, record.value), record.number, structure))
         if len(self._ranked) > self._size:
             _, _, dropped = self._ranked.pop()
             self._members.discard(dropped)
             self._architectures.pop(dropped, None)
+
+    def _rank(self, number: int, value: float) -> float:
+        """Returns what members are ordered by; the last one is dropped when there are too many."""
+        return self._sign * value
 
     def _parsed(self, structure: str) -> Architecture:
         if structure not in self._architectures:
