@@ -64,6 +64,8 @@ class Source:
 
 def _fields_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
     for part in path:
+        if isinstance(part, int):  # an item of a list, whose type the list's annotation names
+            continue
         annotation = model.model_fields[str(part)].annotation
         options = [annotation, *get_args(annotation)]
         model = next(item for item in options if isinstance(item, type) and issubclass(item, BaseModel))

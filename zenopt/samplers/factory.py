@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
 from zenopt.errors import SpecError
 from zenopt.samplers.aging import AgingSampler
 from zenopt.samplers.cheap import cheap_score
+from zenopt.samplers.classes import ClassSampler
 from zenopt.samplers.guided import Guide, GuidedSampler
 from zenopt.samplers.screening import Screening
 from zenopt.samplers.zen import ZenSampler
@@ -69,13 +70,15 @@ def make_sampler(spec: StudySpec, worker: int = 0) -> BaseSampler:
     return NSGAIISampler(seed=seed)
 
 
-def _zen_sampler(spec: StudySpec) -> ZenSampler:
+def _zen_sampler(spec: StudySpec) -> BaseSampler:
     settings, space = spec.sampler, spec.build_space()
     is_chain = isinstance(space, ChainSpace)
     if settings.mutation == "fork" and not is_chain:
         raise SpecError(
             f"sampler.mutation fork is for chains of super-blocks, not the space {spec.space.name!r}."
         )
+    if settings.guide is not None and spec.classes:
+        raise SpecError("sampler.guide and classes exclude each other: a guide ranks the whole space.")
     if settings.guide is not None:
         # Either decides what is evaluated: both at once would hide which one did.
         if settings.screening == "on":
@@ -103,18 +106,19 @@ def _zen_sampler(spec: StudySpec) -> ZenSampler:
         and spec.objective.kind == "proxy"
         and spec.proxy.name in SCREENED_PROXIES
     )
-    return ZenSampler(
-        space,
-        spec.limits(),
-        seed=spec.seed,
-        population_size=settings.population,
-        screening=Screening(candidates=settings.screening_candidates, explore=settings.explore)
+    options: dict[str, Any] = {
+        "seed": spec.seed,
+        "population_size": settings.population,
+        "screening": Screening(candidates=settings.screening_candidates, explore=settings.explore)
         if is_screened
         else None,
-        mutation=settings.mutation,
-        random_initial=settings.random_initial,
-        batch_size=spec.proxy.batch_size or spec.proxy.batch_sizes.cpu,
-    )
+        "mutation": settings.mutation,
+        "random_initial": settings.random_initial,
+        "batch_size": spec.proxy.batch_size or spec.proxy.batch_sizes.cpu,
+    }
+    if spec.classes:
+        return ClassSampler(space, [limits for _, limits in spec.class_limits()], **options)
+    return ZenSampler(space, spec.limits(), **options)
 
 
 def _guide(spec: StudySpec) -> Guide | None:

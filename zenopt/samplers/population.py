@@ -7,6 +7,7 @@ The database therefore is the only state; resuming and many workers need nothing
 from __future__ import annotations
 
 from bisect import insort
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from optuna.study import StudyDirection
@@ -30,12 +31,17 @@ class Population:
             Decodes trials that carry parameters but no structure.
         size:
             Most members.
+        accepts:
+            Which structures may be members; all if not given.
     """
 
-    def __init__(self, study: optuna.Study, space: Any, size: int) -> None:
+    def __init__(
+        self, study: optuna.Study, space: Any, size: int, accepts: Callable[[str], bool] | None = None
+    ) -> None:
         self._history = StudyHistory(study)
         self._space = space
         self._size = size
+        self._accepts = accepts
         self._sign = -1.0 if study.directions[0] == StudyDirection.MAXIMIZE else 1.0
         self._ranked: list[tuple[float, int, str]] = []
         self._members: set[str] = set()
@@ -81,7 +87,7 @@ class Population:
         self.known.add(structure)
         if record.state != TrialState.COMPLETE or record.value is None or not record.is_feasible:
             return
-        if structure in self._members:
+        if structure in self._members or (self._accepts is not None and not self._accepts(structure)):
             return
         self._members.add(structure)
         insort(self._ranked, (self._rank(record.number, record.value), record.number, structure))

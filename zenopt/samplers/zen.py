@@ -77,6 +77,8 @@ class ZenSampler(BaseSampler):
         closed_form:
             Value to screen by, higher is better; the closed-form Zen-score by default. A value of your own is asked
             candidate by candidate, so give ``screening`` fewer candidates.
+        parents:
+            Which structures may become parents; all if not given. Not for studies with several objectives.
 
     Example:
         .. code-block:: python
@@ -99,6 +101,7 @@ class ZenSampler(BaseSampler):
         random_initial: int = 0,
         batch_size: int | None = 16,
         closed_form: Callable[[Any], float] | None = None,
+        parents: Callable[[str], bool] | None = None,
     ) -> None:
         self._space = space
         self._limits = limits
@@ -111,6 +114,7 @@ class ZenSampler(BaseSampler):
         self._array_screen: ArrayScreen | None = None
         self._random_initial = random_initial
         self._closed_form = closed_form
+        self._parents = parents
         # One sampler may serve several studies. Optuna copies study objects; storage and id stay. A population holds
         # its storage, so that no other object can get the same identity meanwhile.
         self._populations: dict[tuple[int, int], Population] = {}
@@ -249,7 +253,7 @@ class ZenSampler(BaseSampler):
     def _make_population(self, study: optuna.Study) -> Population:
         if len(study.directions) > 1:
             return ParetoPopulation(study, self._space, self._population_size)
-        return Population(study, self._space, self._population_size)
+        return Population(study, self._space, self._population_size, self._parents)
 
     def _fitted_initial(self) -> Any:
         if self._initial is None:
