@@ -17,6 +17,7 @@ from zenopt.samplers.screening import Screening, screen
 from zenopt.spaces.fork import random_architecture
 from zenopt.spec import StudySpec
 from zenopt.storage.history import top
+from zenopt.storage.records import TrialRecord
 
 #: Facts that the search recorded and that are compared with accuracy.
 RECORDED = ("score_mean", "closed_form", "latency_ms")
@@ -54,15 +55,21 @@ def study_best(study: optuna.Study, spec: StudySpec, count: int) -> list[Candida
         structure = record.structure
         if structure is None or structure in found or len(found) == count:
             continue
-        recorded = {
-            key: float(record.user_attrs[key]) for key in RECORDED if record.user_attrs.get(key) is not None
-        }
-        found[structure] = Candidate(spec.proxy.name, structure, facts_of(structure, spec, recorded))
+        found[structure] = candidate_of(record, spec, spec.proxy.name)
     if not found:
         raise StudyError(
             f"Study {study.study_name!r} has no feasible trial to verify; run zenopt optimize first."
         )
     return list(found.values())
+
+
+def candidate_of(record: TrialRecord, spec: StudySpec, label: str) -> Candidate:
+    """Returns a recorded trial as a network to be trained; the record has a structure and :data:`RECORDED`."""
+    assert record.structure is not None
+    recorded = {
+        key: float(record.user_attrs[key]) for key in RECORDED if record.user_attrs.get(key) is not None
+    }
+    return Candidate(label, record.structure, facts_of(record.structure, spec, recorded))
 
 
 def baselines(

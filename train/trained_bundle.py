@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from train import checkpoint
 from train.recipe import Recipe
 from train.verification import Verified
 from zenopt.export import Bundle, versions, write_bundle
 from zenopt.spec import StudySpec
+from zenopt.weights import read_torch_file
 
 
 def export_trained(
@@ -18,6 +21,11 @@ def export_trained(
     recipe: Recipe,
     data_name: str,
     folder: str | Path,
+    *,
+    judged_on: str = "test images",
+    weights: Path | None = None,
+    test_top1: float | None = None,
+    overwrite: bool = True,
 ) -> Path:
     """Writes the first of the verified networks as a bundle, with all accuracies it was compared by.
 
@@ -25,7 +33,7 @@ def export_trained(
         spec:
             The study's spec.
         name:
-            The study's name.
+            Name of the linked study that holds the accuracies.
         verified:
             Networks with accuracies, best first.
         recipe:
@@ -33,14 +41,25 @@ def export_trained(
         data_name:
             On what.
         folder:
-            Where to write; a bundle that is there is replaced.
+            Where to write.
+        judged_on:
+            The images of the accuracies, in words.
+        weights:
+            ``last.pt`` of a training of the network; the bundle gets its weights as ``best.pt``.
+        test_top1:
+            Accuracy of these weights on the test images, in percent.
+        overwrite:
+            Replace a bundle that is there.
 
     Raises:
-        BundleError: If the folder cannot be written.
+        BundleError: If the folder holds something else, or cannot be written.
+        CheckpointError: If the weights cannot be read.
     """
     best = verified[0]
+    content = None if weights is None else _judged_weights(weights, test_top1)
     space = spec.build_space()
     check = spec.limits().check(space.parse(best.candidate.structure))
+    trained: dict[str, Any] = {} if test_top1 is None else {"test_top1": test_top1}
     bundle = Bundle(
         structure=best.candidate.structure,
         family=getattr(space, "family", "chain"),
@@ -49,14 +68,16 @@ def export_trained(
         use_se=spec.use_se,
         costs={**check.costs.__dict__, **({"latency_ms": check.latency_ms} if check.latency_ms else {})},
         scores={
-            "chosen_by": f"top-1 after {recipe.epochs} epochs on {data_name}",
+            "chosen_by": f"top-1 after {recipe.epochs} epochs on {data_name}, {judged_on}",
             "top1": best.mean,
             "top1_seeds": list(best.top1),
+            "learning_rate": best.learning_rate,
             "found_by": best.candidate.label,
-            "closed_form": best.candidate.facts["closed_form"],
+            "closed_form": best.candidate.facts.get("closed_form"),
+            **trained,
         },
         constraints=check.violations,
-        study=f"{name}-verify",
+        study=name,
         spec=spec.model_dump(mode="json"),
         versions=versions(),
         seed=spec.seed,
@@ -70,4 +91,16 @@ def export_trained(
             for item in verified
         ),
     )
-    return write_bundle(bundle, folder, overwrite=True)
+    written = write_bundle(bundle, folder, overwrite=overwrite)
+    if content is not None:
+        checkpoint.save(written / checkpoint.BEST, content)
+    return written
+
+
+def _judged_weights(path: Path, top1: float | None) -> dict[str, Any]:
+    """Returns the weights of a run's ``last.pt`` that are judged, as ``best.pt`` holds them."""
+    saved = read_torch_file(path)
+    # Where a moving average is kept, it is what was evaluated.
+    model = saved["ema"]["state"] if saved.get("ema") else saved["model"]
+    facts = {key: saved[key] for key in ("network", "recipe", "classes", "statistics", "seed")}
+    return {**facts, "model": model, "epoch": saved["state"]["epoch"], "top1": top1}

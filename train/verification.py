@@ -59,8 +59,9 @@ def verify(
     pruner: str = "none",
     learning_rates: dict[str, float] | None = None,
     on_result: Callable[[TrainedNetwork], None] | None = None,
+    suffix: str = "verify",
 ) -> list[Verified]:
-    """Trains candidates for a short time and records every accuracy in the study ``NAME-verify``.
+    """Trains candidates for a short time and records every accuracy in a linked study, ``NAME-verify``.
 
     One trial of the linked study is one (network, seed). What an earlier run finished with the same recipe is read,
     not trained again.
@@ -91,13 +92,15 @@ def verify(
             A rate by label, for 256 images a step; the recipe's for others.
         on_result:
             Told of each network as it is done.
+        suffix:
+            Of the linked study's name.
 
     Returns:
         The networks with their accuracies, best mean first.
     """
     study = optuna.create_study(
         storage=storage,
-        study_name=f"{name}-verify",
+        study_name=f"{name}-{suffix}",
         direction="maximize",
         load_if_exists=True,
         sampler=optuna.samplers.RandomSampler(seed=0),

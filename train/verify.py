@@ -54,6 +54,7 @@ class TrainedNetwork:
         top1: Test accuracy after the last epoch done, in percent.
         curve: Test accuracy after each epoch.
         stopped: Whether `should_stop` ended it.
+        folder: Where its checkpoints are; None where only the accuracies were kept.
     """
 
     candidate: Candidate
@@ -64,6 +65,7 @@ class TrainedNetwork:
     curve: tuple[float, ...]
     seconds: float
     stopped: bool = False
+    folder: Path | None = None
 
 
 # Told (candidate, seed, epoch, top1 in percent) after every epoch; answers whether to stop this network.
@@ -139,7 +141,7 @@ def train_briefly(
             if should_stop is not None:
                 ask = _bind(should_stop, candidate, seed)
             result = _train_one(
-                candidate, source, data, own, _folder(output, source, own, seed), seed, world, ask
+                candidate, source, data, own, _folder(output, source, data, own, seed), seed, world, ask
             )
             results.append(result)
             if on_result is not None:
@@ -159,6 +161,7 @@ def choose_learning_rates(
     seed: int = 0,
     device: str = "cpu",
     use_se: bool = False,
+    on_result: Callable[[TrainedNetwork], None] | None = None,
 ) -> dict[str, float]:
     """Return, for each label, the rate with the best mean accuracy on training images held back.
 
@@ -186,6 +189,7 @@ def choose_learning_rates(
             use_se=use_se,
             device=device,
             learning_rates=labels,
+            on_result=on_result,
         )
         for row in rows:
             means.setdefault(row.candidate.label, {}).setdefault(rate, []).append(row.top1)
@@ -235,8 +239,8 @@ def _bind(should_stop: ShouldStop, candidate: Candidate, seed: int) -> Callable[
     return lambda epoch, top1: should_stop(candidate, seed, epoch, top1)
 
 
-def _folder(output: Path, source: NetworkSource, recipe: Recipe, seed: int) -> Path:
-    key = hashlib.sha256(f"{source}{recipe.model_dump_json()}".encode()).hexdigest()[:16]
+def _folder(output: Path, source: NetworkSource, data: DataSet, recipe: Recipe, seed: int) -> Path:
+    key = hashlib.sha256(f"{source}{data.name}{recipe.model_dump_json()}".encode()).hexdigest()[:16]
     return output / f"{key}-seed{seed}"
 
 
@@ -279,4 +283,5 @@ def _train_one(
         curve=curve,
         seconds=sum(row["seconds"] for row in history),
         stopped=stopped,
+        folder=folder,
     )

@@ -104,7 +104,7 @@ def test_accuracies_are_stored_in_a_linked_study_and_not_trained_twice(
     assert "params" in {item.column for item in ranks}
     assert all(-1 <= item.spearman_interval[0] <= item.spearman_interval[1] <= 1 for item in ranks)
 
-    folder = export_trained(spec, "tiny", first, recipe, "synthetic", tmp_path / "bundle")
+    folder = export_trained(spec, "tiny-verify", first, recipe, "synthetic", tmp_path / "bundle")
     bundle = read_bundle(folder)
     assert bundle.structure == first[0].candidate.structure
     assert bundle.scores is not None and bundle.scores["top1"] == first[0].mean == max(i.mean for i in first)

@@ -36,6 +36,13 @@ from zenopt.cli.options import json_option, print_json, storage_option
     help="Also write the network with initial weights, BN folded, to measure its speed; repeatable. "
     "Trained weights: `zenopt deploy`.",
 )
+@click.option(
+    "--by",
+    type=click.Choice(["auto", "score", "training"]),
+    default="auto",
+    show_default=True,
+    help="What decides; auto: the second stage's trainings where the study has them, else the score.",
+)
 @click.option("--force", is_flag=True, help="Replace a bundle that is there.")
 @json_option
 def export_best(
@@ -46,28 +53,50 @@ def export_best(
     repeats: int,
     device: str,
     formats: tuple[str, ...],
+    by: str,
     force: bool,
     as_json: bool,
 ) -> None:
     """Score the best trials again and write the best as a bundle.
 
     One lucky draw must not win: the top candidates get fresh draws, and the best mean is exported. Infeasible trials
-    never are. The folder also gets model.py, which builds the network with nothing but torch.
+    never are. The folder also gets model.py, which builds the network with nothing but torch. Of a study with a second
+    stage (objective.then: train) it is the network that trained best, with its weights in best.pt.
 
     \b
     zenopt export-best --study demo --output demo-bundle
     """
     from zenopt.architecture import Architecture
-    from zenopt.best import make_bundle, rescore_top
+    from zenopt.best import Rescored, make_bundle, rescore_top
+    from zenopt.cli.second_stage import winner_table
     from zenopt.deploy import deploy_bundle
-    from zenopt.export import write_bundle
+    from zenopt.errors import StudyError
+    from zenopt.export import read_bundle, write_bundle
     from zenopt.standalone import write_model_file
     from zenopt.study import load_study, open_existing
 
-    study = load_study(open_existing(storage), name)
-    spec, candidates = rescore_top(study, count=top, repeats=repeats, device=device)
-    bundle = make_bundle(study, spec, candidates)
-    folder = write_bundle(bundle, output, overwrite=force)
+    opened = open_existing(storage)
+    study = load_study(opened, name)
+    winner = None
+    candidates: list[Rescored] = []
+    if by != "score":
+        from train.second_stage import read_winner
+
+        winner = read_winner(opened, name)
+        if winner is None and by == "training":
+            raise StudyError(
+                f"Study {name!r} has no finished second stage; run zenopt optimize --study-name {name} --trials 0 "
+                "--set objective.then=train --set training.data=..."
+            )
+    if winner is not None:
+        from train.second_stage import export_winner
+
+        folder = export_winner(study, winner, output, overwrite=force)
+        bundle = read_bundle(folder)
+    else:
+        spec, candidates = rescore_top(study, count=top, repeats=repeats, device=device)
+        bundle = make_bundle(study, spec, candidates)
+        folder = write_bundle(bundle, output, overwrite=force)
     if bundle.family == "chain":
         write_model_file(
             Architecture.parse(bundle.structure),
@@ -83,15 +112,19 @@ def export_best(
             {"output": str(folder), **bundle.__dict__, "candidates": list(bundle.candidates), "files": files}
         )
         return
-    click.echo("trial  search score  fresh mean +- std")
+    if winner is not None:
+        click.echo(winner_table(winner))
+    else:
+        click.echo("trial  search score  fresh mean +- std")
     for item in candidates:
         click.echo(
             f"{item.record.number:5d}  {item.record.value:12.3f}  {item.score.mean:10.3f} +- {item.score.std:.3f}"
         )
     costs = bundle.costs or {}
     latency = f", {costs['latency_ms']:.4f} ms {costs['latency_kind']}" if "latency_ms" in costs else ""
+    what = f"trial {bundle.trial}" if winner is None else "the best trained network, with its weights,"
     click.echo(
-        f"Exported trial {bundle.trial} to {folder}: {costs['params']:,} params, {costs['macs']:,} MACs, "
+        f"Exported {what} to {folder}: {costs['params']:,} params, {costs['macs']:,} MACs, "
         f"{costs['layers']} layers{latency}"
     )
     click.echo(bundle.structure)

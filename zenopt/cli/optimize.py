@@ -13,7 +13,11 @@ from zenopt.cli.options import json_option, print_json, storage_option
 )
 @click.option("--study-name", metavar="NAME", help="Name in the storage; by default the spec's name.")
 @storage_option
-@click.option("--trials", type=click.IntRange(min=1), help="Trials to add, shared by the workers.")
+@click.option(
+    "--trials",
+    type=click.IntRange(min=0),
+    help="Trials to add, shared by the workers; 0 for the second stage alone.",
+)
 @click.option(
     "--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), help="Seconds to search."
 )
@@ -47,6 +51,13 @@ from zenopt.cli.options import json_option, print_json, storage_option
     show_default=True,
     help="SQLite: FULL also survives a power cut, at the price of a disk flush per commit.",
 )
+@click.option(
+    "--runs",
+    default="runs",
+    show_default=True,
+    type=click.Path(file_okay=False),
+    help="Folder of the trainings of a second stage (objective.then: train).",
+)
 @click.option("--quiet", is_flag=True, help="No progress, only the summary.")
 @json_option
 def optimize(
@@ -61,6 +72,7 @@ def optimize(
     devices: str,
     overrides: tuple[str, ...],
     synchronous: str,
+    runs: str,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -69,12 +81,18 @@ def optimize(
     Give --study to start from a preset or file; a stored study goes on with --study-name alone. Ctrl-C finishes the
     trials under way and prints the summary (exit code 130); run the same command again to go on.
 
+    Where the spec says objective.then: train, the best of every class are then trained for a short time and judged on
+    training images held back; export-best writes the one that trained best.
+
     \b
     zenopt optimize --study cifar-params1m --trials 300
     zenopt optimize --study mine.yaml --set budget.params=5e5 --timeout 600
     zenopt optimize --study latency01ms --storage postgresql://user@host/db --workers 4
     """
+    from pathlib import Path
+
     from zenopt.cli.progress import Reporter
+    from zenopt.cli.second_stage import run_second_stage, winner_json, winner_table
     from zenopt.search import run_search
     from zenopt.spec import StudySpec
     from zenopt.study import load_study, open_existing, read_spec, read_status
@@ -96,28 +114,52 @@ def optimize(
     # A limit given here replaces both of the spec's: `--trials 30` is not cut short by a preset's timeout.
     if trials is None and timeout_s is None:
         trials, timeout_s = spec.trials, spec.timeout_s
-    with Reporter(spec, name, storage, quiet=quiet or as_json) as reporter:
-        result = run_search(
-            spec,
-            storage,
-            name,
-            trials=trials,
-            timeout_s=timeout_s,
-            workers=workers,
-            devices=tuple(device.strip() for device in devices.split(",")),
-            synchronous=synchronous,
-            on_progress=reporter.update,
-            on_ready=reporter.ready,
+    trains = spec.objective.then == "train" and spec.training.data is not None
+    if trials == 0 and not trains:
+        raise click.UsageError(
+            "--trials 0 is for a second stage: set objective.then=train and training.data=..."
         )
-    summary = read_status(load_study(result.storage, name))
-    if as_json:
-        content = {"done": result.done, "seconds": result.seconds, "stopped": result.stopped}
-        print_json({**summary.to_json(), **content, "failures": list(result.failures)})
-    else:
+    used = tuple(device.strip() for device in devices.split(","))
+    opened = open_existing(storage) if trials == 0 else None
+    result = None
+    if opened is None:
+        with Reporter(spec, name, storage, quiet=quiet or as_json) as reporter:
+            result = run_search(
+                spec,
+                storage,
+                name,
+                trials=trials,
+                timeout_s=timeout_s,
+                workers=workers,
+                devices=used,
+                synchronous=synchronous,
+                on_progress=reporter.update,
+                on_ready=reporter.ready,
+            )
+        opened = result.storage
+    summary = read_status(load_study(opened, name))
+    if result is not None and not as_json:
         reporter.summary(summary, result)
-    for failure in result.failures:
+    for failure in result.failures if result is not None else ():
         click.echo(f"Warning: {failure}", err=True)
-    if result.stopped:
+    winner = None
+    if trains and (result is None or (result.is_complete and not result.stopped)):
+        winner = run_second_stage(opened, name, spec, runs=Path(runs), device=used[0], quiet=quiet or as_json)
+    if as_json:
+        content = (
+            {"done": result.done, "seconds": result.seconds, "stopped": result.stopped} if result else {}
+        )
+        failures = list(result.failures) if result else []
+        trained = {"trained": winner_json(winner)} if winner else {}
+        print_json({**summary.to_json(), **content, "failures": failures, **trained})
+    elif winner is not None:
+        click.echo(winner_table(winner))
+        click.echo(f"Winner: top-1 {winner.test_top1:.2f} % on the test images, {winner.weights}")
+    elif spec.objective.then == "train" and not trains:
+        click.echo(
+            f"Second stage: zenopt optimize --study-name {name} --trials 0 --set training.data=imagefolder:PATH"
+        )
+    if result is not None and result.stopped:
         raise click.exceptions.Exit(130)
-    if result.failures and not result.is_complete:
+    if result is not None and result.failures and not result.is_complete:
         raise click.exceptions.Exit(1)

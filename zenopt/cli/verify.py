@@ -142,7 +142,7 @@ def verify(
     if bundle_folder is not None and verified and verified[0].top1:
         from train.trained_bundle import export_trained
 
-        exported = str(export_trained(spec, name, verified, recipe, data_name, bundle_folder))
+        exported = str(export_trained(spec, f"{name}-verify", verified, recipe, data_name, bundle_folder))
     if as_json:
         print_json(
             {
