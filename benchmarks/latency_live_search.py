@@ -18,7 +18,8 @@ from zenopt.budget import Budget
 from zenopt.closed_form import closed_form_zen
 from zenopt.latency import load_profile
 from zenopt.latency.live import LiveLatency
-from zenopt.latency.measure import MeasureOptions, measure_architecture
+from zenopt.latency.measure import measure_architecture
+from zenopt.latency.options import MeasureOptions
 from zenopt.limits import Limits
 from zenopt.samplers.screening import Screening, screen
 from zenopt.spec import StudySpec

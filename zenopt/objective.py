@@ -172,15 +172,8 @@ def live_latency(spec: StudySpec, limits: Limits) -> Callable[[Any], float] | No
     # Imported late: measuring imports torch.
     from zenopt.latency.cache import MeasurementCache
     from zenopt.latency.live import LiveLatency
-    from zenopt.latency.measure import MeasureOptions
 
-    live = LiveLatency(
-        MeasureOptions(**limits.device.environment["options"]),
-        spec.num_classes,
-        spec.use_se,
-        profile=limits.device,
-        cache=MeasurementCache(),
-    )
+    live = LiveLatency.of_profile(limits.device, spec.num_classes, spec.use_se, MeasurementCache())
     return live.tabled_ms if spec.latency.mode == "table" else live.measured_ms
 
 

@@ -161,7 +161,7 @@ def test_fit_and_plot(capsys, tmp_path) -> None:
     from itertools import islice
 
     from zenopt.costs import count
-    from zenopt.latency.calibrate import network_stream
+    from zenopt.latency.stream import network_stream
     from zenopt.spec import StudySpec
 
     networks = list(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 from collections.abc import Iterator
 
@@ -12,21 +13,15 @@ from torch import nn
 
 from zenopt.architecture import Architecture
 from zenopt.errors import DeviceError
-from zenopt.latency import measure as measure_module_file
+from zenopt.latency import runners as runners_file
 from zenopt.latency.cache import MeasurementCache
-from zenopt.latency.measure import (
-    DoesNotFitError,
-    MeasureOptions,
-    check_device,
-    measure_architecture,
-    measure_block,
-    measure_head,
-    measure_module,
-    measurement_key,
-    prepared,
-)
+from zenopt.latency.environment import check_device
+from zenopt.latency.measure import measure_architecture, measure_module, measure_subject, measurement_key
 from zenopt.latency.onnx import run_command
-from zenopt.latency.timer import time_until_stable
+from zenopt.latency.options import MeasureOptions
+from zenopt.latency.parts import BlockPart, HeadPart
+from zenopt.latency.runners import DoesNotFitError, prepared
+from zenopt.latency.timer import standard_error, time_briefly, time_until_stable
 
 TINY = Architecture.parse("SuperConvK3BNRELU(3,8,2,1)SuperResK3K3(8,16,1,8,1)")
 FAST = MeasureOptions(resolution=16, threads=1, max_seconds=0.05, min_iterations=3)
@@ -102,6 +97,43 @@ def test_median_and_minimum_of_an_alternating_run() -> None:
     assert timing.spread > 0.5
 
 
+def test_a_median_is_not_called_stable_before_its_time() -> None:
+    clock = FakeClock(endless(0.01))
+    timing = time_until_stable(clock.run, max_seconds=10, min_seconds=2, clock=clock, wall=clock)
+    assert timing.is_stable
+    assert 2 <= timing.seconds < 3
+    clock = FakeClock(endless(0.01))
+    timing = time_until_stable(clock.run, max_seconds=1, min_seconds=2, clock=clock, wall=clock)
+    assert timing.is_stable  # Patience that ends before is not held against a steady device.
+
+
+def test_slow_moods_of_a_machine_are_not_stable() -> None:
+    def moods() -> Iterator[float]:
+        while True:
+            yield from [0.01] * 70
+            yield from [0.013] * 70
+
+    clock = FakeClock(moods())
+    timing = time_until_stable(clock.run, max_seconds=10, min_seconds=2, clock=clock, wall=clock)
+    assert not timing.is_stable
+    assert 0.02 < timing.standard_error < 0.1
+
+
+def test_standard_error_of_independent_runs_is_that_of_a_median() -> None:
+    rng = random.Random(0)
+    errors = [standard_error([rng.gauss(1, 0.1) for _ in range(400)]) for _ in range(50)]
+    # A normal distribution's median has 1.2533 times the standard error of its mean, here 0.1 / 20.
+    assert sum(errors) / 50 == pytest.approx(1.2533 * 0.1 / 20, rel=0.15)
+
+
+def test_a_visit_warms_up_once_and_times_at_least_three_runs() -> None:
+    clock = FakeClock(endless(1.0))
+    assert time_briefly(clock.run, seconds=0.1, clock=clock, wall=clock).iterations == 3
+    assert clock.runs == 4
+    clock = FakeClock(endless(0.01))
+    assert time_briefly(clock.run, seconds=0.1, clock=clock, wall=clock).iterations in (10, 11)
+
+
 def test_measurement_is_per_image_and_says_where() -> None:
     measured = measure_architecture(TINY, MeasureOptions(**{**FAST.__dict__, "batch": 4}), num_classes=10)
     assert measured.latency_ms == pytest.approx(measured.batch_ms / 4)
@@ -148,9 +180,8 @@ def test_cache_key_holds_everything_that_matters(tmp_path) -> None:
         measure_architecture(TINY, MeasureOptions(**{**base, **change}), num_classes=10, cache=cache)
     measure_architecture(TINY, FAST, num_classes=11, cache=cache)
     measure_architecture(TINY, FAST, num_classes=10, use_se=True, cache=cache)
-    measure_block(TINY.blocks[1], 8, FAST, cache=cache)
-    measure_block(TINY.blocks[1], 9, FAST, cache=cache)
-    measure_head(16, 8, 10, FAST, cache=cache)
+    for part in (BlockPart(TINY.blocks[1], 8), BlockPart(TINY.blocks[1], 9), HeadPart(16, 8, 10)):
+        measure_subject(part, FAST, cache=cache)
     assert len(cache) == len(changes) + 5
     # Patience does not make another measurement.
     patient = MeasureOptions(**{**base, "max_seconds": 0.06, "min_iterations": 4})
@@ -179,6 +210,7 @@ def test_cache_that_is_no_database_is_refused(tmp_path) -> None:
         ({"clock": "sun"}, "clock must be one of"),
         ({"clock": "cpu"}, "one thread"),
         ({"max_seconds": 0}, "max_seconds must be positive"),
+        ({"min_seconds": -1}, "min_seconds must not be negative"),
     ],
 )
 def test_bad_options_are_refused(values, message) -> None:
@@ -216,7 +248,7 @@ def test_missing_memory_and_number_formats_are_one_line() -> None:
 
 def test_device_is_synchronised_in_every_run(monkeypatch) -> None:
     calls: list[str] = []
-    monkeypatch.setattr(measure_module_file, "_synchronise", lambda device: lambda: calls.append(device.type))
+    monkeypatch.setattr(runners_file, "_synchronise", lambda device: lambda: calls.append(device.type))
     with prepared(nn.ReLU(), FAST) as run:
         first = len(calls)
         run()

@@ -51,7 +51,7 @@ def _run_options(function: Any) -> Any:
 
 
 def _measure_options(values: dict[str, Any], resolution: int, **more: Any) -> Any:
-    from zenopt.latency.measure import MeasureOptions
+    from zenopt.latency.options import MeasureOptions
 
     return MeasureOptions(
         device=values["device"],

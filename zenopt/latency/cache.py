@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,21 @@ class MeasurementCache:
                 "INSERT OR REPLACE INTO measurements (key, result) VALUES (?, ?)",
                 (_text(key), json.dumps(result)),
             )
+
+    def extend(self, key: Mapping[str, Any], times: Sequence[float]) -> list[float]:
+        """Adds to the list of times under a key and returns all of it, what other processes added included."""
+        with self._open() as database:
+            # Taking the lock before reading keeps what another process adds meanwhile.
+            database.execute("BEGIN IMMEDIATE")
+            row = database.execute("SELECT result FROM measurements WHERE key = ?", (_text(key),)).fetchone()
+            known = [float(time) for time in json.loads(row[0])["visits_ms"]] if row is not None else []
+            known.extend(times)
+            if times:
+                database.execute(
+                    "INSERT OR REPLACE INTO measurements (key, result) VALUES (?, ?)",
+                    (_text(key), json.dumps({"visits_ms": known})),
+                )
+        return known
 
     def __len__(self) -> int:
         with self._open() as database:

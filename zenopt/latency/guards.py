@@ -12,16 +12,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from zenopt.errors import BudgetError
-from zenopt.latency.operations import block_operations
-from zenopt.latency.predict import (
-    block_latency_ms,
-    head_latency_ms,
-    operation_latencies,
-    predict_latency_ms,
-)
+from zenopt.latency.parts import network_parts
+from zenopt.latency.predict import operation_latencies, part_latency_ms, predict_latency_ms
 from zenopt.latency.profile import DeviceProfile, load_profile
 from zenopt.latency.ranges import outside_quantities
-from zenopt.lowering import block_out_size
 
 #: A second model of the same device and runtime may differ by this much.
 DISAGREEMENT = 0.25
@@ -145,19 +139,16 @@ def outside_share(
         # Other families have no blocks to remember; they are rare enough to be timed layer by layer.
         parts = operation_latencies(architecture, profile, resolution, num_classes, use_se)
         return sum(part.share for part in parts if outside_quantities(part.operation, profile))
-    size = resolution
-    for block in architecture.blocks:
-        total += block_latency_ms(profile, block, size, use_se)
-        key = ("outside", block, size, use_se)
+    for part in network_parts(architecture, resolution, num_classes, use_se):
+        total += part_latency_ms(profile, part)
+        key = ("outside", part)
         if key not in profile.cache:
-            operations = block_operations(block, size, use_se)
+            operations = part.operations()
             times = profile.predictor.operation_times(operations)
             profile.cache[key] = sum(
                 ms for op, ms in zip(operations, times, strict=True) if outside_quantities(op, profile)
             )
         outside += profile.cache[key]
-        size = block_out_size(block, size)
-    total += head_latency_ms(profile, architecture.out_channels, size, num_classes)
     return outside / total if total > 0 else 0.0
 
 

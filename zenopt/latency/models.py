@@ -11,9 +11,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from zenopt.architecture import Block
 from zenopt.errors import DeviceError, UnknownNameError, ZenoptError
-from zenopt.latency.operations import Operation, block_operations, head_operations
+from zenopt.latency.operations import Operation
+from zenopt.latency.parts import Part
 from zenopt.latency.terms import CONSTANT, get_term
 
 
@@ -27,13 +27,9 @@ class LatencyModel(ABC):
     def operation_times(self, operations: Sequence[Operation]) -> list[float]:
         """Returns one time per operation; those fused into another have 0."""
 
-    def block_ms(self, block: Block, in_size: int, use_se: bool) -> float:
-        """Returns the time of a super-block."""
-        return sum(self.operation_times(block_operations(block, in_size, use_se)))
-
-    def head_ms(self, width: int, size: int, num_classes: int) -> float:
-        """Returns the time of global pooling and the classifier."""
-        return sum(self.operation_times(head_operations(width, size, num_classes)))
+    def part_ms(self, part: Part) -> float:
+        """Returns the time of a super-block or a head."""
+        return sum(self.operation_times(part.operations()))
 
 
 Loader = Callable[[Mapping[str, Any], int, float], LatencyModel]

@@ -22,7 +22,7 @@ from torch import nn
 from zenopt.errors import DeviceError
 
 if TYPE_CHECKING:
-    from zenopt.latency.measure import MeasureOptions
+    from zenopt.latency.options import MeasureOptions
 
 OPSET = 18
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from zenopt.architecture import Block
 from zenopt.errors import DeviceError
-from zenopt.latency.operations import Operation, block_operations, head_operations, layer_operation
+from zenopt.latency.operations import Operation, layer_operation
+from zenopt.latency.parts import Part, network_parts
 from zenopt.latency.profile import DeviceProfile, load_profile
-from zenopt.lowering import block_out_size, check_positive
+from zenopt.lowering import check_positive
 
 MAX_CACHED_BLOCKS = 200_000
 #: A prediction this many times outside the fitted latencies is called an extrapolation.
@@ -97,15 +97,12 @@ def predict_latency_ms(
     check_resolution(profile, resolution, any_resolution)
     check_positive(num_classes=num_classes)
     total = profile.predictor.constant_ms
-    blocks = getattr(architecture, "blocks", None)
-    if blocks is None:
+    if getattr(architecture, "blocks", None) is None:
         operations = _lowered(architecture, resolution, num_classes)
         return total + sum(profile.predictor.operation_times(operations))
-    size = resolution
-    for block in blocks:
-        total += block_latency_ms(profile, block, size, use_se)
-        size = block_out_size(block, size)
-    return total + head_latency_ms(profile, architecture.out_channels, size, num_classes)
+    for part in network_parts(architecture, resolution, num_classes, use_se):
+        total += part_latency_ms(profile, part)
+    return total
 
 
 def predict(
@@ -177,20 +174,12 @@ def operation_latencies(
     """
     profile = load_profile(profile)
     model = profile.predictor
-    timed: list[tuple[Operation, float]] = []
-    blocks = getattr(architecture, "blocks", None)
-    if blocks is None:
+    if getattr(architecture, "blocks", None) is None:
         operations = _lowered(architecture, resolution, num_classes)
-        timed = list(zip(operations, model.operation_times(operations), strict=True))
-    else:
-        size = resolution
-        for index, block in enumerate(blocks):
-            whole = block_latency_ms(profile, block, size, use_se)
-            timed += _divided(block_operations(block, size, use_se), index, whole, model)
-            size = block_out_size(block, size)
-        width = architecture.out_channels
-        whole = head_latency_ms(profile, width, size, num_classes)
-        timed += _divided(head_operations(width, size, num_classes), len(blocks), whole, model)
+        return with_shares(list(zip(operations, model.operation_times(operations), strict=True)))
+    timed: list[tuple[Operation, float]] = []
+    for index, part in enumerate(network_parts(architecture, resolution, num_classes, use_se)):
+        timed += _divided(part.operations(), index, part_latency_ms(profile, part), model)
     return with_shares(timed)
 
 
@@ -209,24 +198,15 @@ def block_latencies(parts: Sequence[OperationLatency]) -> list[tuple[float, floa
     return [sums[index] for index in sorted(sums)]
 
 
-def block_latency_ms(profile: DeviceProfile, block: Block, in_size: int, use_se: bool = False) -> float:
-    """Returns the milliseconds per image that a super-block takes at an input size; cached on the profile."""
-    key = (block, in_size, use_se)
+def part_latency_ms(profile: DeviceProfile, part: Part) -> float:
+    """Returns the milliseconds per image of a super-block or a head; cached on the profile."""
     cache = profile.cache
-    if key not in cache:
-        _make_room(cache)
-        cache[key] = profile.predictor.block_ms(block, in_size, use_se)
-    return float(cache[key])
-
-
-def head_latency_ms(profile: DeviceProfile, width: int, size: int, num_classes: int) -> float:
-    """Returns the milliseconds per image of global pooling and the classifier; cached on the profile."""
-    key = (width, size, num_classes)
-    cache = profile.cache
-    if key not in cache:
-        _make_room(cache)
-        cache[key] = profile.predictor.head_ms(width, size, num_classes)
-    return float(cache[key])
+    known = cache.get(part)
+    if known is None:
+        if len(cache) >= MAX_CACHED_BLOCKS:
+            cache.clear()
+        known = cache[part] = float(profile.predictor.part_ms(part))
+    return known
 
 
 def check_resolution(profile: DeviceProfile, resolution: int, any_resolution: bool = False) -> None:
@@ -270,8 +250,3 @@ def _divided(
     total = sum(times)
     scale = whole / total if total > 0 else 0.0
     return [(replace(op, block=index), ms * scale) for op, ms in zip(operations, times, strict=True)]
-
-
-def _make_room(cache: dict[Any, Any]) -> None:
-    if len(cache) >= MAX_CACHED_BLOCKS:
-        cache.clear()

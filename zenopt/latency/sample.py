@@ -8,8 +8,8 @@ from itertools import islice
 from pathlib import Path
 
 from zenopt.errors import DeviceError
-from zenopt.latency.calibrate import network_stream
 from zenopt.latency.onnx import export_onnx, measure_by_command
+from zenopt.latency.stream import network_stream
 from zenopt.latency.targets import Target
 
 

@@ -11,7 +11,8 @@ from zenopt.errors import StructureError
 if TYPE_CHECKING:
     from torch import nn
 
-    from zenopt.latency.measure import Measurement, MeasureOptions
+    from zenopt.latency.measure import Measurement
+    from zenopt.latency.options import MeasureOptions
     from zenopt.latency.predict import Prediction
     from zenopt.latency.profile import DeviceProfile
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from zenopt.latency.predict import block_latency_ms, head_latency_ms
+from zenopt.latency.parts import network_parts
+from zenopt.latency.predict import part_latency_ms
 from zenopt.latency.profile import DeviceProfile
 from zenopt.lowering import Layer, lower
 
@@ -108,15 +109,11 @@ def dissect(
         groups.setdefault(layer.block, []).append(layer)
     blocks = tuple(getattr(architecture, "blocks", ()))
     stages = _stages(blocks)
+    parts = list(network_parts(architecture, resolution, num_classes, use_se)) if blocks else []
     facts = []
     for position, (index, own) in enumerate(groups.items()):
         block = blocks[index] if index < len(blocks) else None
-        latency_ms = None
-        if device is not None and blocks:
-            if block is not None:
-                latency_ms = block_latency_ms(device, block, own[0].in_size, use_se)
-            else:
-                latency_ms = head_latency_ms(device, own[0].in_channels, own[0].in_size, num_classes)
+        latency_ms = part_latency_ms(device, parts[index]) if device is not None and parts else None
         is_head = position == len(groups) - 1
         facts.append(_facts(own, block, stages[index] if block is not None else None, latency_ms, is_head))
     return Anatomy(
