@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import textwrap
-from collections.abc import Mapping
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -108,7 +112,8 @@ class NetworkSource:
                 options: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
                 if num_classes:
                     options["num_classes"] = num_classes
-                return timm.create_model(self.text, pretrained=pretrained, **options)
+                with _offline_at_once():
+                    return timm.create_model(self.text, pretrained=pretrained, **options)
             import torchvision
 
             options = {"num_classes": num_classes} if num_classes else {}
@@ -164,6 +169,29 @@ def build_teacher(name: str, weights: str | None, input_size: int | None) -> tup
         teacher = source.build(count_classes(tensors, f"File {path}") if matrices(tensors) else 0)
         load_weights(teacher, path)
     return teacher, input_size or source.resolution
+
+
+@contextlib.contextmanager
+def _offline_at_once() -> Iterator[None]:
+    """Looks into the hub's cache alone where its host has no address: otherwise it retries for a minute.
+
+    The hub itself only knows an environment variable, read when it is imported.
+    """
+    try:
+        from huggingface_hub import constants
+    except ImportError:
+        yield
+        return
+    before = constants.HF_HUB_OFFLINE
+    if not urllib.request.getproxies():
+        try:
+            socket.getaddrinfo(urllib.parse.urlsplit(constants.ENDPOINT).hostname, 443)
+        except OSError:
+            constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _parse(structure: str, family: str) -> Any:

@@ -109,7 +109,10 @@ def verify(
     if study.user_attrs.get(VERIFIES_KEY, name) != name:
         raise StudyError(f"Study {study.study_name!r} verifies another study; rename one of them.")
     study.set_user_attr(VERIFIES_KEY, name)
-    known = _finished(study)
+    # What a pruner ended stays ended, unless this run wants none.
+    known = _finished(
+        study, (TrialState.COMPLETE,) if pruner == "none" else (TrialState.COMPLETE, TrialState.PRUNED)
+    )
     rows: dict[str, list[TrainedNetwork]] = {}
     for candidate in candidates:
         for seed in seeds:
@@ -205,19 +208,23 @@ def _key(candidate: Candidate, seed: int, rate: float, recipe: Recipe, data: Dat
     return f"{candidate.structure}|{seed}|{data.name}|{own.model_dump_json()}"
 
 
-def _finished(study: optuna.Study) -> dict[str, tuple[Any, ...]]:
-    """Returns what earlier runs trained to the end: key -> the fields of a TrainedNetwork after its candidate."""
+def _finished(study: optuna.Study, states: tuple[TrialState, ...]) -> dict[str, tuple[Any, ...]]:
+    """Returns what earlier runs were done with: key -> the fields of a TrainedNetwork after its candidate."""
     found: dict[str, tuple[Any, ...]] = {}
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+    # A network that was pruned once and trained to the end later counts as trained.
+    for trial in sorted(
+        study.get_trials(deepcopy=False, states=states), key=lambda trial: trial.state.value, reverse=True
+    ):
         attributes = trial.user_attrs
         curve = tuple(trial.intermediate_values[step] for step in sorted(trial.intermediate_values))
         found[attributes["verify_key"]] = (
             attributes["training_seed"],
             attributes["learning_rate"],
-            attributes["epochs"],
-            trial.value,
+            max(trial.intermediate_values),
+            curve[-1],
             curve,
             attributes["seconds"],
+            trial.state == TrialState.PRUNED,
         )
     return found
 

@@ -11,7 +11,7 @@ from train.contenders import baselines, facts_of, study_best
 from train.data import synthetic
 from train.recipe import load_recipe
 from train.trained_bundle import export_trained
-from train.verification import agreement, verify
+from train.verification import Verified, agreement, verify
 from train.verify import Candidate
 from zenopt.errors import StudyError
 from zenopt.export import read_bundle
@@ -118,18 +118,22 @@ def test_a_pruner_ends_bad_networks_early(searched: tuple[StudySpec, optuna.Stud
     candidates = [
         Candidate(label, text, facts_of(text, spec)) for label, text in zip(labels, structures, strict=True)
     ]
-    verified = verify(
-        study._storage,
-        "tiny",
-        spec,
-        candidates,
-        synthetic("synthetic", "128", classes=4, side=8),
-        load_recipe("basic", epochs=6, batch_size=16),
-        output=tmp_path / "runs",
-        seeds=(0, 1, 2),
-        pruner="median",
-        learning_rates={"good": 0.2, "hopeless": 1e-9},
-    )
+
+    def run() -> list[Verified]:
+        return verify(
+            study._storage,
+            "tiny",
+            spec,
+            candidates,
+            synthetic("synthetic", "128", classes=4, side=8),
+            load_recipe("basic", epochs=6, batch_size=16),
+            output=tmp_path / "runs",
+            seeds=(0, 1, 2),
+            pruner="median",
+            learning_rates={"good": 0.2, "hopeless": 1e-9},
+        )
+
+    verified = run()
     trials = load_study(study._storage, "tiny-verify").get_trials()
     pruned = [trial for trial in trials if trial.state == optuna.trial.TrialState.PRUNED]
     ended = [trial.user_attrs["label"] for trial in pruned]
@@ -138,3 +142,8 @@ def test_a_pruner_ends_bad_networks_early(searched: tuple[StudySpec, optuna.Stud
     assert all(len(trial.intermediate_values) < 6 for trial in pruned)
     assert sum(item.pruned for item in verified) == len(pruned)
     assert sum(len(item.top1) for item in verified) == 12 - len(pruned)
+    # What was pruned stays so: nothing is trained again.
+    assert [(item.candidate, item.top1, item.pruned) for item in run()] == [
+        (item.candidate, item.top1, item.pruned) for item in verified
+    ]
+    assert len(load_study(study._storage, "tiny-verify").get_trials()) == len(trials)
