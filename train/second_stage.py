@@ -86,7 +86,9 @@ def run_second_stage(
     spec: StudySpec,
     *,
     output: Path,
-    device: str = "cpu",
+    devices: Sequence[str] = ("cpu",),
+    workers: int = 1,
+    url: str | None = None,
     on_result: Callable[[TrainedNetwork], None] = lambda row: None,
     on_step: Callable[[str], None] = lambda line: None,
 ) -> Winner:
@@ -101,8 +103,12 @@ def run_second_stage(
             Its spec; ``training`` says how.
         output:
             Folder of the runs.
-        device:
-            Torch device.
+        devices:
+            Torch devices, which take turns.
+        workers:
+            Trainings at a time, each in a process of its own.
+        url:
+            URL of the storage; needed for several workers.
         on_result:
             Told of every training.
         on_step:
@@ -122,7 +128,7 @@ def run_second_stage(
         )
     data = open_data(settings.data)
     candidates = class_candidates(load_study(storage, name), spec, settings.per_class)
-    common: dict[str, Any] = {"output": output, "device": device}
+    common: dict[str, Any] = {"output": output, "devices": devices, "workers": workers}
     with _alone(output):
         rates: dict[str, float] = {}
         if len(settings.rates) > 1:
@@ -153,6 +159,7 @@ def run_second_stage(
                 learning_rates=rates,
                 on_result=on_result,
                 suffix=SUFFIX,
+                url=url,
                 **common,
             )
 

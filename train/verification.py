@@ -13,10 +13,13 @@ from optuna.trial import TrialState
 
 from train.agreement import Agreement, rank_agreement
 from train.data import DataSet
+from train.errors import TrainError
+from train.parallel import run_jobs
 from train.recipe import Recipe
 from train.verify import Candidate, TrainedNetwork, train_briefly
 from zenopt.errors import StudyError
 from zenopt.spec import StudySpec
+from zenopt.study import open_existing
 
 #: Study user attribute that names the study whose networks were trained.
 VERIFIES_KEY = "zenopt:verifies"
@@ -55,7 +58,9 @@ def verify(
     *,
     output: Path,
     seeds: Sequence[int] = (0,),
-    device: str = "cpu",
+    devices: Sequence[str] = ("cpu",),
+    workers: int = 1,
+    url: str | None = None,
     pruner: str = "none",
     learning_rates: dict[str, float] | None = None,
     on_result: Callable[[TrainedNetwork], None] | None = None,
@@ -83,8 +88,12 @@ def verify(
             Folder of the runs.
         seeds:
             Training seeds.
-        device:
-            Torch device.
+        devices:
+            Torch devices, which take turns.
+        workers:
+            Trainings at a time, each in a process of its own, which opens the storage by ``url``.
+        url:
+            URL of the storage; needed for several workers.
         pruner:
             ``"none"``, ``"median"`` or ``"halving"``: Optuna's pruners over epochs. Pruned networks take no part in
             rank agreement.
@@ -98,13 +107,16 @@ def verify(
     Returns:
         The networks with their accuracies, best mean first.
     """
+    if workers > 1 and url is None:
+        raise TrainError("Several workers need the URL of the storage.")
+    linked, chosen = f"{name}-{suffix}", _pruner(pruner, recipe.epochs)
     study = optuna.create_study(
         storage=storage,
-        study_name=f"{name}-{suffix}",
+        study_name=linked,
         direction="maximize",
         load_if_exists=True,
         sampler=optuna.samplers.RandomSampler(seed=0),
-        pruner=_pruner(pruner, recipe.epochs),
+        pruner=chosen,
     )
     if study.user_attrs.get(VERIFIES_KEY, name) != name:
         raise StudyError(f"Study {study.study_name!r} verifies another study; rename one of them.")
@@ -114,22 +126,28 @@ def verify(
         study, (TrialState.COMPLETE,) if pruner == "none" else (TrialState.COMPLETE, TrialState.PRUNED)
     )
     rows: dict[str, list[TrainedNetwork]] = {}
-    for candidate in candidates:
+    jobs: dict[str, _Job] = {}
+    for candidate in {candidate.structure: candidate for candidate in candidates}.values():
         for seed in seeds:
             rate = (learning_rates or {}).get(candidate.label, recipe.optimizer.lr)
             key = _key(candidate, seed, rate, recipe, data)
             if key in known:
                 row = TrainedNetwork(candidate, *known[key])
-            else:
-                row = _train(study, candidate, seed, rate, key, spec, data, recipe, output, device)
-            rows.setdefault(candidate.structure, []).append(row)
-            if on_result is not None:
-                on_result(row)
+                rows.setdefault(candidate.structure, []).append(row)
+                if on_result is not None:
+                    on_result(row)
+                continue
+            device = devices[len(jobs) % len(devices)]
+            jobs[key] = _Job(
+                study, url, candidate, seed, rate, key, spec, data, recipe, output, device, linked, chosen
+            )
+    for row in run_jobs(_train, list(jobs.values()), workers=workers, on_result=on_result):
+        rows.setdefault(row.candidate.structure, []).append(row)
     verified = []
-    for candidate in {candidate.structure: candidate for candidate in candidates}.values():
-        own = rows[candidate.structure]
-        finished = tuple(row.top1 for row in own if not row.stopped)
-        verified.append(Verified(candidate, finished, sum(row.stopped for row in own), own[0].learning_rate))
+    for own in rows.values():
+        finished = tuple(row.top1 for row in sorted(own, key=lambda row: row.seed) if not row.stopped)
+        stopped = sum(row.stopped for row in own)
+        verified.append(Verified(own[0].candidate, finished, stopped, own[0].learning_rate))
     return sorted(verified, key=lambda item: -item.mean if item.top1 else float("inf"))
 
 
@@ -147,53 +165,84 @@ def agreement(verified: Sequence[Verified], *, seed: int = 0) -> list[Agreement]
     return sorted(found, key=lambda item: -abs(item.spearman))
 
 
-def _train(
-    study: optuna.Study,
-    candidate: Candidate,
-    seed: int,
-    rate: float,
-    key: str,
-    spec: StudySpec,
-    data: DataSet,
-    recipe: Recipe,
-    output: Path,
-    device: str,
-) -> TrainedNetwork:
+@dataclass(frozen=True)
+class _Job:
+    """One training; in another process it opens the storage itself."""
+
+    study: optuna.Study | None
+    url: str | None
+    candidate: Candidate
+    seed: int
+    rate: float
+    key: str
+    spec: StudySpec
+    data: DataSet
+    recipe: Recipe
+    output: Path
+    device: str
+    linked: str
+    pruner: optuna.pruners.BasePruner
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "study": None}
+
+    def open(self) -> optuna.Study:
+        if self.study is not None:
+            return self.study
+        assert self.url is not None
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        return optuna.load_study(
+            storage=open_existing(self.url),
+            study_name=self.linked,
+            sampler=optuna.samplers.RandomSampler(),
+            pruner=self.pruner,
+        )
+
+
+def _train(job: _Job) -> TrainedNetwork:
+    study, candidate = job.open(), job.candidate
     trial = study.ask()
     for attribute, value in (
         ("structure", candidate.structure),
         ("label", candidate.label),
-        ("training_seed", seed),
-        ("learning_rate", rate),
-        ("epochs", recipe.epochs),
-        ("data", data.name),
-        ("verify_key", key),
+        ("training_seed", job.seed),
+        ("learning_rate", job.rate),
+        ("epochs", job.recipe.epochs),
+        ("data", job.data.name),
+        ("verify_key", job.key),
         *candidate.facts.items(),
     ):
         trial.set_user_attr(attribute, value)
 
+    reported: set[int] = set()
+
     def should_stop(candidate: Candidate, seed: int, epoch: int, top1: float) -> bool:
         trial.report(top1, epoch)
+        reported.add(epoch)
         # Stopping after the last epoch would throw a finished network away.
-        return epoch < recipe.epochs and trial.should_prune()
+        return epoch < job.recipe.epochs and trial.should_prune()
 
     try:
         (row,) = train_briefly(
             [candidate],
-            data,
-            recipe,
-            resolution=spec.resolution,
-            output=output,
-            seeds=(seed,),
-            use_se=spec.use_se,
-            device=device,
-            learning_rates={candidate.label: rate},
+            job.data,
+            job.recipe,
+            resolution=job.spec.resolution,
+            output=job.output,
+            seeds=(job.seed,),
+            use_se=job.spec.use_se,
+            devices=(job.device,),
+            learning_rates={candidate.label: job.rate},
             should_stop=should_stop,
         )
     except BaseException as error:
         trial.set_user_attr("error", f"{type(error).__name__}: {error}")
         study.tell(trial, state=TrialState.FAIL)
         raise
+    # Epochs of an earlier run that was read or continued.
+    for epoch, top1 in enumerate(row.curve, start=1):
+        if epoch not in reported:
+            trial.report(top1, epoch)
     trial.set_user_attr("seconds", row.seconds)
     if row.stopped:
         study.tell(trial, state=TrialState.PRUNED)
@@ -220,8 +269,8 @@ def _finished(study: optuna.Study, states: tuple[TrialState, ...]) -> dict[str, 
         found[attributes["verify_key"]] = (
             attributes["training_seed"],
             attributes["learning_rate"],
-            max(trial.intermediate_values),
-            curve[-1],
+            max(trial.intermediate_values, default=attributes["epochs"]),
+            curve[-1] if curve else trial.value,
             curve,
             attributes["seconds"],
             trial.state == TrialState.PRUNED,

@@ -21,6 +21,7 @@ from train.distributed import World
 from train.engine import fit
 from train.errors import TrainError
 from train.networks import NetworkSource
+from train.parallel import run_jobs
 from train.progress import Silent
 from train.recipe import Recipe
 from zenopt.weights import read_torch_file
@@ -76,15 +77,6 @@ class _Stopped(Exception):
     """Ends one network's training, after its epoch was recorded."""
 
 
-class _Watch(Silent):
-    def __init__(self, ask: Callable[[int, float], bool] | None) -> None:
-        self._ask = ask
-
-    def end(self, row: dict[str, Any]) -> None:
-        if self._ask is not None and row["top1"] is not None and self._ask(row["epoch"], row["top1"]):
-            raise _Stopped
-
-
 def train_briefly(
     candidates: Sequence[Candidate],
     data: DataSet,
@@ -94,7 +86,8 @@ def train_briefly(
     output: Path,
     seeds: Sequence[int] = (0,),
     use_se: bool = False,
-    device: str = "cpu",
+    devices: Sequence[str] = ("cpu",),
+    workers: int = 1,
     learning_rates: Mapping[str, float] | None = None,
     should_stop: ShouldStop | None = None,
     on_result: Callable[[TrainedNetwork], None] | None = None,
@@ -118,35 +111,30 @@ def train_briefly(
             Training seeds. Their spread is what differences between networks must be held against.
         use_se:
             Whether networks are built with squeeze-excite.
-        device:
-            The torch device.
+        devices:
+            Torch devices, which take turns.
+        workers:
+            Trainings at a time, each in a process of its own.
         learning_rates:
             A rate by label, for 256 images a step; the recipe's for others.
         should_stop:
-            Asked after every epoch; this is where a pruner speaks.
+            Asked after every epoch; this is where a pruner speaks. Needs one worker.
         on_result:
             Told of each network as it is done.
 
     Returns:
         A row for each (candidate, seed), in order of seeds within candidates.
     """
-    world = World(0, 1, torch.device(device))
-    results = []
-    for candidate in candidates:
-        rate = (learning_rates or {}).get(candidate.label, recipe.optimizer.lr)
-        own = recipe.model_copy(update={"optimizer": recipe.optimizer.model_copy(update={"lr": rate})})
-        source = NetworkSource.from_structure(candidate.structure, resolution, use_se)
-        for seed in seeds:
-            ask = None
-            if should_stop is not None:
-                ask = _bind(should_stop, candidate, seed)
-            result = _train_one(
-                candidate, source, data, own, _folder(output, source, data, own, seed), seed, world, ask
-            )
-            results.append(result)
-            if on_result is not None:
-                on_result(result)
-    return results
+    if should_stop is not None and workers > 1:
+        raise TrainError("Networks that may be stopped early are trained in one process.")
+    place = _Place(data, recipe, resolution, use_se, output, tuple(devices), should_stop)
+    rates = learning_rates or {}
+    wanted = [
+        (candidate, rates.get(candidate.label, recipe.optimizer.lr), seed)
+        for candidate in candidates
+        for seed in seeds
+    ]
+    return _train_all(place, wanted, workers, on_result)
 
 
 def choose_learning_rates(
@@ -159,7 +147,8 @@ def choose_learning_rates(
     output: Path,
     held_back: float = 0.1,
     seed: int = 0,
-    device: str = "cpu",
+    devices: Sequence[str] = ("cpu",),
+    workers: int = 1,
     use_se: bool = False,
     on_result: Callable[[TrainedNetwork], None] | None = None,
 ) -> dict[str, float]:
@@ -176,23 +165,11 @@ def choose_learning_rates(
     The others are those of :func:`train_briefly`. No test image is looked at.
     """
     split = hold_back(data, held_back, seed)
+    place = _Place(split, recipe, resolution, use_se, output, tuple(devices))
+    wanted = [(candidate, rate, seed) for rate in rates for candidate in candidates]
     means: dict[str, dict[float, list[float]]] = {}
-    for rate in rates:
-        labels = {candidate.label: rate for candidate in candidates}
-        rows = train_briefly(
-            candidates,
-            split,
-            recipe,
-            resolution=resolution,
-            output=output,
-            seeds=(seed,),
-            use_se=use_se,
-            device=device,
-            learning_rates=labels,
-            on_result=on_result,
-        )
-        for row in rows:
-            means.setdefault(row.candidate.label, {}).setdefault(rate, []).append(row.top1)
+    for row in _train_all(place, wanted, workers, on_result):
+        means.setdefault(row.candidate.label, {}).setdefault(row.learning_rate, []).append(row.top1)
     return {label: max(found, key=lambda rate: float(np.mean(found[rate]))) for label, found in means.items()}
 
 
@@ -235,53 +212,99 @@ def _choose(images: Images, places: np.ndarray) -> Images:
     return _Chosen(images, chosen)
 
 
-def _bind(should_stop: ShouldStop, candidate: Candidate, seed: int) -> Callable[[int, float], bool]:
-    return lambda epoch, top1: should_stop(candidate, seed, epoch, top1)
+@dataclass(frozen=True)
+class _Place:
+    """What all trainings of one call share."""
+
+    data: DataSet
+    recipe: Recipe
+    resolution: int
+    use_se: bool
+    output: Path
+    devices: tuple[str, ...]
+    should_stop: ShouldStop | None = None
+
+    def run(self, candidate: Candidate, rate: float, seed: int) -> _Run:
+        recipe = self.recipe.model_copy(
+            update={"optimizer": self.recipe.optimizer.model_copy(update={"lr": rate})}
+        )
+        source = NetworkSource.from_structure(candidate.structure, self.resolution, self.use_se)
+        key = hashlib.sha256(f"{source}{self.data.name}{recipe.model_dump_json()}".encode()).hexdigest()[:16]
+        folder = self.output / f"{key}-seed{seed}"
+        return _Run(candidate, source, self.data, recipe, folder, seed, self.devices[0], self.should_stop)
 
 
-def _folder(output: Path, source: NetworkSource, data: DataSet, recipe: Recipe, seed: int) -> Path:
-    key = hashlib.sha256(f"{source}{data.name}{recipe.model_dump_json()}".encode()).hexdigest()[:16]
-    return output / f"{key}-seed{seed}"
+def _train_all(
+    place: _Place,
+    wanted: Sequence[tuple[Candidate, float, int]],
+    workers: int,
+    on_result: Callable[[TrainedNetwork], None] | None,
+) -> list[TrainedNetwork]:
+    """Trains (candidate, rate, seed) triples; equal networks, rates and seeds are one run."""
+    asked = [place.run(*triple) for triple in wanted]
+    different = {run.folder: run for run in asked}
+    jobs = [
+        replace(run, device=place.devices[index % len(place.devices)])
+        for index, run in enumerate(different.values())
+    ]
+    done = run_jobs(_train_one, jobs, workers=workers, on_result=on_result)
+    rows = dict(zip(different, done, strict=True))
+    return [replace(rows[run.folder], candidate=run.candidate) for run in asked]
 
 
-def _train_one(
-    candidate: Candidate,
-    source: NetworkSource,
-    data: DataSet,
-    recipe: Recipe,
-    folder: Path,
-    seed: int,
-    world: World,
-    ask: Callable[[int, float], bool] | None,
-) -> TrainedNetwork:
-    torch.manual_seed(seed)
-    network = source.build(len(data.classes))
+@dataclass(frozen=True)
+class _Run:
+    candidate: Candidate
+    source: NetworkSource
+    data: DataSet
+    recipe: Recipe
+    folder: Path
+    seed: int
+    device: str
+    should_stop: ShouldStop | None
+
+
+class _Watch(Silent):
+    def __init__(self, run: _Run) -> None:
+        self._run = run
+
+    def end(self, row: dict[str, Any]) -> None:
+        run = self._run
+        if run.should_stop is None or row["top1"] is None:
+            return
+        if run.should_stop(run.candidate, run.seed, row["epoch"], row["top1"]):
+            raise _Stopped
+
+
+def _train_one(run: _Run) -> TrainedNetwork:
+    torch.manual_seed(run.seed)
+    network = run.source.build(len(run.data.classes))
     stopped = False
     try:
         history = fit(
             network,
-            data,
-            recipe,
-            output=folder,
-            resolution=source.resolution,
-            identity=source.facts(),
-            world=world,
-            seed=seed,
+            run.data,
+            run.recipe,
+            output=run.folder,
+            resolution=run.source.resolution,
+            identity=run.source.facts(),
+            world=World(0, 1, torch.device(run.device)),
+            seed=run.seed,
             resume="auto",
-            observer=_Watch(ask),
+            observer=_Watch(run),
         ).history
     except _Stopped:
         stopped = True
-        history = read_torch_file(folder / "last.pt")["state"]["history"]
+        history = read_torch_file(run.folder / "last.pt")["state"]["history"]
     curve = tuple(row["top1"] for row in history if row["top1"] is not None)
     return TrainedNetwork(
-        candidate,
-        seed,
-        recipe.optimizer.lr,
+        run.candidate,
+        run.seed,
+        run.recipe.optimizer.lr,
         epochs=len(history),
         top1=curve[-1],
         curve=curve,
         seconds=sum(row["seconds"] for row in history),
         stopped=stopped,
-        folder=folder,
+        folder=run.folder,
     )

@@ -17,7 +17,9 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
+from zenopt.architecture import Architecture, block_modules
 from zenopt.errors import StorageError, StudyError, ZenoptError
+from zenopt.extensions import import_extension
 from zenopt.objective import Objective, run_trial
 from zenopt.samplers import make_sampler
 from zenopt.spec import StudySpec
@@ -104,11 +106,17 @@ class _Task:
     threads: int
     deadline: float | None
     synchronous: str
+    modules: tuple[str, ...] = ()
 
 
 def available_cores() -> int:
     """Returns the number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_workers(devices: Sequence[str]) -> int:
+    """Returns the number of processes for some devices: one per core, or per device where there are others."""
+    return available_cores() if set(devices) == {"cpu"} else len(devices)
 
 
 def run_search(
@@ -163,8 +171,7 @@ def run_search(
             raise StudyError(f"The number of {what} must be at least 1, got {number}.")
     is_shared = not url.startswith("memory:")
     if workers is None:
-        workers = available_cores() if set(devices) == {"cpu"} else len(devices)
-        workers = workers if is_shared else 1
+        workers = default_workers(devices) if is_shared else 1
     if workers > 1 and not is_shared:
         raise StudyError("A study in memory has one worker; use a storage file or database for more.")
     if trials is not None:
@@ -185,6 +192,7 @@ def run_search(
         max(1, available_cores() // workers),
         None if timeout_s is None else start + timeout_s,
         synchronous,
+        _modules(spec) if workers > 1 else (),
     )
     on_ready(spec, requeued, workers)
     watch = _Watch(study, trials, timeout_s, start, on_progress)
@@ -274,6 +282,16 @@ def _run_here(
     return []
 
 
+def _modules(spec: StudySpec) -> tuple[str, ...]:
+    """Returns the modules of the user's own that a worker must import to know the space's blocks."""
+    space = spec.build_space()
+    names = list(getattr(space, "blocks", ()))
+    initial = space.parse(space.initial)
+    if isinstance(initial, Architecture):
+        names += [block.type_name for block in initial.blocks]
+    return tuple(sorted(set(block_modules(names).values())))
+
+
 def _work(
     task: _Task,
     index: int,
@@ -316,6 +334,8 @@ def _worker_main(task: _Task, index: int, shared: _Shared) -> None:
     parent = os.getppid()
     try:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        for module in task.modules:
+            import_extension(module)
         storage = open_storage(task.url, synchronous=task.synchronous)
         # A worker whose parent was killed goes on with nobody to report to, so it stops.
         _work(task, index, storage, shared.claim, lambda: shared.stop.is_set() or os.getppid() != parent)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import optuna
 import pytest
 from filelock import FileLock
 from PIL import Image
@@ -208,3 +209,19 @@ def test_lost_weights_are_named(searched: tuple[StudySpec, str], cli: Run) -> No
     winner.weights.unlink()
     code, _, err = cli("export-best", "--study", "staged", "--output", "bundle")
     assert code == 2 and "are not at" in err and "--by score" in err
+
+
+def test_two_processes_train_what_one_does(searched: tuple[StudySpec, str], tmp_path: Path) -> None:
+    spec, _ = searched
+    opened = open_existing("sqlite:///zenopt.db")
+    spec = spec.overridden(["training.epochs=1", "training.per_class=1", "training.rates=[0.5]"])
+
+    def accuracies(folder: str, **options: object) -> dict[tuple[str, int], float]:
+        run_second_stage(opened, "staged", spec, output=tmp_path / folder, **options)  # type: ignore[arg-type]
+        trials = load_study(opened, "staged-trained").get_trials()
+        optuna.delete_study(study_name="staged-trained", storage=opened)
+        return {(t.user_attrs["structure"], t.user_attrs["training_seed"]): t.value for t in trials}
+
+    shared = accuracies("two", workers=2, url="sqlite:///zenopt.db")
+    assert len(shared) == 4  # two networks, both finalists, two seeds
+    assert shared == accuracies("one")

@@ -93,7 +93,7 @@ def optimize(
 
     from zenopt.cli.progress import Reporter
     from zenopt.cli.second_stage import run_second_stage, winner_json, winner_table
-    from zenopt.search import run_search
+    from zenopt.search import default_workers, run_search
     from zenopt.spec import StudySpec
     from zenopt.study import load_study, open_existing, read_spec, read_status
 
@@ -144,7 +144,16 @@ def optimize(
         click.echo(f"Warning: {failure}", err=True)
     winner = None
     if trains and (result is None or (result.is_complete and not result.stopped)):
-        winner = run_second_stage(opened, name, spec, runs=Path(runs), device=used[0], quiet=quiet or as_json)
+        winner = run_second_stage(
+            opened,
+            name,
+            spec,
+            runs=Path(runs),
+            devices=used,
+            workers=1 if storage.startswith("memory:") else workers or default_workers(used),
+            url=storage,
+            quiet=quiet or as_json,
+        )
     if as_json:
         content = (
             {"done": result.done, "seconds": result.seconds, "stopped": result.stopped} if result else {}

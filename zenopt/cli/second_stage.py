@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,9 @@ def run_second_stage(
     spec: StudySpec,
     *,
     runs: Path,
-    device: str,
+    devices: Sequence[str],
+    workers: int,
+    url: str,
     quiet: bool,
 ) -> Winner:
     """Trains what a search found, with progress on stderr; its spec has ``training.data``."""
@@ -39,7 +42,17 @@ def run_second_stage(
             f"{row.candidate.label:24s} lr {row.learning_rate:<6g} seed {row.seed}  {state}  ({row.seconds:.0f} s)"
         )
 
-    return run(storage, name, spec, output=runs / name, device=device, on_result=show, on_step=tell)
+    return run(
+        storage,
+        name,
+        spec,
+        output=runs / name,
+        devices=devices,
+        workers=workers,
+        url=url,
+        on_result=show,
+        on_step=tell,
+    )
 
 
 def winner_table(winner: Winner) -> str:

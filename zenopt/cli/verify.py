@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -55,7 +55,20 @@ if TYPE_CHECKING:
 @click.option(
     "--export", "bundle_folder", type=click.Path(), help="Write the best trained network as a bundle."
 )
-@click.option("--device", default="cpu", show_default=True)
+@click.option(
+    "--device",
+    "--devices",
+    "devices",
+    default="cpu",
+    show_default=True,
+    metavar="D[,D...]",
+    help="Torch devices, shared out among the trainings.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 1024),
+    help="Trainings at a time; by default one per core, or per device given.",
+)
 @json_option
 def verify(
     name: str,
@@ -72,7 +85,8 @@ def verify(
     pruner: str,
     output: str,
     bundle_folder: str | None,
-    device: str,
+    devices: str,
+    workers: int | None,
     as_json: bool,
 ) -> None:
     """Train a study's best networks shortly, beside baselines of the same budget: what is the score worth?
@@ -93,6 +107,7 @@ def verify(
     from train.verification import agreement
     from train.verification import verify as run
     from train.verify import choose_learning_rates
+    from zenopt.search import default_workers
     from zenopt.study import load_study, open_existing, read_spec
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -105,6 +120,17 @@ def verify(
     if baselines:
         candidates += contenders.baselines(spec, each=baselines, conv_caps=conv_caps, seed=spec.seed)
     data = open_data(data_name)
+    used = tuple(device.strip() for device in devices.split(","))
+    common: dict[str, Any] = {"devices": used, "workers": workers or default_workers(used)}
+
+    def show(row: TrainedNetwork) -> None:
+        if not as_json:
+            state = f"pruned after {row.epochs} epochs" if row.stopped else f"top-1 {row.top1:5.2f} %"
+            click.echo(
+                f"{row.candidate.label:24s} lr {row.learning_rate:<6g} seed {row.seed}  {state}  ({row.seconds:.0f} s)",
+                err=True,
+            )
+
     learning_rates = None
     if len(rates) > 1:
         first = list({candidate.label: candidate for candidate in reversed(candidates)}.values())
@@ -115,13 +141,9 @@ def verify(
             rates,
             resolution=spec.resolution,
             output=Path(output) / "rates",
-            device=device,
+            on_result=show,
+            **common,
         )
-
-    def show(row: TrainedNetwork) -> None:
-        if not as_json:
-            state = f"pruned after {row.epochs} epochs" if row.stopped else f"top-1 {row.top1:5.2f} %"
-            click.echo(f"{row.candidate.label:24s} seed {row.seed}  {state}  ({row.seconds:.0f} s)", err=True)
 
     verified = run(
         opened,
@@ -132,7 +154,8 @@ def verify(
         recipe,
         output=Path(output),
         seeds=range(seeds),
-        device=device,
+        url=storage,
+        **common,
         pruner=pruner,
         learning_rates=learning_rates,
         on_result=show,
