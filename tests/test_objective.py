@@ -138,6 +138,8 @@ def test_facts_of_a_scored_trial(spec: Callable[..., StudySpec]) -> None:
         "macs": costs.macs,
         "layers": costs.layers,
         "convs": costs.convs,
+        "min_width": costs.min_width,
+        "depth_to_width": costs.depth_to_width,
         # What a measurement with the batch of the spec would give.
         "closed_form": closed_form_zen(architecture, 8, batch_size=2),
         "score_mean": score.mean,

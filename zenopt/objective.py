@@ -151,7 +151,7 @@ class Objective:
 
     def _record_costs(self, trial: optuna.Trial, architecture: Any, check: Check) -> None:
         costs = check.costs
-        for name in ("params", "macs", "layers", "convs"):
+        for name in ("params", "macs", "layers", "convs", "min_width", "depth_to_width"):
             trial.set_user_attr(name, getattr(costs, name))
         if self._spec.budget.counting == "zennas":
             # The violations are of these counts; params and macs stay the true ones.
