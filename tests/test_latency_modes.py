@@ -12,8 +12,11 @@ import pytest
 
 from zenopt import objective as objective_module
 from zenopt.architecture import Architecture
-from zenopt.errors import SpecError
+from zenopt.best import make_bundle, rescore_top
+from zenopt.errors import DeviceError, SpecError, StudyError
+from zenopt.finalists import why_not_measured
 from zenopt.latency import load_profile
+from zenopt.latency.live import FinalistLatency, LiveLatency
 from zenopt.limits import LARGEST_VIOLATION
 from zenopt.objective import Objective, run_trial
 from zenopt.samplers import make_sampler
@@ -93,6 +96,52 @@ def test_what_is_measured_too_slow_is_pruned_though_predicted_fast(spec_of: Call
     (trial,) = run(spec, 1).get_trials()
     assert trial.state == optuna.trial.TrialState.PRUNED
     assert constraints_of(trial.system_attrs)["latency_ms"] > 0
+
+
+def test_finalists_are_measured_and_the_slow_ones_are_not_exported(
+    spec_of: Callable[..., StudySpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = run(spec_of("predicted", "budget.latency_ms=1000"), 5)
+    _, plain = rescore_top(study, count=3, repeats=1)
+    assert all(item.latency is not None and item.latency.latency_ms > 0 for item in plain)
+    times = {item.record.number: 500.0 for item in plain}
+    times[plain[0].record.number] = 1010.0
+    order = [item.record.number for item in plain]
+    monkeypatch.setattr(
+        LiveLatency,
+        "finalists",
+        lambda self, architectures, progress: [FinalistLatency(times[number], 0.02, 9) for number in order],
+    )
+    spec, candidates = rescore_top(study, count=3, repeats=1)
+    # The best score takes 1010 of 1000 ms: the next one is exported, and what was measured goes with it.
+    assert [item.record.number for item in candidates] == [
+        *(item.record.number for item in plain[1:]),
+        plain[0].record.number,
+    ]
+    bundle = make_bundle(study, spec, candidates)
+    assert bundle.costs is not None and bundle.constraints is not None
+    assert (bundle.costs["latency_ms"], bundle.costs["latency_kind"]) == (500.0, "measured")
+    assert bundle.constraints["latency_ms"] == -0.5
+    times.update(dict.fromkeys(times, 1200.0))
+    with pytest.raises(
+        StudyError, match=r"None of the 3 best keeps budget.latency_ms = 1000 when measured.* 1200 ms"
+    ):
+        rescore_top(study, count=3, repeats=1)
+
+
+def test_finalists_of_another_machine_are_not_measured_and_it_is_said_why(
+    spec_of: Callable[..., StudySpec], profile: Path
+) -> None:
+    content = json.loads(profile.read_text())
+    content["environment"]["device_name"] = "Abacus 3000"
+    profile.write_text(json.dumps(content))
+    spec = spec_of("predicted")
+    study = run(spec, 2)
+    _, candidates = rescore_top(study, count=1, repeats=1)
+    assert candidates[0].latency is None
+    assert "calibrated with device_name 'Abacus 3000'" in (why_not_measured(spec) or "")
+    with pytest.raises(DeviceError, match="calibrate again"):
+        run(spec_of("measured"), 1)
 
 
 def test_a_network_that_does_not_fit_is_infeasible_and_the_search_goes_on(

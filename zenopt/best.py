@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.study import StudyDirection
@@ -11,6 +12,7 @@ from optuna.study import StudyDirection
 from zenopt.errors import ProxyError, StudyError
 from zenopt.evaluators import evaluate_architecture
 from zenopt.export import Bundle, versions
+from zenopt.finalists import keeps_budget, measure_finalists, nothing_keeps_budget
 from zenopt.proxies import Score
 from zenopt.seeds import derive_seed
 from zenopt.spec import StudySpec
@@ -18,22 +20,38 @@ from zenopt.storage.history import count_by_state, top
 from zenopt.storage.records import TrialRecord
 from zenopt.study import BEST_KEYS, read_front, read_spec
 
+if TYPE_CHECKING:
+    from zenopt.latency.live import FinalistLatency
+
 
 @dataclass(frozen=True)
 class Rescored:
-    """A candidate with its score from the search and its fresh one."""
+    """A candidate with its score from the search and its fresh one.
+
+    Attributes:
+        record: Its trial.
+        score: Its fresh score.
+        latency: Its measured latency, where the device of the budget is at hand.
+    """
 
     record: TrialRecord
     score: Score
+    latency: FinalistLatency | None = None
 
 
 def rescore_top(
-    study: optuna.Study, *, count: int = 5, repeats: int = 8, device: str = "cpu"
+    study: optuna.Study,
+    *,
+    count: int = 5,
+    repeats: int = 8,
+    device: str = "cpu",
+    progress: Callable[[str], None] = lambda line: None,
 ) -> tuple[StudySpec, list[Rescored]]:
     """Scores the best feasible candidates of a study again, with fresh draws.
 
     The search keeps single noisy draws, so its best is partly luck; the best fresh mean is not chosen by the draw that
-    judges it. With several objectives the candidates are those of the Pareto front with the best scores.
+    judges it. With several objectives the candidates are those of the Pareto front with the best scores. Where the
+    latency budget is of a device that was calibrated and is at hand, they are measured whole as well.
 
     Args:
         study:
@@ -44,12 +62,15 @@ def rescore_top(
             Fresh draws of each.
         device:
             Torch device.
+        progress:
+            Called with a line for people while finalists are measured.
 
     Returns:
-        The study's spec, and the candidates by fresh mean, best first.
+        The study's spec, and the candidates by fresh mean, best first; those that break the latency budget when
+        measured come last.
 
     Raises:
-        StudyError: If the study is empty or nothing in it is feasible.
+        StudyError: If the study is empty, nothing in it is feasible, or no candidate keeps the budget when measured.
         ProxyError: If no candidate can be scored.
     """
     spec = read_spec(study)
@@ -84,7 +105,23 @@ def rescore_top(
     if not found:
         raise ProxyError(f"No candidate could be scored again: {'; '.join(errors)}")
     sign = -1.0 if study.directions[0] == StudyDirection.MAXIMIZE else 1.0
-    return spec, sorted(found, key=lambda item: (sign * item.score.mean, item.record.number))
+    found.sort(key=lambda item: (sign * item.score.mean, item.record.number))
+    return spec, _measured(spec, found, progress)
+
+
+def _measured(spec: StudySpec, candidates: list[Rescored], progress: Callable[[str], None]) -> list[Rescored]:
+    """Returns the candidates with measured latencies, those that break the budget last."""
+    space = spec.build_space()
+    latencies = measure_finalists(spec, [space.parse(item.record.structure) for item in candidates], progress)
+    if latencies is None:
+        return candidates
+    limits = spec.limits()
+    measured = [replace(item, latency=latency) for item, latency in zip(candidates, latencies, strict=True)]
+    # Sorting is stable: by fresh mean within those that keep the budget, and within the others.
+    measured.sort(key=lambda item: not keeps_budget(limits, item.latency))
+    if not keeps_budget(limits, measured[0].latency):
+        raise nothing_keeps_budget(limits, latencies)
+    return measured
 
 
 def make_bundle(study: optuna.Study, spec: StudySpec, candidates: list[Rescored]) -> Bundle:
@@ -93,13 +130,21 @@ def make_bundle(study: optuna.Study, spec: StudySpec, candidates: list[Rescored]
     space = spec.build_space()
     structure = best.record.structure
     assert structure is not None
-    check = spec.limits().check(space.parse(structure))
+    limits = spec.limits()
+    check = limits.check(space.parse(structure))
     costs: dict[str, Any] = dict(check.costs.__dict__)
-    if check.latency_ms is not None and spec.latency is not None:
-        costs["latency_ms"] = check.latency_ms
-        costs["latency_kind"] = spec.latency.label
+    constraints = dict(check.violations)
+    if best.latency is not None:
+        costs["latency_ms"] = best.latency.latency_ms
+        costs["latency_kind"] = "measured"
+        costs["latency_standard_error"] = best.latency.standard_error
+        if limits.full_latency_ms is not None:
+            # A margin is for predictions; what was measured is held against the budget itself.
+            constraints["latency_ms"] = best.latency.latency_ms / limits.full_latency_ms - 1
+    elif check.latency_ms is not None and spec.latency is not None:
         # A trial keeps what was measured; the check only predicts.
         costs["latency_ms"] = best.record.user_attrs.get("latency_ms") or check.latency_ms
+        costs["latency_kind"] = spec.latency.label
     return Bundle(
         structure=structure,
         family=getattr(space, "family", "chain"),
@@ -116,7 +161,7 @@ def make_bundle(study: optuna.Study, spec: StudySpec, candidates: list[Rescored]
             "batch_size": best.score.batch_size,
             "closed_form": best.record.user_attrs.get("closed_form"),
         },
-        constraints=check.violations,
+        constraints=constraints,
         study=study.study_name,
         trial=best.record.number,
         spec=spec.model_dump(mode="json"),
@@ -129,6 +174,7 @@ def make_bundle(study: optuna.Study, spec: StudySpec, candidates: list[Rescored]
                 "search": item.record.value,
                 "mean": item.score.mean,
                 "std": item.score.std,
+                **({"latency_ms": item.latency.latency_ms} if item.latency is not None else {}),
             }
             for item in candidates
         ),

@@ -61,6 +61,18 @@ def test_describe_prints_a_line_per_block_and_all_layers(zenopt: Callable) -> No
     assert zenopt("describe", STRUCTURE, "--layers").out.count("conv") > 15
 
 
+def test_describe_shows_where_the_predicted_time_goes(zenopt: Callable) -> None:
+    arguments = ("describe", STRUCTURE, "--resolution", "224", "--latency", "v100-fp16-b64-eager")
+    content = zenopt(*arguments, "--json").json
+    for rows in (content["layer_table"], content["block_table"]):
+        assert sum(row["latency_ms"] for row in rows) == pytest.approx(content["latency_ms"])
+        assert sum(row["latency_share"] for row in rows) == pytest.approx(1)
+    assert len(content["block_table"]) < len(content["layer_table"])
+    for more in ((), ("--layers",)):
+        assert zenopt(*arguments, *more).out.splitlines()[0].split()[-2:] == ["ms", "share"]
+    assert "latency_share" not in zenopt("describe", STRUCTURE, "--json").json["layer_table"][0]
+
+
 def test_describe_repairs_input_channels_with_a_warning(zenopt: Callable) -> None:
     result = zenopt("describe", STRUCTURE.replace("(16,24", "(99,24"), "--json")
     assert result.code == 0

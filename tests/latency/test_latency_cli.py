@@ -157,6 +157,43 @@ def test_sample_by_a_command_then_fit_and_plot(capsys, tmp_path, monkeypatch) ->
     assert "at least 5 measured networks, got 1" in err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("calibrate", "--study", "cifar-params1m"),
+        ("fit", "--csv", "none.csv", "--device-name", "x"),
+        ("plot", "v100-fp16-b64-eager"),
+        ("sample", "--study", "cifar-params1m", "--count", "1"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(capsys, tmp_path, arguments) -> None:
+    (tmp_path / "file").write_text("")
+    output = tmp_path / "file" / "deeper" / "x.json"
+    code, out, err = run(capsys, *arguments, "--output", str(output))
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert f"Cannot write {output}: " in err
+
+
+def test_folders_of_an_output_are_made(capsys, tmp_path) -> None:
+    output = tmp_path / "new" / "folder" / "errors.json"
+    assert run(capsys, "plot", "v100-fp16-b64-eager", "--output", str(output))[0] == 0
+    assert output.is_file()
+    code, _, err = run(capsys, "calibrate", "--output", str(tmp_path / "profile.txt"))
+    assert code == 2
+    assert "must end in .json" in err
+
+
+def test_shares_of_a_library_model(capsys) -> None:
+    pytest.importorskip("torchvision")
+    code, out, _ = run(capsys, "shares", "torchvision:resnet18", "--device", "v100-fp16-b64", "--json")
+    rows = json.loads(out)
+    assert code == 0
+    assert [row["name"] for row in rows][-2:] == ["avgpool", "fc"]
+    assert "layer1.0" in {row["name"] for row in rows}
+    assert sum(row["share"] for row in rows) == pytest.approx(1)
+
+
 def test_fit_and_plot(capsys, tmp_path) -> None:
     from itertools import islice
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -23,7 +24,7 @@ from zenopt.cli.options import json_option, print_json, show_warnings, table
     "--layers", "show_layers", is_flag=True, help="Print every layer instead of one line per block."
 )
 @click.option(
-    "--latency", "device", metavar="PROFILE", help="Add predicted latency, with its share per block."
+    "--latency", "device", metavar="PROFILE", help="Add predicted latency, with its share per block or layer."
 )
 @click.option("--verify", is_flag=True, help="Build the network and count it with torch and thop as well.")
 @json_option
@@ -62,6 +63,7 @@ def describe(
     costs = count(architecture, resolution, classes, use_se=use_se)
     layers = lower(architecture, resolution, num_classes=classes, use_se=use_se)
     last = layers[-2]
+    timed: Any = ()
     content: dict[str, Any] = {
         "structure": str(architecture),
         "resolution": resolution,
@@ -71,21 +73,25 @@ def describe(
         "output_shape": [last.in_channels, last.in_size, last.in_size],
     }
     if device is not None:
-        from zenopt.latency import load_profile, predict_latency_ms
+        from zenopt.latency import load_profile, operation_latencies
+        from zenopt.latency.predict import predict
 
-        content["latency_ms"] = predict_latency_ms(
-            architecture, load_profile(device), resolution, classes, use_se
-        )
-        content["latency_device"] = device
+        profile = load_profile(device)
+        content |= _prediction_json(predict(architecture, profile, resolution, classes, use_se), device)
+        timed = operation_latencies(architecture, profile, resolution, classes, use_se)
     if verify:
         from zenopt.nn.verify import verify_counts
 
         content["verify"] = verify_counts(architecture, resolution, classes, use_se=use_se)
     if as_json:
-        content["layer_table"] = [_layer_json(layer) for layer in layers]
+        shares = [_share_json(item) for item in timed] or [{}] * len(layers)
+        content["layer_table"] = [
+            {**_layer_json(layer), **share} for layer, share in zip(layers, shares, strict=True)
+        ]
+        content["block_table"] = _block_rows(architecture, layers, timed)
         print_json(content)
         return
-    click.echo(_layer_table(layers) if show_layers else _block_table(architecture, layers))
+    click.echo(_layer_table(layers, timed) if show_layers else _block_table(architecture, layers, timed))
     click.echo()
     click.echo(_costs_text(content))
     if verify:
@@ -97,7 +103,27 @@ def _layer_json(layer: Any) -> dict[str, Any]:
     return {name: getattr(layer, name) for name in (*layer.__slots__, "params", "macs")}
 
 
-def _layer_table(layers: Any) -> str:
+def _share_json(timed: Any) -> dict[str, float]:
+    return {"latency_ms": timed.latency_ms, "latency_share": timed.share}
+
+
+def _prediction_json(prediction: Any, device: str) -> dict[str, Any]:
+    return {
+        "latency_ms": prediction.latency_ms,
+        "latency_device": device,
+        "latency_warnings": list(prediction.warnings),
+    }
+
+
+def _with_shares(rows: Sequence[tuple[str, ...]], header: tuple[str, ...], shares: Any) -> str:
+    """Returns a table with two more columns where a device is known: milliseconds and share of each row."""
+    if shares:
+        header = (*header, "ms", "share")
+        rows = [(*row, f"{ms:.5f}", f"{share:.1%}") for row, (ms, share) in zip(rows, shares, strict=True)]
+    return table(rows, header)
+
+
+def _layer_table(layers: Any, timed: Any) -> str:
     rows = [
         (
             str(layer.block),
@@ -114,7 +140,7 @@ def _layer_table(layers: Any) -> str:
         for layer in layers
     ]
     header = ("block", "layer", "role", "input", "output", "kernel", "stride", "groups", "params", "MACs")
-    return table(rows, header)
+    return _with_shares(rows, header, [(item.latency_ms, item.share) for item in timed])
 
 
 def _describe_model(
@@ -127,7 +153,7 @@ def _describe_model(
     as_json: bool,
 ) -> None:
     """Prints what is known of a library's model: a module, traced on shapes."""
-    from zenopt.latency.trace import predict_module_latency_ms, trace_operations
+    from zenopt.latency.trace import module_operation_latencies, predict_module, step_names, trace_operations
 
     if has_chain_options:
         raise click.UsageError("--se and --verify are for architectures of zenopt's own spaces.")
@@ -141,25 +167,52 @@ def _describe_model(
         "macs": round(sum(operation.macs for operation in operations)),
         "convs": sum(operation.kind == "conv" for operation in operations),
     }
+    timed: Any = ()
     if device is not None:
-        content["latency_ms"] = predict_module_latency_ms(model, device, resolution)
-        content["latency_device"] = device
+        content |= _prediction_json(predict_module(model, device, resolution), device)
+        timed = module_operation_latencies(model, device, resolution)
+    parts = _module_rows(step_names(model), operations, timed)
     if as_json:
         names = operations[0].__slots__ if operations else ()
-        table_ = [{name: getattr(item, name) for name in names} for item in operations]
-        print_json({**content, "layer_table": table_})
+        shares = [_share_json(item) for item in timed] or [{}] * len(operations)
+        table_ = [
+            {**{name: getattr(item, name) for name in names}, **share}
+            for item, share in zip(operations, shares, strict=True)
+        ]
+        print_json({**content, "layer_table": table_, "block_table": parts})
         return
-    if show_layers:
-        click.echo(_operation_table(operations))
-        click.echo()
+    click.echo(_operation_table(operations, timed) if show_layers else _module_table(parts, bool(timed)))
+    click.echo()
     click.echo(f"params            {content['params']:,}")
     click.echo(f"MACs              {content['macs']:,}")
     click.echo(f"convolutions      {content['convs']}")
     if device is not None:
-        click.echo(f"latency           {content['latency_ms']:.4f} ms, predicted for {device}")
+        click.echo(_latency_text(content))
 
 
-def _operation_table(operations: Any) -> str:
+def _module_rows(names: list[str], operations: Any, timed: Any) -> list[dict[str, Any]]:
+    """Returns a row per direct child of a module that computes anything."""
+    from zenopt.latency import block_latencies
+
+    times = block_latencies(timed)
+    rows = []
+    for index in sorted({operation.block for operation in operations}):
+        macs = round(sum(operation.macs for operation in operations if operation.block == index))
+        row = {"name": names[index] if index < len(names) else str(index), "macs": macs}
+        if times:
+            row["latency_ms"], row["latency_share"] = times[index]
+        rows.append(row)
+    return rows
+
+
+def _module_table(parts: list[dict[str, Any]], is_timed: bool) -> str:
+    macs = sum(row["macs"] for row in parts) or 1
+    rows = [(row["name"], f"{row['macs']:,}", f"{row['macs'] / macs:.1%}") for row in parts]
+    shares = [(row["latency_ms"], row["latency_share"]) for row in parts] if is_timed else ()
+    return _with_shares(rows, ("part", "MACs", "share"), shares)
+
+
+def _operation_table(operations: Any, timed: Any) -> str:
     rows = [
         (
             str(item.block),
@@ -173,12 +226,15 @@ def _operation_table(operations: Any) -> str:
         )
         for item in operations
     ]
-    return table(rows, ("part", "operation", "input", "output", "kernel", "stride", "groups", "MACs"))
+    header = ("part", "operation", "input", "output", "kernel", "stride", "groups", "MACs")
+    return _with_shares(rows, header, [(item.latency_ms, item.share) for item in timed])
 
 
-def _block_table(architecture: Any, layers: Any) -> str:
-    params_total = sum(layer.params for layer in layers)
-    macs_total = sum(layer.macs for layer in layers)
+def _block_rows(architecture: Any, layers: Any, timed: Any) -> list[dict[str, Any]]:
+    """Returns a row per block that has layers, the head last."""
+    from zenopt.latency import block_latencies
+
+    times = block_latencies(timed)
     blocks = getattr(architecture, "blocks", ())
     rows = []
     for index in range(layers[-1].block + 1):
@@ -189,20 +245,37 @@ def _block_table(architecture: Any, layers: Any) -> str:
         name = str(blocks[index]) if index < len(blocks) else _part_name(own)
         if index == layers[-1].block:
             name = "pool, linear"
-        params, macs = sum(layer.params for layer in own), sum(layer.macs for layer in own)
-        outputs = [layer for layer in own if layer.role in ("body", "head")]
-        last = outputs[-1]
-        rows.append(
-            (
-                name,
-                f"{last.out_channels}x{last.out_size}x{last.out_size}",
-                f"{params:,}",
-                f"{params / params_total:.1%}",
-                f"{macs:,}",
-                f"{macs / macs_total:.1%}",
-            )
+        last = [layer for layer in own if layer.role in ("body", "head")][-1]
+        row = {
+            "name": name,
+            "output": [last.out_channels, last.out_size, last.out_size],
+            "params": sum(layer.params for layer in own),
+            "macs": sum(layer.macs for layer in own),
+        }
+        if times:
+            row["latency_ms"], row["latency_share"] = times.get(index, (0.0, 0.0))
+        rows.append(row)
+    return rows
+
+
+def _block_table(architecture: Any, layers: Any, timed: Any) -> str:
+    blocks = _block_rows(architecture, layers, timed)
+    params, macs = (sum(row[key] for row in blocks) for key in ("params", "macs"))
+    rows = [
+        (
+            row["name"],
+            "x".join(map(str, row["output"])),
+            f"{row['params']:,}",
+            f"{row['params'] / params:.1%}",
+            f"{row['macs']:,}",
+            f"{row['macs'] / macs:.1%}",
         )
-    return table(rows, ("block", "output", "params", "share", "MACs", "share"))
+        for row in blocks
+    ]
+    header = ("block", "output", "params", "share", "MACs", "share")
+    return _with_shares(
+        rows, header, [(row["latency_ms"], row["latency_share"]) for row in blocks] if timed else ()
+    )
 
 
 def _part_name(layers: Any) -> str:
@@ -223,9 +296,13 @@ def _costs_text(content: dict[str, Any]) -> str:
         f"features          {'x'.join(map(str, content['output_shape']))}",
     ]
     if "latency_ms" in content:
-        lines.append(
-            f"latency           {content['latency_ms']:.4f} ms, predicted for {content['latency_device']}"
-        )
+        lines.append(_latency_text(content))
+    return "\n".join(lines)
+
+
+def _latency_text(content: dict[str, Any]) -> str:
+    lines = [f"latency           {content['latency_ms']:.4f} ms, predicted for {content['latency_device']}"]
+    lines += [f"                  careful: {warning}" for warning in content["latency_warnings"]]
     return "\n".join(lines)
 
 

@@ -60,8 +60,9 @@ def export_best(
     """Score the best trials again and write the best as a bundle.
 
     One lucky draw must not win: the top candidates get fresh draws, and the best mean is exported. Infeasible trials
-    never are. The folder also gets model.py, which builds the network with nothing but torch. Of a study with a second
-    stage (objective.then: train) it is the network that trained best, with its weights in best.pt.
+    never are, nor what breaks a latency budget when it is measured on the calibrated device. The folder also gets
+    model.py, which builds the network with nothing but torch. Of a study with a second stage (objective.then: train)
+    it is the network that trained best, with its weights in best.pt.
 
     \b
     zenopt export-best --study demo --output demo-bundle
@@ -72,6 +73,7 @@ def export_best(
     from zenopt.deploy import deploy_bundle
     from zenopt.errors import StudyError
     from zenopt.export import read_bundle, write_bundle
+    from zenopt.finalists import why_not_measured
     from zenopt.standalone import write_model_file
     from zenopt.study import load_study, open_existing
 
@@ -94,7 +96,16 @@ def export_best(
         folder = export_winner(study, winner, output, overwrite=force)
         bundle = read_bundle(folder)
     else:
-        spec, candidates = rescore_top(study, count=top, repeats=repeats, device=device)
+        spec, candidates = rescore_top(
+            study,
+            count=top,
+            repeats=repeats,
+            device=device,
+            progress=lambda line: click.echo(line, err=True),
+        )
+        reason = why_not_measured(spec)
+        if reason is not None:
+            click.echo(f"Finalists were not measured: {reason}", err=True)
         bundle = make_bundle(study, spec, candidates)
         folder = write_bundle(bundle, output, overwrite=force)
     if bundle.family == "chain":
@@ -115,11 +126,13 @@ def export_best(
     if winner is not None:
         click.echo(winner_table(winner))
     else:
-        click.echo("trial  search score  fresh mean +- std")
+        is_measured = any(item.latency is not None for item in candidates)
+        click.echo(f"trial  search score  fresh mean +- std{'   measured' if is_measured else ''}")
     for item in candidates:
-        click.echo(
-            f"{item.record.number:5d}  {item.record.value:12.3f}  {item.score.mean:10.3f} +- {item.score.std:.3f}"
-        )
+        line = f"{item.record.number:5d}  {item.record.value:12.3f}  {item.score.mean:10.3f} +- {item.score.std:.3f}"
+        if item.latency is not None:
+            line += f"  {item.latency.latency_ms:.4g} ms +- {item.latency.standard_error:.1%}"
+        click.echo(line)
     costs = bundle.costs or {}
     latency = f", {costs['latency_ms']:.4f} ms {costs['latency_kind']}" if "latency_ms" in costs else ""
     what = f"trial {bundle.trial}" if winner is None else "the best trained network, with its weights,"

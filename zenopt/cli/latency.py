@@ -135,7 +135,10 @@ def measure(
     )
     state = "stable" if measured.is_stable else "NOT stable: the time limit came first"
     origin = "from the cache" if measured.is_cached else f"{measured.seconds:.1f} s"
-    click.echo(f"spread {measured.spread:.1%}, {measured.iterations} runs, median {state}, {origin}")
+    click.echo(
+        f"median {state}, standard error {measured.standard_error:.1%}, spread of single runs {measured.spread:.1%}, "
+        f"{measured.iterations} runs, {origin}"
+    )
     click.echo(", ".join(f"{key} {value}" for key, value in measured.environment.items()))
 
 
@@ -227,9 +230,11 @@ def calibrate(
 ) -> None:
     """Make a profile of the device at hand from a minute of measurements."""
     from zenopt.latency.calibrate import calibrate as run_calibration
+    from zenopt.latency.output import prepare_output
     from zenopt.spec import StudySpec
 
     show_warnings()
+    prepare_output(output, (".json",))
     preset = study or ("cifar-params1m" if resolution is not None and resolution < 128 else "latency01ms")
     spec = StudySpec.load(preset)
     options = _measure_options(run, resolution or spec.resolution)
@@ -257,8 +262,8 @@ def calibrate(
     click.echo(_error_text("additive model", errors["additive_only"]))
     noise = errors["noise_floor"]
     click.echo(
-        f"noise floor: two measurements of one network differ by {noise['median']:.1%} "
-        f"(nine of ten by less than {noise['p90']:.1%})"
+        f"noise floor: single visits of one network scatter by {noise['visit_scatter']:.1%}, so what {noise['visits']} "
+        f"visits of a held-out network agree on is known to {noise['standard_error']:.1%} (standard error)"
     )
 
 
@@ -333,8 +338,10 @@ def fit(
 ) -> None:
     """Make a profile from latencies that were measured somewhere else."""
     from zenopt.latency.csvfit import fit_profile, read_rows
+    from zenopt.latency.output import prepare_output
 
     show_warnings()
+    prepare_output(output, (".json",))
     rows = read_rows(table_path, resolution=resolution, num_classes=classes)
     profile = fit_profile(
         rows,

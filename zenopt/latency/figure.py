@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from zenopt.errors import DeviceError
+from zenopt.latency.output import prepare_output
 from zenopt.latency.profile import DeviceProfile
 
 #: Shaded band around the diagonal.
@@ -80,9 +81,7 @@ def write_figure(pairs: Sequence[tuple[str, float, float]], title: str, output: 
     Raises:
         DeviceError: If the ending is another, or the file cannot be written.
     """
-    path = Path(output)
-    if path.suffix not in (".html", ".json"):
-        raise DeviceError(f"A figure is written as .html or .json, not {path.suffix or 'without ending'!r}.")
+    path = prepare_output(output, (".html", ".json"))
     figure = predicted_against_measured(pairs, title)
     text = figure.to_html(include_plotlyjs=True) if path.suffix == ".html" else figure.to_json()
     try:

@@ -38,8 +38,10 @@ def profile_options(profile: DeviceProfile, **more: Any) -> MeasureOptions:
         raise DeviceError(
             f"Device profile {profile.name} was not calibrated on a device at hand: zenopt latency calibrate."
         )
+    # Torch's own choice of threads differs between a shell and a worker; what was calibrated does not.
+    threads = options.get("threads") or profile.environment.get("threads")
     try:
-        return MeasureOptions(**{**options, **more})
+        return MeasureOptions(**{**options, "threads": threads, **more})
     except TypeError as error:
         raise DeviceError(f"Device profile {profile.name}: environment.options: {error}.") from error
 
@@ -51,9 +53,10 @@ def difference_from_here(profile: DeviceProfile) -> str | None:
     except DeviceError as error:
         return str(error)
     for name in ("device_name", "torch", "threads"):
-        if here[name] != profile.environment.get(name):
+        calibrated = profile.environment.get(name, here[name])
+        if here[name] != calibrated:
             return (
-                f"Device profile {profile.name} was calibrated with {name} {profile.environment.get(name)!r}, "
+                f"Device profile {profile.name} was calibrated with {name} {calibrated!r}, "
                 f"here it is {here[name]!r}: calibrate again."
             )
     return None

@@ -14,7 +14,7 @@ from typing import Any
 
 from zenopt.errors import DeviceError
 from zenopt.latency.cache import MeasurementCache
-from zenopt.latency.fill import TableFiller, profile_options
+from zenopt.latency.fill import TableFiller, difference_from_here, profile_options
 from zenopt.latency.measure import measure_architecture
 from zenopt.latency.options import MeasureOptions
 from zenopt.latency.parts import Network
@@ -26,6 +26,8 @@ from zenopt.latency.visits import Bench, Visitor, combined_ms, scatter_of, stand
 #: Time limit of a candidate that is measured whole during a search.
 CANDIDATE_SECONDS = 3.0
 FINALIST_VISITS = 16
+#: Finalists of a slow device get fewer visits, but at least three each.
+FINALIST_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,11 @@ class LiveLatency:
         """Returns one that runs networks as they were run when the profile was calibrated.
 
         Raises:
-            DeviceError: If it was not calibrated.
+            DeviceError: If it was not calibrated, or on other hardware or versions.
         """
+        difference = difference_from_here(profile)
+        if difference is not None:
+            raise DeviceError(difference)
         options = profile_options(profile)
         if "max_seconds" not in profile.environment["options"]:
             options = profile_options(profile, max_seconds=CANDIDATE_SECONDS)
@@ -136,7 +141,7 @@ class LiveLatency:
             Network(architecture, self.options.resolution, self.num_classes, self.use_se)
             for architecture in architectures
         ]
-        series = visit_in_turn(self._bench, networks, visits, progress)
+        series = visit_in_turn(self._bench, networks, visits, FINALIST_SECONDS, progress)
         scatter = scatter_of(series.values())
         return [
             FinalistLatency(combined_ms(times), standard_error_of(scatter, len(times)), len(times))

@@ -189,13 +189,13 @@ def with_shares(timed: Sequence[tuple[Operation, float]]) -> list[OperationLaten
     return [OperationLatency(op, ms, ms / total if total > 0 else 0.0) for op, ms in timed]
 
 
-def block_latencies(parts: Sequence[OperationLatency]) -> list[tuple[float, float]]:
-    """Sums layers to blocks: ``(latency_ms, share)`` of each super-block, the head last."""
+def block_latencies(parts: Sequence[OperationLatency]) -> dict[int, tuple[float, float]]:
+    """Sums layers to blocks: ``(latency_ms, share)`` by index of the super-block, in order; the head comes last."""
     sums: dict[int, tuple[float, float]] = {}
     for part in parts:
         ms, share = sums.get(part.operation.block, (0.0, 0.0))
         sums[part.operation.block] = (ms + part.latency_ms, share + part.share)
-    return [sums[index] for index in sorted(sums)]
+    return dict(sorted(sums.items()))
 
 
 def part_latency_ms(profile: DeviceProfile, part: Part) -> float:

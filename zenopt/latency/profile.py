@@ -12,6 +12,7 @@ from typing import Any
 
 from zenopt.errors import DeviceError, UnknownNameError, ZenoptError
 from zenopt.latency.models import LatencyModel, make_model
+from zenopt.latency.output import prepare_output
 
 SCHEMA_VERSION = 1
 DEVICES_FOLDER = Path(__file__).resolve().parent / "devices"
@@ -111,8 +112,9 @@ class DeviceProfile:
         Raises:
             DeviceError: If the file cannot be written.
         """
+        path = prepare_output(path)
         try:
-            Path(path).write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
+            path.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
         except OSError as error:
             raise DeviceError(f"Cannot write device profile {path}: {error.strerror}.") from error
 

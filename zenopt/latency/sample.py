@@ -9,6 +9,7 @@ from pathlib import Path
 
 from zenopt.errors import DeviceError
 from zenopt.latency.onnx import export_onnx, measure_by_command
+from zenopt.latency.output import prepare_output
 from zenopt.latency.stream import network_stream
 from zenopt.latency.targets import Target
 
@@ -55,6 +56,7 @@ def write_sample(
     """
     from zenopt.spec import StudySpec
 
+    output = prepare_output(output)
     spec = StudySpec.load(study)
     stream = network_stream(spec.build_space(), spec.resolution, spec.num_classes, spec.use_se, seed)
     try:

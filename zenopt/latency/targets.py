@@ -63,13 +63,23 @@ class Target:
         )
 
     def shares(self, profile: DeviceProfile, *, by_layer: bool = False) -> list[dict[str, Any]]:
-        """Returns ``name``, ``latency_ms`` and ``share`` of each block (or layer), the head last."""
+        """Returns ``name``, ``latency_ms`` and ``share`` of each block (or layer), the head last.
+
+        Parts of a library's model are its direct children.
+        """
         from zenopt.latency.predict import block_latencies, operation_latencies
 
         if self.architecture is None:
-            raise StructureError(f"{self.text} has no blocks; shares are for architectures.")
-        arguments = (self.resolution, self.num_classes, self.use_se)
-        parts = operation_latencies(self.architecture, profile, *arguments)
+            from zenopt.latency.trace import module_operation_latencies, step_names
+
+            module = self.build()
+            names = step_names(module)
+            parts = module_operation_latencies(module, profile, self.resolution)
+        else:
+            parts = operation_latencies(
+                self.architecture, profile, self.resolution, self.num_classes, self.use_se
+            )
+            names = [*map(str, getattr(self.architecture, "blocks", ())), "head"]
         if by_layer:
             return [
                 {
@@ -80,16 +90,13 @@ class Target:
                 }
                 for part in parts
             ]
-        blocks = getattr(self.architecture, "blocks", None)
-        rows = block_latencies(parts)
-        names = (
-            [f"block {index}" for index in range(len(rows))]
-            if blocks is None
-            else [*map(str, blocks), "head"]
-        )
         return [
-            {"name": name, "latency_ms": latency_ms, "share": share}
-            for name, (latency_ms, share) in zip(names, rows, strict=True)
+            {
+                "name": names[index] if index < len(names) else f"block {index}",
+                "latency_ms": latency_ms,
+                "share": share,
+            }
+            for index, (latency_ms, share) in block_latencies(parts).items()
         ]
 
     def measure(self, options: MeasureOptions, **cache: Any) -> Measurement:

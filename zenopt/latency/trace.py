@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from zenopt.errors import DeviceError
 from zenopt.latency.operations import Operation, OperationKind
-from zenopt.latency.predict import Prediction, check_resolution, judged, with_shares
+from zenopt.latency.predict import OperationLatency, Prediction, check_resolution, judged, with_shares
 from zenopt.latency.profile import DeviceProfile, load_profile
 
 _NORMS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm")
@@ -57,7 +57,7 @@ def trace_operations(
         twin = copy.deepcopy(module).to("meta").eval()
         recorder = _Recorder()
         # The twin is thrown away, and its hooks with it.
-        for index, child in enumerate(_steps(twin)):
+        for index, child in enumerate(_steps(twin).values()):
             child.register_forward_pre_hook(recorder.entering(index))
         with torch.no_grad(), recorder:
             twin(torch.empty((1, *shape), device="meta"))
@@ -88,12 +88,9 @@ def predict_module(
         DeviceError: If the profile is unusable, speaks about other resolutions, or the module cannot be traced.
     """
     profile = load_profile(profile)
-    check_resolution(profile, resolution, any_resolution)
-    model = profile.predictor
-    operations = trace_operations(module, resolution)
-    times = model.operation_times(operations)
-    parts = with_shares(list(zip(operations, times, strict=True)))
-    return judged(profile, model.constant_ms + sum(times), resolution, parts)
+    parts = module_operation_latencies(module, profile, resolution, any_resolution=any_resolution)
+    total = profile.predictor.constant_ms + sum(part.latency_ms for part in parts)
+    return judged(profile, total, resolution, parts)
 
 
 def predict_module_latency_ms(
@@ -106,11 +103,32 @@ def predict_module_latency_ms(
     return predict_module(module, profile, resolution, any_resolution=any_resolution).latency_ms
 
 
-def _steps(module: nn.Module) -> list[nn.Module]:
-    """Direct children, with containers that have no forward of their own opened."""
-    steps: list[nn.Module] = []
-    for child in module.children():
-        steps += list(child) if isinstance(child, nn.Sequential | nn.ModuleList) else [child]
+def module_operation_latencies(
+    module: nn.Module, profile: DeviceProfile | str, resolution: int, *, any_resolution: bool = False
+) -> list[OperationLatency]:
+    """Returns the predicted time of every operation of a torch module, in the order of :func:`trace_operations`.
+
+    Args and errors are those of :func:`predict_module`. The constant part of a model belongs to no operation.
+    """
+    profile = load_profile(profile)
+    check_resolution(profile, resolution, any_resolution)
+    operations = trace_operations(module, resolution)
+    return with_shares(list(zip(operations, profile.predictor.operation_times(operations), strict=True)))
+
+
+def step_names(module: nn.Module) -> list[str]:
+    """Returns the names of the children that :attr:`Operation.block` counts, e.g. ``layer1.0``."""
+    return list(_steps(module))
+
+
+def _steps(module: nn.Module) -> dict[str, nn.Module]:
+    """Direct children by name, with containers that have no forward of their own opened."""
+    steps: dict[str, nn.Module] = {}
+    for name, child in module.named_children():
+        if isinstance(child, nn.Sequential | nn.ModuleList):
+            steps.update({f"{name}.{index}": inner for index, inner in child.named_children()})
+        else:
+            steps[name] = child
     return steps
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -23,6 +24,7 @@ VISIT_SECONDS = 0.04
 #: Networks and blocks are kept ready while their weights and inputs take no more than this; others are built anew.
 KEPT_BYTES = 2**28
 STATISTICS = ("median", "minimum")
+MIN_PASSES = 3
 #: Logarithm of the factor beyond which a visit is no longer believed in full.
 FARTHEST = math.log(2.0)
 
@@ -85,23 +87,39 @@ def visit_in_turn(
     visitor: Visitor,
     subjects: Iterable[Subject],
     passes: int,
+    max_seconds: float = math.inf,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[Subject, list[float]]:
     """Visits each subject once per pass.
 
+    Args:
+        visitor:
+            What visits.
+        subjects:
+            Networks or blocks.
+        passes:
+            How often each is visited.
+        max_seconds:
+            Time after which no further pass begins, if each has been visited three times.
+        progress:
+            Called with a line for people per pass.
+
     Returns:
         Milliseconds per image of the visits of each; empty for what does not fit in memory.
     """
+    began = time.monotonic()
     times: dict[Subject, list[float]] = {subject: [] for subject in subjects}
     fitting = list(times)
     for number in range(passes):
+        if number >= MIN_PASSES and time.monotonic() - began > max_seconds:
+            break
         for subject in list(fitting):
             try:
                 times[subject].append(visitor.visit(subject))
             except DoesNotFitError:
                 times[subject].clear()
                 fitting.remove(subject)
-        progress(f"visit {number + 1} of {passes}: {len(fitting)} networks")
+        progress(f"visit {number + 1} of {passes} to {len(fitting)} networks")
     return times
 
 
@@ -113,7 +131,7 @@ def combined_ms(times: Sequence[float]) -> float:
     """
     if not min(times) > 0:
         return statistics.median(times)
-    logs = [math.log(time) for time in times]
+    logs = [math.log(ms) for ms in times]
     centre = statistics.median(logs)
     return math.exp(statistics.fmean(max(centre - FARTHEST, min(centre + FARTHEST, value)) for value in logs))
 
@@ -124,7 +142,7 @@ def scatter_of(series: Iterable[Sequence[float]]) -> float:
     for times in series:
         if len(times) < 2 or not min(times) > 0:
             continue
-        logs = [math.log(time) for time in times]
+        logs = [math.log(ms) for ms in times]
         mean = statistics.fmean(logs)
         squares += sum(min(FARTHEST, abs(value - mean)) ** 2 for value in logs)
         freedom += len(times) - 1
