@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from zenopt.pareto import crowding_distances, front_numbers, hypervolume, order
+from zenopt.pareto import crowding_distances, first_front, front_numbers, hypervolume, order
 
 #: Two fronts and a third; more is better in both.
 POINTS = [(1, 5), (2, 4), (4, 1), (1, 4), (2, 2), (1, 1), (4, 1)]
@@ -25,6 +25,7 @@ def test_fronts_by_brute_force(objectives: int) -> None:
     for i, j in itertools.permutations(range(len(points)), 2):
         if (points[i] >= points[j]).all() and (points[i] > points[j]).any():
             assert numbers[i] < numbers[j]
+    assert first_front(points).tolist() == np.flatnonzero(numbers == 0).tolist()
     for index, number in enumerate(numbers):
         if number:
             assert any(
@@ -33,6 +34,12 @@ def test_fronts_by_brute_force(objectives: int) -> None:
                 and (points[other] > points[index]).any()
                 for other in range(len(points))
             )
+
+
+def test_fronts_beyond_what_is_wanted_share_a_number() -> None:
+    assert front_numbers(POINTS, 1).tolist() == [0, 0, 0, 1, 1, 1, 0]
+    assert front_numbers(POINTS, 5).tolist() == [0, 0, 0, 1, 1, 2, 0]
+    assert front_numbers([]).tolist() == first_front([]).tolist() == []
 
 
 def test_crowding_by_hand() -> None:

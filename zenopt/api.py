@@ -16,12 +16,12 @@ from optuna.trial import TrialState
 from zenopt.errors import StudyError, ZenoptError
 from zenopt.report.analysis import pareto_front, survivors
 from zenopt.report.figures import Figure, against_costs, closed_form, costs_of, progress
+from zenopt.report.objective_figures import front_figures, hypervolume_figures
 from zenopt.report.reading import NUMBERS, StudyData, read_study
 from zenopt.search import Progress, SearchResult, run_search
 from zenopt.spec import StudySpec
 from zenopt.specfile import Source
-from zenopt.storage.records import TrialRecord
-from zenopt.study import DEFAULT_STORAGE, load_study, open_existing, read_front, read_spec
+from zenopt.study import DEFAULT_STORAGE, load_study, open_existing, read_spec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,10 +69,11 @@ class Result:
         self._data: StudyData | None = None
 
     def __repr__(self) -> str:
-        if self._has_several_objectives:
-            names = ", ".join(self.spec.objectives)
-            return f"<Result of {self.name!r}: {len(self.pareto)} networks on the front of {names}>"
         data = self.data
+        if data.is_multi:
+            names = ", ".join(data.spec.objectives)
+            front = f"{len(data.front)} networks on the front of {names}"
+            return f"<Result of {self.name!r}: {data.size} trials, {front}>"
         ranked = data.ranked()
         best = f"best {data.values[ranked[0]]:.4g}" if len(ranked) else "nothing within the budget yet"
         return f"<Result of {self.name!r}: {data.size} trials, {best}>"
@@ -84,12 +85,7 @@ class Result:
 
     @property
     def data(self) -> StudyData:
-        """The study as columns, as reports read it.
-
-        Raises:
-            StudyError: If the study has several objectives; :attr:`best`, :meth:`top`, :attr:`pareto` and
-                :meth:`export` work there as well.
-        """
+        """The study as columns, as reports read it."""
         if self._data is None:
             self._data = read_study(self.study, time.time())
         return self._data
@@ -101,10 +97,6 @@ class Result:
         assert spec is not None
         return spec
 
-    @property
-    def _has_several_objectives(self) -> bool:
-        return len(self.study.directions) > 1
-
     def refresh(self) -> Result:
         """Forgets what was read, so that trials added since are seen; returns itself."""
         self._data = None
@@ -113,6 +105,8 @@ class Result:
     @property
     def best(self) -> Candidate:
         """The best candidate by the search's own scores; :meth:`export` scores the best few again.
+
+        Of several objectives, the one of the front with the best score.
 
         Raises:
             StudyError: If nothing in the study is within the budget.
@@ -125,11 +119,6 @@ class Result:
         Raises:
             StudyError: If nothing in the study is within the budget.
         """
-        if self._has_several_objectives:
-            front = self.pareto[:count]
-            if not front:
-                raise StudyError(f"Study {self.name!r} has no candidate within the budget.")
-            return front
         positions = self.data.top(count)
         if not positions:
             raise StudyError(
@@ -143,9 +132,8 @@ class Result:
 
         Of a study with several objectives, the front of all of them, best score first.
         """
-        if self._has_several_objectives:
-            space = self.spec.build_space()
-            return [_candidate_of(record, space) for record in read_front(self.study)]
+        if self.data.is_multi:
+            return self._candidates([int(position) for position in self.data.front])
         return self.front("params")
 
     def front(self, cost: str) -> list[Candidate]:
@@ -174,7 +162,8 @@ class Result:
     def frame(self) -> pd.DataFrame:
         """Returns one row per trial: number, state, value, feasible, costs, scores, seconds, structure.
 
-        Parameters are left out; the structure says the same in one column.
+        ``value`` is the score; further objectives are among the costs, and ``front`` says what no other candidate
+        beats in all of them. Parameters are left out; the structure says the same in one column.
 
         Raises:
             ZenoptError: If pandas is not installed.
@@ -188,6 +177,8 @@ class Result:
         data = self.data
         states = {state.value: state.name for state in TrialState}
         columns = {key: data.columns[key] for key in NUMBERS if np.isfinite(data.columns[key]).any()}
+        if data.is_multi:
+            columns["front"] = np.isin(np.arange(data.size), data.front)
         return pd.DataFrame(
             {
                 "number": data.numbers,
@@ -204,6 +195,16 @@ class Result:
         """Returns the scores and the best so far over ``"trials"``, or the best over ``"time"``."""
         return self._figure(progress(self.data), f"best-{over}")
 
+    def plot_hypervolume(self, over: str = "trials") -> go.Figure:
+        """Returns the share of the objectives' box that the front dominates, over ``"trials"`` or ``"time"``.
+
+        Raises:
+            StudyError: If the study has a single objective.
+        """
+        if not self.data.is_multi:
+            raise StudyError(f"Study {self.name!r} has a single objective; plot_history() shows its best.")
+        return self._figure(hypervolume_figures(self.data), f"hypervolume-{over}")
+
     def plot_feasible(self) -> go.Figure:
         """Returns the share of trials within the budget over the search."""
         return self._figure(progress(self.data), "feasible")
@@ -211,16 +212,20 @@ class Result:
     def plot_pareto(self, cost: str = "params") -> go.Figure:
         """Returns all candidates in score against a cost, with budget and front.
 
-        Params and MACs are the counts that the budget is written in.
+        Params and MACs are the counts that the budget is written in. Where the cost is an objective, the front is that
+        of all objectives.
 
         Raises:
             StudyError: If the study does not know this cost; the message lists those it knows.
         """
+        key = cost.replace("_", "-")
+        if cost in self.spec.objectives[1:]:
+            return self._figure(front_figures(self.data), f"front-score-{key}")
         known = costs_of(self.data)
         if cost not in known:
             have = ", ".join(known) or "none yet"
             raise StudyError(f"Study {self.name!r} has no figure of the cost {cost!r}; it has {have}.")
-        return self._figure(against_costs(self.data), f"score-{cost.replace('_', '-')}")
+        return self._figure(against_costs(self.data), f"score-{key}")
 
     def plot_closed_form(self) -> go.Figure:
         """Returns closed-form against measured scores.
@@ -258,11 +263,18 @@ class Result:
         found = [importance_figure(weights, trials)] if weights else []
         return self._figure(found, found[0].key if found else "importances")
 
-    def report(self, path: str | Path) -> Path:
-        """Writes the study as one HTML file, as ``zenopt report`` does, and returns its path."""
+    def report(self, path: str | Path, compare: Sequence[Result] = ()) -> Path:
+        """Writes the study as one HTML file, as ``zenopt report`` does, and returns its path.
+
+        Args:
+            path:
+                The file; an older one is replaced.
+            compare:
+                More studies, of any storage, to put beside this one.
+        """
         from zenopt.report.build import write_report
 
-        write_report([self.study], path)
+        write_report([self.study, *(other.study for other in compare)], path)
         return Path(path)
 
     def export(
@@ -415,12 +427,6 @@ def load_result(study_name: str, storage: str = DEFAULT_STORAGE) -> Result:
         ZenoptError: If there is no such storage or study.
     """
     return Result(load_study(open_existing(storage), study_name))
-
-
-def _candidate_of(record: TrialRecord, space: Any) -> Candidate:
-    assert record.structure is not None and record.values is not None
-    costs = {key: record.user_attrs[key] for key in _COSTS if record.user_attrs.get(key) is not None}
-    return Candidate(record.number, record.values[0], record.structure, costs, space.parse(record.structure))
 
 
 def _read_spec(spec: StudySpec | dict[str, Any] | str | Path, overrides: Sequence[str]) -> StudySpec:

@@ -21,14 +21,16 @@ import sqlalchemy.exc
 from zenopt.errors import ZenoptError
 from zenopt.export import read_bundle
 from zenopt.mirror import LARGEST, MirrorStorage
+from zenopt.report.figures import score_label
 from zenopt.report.picture import WIDTH, draw
 from zenopt.report.reading import StudyData, read_study
-from zenopt.report.sections import Network, best_networks, describe_settings, make_section
+from zenopt.report.sections import Network, describe_settings, make_front, make_section, network_at
 from zenopt.study import open_existing, read_spec
 
 HOST = "127.0.0.1"
 #: Figures of the report that the dashboard does not have by itself.
 _FIGURES = (
+    "hypervolume-trials",
     "score-params",
     "score-macs",
     "score-latency-ms",
@@ -179,7 +181,7 @@ class _StudyPage:
 
     def __init__(self, shown: optuna.Study, source: optuna.Study, artifacts: Any) -> None:
         self._shown, self._source, self._artifacts = shown, source, artifacts
-        self._is_ours = read_spec(source, missing_ok=True) is not None and len(source.directions) == 1
+        self._is_ours = read_spec(source, missing_ok=True) is not None
         self._best: int | None = None
         self._size = -1
         self._drawn_at = float("-inf")
@@ -203,9 +205,9 @@ class _StudyPage:
         data = read_study(self._source, time.time())
         # What Study.set_metric_names() writes, without its warning that it is experimental.
         self._shown._storage.set_study_system_attr(
-            self._shown._study_id, "study:metric_names", [f"score ({data.spec.proxy.name})"]
+            self._shown._study_id, "study:metric_names", _metric_names(data)
         )
-        networks = best_networks(data, 1)
+        networks = [network_at(data, position) for position in data.top(1)]
         if networks:
             self._save_picture(networks[0])
             graph = _picture_figure(networks[0])
@@ -213,7 +215,7 @@ class _StudyPage:
         self._save_note(_note(data, networks, self._picture_id, self._shown._study_id))
         if is_due or self._size < 0:
             for figure in make_section(self._source, data, 0).figures:
-                if figure.key in _FIGURES:
+                if figure.key in _FIGURES or figure.group == "Front":
                     save_plotly_graph_object(self._shown, figure.titled(), graph_object_id=figure.key)
             self._drawn_at, self._size = time.monotonic(), size
         self._best = best
@@ -239,19 +241,39 @@ class _StudyPage:
             self._note = text
 
 
+def _metric_names(data: StudyData) -> list[str]:
+    return [score_label(data.spec), *data.spec.objectives[1:]]
+
+
 def _note(data: StudyData, networks: Sequence[Network], picture_id: str | None, study_id: int) -> str:
     """The study's note, in Markdown."""
     lines = [describe_settings(data), ""]
     if not networks:
         return "\n".join([*lines, "No candidate within the budget yet."])
     best = networks[0]
-    lines += [f"## Best network: {best.title}", "", "| what | value |", "|---|---|"]
+    front = make_front(data)
+    if front is not None:
+        lines += [
+            f"## Pareto front of {front.words}",
+            "",
+            _row(front.header),
+            "|---" * len(front.header) + "|",
+        ]
+        lines += [*map(_row, front.rows), ""]
+        if len(front.rows) < front.size:
+            lines += [f"{len(front.rows)} of {front.size} networks, evenly along the front.", ""]
+    lines += [f"## {'Best network' if front is None else 'Best score'}: {best.title}", ""]
+    lines += ["| what | value |", "|---|---|"]
     lines += [f"| {label} | {text} |" for label, text in best.facts]
     lines += ["", "```", best.structure, "```", ""]
     if picture_id is not None:
         # The query makes the browser load the picture anew when the best network changes.
         lines.append(f"![picture of the network](/artifacts/{study_id}/{picture_id}?trial={best.number})")
     return "\n".join(lines)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _picture_figure(network: Network) -> go.Figure:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from typing import Any
 
 import optuna
@@ -17,6 +17,7 @@ from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from zenopt.pareto import order
 from zenopt.report.reading import read_sample
 from zenopt.storage.constraints import LEGACY_KEY, constraints_of
 from zenopt.storage.history import StudyHistory, count_by_state
@@ -88,7 +89,7 @@ class MirrorStorage(InMemoryStorage):
         return len(self.get_all_trials(study_id, deepcopy=False, states=states))
 
     def get_best_trial(self, study_id: int) -> FrozenTrial:
-        """Returns the best trial within the budget.
+        """Returns the best trial within the budget; of several objectives, the one with the best first value.
 
         Raises:
             ValueError: If there is none.
@@ -167,11 +168,13 @@ class _MirroredStudy:
         now = time.monotonic()
         if now - self._read_at < _REFRESH_S:
             return self._shown
-        if self._selection is None and len(self.study.directions) == 1:
+        if self._selection is None:
             size = sum(count_by_state(self.study).values())
             if size > largest:
                 self._history = StudyHistory(self.study)
-                self._selection = _Selection(self.study.direction == StudyDirection.MAXIMIZE)
+                self._selection = _Selection(
+                    [direction == StudyDirection.MAXIMIZE for direction in self.study.directions]
+                )
         found = self._all() if self._selection is None else self._select(self._selection)
         self._shown, self._by_id = found, {trial._trial_id: trial for trial in found}
         self._read_at = time.monotonic()
@@ -229,10 +232,11 @@ class _MirroredStudy:
 class _Selection:
     """Which trials of a large study are worth showing."""
 
-    def __init__(self, maximize: bool) -> None:
-        self._sign = -1.0 if maximize else 1.0
-        self._candidates: dict[int, tuple[float, int]] = {}
-        self._best = float("inf")
+    def __init__(self, directions: Sequence[bool]) -> None:
+        self._signs = [1.0 if is_up else -1.0 for is_up in directions]
+        # Points in which more is better, by trial number: of equals, the earlier trial goes first.
+        self._candidates: dict[int, tuple[int, tuple[float, ...]]] = {}
+        self._best = float("-inf")
         self._improvements: list[int] = []
         self._unfinished: set[int] = set()
         self._ids: list[int] = []
@@ -254,20 +258,27 @@ class _Selection:
                 continue
             self._known.add(record.trial_id)
             self._ids.append(record.trial_id)
-            if record.state != TrialState.COMPLETE or not record.is_feasible or record.value is None:
+            if record.state != TrialState.COMPLETE or not record.is_feasible or record.values is None:
                 continue
-            value = self._sign * record.value
-            self._candidates[record.trial_id] = (value, record.number)
-            if value < self._best:
-                self._best = value
+            point = tuple(sign * value for sign, value in zip(self._signs, record.values, strict=True))
+            self._candidates[record.trial_id] = (record.number, point)
+            if point[0] > self._best:
+                self._best = point[0]
                 self._improvements.append(record.trial_id)
 
     def choose(self) -> list[int]:
         """Returns the ids to show now."""
-        elites = sorted(self._candidates, key=lambda trial_id: self._candidates[trial_id])[:ELITES]
-        # What is no elite now never will be.
+        elites = self._elites()
+        # What is no elite now never will be; of several objectives, all but never.
         self._candidates = {trial_id: self._candidates[trial_id] for trial_id in elites}
         # Steps are powers of two, so that a growing study thins its sample and never changes it for another one.
         step = 2 ** max(0, (len(self._ids) // SAMPLE).bit_length() - 1)
         chosen = {*elites, *self._improvements, *self._ids[-LATEST:], *self._ids[::step], *self._unfinished}
         return sorted(chosen)
+
+    def _elites(self) -> list[int]:
+        """Returns the best candidates: by value, or by front and spread."""
+        found = sorted(self._candidates.items(), key=lambda item: item[1][0])
+        if len(self._signs) > 1:
+            return [found[index][0] for index in order([point for _, (_, point) in found], ELITES)]
+        return [trial_id for trial_id, _ in sorted(found, key=lambda item: -item[1][1][0])[:ELITES]]

@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
-_CHUNK = 1024
 
 
 def front_numbers(points: ArrayLike, wanted: int | None = None) -> NDArray[np.int64]:
     """Sorts points into fronts: 0 is not dominated, 1 is dominated by front 0 alone, and so on.
+
+    Zhang et al., "An Efficient Approach to Nondominated Sorting for Evolutionary Multiobjective Optimization", 2015:
+    points are taken best first, so that only earlier ones can dominate, and the front of each is found by bisection.
 
     Args:
         points:
@@ -24,28 +26,68 @@ def front_numbers(points: ArrayLike, wanted: int | None = None) -> NDArray[np.in
             Stop when this many points are numbered; the rest shares the number after the last.
     """
     values = np.asarray(points, dtype=float)
-    numbers = np.full(len(values), -1)
-    left = np.arange(len(values))
-    front = 0
-    while len(left) and (wanted is None or len(values) - len(left) < wanted):
-        is_dominated = _dominated(values[left])
-        numbers[left[~is_dominated]] = front
-        left = left[is_dominated]
-        front += 1
-    numbers[left] = front
-    return numbers
+    if not len(values):
+        return np.zeros(0, dtype=np.int64)
+    numbers = np.zeros(len(values), dtype=np.int64)
+    fronts: list[_Front] = []
+    # Lexicographic by the first objective, then the second, ..., best first; ties by position.
+    for index in np.lexsort((-values).T[::-1]):
+        point = values[index]
+        low, high = 0, len(fronts)
+        while low < high:
+            middle = (low + high) // 2
+            if fronts[middle].dominates(point):
+                low = middle + 1
+            else:
+                high = middle
+        if low == len(fronts):
+            fronts.append(_Front(values.shape[1]))
+        fronts[low].add(point)
+        numbers[index] = low
+    if wanted is None:
+        return numbers
+    full = np.flatnonzero(np.cumsum(np.bincount(numbers)) >= wanted)
+    return np.minimum(numbers, full[0] + 1) if len(full) else numbers
 
 
-def _dominated(values: Array) -> NDArray[np.bool_]:
-    """Returns which points another one is at least as good as everywhere and better somewhere."""
-    found = np.zeros(len(values), dtype=bool)
-    # In chunks: all pairs of a long study would not fit into memory.
-    for start in range(0, len(values), _CHUNK):
-        part = values[start : start + _CHUNK, None, :]
-        as_good = np.all(values[None, :, :] >= part, axis=2)
-        better = np.any(values[None, :, :] > part, axis=2)
-        found[start : start + _CHUNK] = (as_good & better).any(axis=1)
-    return found
+def first_front(points: ArrayLike) -> NDArray[np.int64]:
+    """Returns the indices of the points that no other one dominates, ascending; quick for many points."""
+    values = np.asarray(points, dtype=float)
+    if not len(values):
+        return np.zeros(0, dtype=np.int64)
+    front, found = _Front(values.shape[1]), []
+    for index in np.lexsort((-values).T[::-1]):
+        if not front.dominates(values[index]):
+            front.add(values[index])
+            found.append(index)
+    return np.sort(np.array(found, dtype=np.int64))
+
+
+class _Front:
+    """Points of one front, which came in lexicographic order, best first."""
+
+    def __init__(self, objectives: int) -> None:
+        self._points = np.empty((16, objectives))
+        self._size = 0
+
+    def dominates(self, point: Array) -> bool:
+        """Returns whether a member is at least as good as the point everywhere and better somewhere."""
+        if not self._size:
+            return False
+        if len(point) <= 2:
+            # Of two objectives the second only rises along the front, so the latest member decides.
+            latest = self._points[self._size - 1]
+            return bool((latest >= point).all() and (latest > point).any())
+        members = self._points[: self._size]
+        as_good = (members >= point).all(axis=1)
+        return bool(as_good.any() and (members[as_good] > point).any())
+
+    def add(self, point: Array) -> None:
+        """Takes a point that no member dominates."""
+        if self._size == len(self._points):
+            self._points = np.concatenate((self._points, np.empty_like(self._points)))
+        self._points[self._size] = point
+        self._size += 1
 
 
 def crowding_distances(points: ArrayLike) -> Array:
@@ -102,7 +144,11 @@ def _volume(values: Array) -> float:
         return 0.0
     if values.shape[1] == 1:
         return float(values.max())
-    values = values[~_dominated(values)]
+    values = values[first_front(values)]
+    if values.shape[1] == 2:
+        # A staircase: from the best of the first objective on, the second rises.
+        values = values[np.argsort(-values[:, 0], kind="stable")]
+        return float(values[:, 0] @ np.diff(values[:, 1], prepend=0.0))
     heights = np.unique(values[:, -1])
     floors = np.concatenate([[0.0], heights[:-1]])
     return sum(

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from pydantic import ValidationError
 
 from zenopt.errors import StorageError, StudyError
-from zenopt.pareto import front_numbers
+from zenopt.pareto import first_front
 from zenopt.spec import StudySpec
 from zenopt.storage import open_storage, parse_url
 from zenopt.storage.history import StudyHistory, count_by_state, top
@@ -219,8 +219,5 @@ def read_front(study: optuna.Study) -> list[TrialRecord]:
     points = [
         [sign * value for sign, value in zip(signs, record.values or (), strict=True)] for record in found
     ]
-    numbers = front_numbers(points, 1)
-    best = [
-        (point, record) for point, record, number in zip(points, found, numbers, strict=True) if number == 0
-    ]
+    best = [(points[index], found[index]) for index in first_front(points)]
     return [record for _, record in sorted(best, key=lambda item: (-item[0][0], item[1].number))]

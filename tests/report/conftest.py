@@ -29,6 +29,13 @@ def latency_study(url: str) -> optuna.Study:
     return make_study(url, "<b>latency</b> & co", 60, preset="latency01ms")
 
 
+@pytest.fixture(scope="session")
+def multi_study(url: str) -> optuna.Study:
+    """A study of score, latency and params."""
+    objectives = ("objectives=[score, latency_ms, params]", "sampler.screening=off")
+    return make_study(url, "multi", 120, preset="latency01ms", overrides=objectives)
+
+
 @pytest.fixture(autouse=True)
 def _no_experimental_warnings() -> Iterator[None]:
     with warnings.catch_warnings():

@@ -87,7 +87,7 @@ class _Evolution:
             "violations": check.violations,
             "params": self.space.encode(child),
             "distributions": self.space.distributions,
-            "value": None,
+            "values": (),
         }
         if number == count - 1:
             return {
@@ -107,7 +107,8 @@ class _Evolution:
         self.population.append((value, child))
         if len(self.population) > 600:
             self.population = sorted(self.population, key=lambda pair: -pair[0])[:512]
-        return {**row, "state": TrialState.COMPLETE, "value": value}
+        further = tuple(float(attrs[name]) for name in self.spec.objectives[1:])
+        return {**row, "state": TrialState.COMPLETE, "values": (value, *further)}
 
 
 def _insert(engine: sa.Engine, study_id: int, rows: list[dict[str, Any]]) -> None:
@@ -131,9 +132,9 @@ def _insert(engine: sa.Engine, study_id: int, rows: list[dict[str, Any]]) -> Non
         )
         values, attributes, hidden, params = [], [], [], []
         for trial_id, row in zip(ids, rows, strict=True):
-            if row["value"] is not None:
+            for objective, value in enumerate(row["values"]):
                 values.append(
-                    {"trial_id": trial_id, "objective": 0, "value": row["value"], "value_type": "FINITE"}
+                    {"trial_id": trial_id, "objective": objective, "value": value, "value_type": "FINITE"}
                 )
             for key, value in row["attrs"].items():
                 attributes.append({"trial_id": trial_id, "key": key, "value_json": json.dumps(value)})

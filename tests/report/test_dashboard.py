@@ -28,7 +28,11 @@ def get(server: Dashboard, path: str) -> bytes:
 
 @pytest.fixture(scope="module")
 def server(
-    study: optuna.Study, latency_study: optuna.Study, url: str, tmp_path_factory: pytest.TempPathFactory
+    study: optuna.Study,
+    latency_study: optuna.Study,
+    multi_study: optuna.Study,
+    url: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Dashboard]:
     folder = tmp_path_factory.mktemp("bundle") / "best"
     best = study.best_trial
@@ -41,11 +45,28 @@ def server(
         yield running
 
 
+def detail_of(server: Dashboard, name: str) -> dict[str, Any]:
+    summaries = json.loads(get(server, "api/studies"))["study_summaries"]
+    study_id = next(found["study_id"] for found in summaries if found["study_name"] == name)
+    return {"study_id": study_id, **json.loads(get(server, f"api/studies/{study_id}"))}
+
+
 @pytest.fixture(scope="module")
 def detail(server: Dashboard) -> dict[str, Any]:
-    summaries = json.loads(get(server, "api/studies"))["study_summaries"]
-    study_id = next(found["study_id"] for found in summaries if found["study_name"] == "cifar")
-    return {"study_id": study_id, **json.loads(get(server, f"api/studies/{study_id}"))}
+    return detail_of(server, "cifar")
+
+
+def test_several_objectives(server: Dashboard, multi_study: optuna.Study) -> None:
+    detail = detail_of(server, "multi")
+    assert detail["objective_names"] == ["score (zen)", "latency_ms", "params"]
+    front = {trial.number for trial in multi_study.best_trials}
+    assert {trial["number"] for trial in detail["best_trials"]} == front
+    note = detail["note"]["body"]
+    assert "Pareto front of score ↑, latency_ms ↓, params ↓" in note
+    listed = {int(line.split("|")[1]) for line in note.splitlines() if line[:3].strip("| ").isdigit()}
+    assert listed and listed <= front
+    graphs = {graph["id"] for graph in detail["plotly_graph_objects"]}
+    assert {"best-network", "front-score-latency-ms", "front-score-params", "hypervolume-trials"} <= graphs
 
 
 def test_serves_on_this_machine_only(server: Dashboard) -> None:
@@ -109,7 +130,8 @@ def test_a_taken_port_is_one_line(server: Dashboard, url: str) -> None:
 
 
 def test_a_bundle_of_another_storage(study: optuna.Study, url: str, tmp_path: Path) -> None:
-    write_bundle(Bundle("x", 32, 100, study="elsewhere", trial=1), tmp_path / "bundle")
+    structure = study.best_trial.user_attrs["structure"]
+    write_bundle(Bundle(structure, 32, 100, study="elsewhere", trial=1), tmp_path / "bundle")
     with pytest.raises(DashboardError, match="elsewhere"):
         Dashboard(url, 0, bundles=[tmp_path / "bundle"])
 

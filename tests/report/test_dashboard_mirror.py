@@ -89,6 +89,23 @@ def test_a_large_study_is_shown_by_its_elites(tmp_path, monkeypatch: pytest.Monk
     assert mirror.get_best_trial(study_id).number == 200
 
 
+def test_a_large_study_of_several_objectives_keeps_its_front(
+    multi_study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror_module, "ELITES", 60)
+    monkeypatch.setattr(mirror_module, "LATEST", 4)
+    monkeypatch.setattr(mirror_module, "SAMPLE", 4)
+    mirror = MirrorStorage(multi_study._storage, largest=100)
+    found = {stored.study_name: stored._study_id for stored in mirror.get_all_studies()}
+    shown = mirror.get_all_trials(found["multi"])
+    front = multi_study.best_trials
+    assert {trial.number for trial in front} <= {trial.number for trial in shown}
+    assert len(shown) < 110
+    assert (
+        mirror.get_best_trial(found["multi"]).number == max(front, key=lambda trial: trial.values[0]).number
+    )
+
+
 def test_studies_come_and_go(tmp_path) -> None:
     storage = open_storage(f"sqlite:///{tmp_path}/new.db")
     mirror = MirrorStorage(storage)

@@ -29,6 +29,23 @@ def storage_option(function: F) -> F:
     )(function)
 
 
+def split_study(text: str, storage: str) -> tuple[str, str]:
+    """Returns storage URL and name of a study given as ``NAME`` or, of another storage, as ``URL#NAME``.
+
+    Raises:
+        click.UsageError: If the name is missing.
+    """
+    url, separator, name = text.rpartition("#")
+    if not separator and "://" in text:
+        raise click.UsageError(f"{text!r} names a storage but no study; write URL#NAME.")
+    # A name may have a # in it, a URL has a scheme.
+    if not separator or "://" not in url:
+        return storage, text
+    if not name:
+        raise click.UsageError(f"{text!r} names a storage but no study; write URL#NAME.")
+    return url, name
+
+
 def json_option(function: F) -> F:
     """Adds ``--json``."""
     return click.option(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import click
 
-from zenopt.cli.options import json_option, print_json, storage_option
+from zenopt.cli.options import json_option, print_json, split_study, storage_option
 
 
 @click.command()
@@ -21,7 +22,10 @@ from zenopt.cli.options import json_option, print_json, storage_option
     help="File to write; .svg, .png, .pdf or .json with --figure.",
 )
 @click.option(
-    "--compare", multiple=True, metavar="NAME...", help="More studies of the storage, beside the first."
+    "--compare",
+    multiple=True,
+    metavar="NAME...",
+    help="More studies beside the first: of the same storage by NAME, of another one as URL#NAME.",
 )
 @click.argument("more", nargs=-1, metavar="")
 @click.option(
@@ -48,22 +52,29 @@ def report(
     \b
     zenopt report --study demo -o report.html
     zenopt report --study demo --compare demo-narrow demo-tpe
+    zenopt report --study demo --compare sqlite:///other.db#demo
     zenopt report --study demo --figure network -o best.svg
     """
     from zenopt.report import write_figure, write_report
+    from zenopt.storage import mask_password
     from zenopt.study import load_study, open_existing
 
     if more and not compare:
         raise click.UsageError(f"unexpected argument {more[0]!r}; further studies go after --compare.")
-    opened = open_existing(storage)
-    names = list(dict.fromkeys((name, *compare, *more)))
-    studies = [load_study(opened, wanted) for wanted in names]
+    wanted = list(
+        dict.fromkeys([(storage, name), *(split_study(text, storage) for text in (*compare, *more))])
+    )
+    opened = {url: open_existing(url) for url, _ in wanted}
+    studies = [load_study(opened[url], known) for url, known in wanted]
+    # A name may occur in several storages.
+    often = {known for known, count in Counter(known for _, known in wanted).items() if count > 1}
+    names = [f"{known} in {mask_password(url)}" if known in often else known for url, known in wanted]
     if figure is not None:
-        write_figure(studies, figure, output)
+        write_figure(studies, figure, output, labels=names)
         content: dict[str, Any] = {"output": output, "figure": figure, "studies": names}
         text = f"Wrote figure {figure} of {', '.join(names)} to {output}."
     else:
-        sections = write_report(studies, output, top=top)
+        sections = write_report(studies, output, top=top, labels=names)
         keys = [found.key for found in sections[0].figures]
         content = {
             "output": output,

@@ -52,6 +52,8 @@ def _stored(storage: str, as_json: bool) -> None:
     rows = []
     for status in statuses:
         best = "-" if status.best is None else f"{status.best.value:.3f}"
+        if status.spec is not None and len(status.spec.objectives) > 1:
+            best += f" (front of {len(status.front)})"
         space = status.spec.space.name if status.spec is not None else "-"
         rows.append((status.name, space, str(status.trials), str(status.complete), str(status.running), best))
     click.echo(table(rows, ("study", "space", "trials", "complete", "running", "best")))

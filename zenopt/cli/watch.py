@@ -49,7 +49,9 @@ def watch(name: str, storage: str, interval: float | None, timeout_s: float | No
     is_terminal = sys.stdout.isatty()
     pause_s = interval or (2.0 if is_terminal else _LINE_EVERY_S)
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    show = _Screen(name, spec.trials) if is_terminal else _Lines(spec.trials)
+    show = (
+        _Screen(name, spec.trials, spec.objectives) if is_terminal else _Lines(spec.trials, spec.objectives)
+    )
     idle = 0
     try:
         with show:
@@ -71,9 +73,10 @@ def watch(name: str, storage: str, interval: float | None, timeout_s: float | No
 class _Lines:
     """One line per look, and one per improvement."""
 
-    def __init__(self, wanted: int | None) -> None:
+    def __init__(self, wanted: int | None, objectives: tuple[str, ...]) -> None:
         self._wanted = wanted
-        self._best: int | None = None
+        self._further = objectives[1:]
+        self._latest = -1
 
     def __enter__(self) -> _Lines:
         return self
@@ -82,9 +85,11 @@ class _Lines:
         pass
 
     def update(self, look: Look) -> None:
-        if look.best is not None and look.best.number != self._best:
-            self._best = look.best.number
-            click.echo(f"{_clock()}  better: {_describe(look.best)}")
+        newest = look.improvements[0] if look.improvements else None
+        if newest is not None and newest.number != self._latest:
+            self._latest = newest.number
+            what = "on the front" if self._further else "better"
+            click.echo(f"{_clock()}  {what}: {_describe(newest, 'latency_ms' in self._further)}")
         facts = "  ".join(f"{label} {text}" for label, text in _facts(look, self._wanted))
         click.echo(f"{_clock()}  {facts}")
 
@@ -92,10 +97,10 @@ class _Lines:
 class _Screen:
     """A table that is drawn over, for terminals of 80 columns."""
 
-    def __init__(self, name: str, wanted: int | None) -> None:
+    def __init__(self, name: str, wanted: int | None, objectives: tuple[str, ...]) -> None:
         from rich.live import Live
 
-        self._name, self._wanted = name, wanted
+        self._name, self._wanted, self._objectives = name, wanted, objectives
         self._live = Live(auto_refresh=False)
 
     def __enter__(self) -> _Screen:
@@ -106,10 +111,10 @@ class _Screen:
         self._live.stop()
 
     def update(self, look: Look) -> None:
-        self._live.update(render(look, self._name, self._wanted), refresh=True)
+        self._live.update(render(look, self._name, self._wanted, self._objectives), refresh=True)
 
 
-def render(look: Look, name: str, wanted: int | None) -> Group:
+def render(look: Look, name: str, wanted: int | None, objectives: tuple[str, ...] = ("score",)) -> Group:
     """Returns the terminal's picture of a study."""
     from rich.console import Group
     from rich.table import Table
@@ -123,12 +128,15 @@ def render(look: Look, name: str, wanted: int | None) -> Group:
     parts: list[Text | Table] = [head, facts]
     if look.improvements:
         table = Table(box=None, pad_edge=False, expand=True)
-        for label, width in (("trial", 6), ("score", 9), ("params", 6), ("MACs", 6)):
+        shows_latency = "latency_ms" in objectives
+        columns = [("trial", 6), ("score", 9), ("params", 6), ("MACs", 6)]
+        for label, width in columns + [("ms", 7)] * shows_latency:
             table.add_column(label, justify="right", no_wrap=True, min_width=width)
         table.add_column("structure", no_wrap=True, overflow="ellipsis", ratio=1)
         for record in look.improvements:
-            cells = (_cost(record, "params"), _cost(record, "macs"), Text(record.structure or "-"))
-            table.add_row(str(record.number), f"{record.value:.3f}", *cells)
+            cells = [_cost(record, "params"), _cost(record, "macs")]
+            cells += [_latency(record)] * shows_latency
+            table.add_row(str(record.number), f"{record.value:.3f}", *cells, Text(record.structure or "-"))
         parts.append(table)
     return Group(*parts)
 
@@ -139,6 +147,7 @@ def _facts(look: Look, wanted: int | None) -> list[tuple[str, str]]:
     facts = [
         ("trials", f"{look.finished:,}{target}"),
         ("best", "none" if look.best is None else f"{look.best.value:.3f}"),
+        *([] if look.front is None else [("front", f"{look.front:,}")]),
         ("feasible", share),
         ("per s", "-" if look.rate is None else f"{look.rate:.2f}"),
         ("workers", f"{look.alive}" + (f" (+{look.dead} dead)" if look.dead else "")),
@@ -151,9 +160,15 @@ def _facts(look: Look, wanted: int | None) -> list[tuple[str, str]]:
     return facts
 
 
-def _describe(record: TrialRecord) -> str:
+def _describe(record: TrialRecord, shows_latency: bool) -> str:
     costs = f"{_cost(record, 'params')} params, {_cost(record, 'macs')} MACs"
+    costs += f", {_latency(record)} ms" if shows_latency else ""
     return f"trial {record.number}, score {record.value:.3f}, {costs}, {record.structure}"
+
+
+def _latency(record: TrialRecord) -> str:
+    value = record.user_attrs.get("latency_ms")
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _cost(record: TrialRecord, key: str) -> str:

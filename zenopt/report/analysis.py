@@ -16,6 +16,8 @@ from zenopt.report.reading import StudyData
 #: Moments at which the survivors are looked at, and how many of them are taken apart at each.
 _MOMENTS, _SAMPLE = 24, 160
 _SURVIVING_SHARE, _FEWEST_SURVIVORS = 0.1, 20
+#: Candidates that are sorted into fronts where there are several objectives.
+_SORTED = 8000
 
 
 def running_best(data: StudyData) -> tuple[np.ndarray, np.ndarray]:
@@ -106,6 +108,8 @@ class Survivors:
 def survivors(data: StudyData) -> Survivors | None:
     """Follows the best tenth of the candidates (at least 20, at most the sampler's population) over the search.
 
+    With several objectives the best are those of the first fronts.
+
     Of each moment's survivors a uniform sample is taken apart. Only chains of super-blocks have stages.
 
     Returns:
@@ -114,20 +118,20 @@ def survivors(data: StudyData) -> Survivors | None:
     positions = np.flatnonzero(
         data.scored & np.array([text is not None for text in data.structures], dtype=bool)
     )
+    if data.is_multi:
+        positions = thin_out(positions, data.front, _SORTED)
     if len(positions) < _FEWEST_SURVIVORS:
         return None
     space = data.spec.build_space()
     if not hasattr(space, "stages"):
         return None
     moments = np.unique(np.geomspace(_FEWEST_SURVIVORS, len(positions), _MOMENTS).astype(int))
-    sign = -1.0 if data.maximize else 1.0
     stages: dict[str, Any] = {}
     samples, counts = [], []
     for moment in moments:
         share = max(_FEWEST_SURVIVORS, int(_SURVIVING_SHARE * moment))
         count = min(share, data.spec.sampler.population, int(moment))
-        seen = positions[:moment]
-        best = seen[np.argsort(sign * data.values[seen], kind="stable")[:count]]
+        best = data.best_of(positions[:moment], count)
         chosen = best[np.unique(np.linspace(0, count - 1, min(count, _SAMPLE)).astype(int))]
         found = []
         for position in chosen:

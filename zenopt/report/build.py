@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,16 +27,24 @@ class ReportError(ZenoptError):
     """A report or figure cannot be made or written."""
 
 
-def write_report(studies: Sequence[optuna.Study], path: str | Path, *, top: int = TOP) -> list[Section]:
+def write_report(
+    studies: Sequence[optuna.Study],
+    path: str | Path,
+    *,
+    top: int = TOP,
+    labels: Sequence[str] | None = None,
+) -> list[Section]:
     """Writes the report of one or several studies as one HTML file.
 
     Args:
         studies:
-            Studies made by zenopt, running or finished; several are compared.
+            Studies made by zenopt, running or finished; several, of one storage or of many, are compared.
         path:
             The file; an older one is replaced.
         top:
             How many of the best networks to show of each study.
+        labels:
+            What to call the studies; by default by their names.
 
     Returns:
         What the report shows, one entry per study.
@@ -50,18 +59,20 @@ def write_report(studies: Sequence[optuna.Study], path: str | Path, *, top: int 
             study = load_study(open_storage("sqlite:///zenopt.db"), "demo")
             write_report([study], "report.html")
     """
-    datas = _read(studies)
+    datas = _read(studies, labels)
     sections = [make_section(study, data, top) for study, data in zip(studies, datas, strict=True)]
     shared = comparison(datas) if len(datas) > 1 else []
     _write(Path(path), render(sections, shared))
     return sections
 
 
-def write_figure(studies: Sequence[optuna.Study], key: str, path: str | Path) -> None:
+def write_figure(
+    studies: Sequence[optuna.Study], key: str, path: str | Path, *, labels: Sequence[str] | None = None
+) -> None:
     """Writes one figure of the report to a file of its own.
 
     Args:
-        studies:
+        studies, labels:
             As for :func:`write_report`.
         key:
             ``"network"`` (the best), ``"network-trial-N"``, or the key of a figure of the report, e.g. ``"best-time"``.
@@ -73,7 +84,7 @@ def write_figure(studies: Sequence[optuna.Study], key: str, path: str | Path) ->
         ReportError: If there is no such figure, or the format is not possible.
     """
     path = Path(path)
-    datas = _read(studies)
+    datas = _read(studies, labels)
     if key == _NETWORK or key.startswith(f"{_NETWORK}-trial-"):
         _write_network(datas[0], key, path)
         return
@@ -125,9 +136,12 @@ def _write_image(figure: object, path: Path) -> None:
         raise ReportError(f"kaleido could not write {path}: {' '.join(str(error).split())[:300]}") from error
 
 
-def _read(studies: Sequence[optuna.Study]) -> list[StudyData]:
+def _read(studies: Sequence[optuna.Study], labels: Sequence[str] | None) -> list[StudyData]:
     now = time.time()
-    return [read_study(study, now) for study in studies]
+    datas = [read_study(study, now) for study in studies]
+    if labels is None:
+        return datas
+    return [replace(data, name=label) for data, label in zip(datas, labels, strict=True)]
 
 
 def _write(path: Path, text: str) -> None:

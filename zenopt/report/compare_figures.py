@@ -15,15 +15,18 @@ from zenopt.report.figures import (
     elapsed_seconds,
     key_label,
     new_figure,
+    score_source,
     step,
     time_unit,
 )
+from zenopt.report.objective_figures import hypervolume_caption
+from zenopt.report.objectives import hypervolume_history, objective_box
 from zenopt.report.reading import StudyData
 
 
 def comparison(datas: Sequence[StudyData]) -> list[Figure]:
     """Several studies: best score over trials and time, and their Pareto fronts."""
-    proxies = ", ".join(dict.fromkeys(data.spec.proxy.name for data in datas))
+    proxies = ", ".join(dict.fromkeys(score_source(data.spec) for data in datas))
     divisor, unit = time_unit(max(duration_of(data) for data in datas))
     by_trial = new_figure("trial", f"best score ({proxies})")
     by_time = new_figure(f"time since the first trial, {unit}", f"best score ({proxies})")
@@ -36,6 +39,7 @@ def comparison(datas: Sequence[StudyData]) -> list[Figure]:
         Figure("compare-trials", "Best score over trials", _comparable(datas), by_trial, "Comparison"),
         Figure("compare-time", "Best score over time", _comparable(datas), by_time, "Comparison"),
     ]
+    found += _hypervolumes(datas, divisor, unit)
     # True counts here: the studies may count their budgets differently.
     for key, label, ticks in (
         ("params", "params", "~s"),
@@ -60,6 +64,33 @@ def comparison(datas: Sequence[StudyData]) -> list[Figure]:
         if drawn:
             name = f"compare-{key.replace('_', '-')}"
             found.append(Figure(name, f"Pareto fronts in {key_label(key)}", "", figure, "Comparison"))
+    return found
+
+
+def _hypervolumes(datas: Sequence[StudyData], divisor: float, unit: str) -> list[Figure]:
+    """Volumes of one box, where all studies have the same several objectives."""
+    alike = {(data.spec.objectives, data.directions) for data in datas}
+    if len(alike) > 1 or not datas[0].is_multi or not any(data.scored.any() for data in datas):
+        return []
+    box = objective_box(datas)
+    by_trial = new_figure("trial", "hypervolume")
+    by_time = new_figure(f"time since the first trial, {unit}", "hypervolume")
+    for data, colour in zip(datas, _cycle(len(datas)), strict=True):
+        joined, shares = hypervolume_history(data, box)
+        step(
+            by_trial, data.numbers[joined], shares, data.numbers[-1] if data.size else 0, _name(data), colour
+        )
+        times = elapsed_seconds(data)[joined] / divisor
+        step(by_time, times, shares, duration_of(data) / divisor, _name(data), colour)
+    caption = (
+        f"{hypervolume_caption(len(datas[0].directions))} The box is that of all candidates of all studies."
+    )
+    found = []
+    for key, figure in (("trials", by_trial), ("time", by_time)):
+        figure.update_layout(yaxis={"tickformat": ".0%"})
+        found.append(
+            Figure(f"compare-hypervolume-{key}", f"Hypervolume over {key}", caption, figure, "Comparison")
+        )
     return found
 
 

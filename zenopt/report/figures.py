@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 
 from zenopt.report.analysis import feasible_share, pareto_front, rank_correlation, running_best, thin_out
 from zenopt.report.reading import StudyData
+from zenopt.spec import StudySpec
 
 BLUE, GREY, ORANGE, GREEN, RED, PURPLE = "#4c8bd0", "#98a2b3", "#d98324", "#3aa675", "#d4574e", "#9a6fd0"
 SERIES = (BLUE, ORANGE, GREEN, PURPLE, RED, "#3aa0a6", "#b58b2a", "#c46aa0")
@@ -68,13 +69,27 @@ def costs_of(data: StudyData) -> dict[str, Cost]:
         else Cost("params", "params", "~s"),
         "macs": Cost("zennas_flops", "MACs (ZenNAS count)", "~s") if zennas else Cost("macs", "MACs", "~s"),
     }
-    device = data.spec.latency.device if data.spec.latency is not None else "device"
-    found["latency_ms"] = Cost("latency_ms", f"latency, ms (predicted, {device})", "")
+    found["latency_ms"] = Cost("latency_ms", latency_label(data.spec), "")
     limits = data.spec.limits().budget.limits()
     for name in ("layers", "convs"):
         if name in limits:
             found[name] = Cost(name, name, "")
     return {key: cost for key, cost in found.items() if np.isfinite(data.columns[cost.column]).any()}
+
+
+def score_source(spec: StudySpec) -> str:
+    """Returns what gives the scores of a study: a proxy, or the column of a table."""
+    return str(spec.objective.column) if spec.objective.kind == "table" else spec.proxy.name
+
+
+def score_label(spec: StudySpec) -> str:
+    """Returns the score of a study as the title of an axis."""
+    return f"score ({score_source(spec)})"
+
+
+def latency_label(spec: StudySpec) -> str:
+    """Returns what a latency of a study is, with its unit."""
+    return f"latency, ms ({spec.latency.label if spec.latency is not None else 'predicted'})"
 
 
 def new_figure(x_title: str, y_title: str, height: int = 340, **layout: Any) -> go.Figure:
@@ -96,8 +111,8 @@ def new_figure(x_title: str, y_title: str, height: int = 340, **layout: Any) -> 
 def progress(data: StudyData) -> list[Figure]:
     """Best score over trials and over time, and the share of trials within the budget."""
     best, best_values = running_best(data)
-    shown, note = _shown(data, best)
-    score = f"score ({data.spec.proxy.name})"
+    shown, note = shown_candidates(data, best)
+    score = score_label(data.spec)
     by_trial = new_figure("trial", score)
     _points(by_trial, data, shown, data.numbers[shown].astype(float), "candidate")
     over, over_values = _over_budget(data)
@@ -148,15 +163,17 @@ def progress(data: StudyData) -> list[Figure]:
 
 
 def against_costs(data: StudyData) -> list[Figure]:
-    """Every candidate in score against each cost, with budget and Pareto front."""
+    """Every candidate in score against each cost, with budget and Pareto front; costs that are objectives aside."""
     found = []
     limits = data.spec.limits().budget.limits()
     for key, cost in costs_of(data).items():
+        if key in data.spec.objectives and cost.column == key:
+            continue
         costs = data.columns[cost.column]
         known = np.flatnonzero(data.scored & np.isfinite(costs))
         front = known[pareto_front(costs[known], data.values[known], data.maximize)]
-        shown, note = _shown(data, front)
-        figure = new_figure(cost.label, f"score ({data.spec.proxy.name})")
+        shown, note = shown_candidates(data, front)
+        figure = new_figure(cost.label, score_label(data.spec))
         figure.update_xaxes(tickformat=cost.tick_format)
         _points(figure, data, shown, costs[shown], "candidate")
         over, over_values = _over_budget(data)
@@ -174,7 +191,7 @@ def against_costs(data: StudyData) -> list[Figure]:
         words = f"{len(front)} networks on the front of score against {cost.label}."
         if key in limits:
             limit = limits[key]
-            _vertical(figure, limit, "budget")
+            budget_line(figure, limit)
             words += f" The line is the budget of {amount(limit)}"
             if key == "latency_ms" and data.spec.latency is not None:
                 words += f" (the margin of {data.spec.latency.margin:g} applied)"
@@ -243,12 +260,19 @@ def step(
     )  # fmt: skip
 
 
-def _vertical(figure: go.Figure, x: float, name: str) -> None:
+def budget_line(figure: go.Figure, limit: float) -> None:
+    """Draws a limit on the horizontal axis."""
     # A shape spans the figure whatever its scale; the empty trace puts the line into the legend.
     figure.add_shape(
-        type="line", x0=x, x1=x, y0=0, y1=1, yref="paper", line={"color": RED, "dash": "dash", "width": 1.5}
+        type="line",
+        x0=limit,
+        x1=limit,
+        y0=0,
+        y1=1,
+        yref="paper",
+        line={"color": RED, "dash": "dash", "width": 1.5},
     )
-    figure.add_scatter(x=[None], y=[None], mode="lines", name=name, line={"color": RED, "dash": "dash"})
+    figure.add_scatter(x=[None], y=[None], mode="lines", name="budget", line={"color": RED, "dash": "dash"})
 
 
 def _frame(figure: go.Figure, costs: np.ndarray, limit: float | None) -> None:
@@ -260,8 +284,8 @@ def _frame(figure: go.Figure, costs: np.ndarray, limit: float | None) -> None:
     figure.update_xaxes(range=[low - room, high + 2 * room])
 
 
-def _shown(data: StudyData, keep: np.ndarray) -> tuple[np.ndarray, str]:
-    """Returns the candidates to draw, and a sentence where they are not all."""
+def shown_candidates(data: StudyData, keep: np.ndarray) -> tuple[np.ndarray, str]:
+    """Returns the positions of the candidates to draw, and a sentence where they are not all."""
     positions = np.flatnonzero(data.scored)
     shown = thin_out(positions, np.union1d(keep, data.ranked()[:_BEST_KEPT]), POINTS)
     if len(shown) == len(positions):

@@ -34,8 +34,10 @@ class Look:
         dead: How many of them are known to be gone.
         rate: Trials per second over the last minute, or ``None`` before there is anything to compare with.
         still_s: Seconds since the last look at which a trial was new or had changed.
-        best: The best candidate.
-        improvements: The latest candidates that were the best when they ended, newest first.
+        best: The candidate with the best score.
+        improvements: The latest candidates that were the best when they ended, newest first; with several objectives,
+            that joined the front.
+        front: With several objectives, how many candidates no other one dominates; else ``None``.
     """
 
     finished: int
@@ -48,6 +50,7 @@ class Look:
     still_s: float
     best: TrialRecord | None
     improvements: tuple[TrialRecord, ...]
+    front: int | None = None
 
     @property
     def feasible_share(self) -> float | None:
@@ -76,7 +79,7 @@ class Follower:
 
     Args:
         study:
-            A single-objective study.
+            A study.
 
     Example:
         .. code-block:: python
@@ -89,7 +92,9 @@ class Follower:
 
     def __init__(self, study: optuna.Study) -> None:
         self._history = StudyHistory(study, _KEYS)
-        self._sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
+        self._signs = [1.0 if item == StudyDirection.MAXIMIZE else -1.0 for item in study.directions]
+        # What no candidate so far dominates, more being better; of one objective, the best.
+        self._front: list[tuple[float, ...]] = []
         self._finished = self._feasible = self._settled = self._failed = 0
         self._running: dict[int, TrialRecord] = {}
         self._best: TrialRecord | None = None
@@ -115,6 +120,7 @@ class Follower:
             still_s=now - self._changed_at,
             best=self._best,
             improvements=tuple(reversed(self._improvements)),
+            front=len(self._front) if len(self._signs) > 1 else None,
         )
 
     def _take(self, record: TrialRecord) -> None:
@@ -130,13 +136,18 @@ class Follower:
         if record.state == TrialState.FAIL:
             return
         self._settled += not record.is_feasible
-        if record.state != TrialState.COMPLETE or not record.is_feasible or record.value is None:
+        if record.state != TrialState.COMPLETE or not record.is_feasible or record.values is None:
             return
         self._settled += 1
         self._feasible += 1
-        if self._best is None or self._sign * record.value < self._sign * (self._best.value or 0.0):
+        point = tuple(sign * value for sign, value in zip(self._signs, record.values, strict=True))
+        if self._best is None or point[0] > self._signs[0] * (self._best.value or 0.0):
             self._best = record
-            self._improvements.append(record)
+        if any(_is_as_good(member, point) for member in self._front):
+            return
+        self._front = [member for member in self._front if not _is_as_good(point, member)]
+        self._front.append(point)
+        self._improvements.append(record)
 
     def _rate(self, now: float) -> float | None:
         self._speed.append((now, self._finished))
@@ -144,6 +155,10 @@ class Follower:
             self._speed.popleft()
         start, before = self._speed[0]
         return (self._finished - before) / (now - start) if now > start else None
+
+
+def _is_as_good(first: tuple[float, ...], second: tuple[float, ...]) -> bool:
+    return all(ours >= theirs for ours, theirs in zip(first, second, strict=True))
 
 
 def _is_dead(text: str) -> bool:

@@ -52,8 +52,8 @@ def importances(study: optuna.Study, data: StudyData, seed: int = 0) -> tuple[di
     sample = [trial for trial in read_sample(study, data.ids[chosen]) if trial.params]
     if len(sample) < FEWEST:
         return {}, 0
-    values = np.array([trial.values[0] for trial in sample])
-    is_best = _best(values if data.maximize else -values)
+    position_of = dict(zip(data.ids[chosen].tolist(), chosen.tolist(), strict=True))
+    is_best = _best(data, np.array([position_of[trial._trial_id] for trial in sample]))
     if is_best.all():
         return {}, 0
     found = {}
@@ -69,9 +69,13 @@ def importances(study: optuna.Study, data: StudyData, seed: int = 0) -> tuple[di
     )
 
 
-def _best(values: np.ndarray) -> np.ndarray:
-    count = max(5, int(BEST_SHARE * len(values)))
-    return np.asarray(values >= np.sort(values)[-count])
+def _best(data: StudyData, positions: np.ndarray) -> np.ndarray:
+    """Returns which candidates are the best tenth: by score, ties included, or by front."""
+    count = max(5, int(BEST_SHARE * len(positions)))
+    if data.is_multi:
+        return np.isin(positions, data.best_of(positions, count))
+    scores = data.points(positions)[:, 0]
+    return np.asarray(scores >= np.sort(scores)[-count])
 
 
 def _distributions(sample: list[FrozenTrial]) -> dict[str, BaseDistribution]:

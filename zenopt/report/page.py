@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs
 from zenopt._version import __version__
 from zenopt.report.figures import Figure
 from zenopt.report.picture import STYLE_FILE, draw
-from zenopt.report.sections import Network, Section, when
+from zenopt.report.sections import Front, Network, Section, when
 
 _ASSETS = Path(__file__).resolve().parent / "assets"
 #: The page may run its own script and nothing else: a report that asks the network for anything is broken.
@@ -65,7 +65,7 @@ def render(sections: Sequence[Section], comparison: Sequence[Figure] = ()) -> st
 pictures of networks do not.</p></noscript>
 {"".join(body)}
 <p class="faint">Made by zenopt {__version__}. Scores of training-free proxies rank candidates; they are not accuracies.
-Latencies are predicted.</p>
+Latencies are predicted unless they say otherwise.</p>
 <script>{get_plotlyjs()}</script>
 <script type="application/json" id="figures">{packed}</script>
 <script>{script}</script>
@@ -80,10 +80,13 @@ def _heading(sections: Sequence[Section]) -> str:
     if len(sections) > 1:
         links += [(f"#study-{index}", section.data.name) for index, section in enumerate(sections)]
     else:
+        has_front = sections[0].front is not None
         groups = dict.fromkeys(figure.group for figure in sections[0].figures)
-        links += [("#best", "Best network")] if sections[0].networks else []
-        links += [(f"#{group.lower()}", group) for group in groups]
-        links += [("#networks", "Top networks")] if sections[0].networks else []
+        links += [("#best", "Best network")] if sections[0].networks and not has_front else []
+        links += [(f"#{group.lower()}", _LINKS.get(group, group)) for group in groups]
+        links += (
+            [("#networks", "Its networks" if has_front else "Top networks")] if sections[0].networks else []
+        )
         links += [("#spec", "Spec")]
     nav = "".join(f'<a href="{href}">{escape(text)}</a>' for href, text in links)
     read_at = when(min(section.data.read_at for section in sections))
@@ -106,22 +109,43 @@ def _article(section: Section, prefix: str, index: int, *, has_heading: bool) ->
         for label, number, remark in section.tiles
     )
     parts.append(f'<div class="tiles">{tiles}</div>')
-    if section.networks:
+    if section.networks and section.front is None:
         parts.append(_best(section.networks[0], prefix))
     for group in dict.fromkeys(figure.group for figure in section.figures):
         own = [figure for figure in section.figures if figure.group == group]
         parts.append(f'<h2 id="{prefix}{group.lower()}">{escape(_GROUPS.get(group, group))}</h2>')
-        parts.append(_figures(own, prefix))
+        first = _front(section.front) if group == "Front" and section.front is not None else ""
+        parts.append(_figures(own, prefix, first))
     if section.networks:
-        parts.append(_networks(section.networks, prefix))
+        title = "Top networks side by side" if section.front is None else "Networks along the front"
+        parts.append(_networks(section.networks, prefix, title))
     parts.append(_spec(section, prefix))
     return "".join((*parts, "</article>"))
 
 
-_GROUPS = {"Search": "The search", "Costs": "Score and costs", "Survivors": "What survives"}
+_GROUPS = {
+    "Front": "The Pareto front",
+    "Search": "The search",
+    "Costs": "Score and costs",
+    "Survivors": "What survives",
+}
+
+_LINKS = {"Front": "Pareto front"}
 
 
-def _figures(figures: Sequence[Figure], prefix: str) -> str:
+def _front(front: Front) -> str:
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in front.header)
+    rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in front.rows)
+    note = f"{front.size} networks that no other one beats in all of {front.words}, best score first"
+    if len(front.rows) < front.size:
+        note += f"; {len(front.rows)} of them, evenly along the front (zenopt status --json lists all)"
+    return (
+        f'<div class="card"><h3>Members</h3><div class="scroll tall"><table><thead><tr>{head}</tr></thead>'
+        f'<tbody>{rows}</tbody></table></div><p class="faint">{escape(note)}.</p></div>'
+    )
+
+
+def _figures(figures: Sequence[Figure], prefix: str, first: str = "") -> str:
     cards = "".join(
         f'<figure class="card" id="{prefix}fig-{figure.key}"><h3>{escape(figure.title)}</h3>'
         f'<div class="plot" data-figure="{prefix}{figure.key}" '
@@ -129,7 +153,7 @@ def _figures(figures: Sequence[Figure], prefix: str) -> str:
         f"<figcaption>{escape(figure.caption)}</figcaption></figure>"
         for figure in figures
     )
-    return f'<div class="grid">{cards}</div>'
+    return f'<div class="grid">{first}{cards}</div>'
 
 
 def _best(network: Network, prefix: str) -> str:
@@ -144,7 +168,7 @@ def _best(network: Network, prefix: str) -> str:
     )
 
 
-def _networks(networks: Sequence[Network], prefix: str) -> str:
+def _networks(networks: Sequence[Network], prefix: str, heading: str) -> str:
     head = "".join(f"<th>{rank}.</th>" for rank in range(1, len(networks) + 1))
     rows = "".join(
         f"<tr><td>{escape(label)}</td>"
@@ -154,7 +178,7 @@ def _networks(networks: Sequence[Network], prefix: str) -> str:
     )
     pictures = "".join(_picture(network, prefix, str(rank)) for rank, network in enumerate(networks, start=1))
     return (
-        f'<h2 id="{prefix}networks">Top networks side by side</h2>'
+        f'<h2 id="{prefix}networks">{heading}</h2>'
         f'<div class="card scroll"><table><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
         f'<p></p><div class="nets">{pictures}</div>'
     )

@@ -11,6 +11,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from optuna.storages._rdb.models import TrialValueModel
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from zenopt.errors import StudyError
+from zenopt.pareto import first_front, order
 from zenopt.spec import StudySpec
 from zenopt.storage.constraints import LEGACY_KEY, PREFIX, is_feasible
 from zenopt.storage.reading import read_trials
@@ -44,11 +45,12 @@ class StudyData:
     Attributes:
         name: Name of the study.
         spec: The spec stored with it.
-        maximize: Whether higher values are better.
+        directions: Whether higher is better, for each objective; the first one is the score.
         ids: Ids in the storage.
         numbers: Trial numbers.
         states: Values of :class:`optuna.trial.TrialState`.
-        values: Objective values; NaN where there is none.
+        values: Scores, the values of the first objective; NaN where there is none.
+        objectives: Values of all objectives, one column each; NaN where there is none.
         feasible: Whether no constraint is positive.
         started, ended: Unix time in seconds; NaN where unknown.
         columns: Arrays of the numeric user attributes in :data:`NUMBERS`.
@@ -59,11 +61,12 @@ class StudyData:
 
     name: str
     spec: StudySpec
-    maximize: bool
+    directions: tuple[bool, ...]
     ids: np.ndarray
     numbers: np.ndarray
     states: np.ndarray
     values: np.ndarray
+    objectives: np.ndarray
     feasible: np.ndarray
     started: np.ndarray
     ended: np.ndarray
@@ -77,14 +80,25 @@ class StudyData:
         """Number of trials."""
         return len(self.numbers)
 
+    @property
+    def maximize(self) -> bool:
+        """Whether higher scores are better."""
+        return self.directions[0]
+
+    @property
+    def is_multi(self) -> bool:
+        """Whether there are several objectives."""
+        return len(self.directions) > 1
+
     def in_state(self, state: TrialState) -> np.ndarray:
         """Returns a mask of the trials in a state."""
         return np.asarray(self.states == state.value)
 
     @property
     def scored(self) -> np.ndarray:
-        """Mask of the candidates: completed, within the budget, with a finite value."""
-        return self.in_state(TrialState.COMPLETE) & self.feasible & np.isfinite(self.values)
+        """Mask of the candidates: completed, within the budget, with finite values."""
+        finite = np.isfinite(self.objectives).all(axis=1)
+        return np.asarray(self.in_state(TrialState.COMPLETE) & self.feasible & finite)
 
     @property
     def over_budget(self) -> np.ndarray:
@@ -93,21 +107,48 @@ class StudyData:
         return np.asarray(finished & ~self.feasible)
 
     def ranked(self) -> np.ndarray:
-        """Returns the positions of the candidates, best first; equal values by trial number."""
+        """Returns the positions of the candidates by score, best first; equal scores by trial number."""
         positions = np.flatnonzero(self.scored)
         sign = -1.0 if self.maximize else 1.0
         return positions[np.argsort(sign * self.values[positions], kind="stable")]
 
+    def points(self, positions: np.ndarray) -> np.ndarray:
+        """Returns the objectives of trials such that more is better in every column."""
+        return np.asarray(self.objectives[positions] * np.where(self.directions, 1.0, -1.0))
+
+    @cached_property
+    def front(self) -> np.ndarray:
+        """Positions of the candidates that no other one dominates, best score first.
+
+        Of a single objective these are the best.
+        """
+        ranked = self.ranked()
+        return self._distinct(ranked[first_front(self.points(ranked))])
+
     def top(self, count: int) -> list[int]:
-        """Returns the positions of the best candidates of distinct structure, best first."""
+        """Returns the positions of the best candidates of distinct structure, best score first.
+
+        Of several objectives they are of the front.
+        """
+        if self.is_multi:
+            return [int(position) for position in self.front[:count]]
+        return [int(position) for position in self._distinct(self.ranked(), count)]
+
+    def best_of(self, positions: np.ndarray, count: int) -> np.ndarray:
+        """Returns the best ``count`` of some candidates, best first; several objectives by front, then by spread."""
+        if self.is_multi:
+            return np.asarray(positions[order(self.points(positions), count)])
+        return np.asarray(positions[np.argsort(-self.points(positions)[:, 0], kind="stable")[:count]])
+
+    def _distinct(self, positions: np.ndarray, count: int | None = None) -> np.ndarray:
         found: dict[str, int] = {}
-        for position in self.ranked():
+        for position in positions:
             structure = self.structures[position]
             if structure is not None:
                 found.setdefault(structure, int(position))
             if len(found) == count:
                 break
-        return list(found.values())
+        return np.array(list(found.values()), dtype=np.int64)
 
 
 def read_study(study: optuna.Study, now: float) -> StudyData:
@@ -115,27 +156,26 @@ def read_study(study: optuna.Study, now: float) -> StudyData:
 
     Args:
         study:
-            A single-objective study made by zenopt.
+            A study made by zenopt.
         now:
             Unix time in seconds, written on the report.
 
     Raises:
-        StudyError: If the study was not made by zenopt or has several objectives.
+        StudyError: If the study was not made by zenopt.
     """
     spec = read_spec(study)
     assert spec is not None
-    if len(study.directions) != 1:
-        raise StudyError(f"Study {study.study_name!r} has several objectives; reports need one.")
     engine = engine_of(study._storage)
     if engine is not None:
         with engine.connect() as connection:
-            content = _read_tables(connection, study._study_id)
+            content = _read_tables(connection, study._study_id, len(study.directions))
     else:
-        content = _read_trials(study.get_trials(deepcopy=False))
+        content = _read_trials(study.get_trials(deepcopy=False), len(study.directions))
     return StudyData(
         name=study.study_name,
         spec=spec,
-        maximize=study.direction == StudyDirection.MAXIMIZE,
+        directions=tuple(item == StudyDirection.MAXIMIZE for item in study.directions),
+        values=content["objectives"][:, 0],
         read_at=now,
         **content,
     )
@@ -157,7 +197,7 @@ def read_sample(study: optuna.Study, ids: Iterable[int]) -> list[FrozenTrial]:
     return found
 
 
-def _read_tables(connection: sa.Connection, study_id: int) -> dict[str, Any]:
+def _read_tables(connection: sa.Connection, study_id: int, objectives: int) -> dict[str, Any]:
     in_study = trials.c.study_id == study_id
     rows = connection.execute(
         sa.select(
@@ -171,12 +211,12 @@ def _read_tables(connection: sa.Connection, study_id: int) -> dict[str, Any]:
         query = sa.select(table.c.trial_id, *columns).join(trials, trials.c.trial_id == table.c.trial_id)
         return query.where(in_study)
 
-    values = np.full(size, np.nan)
-    first = of_study(trial_values, trial_values.c.value, trial_values.c.value_type)
-    for trial_id, value, kind in connection.execute(first.where(trial_values.c.objective == 0)):
+    values = np.full((size, objectives), np.nan)
+    columns = (trial_values.c.objective, trial_values.c.value, trial_values.c.value_type)
+    for trial_id, objective, value, kind in connection.execute(of_study(trial_values, *columns)):
         # A trial may have come after the first query; it is in the next report.
         if trial_id in position:
-            values[position[trial_id]] = TrialValueModel.stored_repr_to_value(value, kind)
+            values[position[trial_id], objective] = TrialValueModel.stored_repr_to_value(value, kind)
     texts: dict[str, list[tuple[int, str]]] = defaultdict(list)
     query = of_study(user_attrs, user_attrs.c.key, user_attrs.c.value_json)
     for trial_id, key, text in connection.execute(query.where(user_attrs.c.key.in_([*NUMBERS, *_TEXTS]))):
@@ -193,7 +233,7 @@ def _read_tables(connection: sa.Connection, study_id: int) -> dict[str, Any]:
         "ids": np.array([row[0] for row in rows], dtype=np.int64),
         "numbers": np.array([row[1] for row in rows], dtype=np.int64),
         "states": np.array([row[2].value for row in rows], dtype=np.int8),
-        "values": values,
+        "objectives": values,
         "feasible": feasible,
         "started": _unix([row[3] for row in rows]),
         "ended": _unix([row[4] for row in rows]),
@@ -235,7 +275,7 @@ def _unix(times: list[datetime.datetime | None]) -> np.ndarray:
     )
 
 
-def _read_trials(found: list[FrozenTrial]) -> dict[str, Any]:
+def _read_trials(found: list[FrozenTrial], objectives: int) -> dict[str, Any]:
     found = sorted(found, key=lambda trial: trial.number)
 
     def local(time: datetime.datetime | None) -> float:
@@ -249,7 +289,9 @@ def _read_trials(found: list[FrozenTrial]) -> dict[str, Any]:
         "ids": np.array([trial._trial_id for trial in found], dtype=np.int64),
         "numbers": np.array([trial.number for trial in found], dtype=np.int64),
         "states": np.array([trial.state.value for trial in found], dtype=np.int8),
-        "values": np.array([trial.values[0] if trial.values else np.nan for trial in found], dtype=float),
+        "objectives": np.array(
+            [trial.values or [np.nan] * objectives for trial in found], dtype=float
+        ).reshape(-1, objectives),
         "feasible": np.array([is_feasible(trial) for trial in found], dtype=bool),
         "started": np.array([local(trial.datetime_start) for trial in found], dtype=float),
         "ended": np.array([local(trial.datetime_complete) for trial in found], dtype=float),

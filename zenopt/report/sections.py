@@ -12,10 +12,23 @@ from optuna.trial import TrialState
 
 from zenopt.report.analysis import survivors
 from zenopt.report.anatomy import Anatomy, dissect
-from zenopt.report.figures import Figure, against_costs, amount, closed_form, progress
+from zenopt.report.figures import (
+    Figure,
+    against_costs,
+    amount,
+    closed_form,
+    key_label,
+    progress,
+    score_source,
+)
 from zenopt.report.importances import importances
+from zenopt.report.objective_figures import front_figures, hypervolume_figures, objective_words
+from zenopt.report.objectives import spread
 from zenopt.report.reading import StudyData
 from zenopt.report.stage_figures import importance_figure, stage_figures
+
+#: Members of a front that its table lists.
+FRONT_ROWS = 24
 
 
 @dataclass(frozen=True)
@@ -25,6 +38,8 @@ class Network:
     Attributes:
         number: Its trial.
         structure: Canonical text.
+        score: Its score.
+        title: The network in a line.
         facts: (label, text) pairs; every network of a study has the same labels.
         anatomy: The network block by block.
     """
@@ -32,24 +47,38 @@ class Network:
     number: int
     structure: str
     score: float
+    title: str
     facts: tuple[tuple[str, str], ...]
     anatomy: Anatomy
 
-    @property
-    def title(self) -> str:
-        """The network in a line."""
-        return f"trial {self.number}, score {self.score:.2f}"
+
+@dataclass(frozen=True)
+class Front:
+    """The Pareto front of a study with several objectives, as a table.
+
+    Attributes:
+        header: Names of the columns.
+        rows: Members, best score first; of a long front a sample that holds both ends.
+        size: How many members there are.
+        words: The objectives with their directions.
+    """
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    size: int
+    words: str
 
 
 @dataclass(frozen=True, eq=False)
 class Section:
-    """Everything a report shows of one study."""
+    """Everything a report shows of one study; ``front`` only where there are several objectives."""
 
     data: StudyData
     figures: tuple[Figure, ...]
     networks: tuple[Network, ...]
     tiles: tuple[tuple[str, str, str], ...]
     settings: str
+    front: Front | None = None
 
 
 def make_section(study: optuna.Study, data: StudyData, top: int) -> Section:
@@ -63,19 +92,44 @@ def make_section(study: optuna.Study, data: StudyData, top: int) -> Section:
         top:
             How many of the best networks to show.
     """
-    figures = [*progress(data), *against_costs(data), *closed_form(data)]
+    search = progress(data)
+    if data.is_multi:
+        # The best score alone says little where other objectives count: the volume leads.
+        search = [*hypervolume_figures(data), *(figure for figure in search if figure.key != "best-time")]
+    figures = [*front_figures(data), *search, *against_costs(data), *closed_form(data)]
     history = survivors(data)
     if history is not None:
         figures += stage_figures(history)
     weights, trials = importances(study, data)
     if weights:
         figures.append(importance_figure(weights, trials))
-    return Section(data, tuple(figures), best_networks(data, top), _tiles(data), describe_settings(data))
+    networks = best_networks(data, top)
+    return Section(data, tuple(figures), networks, _tiles(data), describe_settings(data), make_front(data))
 
 
 def best_networks(data: StudyData, count: int) -> tuple[Network, ...]:
-    """Returns the best networks of distinct structure, best first."""
-    return tuple(network_at(data, position) for position in data.top(count))
+    """Returns the best networks of distinct structure, best first; of several objectives, a sample of the front."""
+    positions = spread(data.front, count) if data.is_multi else data.top(count)
+    return tuple(network_at(data, int(position)) for position in positions)
+
+
+def make_front(data: StudyData) -> Front | None:
+    """Returns the front as a table; ``None`` where there is a single objective or no candidate."""
+    if not data.is_multi or not data.scored.any():
+        return None
+    front, names = data.front, data.spec.objectives
+    further = [key for key in ("params", "macs") if key not in names]
+    rows = []
+    for position in spread(front, FRONT_ROWS):
+        cells = [str(data.numbers[position])]
+        cells += [
+            _objective(name, value) for name, value in zip(names, data.objectives[position], strict=True)
+        ]
+        cells += [_show(float(data.columns[key][position]), ",.0f") for key in further]
+        rows.append(tuple(cells))
+    arrows = [f"{name} {'↑' if is_up else '↓'}" for name, is_up in zip(names, data.directions, strict=True)]
+    header = ("trial", *arrows, *("MACs" if key == "macs" else key for key in further))
+    return Front(header, tuple(rows), len(front), objective_words(data))
 
 
 def network_at(data: StudyData, position: int) -> Network:
@@ -92,9 +146,20 @@ def network_at(data: StudyData, position: int) -> Network:
         number=int(data.numbers[position]),
         structure=str(data.structures[position]),
         score=float(data.values[position]),
+        title=_title(data, position),
         facts=_facts(data, position),
         anatomy=anatomy,
     )
+
+
+def _title(data: StudyData, position: int) -> str:
+    title = f"trial {data.numbers[position]}, score {data.values[position]:.2f}"
+    pairs = list(zip(data.spec.objectives, data.objectives[position], strict=True))[1:]
+    return ", ".join((title, *(f"{name} {_objective(name, value)}" for name, value in pairs)))
+
+
+def _objective(name: str, value: float) -> str:
+    return f"{value:,.0f}" if name in ("params", "macs") else f"{value:.4f}"
 
 
 def describe_settings(data: StudyData) -> str:
@@ -105,12 +170,15 @@ def describe_settings(data: StudyData) -> str:
     parts = [
         f"space {spec.space.name}",
         f"{spec.resolution} px, {spec.num_classes} classes",
-        f"score {spec.proxy.name}" + (f" at batch {spec.proxy.batch_size}" if spec.proxy.batch_size else ""),
+        f"score {score_source(spec)}"
+        + (f" at batch {spec.proxy.batch_size}" if spec.objective.kind == "proxy" else ""),
         f"budget {limits or 'none'}" + (" (ZenNAS counts)" if spec.budget.counting == "zennas" else ""),
         f"sampler {spec.sampler.name}",
     ]
     if spec.latency is not None:
-        parts.append(f"latency predicted for {spec.latency.device}")
+        parts.append(f"latency {spec.latency.label}")
+    if data.is_multi:
+        parts.append(f"objectives {objective_words(data)}")
     return " · ".join(parts)
 
 
@@ -138,7 +206,17 @@ def _tiles(data: StudyData) -> tuple[tuple[str, str, str], ...]:
     ranked = data.ranked()
     if len(ranked):
         best = ranked[0]
+        if data.is_multi:
+            tiles.append(
+                ("Pareto front", f"{len(data.front):,}", f"of {len(ranked):,} networks within the budget")
+            )
         tiles.append(("best score", f"{data.values[best]:.5g}", f"trial {data.numbers[best]}"))
+        for index, name in enumerate(data.spec.objectives[1:], start=1):
+            least = ranked[np.argmin(data.objectives[ranked, index])]
+            value = data.objectives[least, index]
+            tiles.append(
+                (f"least {key_label(name)}", _objective(name, value), f"trial {data.numbers[least]}")
+            )
     else:
         tiles.append(("best score", "none", "no candidate within the budget yet"))
     settled = int(data.scored.sum() + data.over_budget.sum())
@@ -164,6 +242,8 @@ def _facts(data: StudyData, position: int) -> tuple[tuple[str, str], ...]:
     facts = [("trial", str(data.numbers[position])), ("score", f"{data.values[position]:.4f}")]
     if np.nanmax(data.columns["score_std"], initial=0.0) > 0:
         facts.append(("score, std of draws", _show(number("score_std"), ".3g")))
+    mode = data.spec.latency.mode if data.spec.latency is not None else "predicted"
+    kind = {"table": "from measured blocks"}.get(mode, mode)
     rows: Sequence[tuple[str, str, str]] = (
         ("closed_form", "closed form", ".4f"),
         ("params", "params", ",.0f"),
@@ -172,7 +252,7 @@ def _facts(data: StudyData, position: int) -> tuple[tuple[str, str], ...]:
         ("zennas_flops", "MACs, ZenNAS count", ",.0f"),
         ("layers", "layers", ".0f"),
         ("convs", "convolutions", ".0f"),
-        ("latency_ms", "latency, ms (predicted)", ".4f"),
+        ("latency_ms", f"latency, ms ({kind})", ".4f"),
     )
     facts += [
         (label, _show(number(key), form)) for key, label, form in rows if np.isfinite(data.columns[key]).any()
