@@ -25,9 +25,12 @@ from zenopt.samplers import make_sampler
 from zenopt.spec import StudySpec
 from zenopt.storage import open_storage, requeue_orphans
 from zenopt.storage.history import StudyHistory
+from zenopt.storage.records import TrialRecord
 from zenopt.study import join_study, load_study
 
 _POLL_S = 0.3
+#: User attributes of the trials in :attr:`Progress.new`.
+NEW_KEYS = ("params", "macs", "latency_ms", "score_seconds", "duplicate_of", "error")
 
 
 @dataclass
@@ -43,6 +46,7 @@ class Progress:
         feasible: How many of them are within the budget.
         best: Best feasible value of the study.
         workers: Workers that are alive.
+        new: Trials that finished since the last report, with what :data:`NEW_KEYS` names.
     """
 
     done: int
@@ -53,6 +57,7 @@ class Progress:
     feasible: int
     best: float | None
     workers: int
+    new: tuple[TrialRecord, ...] = ()
 
     @property
     def share_done(self) -> float:
@@ -220,7 +225,8 @@ class _Watch:
         start: float,
         on_progress: Callable[[Progress], None],
     ) -> None:
-        self._history = StudyHistory(study)
+        self._history = StudyHistory(study, NEW_KEYS)
+        self._new: list[TrialRecord] = []
         self._is_better = max if study.directions[0] == optuna.study.StudyDirection.MAXIMIZE else min
         self._wanted = wanted
         self._timeout_s = timeout_s
@@ -229,6 +235,7 @@ class _Watch:
         self._best: float | None = None
         self._finished = self._feasible = 0
         self._sync()
+        self._new.clear()
         self._before = self._finished
 
     @property
@@ -248,14 +255,17 @@ class _Watch:
                 self._feasible,
                 self._best,
                 workers,
+                tuple(self._new),
             )
         )
+        self._new.clear()
 
     def _sync(self) -> None:
         for record in self._history.sync():
             if not record.state.is_finished():
                 continue
             self._finished += 1
+            self._new.append(record)
             if record.state != TrialState.COMPLETE or not record.is_feasible or record.value is None:
                 continue
             self._feasible += 1

@@ -59,6 +59,10 @@ from zenopt.cli.options import json_option, print_json, storage_option
     help="Folder of the trainings of a second stage (objective.then: train).",
 )
 @click.option("--quiet", is_flag=True, help="No progress, only the summary.")
+@click.option("--verbose", is_flag=True, help="A line for every finished trial.")
+@click.option(
+    "--log-file", metavar="FILE", help="Append what --verbose shows and the summary to a file, with times."
+)
 @json_option
 def optimize(
     study: str | None,
@@ -74,6 +78,8 @@ def optimize(
     synchronous: str,
     runs: str,
     quiet: bool,
+    verbose: bool,
+    log_file: str | None,
     as_json: bool,
 ) -> None:
     """Create or resume a study and add trials to it.
@@ -123,7 +129,9 @@ def optimize(
     opened = open_existing(storage) if trials == 0 else None
     result = None
     if opened is None:
-        with Reporter(spec, name, storage, quiet=quiet or as_json) as reporter:
+        with Reporter(
+            spec, name, storage, quiet=quiet or as_json, verbose=verbose, log_file=log_file
+        ) as reporter:
             result = run_search(
                 spec,
                 storage,

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from zenopt._version import __version__
 from zenopt.cli.options import is_terminal
 
 if TYPE_CHECKING:
     from zenopt.search import Progress, SearchResult
     from zenopt.spec import StudySpec
+    from zenopt.storage.records import TrialRecord
     from zenopt.study import StudyStatus
 
 #: Seconds between plain lines where nobody watches a terminal.
@@ -32,40 +34,68 @@ class Reporter:
             Its storage, without a password.
         quiet:
             Show no progress.
+        verbose:
+            Show every finished trial.
+        log_file:
+            File to which all of it is appended, every trial included, whatever the terminal shows.
+
+    Raises:
+        OSError: If the file cannot be written.
     """
 
-    def __init__(self, spec: StudySpec, name: str, storage: str, *, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        spec: StudySpec,
+        name: str,
+        storage: str,
+        *,
+        quiet: bool = False,
+        verbose: bool = False,
+        log_file: str | None = None,
+    ) -> None:
         from zenopt.storage import mask_password
 
         self._spec = spec
         self._name = name
         self._storage = mask_password(storage)
-        self._quiet = quiet
+        self._quiet, self._verbose = quiet, verbose
+        self._log = log_file
+        # A file that cannot be written is said before the search, not after it.
+        self._write(f"zenopt {__version__}")
         self._live: _Bar | None = None
         self._next_line = time.monotonic() + LINE_EVERY_S
 
     def ready(self, spec: StudySpec, requeued: int, workers: int) -> None:
         """Says what is about to run."""
-        if self._quiet:
-            return
         budget = ", ".join(f"{key} <= {value:g}" for key, value in spec.limits().budget.limits().items())
         score = f"{spec.proxy.name}, batch {spec.proxy.batch_size}"
-        click.echo(f"Study {self._name} in {self._storage}", err=True)
-        click.echo(f"Budget: {budget or 'none'} ({spec.budget.counting} counts); score: {score}", err=True)
+        lines = [
+            f"Study {self._name} in {self._storage}",
+            f"Budget: {budget or 'none'} ({spec.budget.counting} counts); score: {score}",
+        ]
         if spec.latency is not None and spec.budget.latency_ms is not None:
-            click.echo(
+            lines.append(
                 f"Latency is {spec.latency.label}; searched to {spec.latency.margin:g} of "
-                f"{spec.budget.latency_ms:g} ms.",
-                err=True,
+                f"{spec.budget.latency_ms:g} ms."
             )
         if requeued:
-            click.echo(
-                f"Taking up {requeued} unfinished trial{'s' * (requeued > 1)} of dead workers.", err=True
-            )
-        click.echo(f"Sampler {spec.sampler.name}, {workers} worker{'s' * (workers > 1)}.", err=True)
+            lines.append(f"Taking up {requeued} unfinished trial{'s' * (requeued > 1)} of dead workers.")
+        lines.append(f"Sampler {spec.sampler.name}, {workers} worker{'s' * (workers > 1)}.")
+        for line in lines:
+            self._write(line)
+            if not self._quiet:
+                click.echo(line, err=True)
 
     def update(self, progress: Progress) -> None:
         """Shows how far the run is."""
+        for record in progress.new:
+            self._write(trial_line(record))
+            if not self._verbose or self._quiet:
+                continue
+            if self._live is not None:
+                self._live.print(trial_line(record))
+            else:
+                click.echo(trial_line(record), err=True)
         if self._quiet:
             return
         if self._live is not None:
@@ -78,8 +108,17 @@ class Reporter:
         """Prints what was found."""
         rate = result.done / result.seconds if result.seconds else 0.0
         stopped = " (interrupted; the same command goes on)" if result.stopped else ""
-        click.echo(f"{result.done} trials in {result.seconds:.1f} s, {rate:.1f} per second{stopped}.")
-        click.echo(describe_status(status))
+        text = f"{result.done} trials in {result.seconds:.1f} s, {rate:.1f} per second{stopped}."
+        text = f"{text}\n{describe_status(status)}"
+        for line in (*text.splitlines(), *(f"Warning: {failure}" for failure in result.failures)):
+            self._write(line)
+        click.echo(text)
+
+    def _write(self, line: str) -> None:
+        if self._log is not None:
+            # Opened for every line: a file of a run that was killed is whole.
+            with open(self._log, "a", encoding="utf-8") as file:
+                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
 
     def __enter__(self) -> Reporter:
         if not self._quiet and is_terminal():
@@ -91,6 +130,8 @@ class Reporter:
     ) -> None:
         if self._live is not None:
             self._live.close()
+        if error is not None:
+            self._write(f"Stopped: {error or type(error).__name__}")
 
 
 class _Bar:
@@ -123,8 +164,34 @@ class _Bar:
             facts=f"best {best}  feasible {share}  left {_duration(progress.seconds_left)}",
         )
 
+    def print(self, line: str) -> None:
+        # Not markup: a structure or an error may have brackets.
+        self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
     def close(self) -> None:
         self._progress.stop()
+
+
+def trial_line(record: TrialRecord) -> str:
+    """Returns a finished trial in a line."""
+    facts = record.user_attrs
+    state = record.state.name.lower().replace("fail", "failed")
+    if state == "pruned" and not record.is_feasible:
+        state = "over budget"
+    parts = [f"trial {record.number:5d}", f"{state:11s}"]
+    parts.append(f"score {record.value:9.3f}" if record.value is not None else " " * 15)
+    parts += [
+        f"{facts[key]:>13,} {name}" for key, name in (("params", "params"), ("macs", "MACs")) if key in facts
+    ]
+    if facts.get("latency_ms") is not None:
+        parts.append(f"{facts['latency_ms']:.4f} ms")
+    if facts.get("score_seconds") is not None:
+        parts.append(f"{facts['score_seconds']:.1f} s")
+    if "duplicate_of" in facts:
+        parts.append(f"same as trial {facts['duplicate_of']}")
+    if "error" in facts:
+        parts.append(f"{facts['error']}")
+    return "  ".join(parts)
 
 
 def _line(progress: Progress) -> str:
