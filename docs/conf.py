@@ -8,8 +8,10 @@ project = "zenopt"
 author = "The zenopt authors"
 release = version = __version__
 
-extensions = ["myst_parser"]
-source_suffix = {".md": "markdown"}
+extensions = ["myst_nb"]
+source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
+# Notebooks (docs/notebooks links to those of examples/) are shown as they are; tests/test_notebooks.py runs them.
+nb_execution_mode = "off"
 exclude_patterns = ["_build", "site"]
 myst_heading_anchors = 3
 myst_enable_extensions = ["dollarmath"]

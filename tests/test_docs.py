@@ -186,7 +186,7 @@ def test_code_runs(path: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_site_builds_and_needs_no_network(tmp_path: Path) -> None:
-    for package in ("sphinx", "furo", "myst_parser"):
+    for package in ("sphinx", "furo", "myst_nb"):
         pytest.importorskip(package)
     done = subprocess.run(
         [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-d", str(tmp_path / "trees"), str(DOCS),
