@@ -30,7 +30,11 @@ from zenopt.spaces.tabular import TabularSpace
 from zenopt.tables import load_table
 
 POPULATION, TOURNAMENT = 64, 10
-COLORS = ("#7f7f7f", "#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b")
+#: Random architectures before an evolution that does not wait for a full population.
+FEW = 8
+COLORS = (
+    "#7f7f7f", "#1f77b4", "#17becf", "#2ca02c", "#bcbd22", "#d62728", "#9467bd", "#ff7f0e", "#8c564b",
+)  # fmt: skip
 LIMITS = Limits(Budget(), resolution=32, num_classes=10)
 SETTINGS = ScoreSettings(32, 10, 1, 0.01, 0, 0, "cpu", True, False)
 
@@ -54,13 +58,14 @@ def make_samplers(
 ) -> dict[str, Callable[[int], optuna.samplers.BaseSampler]]:
     """Returns the searches that are compared, by name; each is called with a seed."""
 
-    def aging(seed: int, **guide: int) -> AgingSampler:
+    def aging(seed: int, begin: int | None = None, **guide: int) -> AgingSampler:
         return AgingSampler(
             space,
             LIMITS,
             seed=seed,
             population_size=POPULATION,
             tournament=TOURNAMENT,
+            random_initial=begin,
             guide=Guide(value, **guide) if guide else None,
         )
 
@@ -69,9 +74,11 @@ def make_samplers(
         # An aging evolution that never ends its random beginning.
         "random": lambda seed: AgingSampler(space, LIMITS, seed=seed, population_size=trials),
         "aging": aging,
+        f"aging, {FEW} random first": lambda seed: aging(seed, FEW),
+        "aging, moves": lambda seed: aging(seed, FEW, moves=24),
+        f"aging, moves, {first} random first": lambda seed: aging(seed, first, moves=24),
         "aging, warm-up": lambda seed: aging(seed, warm_up=warm_up, first=first),
-        "aging, moves": lambda seed: aging(seed, moves=24),
-        "aging, warm-up and moves": lambda seed: aging(seed, warm_up=warm_up, first=first, moves=24),
+        "aging, warm-up and moves": lambda seed: aging(seed, warm_up=warm_up, first=FEW, moves=24),
         "zen": lambda seed: ZenSampler(space, LIMITS, seed=seed, population_size=POPULATION),
         "zen, warm-up": lambda seed: GuidedSampler(
             space,

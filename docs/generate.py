@@ -89,9 +89,10 @@ FIELDS = {
     "proxy.residual": "Score with shortcuts or without; else the proxy's own default.",
     "sampler": "Who proposes architectures.",
     "sampler.name": "`zen` and `aging` are evolutions, the others Optuna's own samplers.",
-    "sampler.population": "Trials that may become parents.",
+    "sampler.population": "Trials that may become parents; by default 512, of `aging` 64.",
     "sampler.mutation": "Zen-NAS's published mutation, or the cheaper one of its fork.",
-    "sampler.random_initial": "Random architectures before the evolution begins.",
+    "sampler.random_initial": "Random architectures before the evolution begins; by default none, of `aging` as many "
+    "as the population (8 with `guide.moves`).",
     "sampler.screening": "Choose every proposal by the closed-form score; `auto` where the proxy is a Zen-score.",
     "sampler.screening_candidates": "Candidates compared by the closed form per proposal.",
     "sampler.explore": "Share of proposals that skip the screening.",
@@ -116,7 +117,7 @@ FIELDS = {
     "training.seeds": "Training seeds of a finalist.",
     "training.held_back": "Share of the training images that accuracies are measured on; no test image is looked at.",
     "training.pruner": "Ends trainings that fall behind: Optuna's median or successive-halving pruner.",
-    "trials": "Trials of a run; `trials`, `timeout_s` or both must be given.",
+    "trials": "Trials of a run, unless `--trials` or `--timeout` says otherwise.",
     "timeout_s": "Seconds after which no further trial begins.",
     "seed": "Of all proposals and scores.",
 }

@@ -1,16 +1,12 @@
 """A block of one's own, and a space that searches it: residual units of grouped convolutions.
 
 The block says which primitive operations it is made of. Counts, closed form, predicted latency, the torch module and
-the structure string follow from that. With the folder of this file on the Python path, a study file names the space::
+the structure string follow from that. ``examples/grouped.yaml`` names the space as ``custom_block:GroupedSpace``; every
+command takes the file, or the module where it is installed, as ``--import``::
 
-    space: {name: "custom_block:GroupedSpace"}
-
-as ``examples/grouped.yaml`` does::
-
-    PYTHONPATH=examples zenopt optimize --study examples/grouped.yaml --trials 50
-
-Other commands that read structures of this block must import this file first; ``examples/with_custom_block.py`` is
-the command line with that import.
+    zenopt optimize --import examples/custom_block.py --study examples/grouped.yaml --trials 50
+    zenopt export-best --import examples/custom_block.py --study grouped --output grouped-bundle
+    zenopt train --import examples/custom_block.py --bundle grouped-bundle --data imagefolder:PATH --output runs/grouped
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ import pytest
 import zenopt
 from zenopt.costs import count
 from zenopt.errors import StructureError
-from zenopt.export import read_bundle
 from zenopt.spec import StudySpec
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,21 +75,47 @@ def test_a_blocks_counts_are_those_of_its_network() -> None:
 
 @pytest.mark.slow
 def test_a_block_is_searched_exported_and_trained(tmp_path: Path) -> None:
-    command = str(EXAMPLES / "with_custom_block.py")
+    """Each command is a process of its own, which knows the block because it is told to import the file."""
+    own = ("--import", str(EXAMPLES / "custom_block.py"))
+    zenopt_ = ("-m", "zenopt")
     run(
-        command, "optimize", "--study", str(EXAMPLES / "grouped.yaml"), "--trials", "4", "--workers", "2",
+        *zenopt_, "optimize", *own, "--study", str(EXAMPLES / "grouped.yaml"), "--trials", "4", "--workers", "2",
         "--set", "resolution=16", "--set", "proxy.batch_size=2", "--set", "sampler.screening_candidates=50",
         "--set", "budget.params=3e4", cwd=tmp_path,
     )  # fmt: skip
-    run(command, "export-best", "--study", "grouped", "--output", "bundle", "--repeats", "2", cwd=tmp_path)
-    bundle = read_bundle(tmp_path / "bundle")
-    assert "Grouped" in bundle.structure
-    printed = run(
-        command, "train", "--bundle", "bundle", "--data", "synthetic:64", "--epochs", "1", "--output", "run",
-        "--device", "cpu", cwd=tmp_path,
-    )  # fmt: skip
+    run(
+        *zenopt_,
+        "export-best",
+        *own,
+        "--study",
+        "grouped",
+        "--output",
+        "bundle",
+        "--repeats",
+        "2",
+        cwd=tmp_path,
+    )
+    training = ("train", "--bundle", "bundle", "--data", "synthetic:64", "--epochs", "1", "--device", "cpu")
+    with pytest.raises(AssertionError, match="If you trust it, give --import custom_block"):
+        run(*zenopt_, *training, "--output", "refused", cwd=tmp_path)
+    printed = run(*zenopt_, *training, *own, "--output", "run", cwd=tmp_path)
     assert "after 1 epochs" in printed
-    assert (tmp_path / "run" / "best.pt").is_file()
+    data = ("--data", "synthetic:64", "--device", "cpu")
+    assert "top-1" in run(*zenopt_, "evaluate", *own, "--weights", "run/best.pt", *data, cwd=tmp_path)
+    assert "Grouped" in run(*zenopt_, "describe", *own, "bundle", cwd=tmp_path)
+
+
+@pytest.mark.slow
+def test_blocks_of_ones_own_in_a_built_in_space_reach_the_workers(tmp_path: Path) -> None:
+    run(
+        "-m", "zenopt", "optimize", "--import", str(EXAMPLES / "custom_block.py"), "--study", "demo", "--trials", "4",
+        "--workers", "2", "--set", "space.options.blocks=[GroupedW4K3,SuperResK3K3]", "--set", "resolution=16",
+        "--set", "space.initial=SuperConvK3BNRELU(3,8,1,1)GroupedW4K3(8,16,1,8,1)GroupedW4K3(16,24,2,8,1)"
+        "GroupedW4K3(24,32,2,8,1)GroupedW4K3(32,32,2,8,1)SuperConvK1BNRELU(32,64,1,1)",
+        "--set", "proxy.batch_size=2", "--set", "sampler.screening_candidates=50", "--set", "budget.params=5e4",
+        "--set", "timeout_s=600", cwd=tmp_path,
+    )  # fmt: skip
+    assert zenopt.load_result(f"sqlite:///{tmp_path}/zenopt.db", "demo").data.size == 4
 
 
 def test_a_space_round_trips() -> None:

@@ -299,8 +299,10 @@ def _source(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `train` and return the exit code: 2 for anything a user can put right."""
+    from zenopt.cli import with_imports
+
     try:
-        train_command.main(args=arguments, prog_name="python -m train", standalone_mode=False)
+        with_imports(train_command).main(args=arguments, prog_name="python -m train", standalone_mode=False)
     except ZenoptError as error:
         click.echo(f"Error: {error}", err=True)
         return 2

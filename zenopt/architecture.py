@@ -7,16 +7,20 @@ convolutions and ``Name(in,out,stride,bottleneck,depth)`` for residual blocks. T
 from __future__ import annotations
 
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
+from functools import cache
+from importlib.metadata import entry_points
 from itertools import product
 from typing import Any, ClassVar, TypeVar
 
 from zenopt.errors import StructureError
 from zenopt.primitives import Node
 
+ENTRY_POINT_GROUP = "zenopt.blocks"
 IMAGE_CHANNELS = 3
 MAX_CHANNELS = 65_536
 MAX_STRIDE = 4
@@ -147,8 +151,37 @@ def register_block(pattern: str, **choices: Sequence[int]) -> Callable[[_B], _B]
 
 
 def block_types() -> list[str]:
-    """Returns the names of all registered block types."""
+    """Returns the names of all block types: the published ones, those of installed packages, and registered ones."""
+    _load_entry_points()
     return sorted(_VARIANTS)
+
+
+def block_modules(type_names: Iterable[str]) -> dict[str, str]:
+    """Returns the module of every block type that is not zenopt's own; a type that is not known has none."""
+    found = {name: _module_of(_VARIANTS[name].cls) for name in sorted(set(type_names)) if name in _VARIANTS}
+    return {name: module for name, module in found.items() if module.partition(".")[0] != "zenopt"}
+
+
+def _module_of(cls: type) -> str:
+    main = sys.modules.get("__main__")
+    if cls.__module__ != "__main__" or getattr(main, "__file__", None) is None:
+        return cls.__module__
+    # What another process must import is the file that was run.
+    return str(main.__file__).replace("\\", "/").rpartition("/")[2].removesuffix(".py")  # type: ignore[union-attr]
+
+
+@cache
+def _load_entry_points() -> None:
+    """Imports the blocks of installed packages, when a type is asked for that nobody has registered."""
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        try:
+            point.load()
+        except Exception as error:
+            # Somebody else's program may raise anything while it is imported.
+            raise StructureError(
+                f"Entry point {point.name!r} of {ENTRY_POINT_GROUP} ({point.value}) cannot be loaded: "
+                f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+            ) from error
 
 
 def make_block(type_name: str, **values: int) -> Block:
@@ -310,10 +343,13 @@ def block_variant(name: str, where: str = "") -> Variant:
         StructureError: If the type is unknown; the message begins with ``where``.
     """
     if name not in _VARIANTS:
+        _load_entry_points()
+    if name not in _VARIANTS:
         close = get_close_matches(name, _VARIANTS, n=1)
         hint = f"; did you mean {close[0]}?" if close else "."
         raise StructureError(
-            f"{where}unknown block type {name!r}{hint} Known types: {', '.join(block_types())}"
+            f"{where}unknown block type {name!r}{hint} Known types: {', '.join(block_types())}; blocks of your own: "
+            "--import MODULE"
         )
     return _VARIANTS[name]
 

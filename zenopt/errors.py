@@ -42,6 +42,10 @@ class DataError(ZenoptError):
     """A data set is missing or malformed."""
 
 
+class ExtensionError(ZenoptError):
+    """A module of the user's own cannot be imported."""
+
+
 class UnknownNameError(ZenoptError):
     """A registry does not hold the requested name."""
 

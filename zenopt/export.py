@@ -7,11 +7,12 @@ import os
 import platform
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from zenopt._version import __version__
+from zenopt.architecture import Architecture, block_modules, block_types
 from zenopt.errors import BundleError
 
 SCHEMA_VERSION = 1
@@ -38,6 +39,7 @@ class Bundle:
         versions: Versions of what made it.
         seed: Seed of the study.
         candidates: What was compared before this one was exported.
+        block_modules: The module of every block type that is not zenopt's own; filled in when it is written.
     """
 
     structure: str
@@ -54,6 +56,7 @@ class Bundle:
     versions: Mapping[str, str] | None = None
     seed: int | None = None
     candidates: tuple[Mapping[str, Any], ...] = ()
+    block_modules: Mapping[str, str] | None = None
 
 
 def versions() -> dict[str, str]:
@@ -84,6 +87,9 @@ def write_bundle(bundle: Bundle, folder: str | Path, *, overwrite: bool = False)
         BundleError: If the folder holds something, or cannot be written.
     """
     folder = Path(folder)
+    if bundle.family == "chain" and bundle.block_modules is None:
+        modules = block_modules(block.type_name for block in Architecture.parse(bundle.structure).blocks)
+        bundle = replace(bundle, block_modules=modules or None)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         names = {path.name for path in folder.iterdir()}
@@ -109,7 +115,8 @@ def read_bundle(folder: str | Path) -> Bundle:
             The folder, or its ``architecture.json``.
 
     Raises:
-        BundleError: If it is missing, damaged or of another schema version.
+        BundleError: If it is missing, damaged or of another schema version, or made of blocks that are not registered.
+            A bundle is never a reason to import anything: the message names the module.
     """
     path = Path(folder)
     path = path if path.name == ARCHITECTURE_FILE else path / ARCHITECTURE_FILE
@@ -129,10 +136,25 @@ def read_bundle(folder: str | Path) -> Bundle:
         value = content.get(key)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise BundleError(f"{path}: {key} must be a positive integer, got {value!r}.")
+    _check_blocks(path, content)
     known = Bundle.__dataclass_fields__
     values = {key: value for key, value in content.items() if key in known}
     values["candidates"] = tuple(values.get("candidates") or ())
     return Bundle(**values)
+
+
+def _check_blocks(path: Path, content: Mapping[str, Any]) -> None:
+    modules = content.get("block_modules") or {}
+    if not isinstance(modules, dict) or not all(isinstance(item, str) for item in modules.values()):
+        raise BundleError(f"{path}: block_modules must be the module of each block type, got {modules!r}.")
+    if set(modules) <= set(block_types()):
+        return
+    missing = sorted(set(modules) - set(block_types()))
+    module = modules[missing[0]]
+    raise BundleError(
+        f"Bundle {path.parent} is made of blocks that are not zenopt's own: {', '.join(missing)} of the Python module "
+        f"{module!r}. If you trust it, give --import {module} (or its .py file)."
+    )
 
 
 def _is_unfinished(names: set[str]) -> bool:
@@ -167,6 +189,9 @@ def _readme(bundle: Bundle) -> str:
     rows += [(f"score: {key}", value) for key, value in scores.items() if not isinstance(value, list | tuple)]
     table = "\n".join(f"| {key} | {value} |" for key, value in rows)
     origin = f"Trial {bundle.trial} of study `{bundle.study}`." if bundle.study else ""
+    modules = sorted(set((bundle.block_modules or {}).values()))
+    flags = "".join(f" --import {module}" for module in modules)
+    imports = "".join(f"\n    import {module}  # its blocks" for module in modules)
     options = f"num_classes={bundle.num_classes}{', use_se=True' if bundle.use_se else ''}"
     return f"""# A network found by zenopt
 
@@ -182,11 +207,11 @@ Latencies are predicted unless said otherwise. Scores are training-free: they ra
 
 Train it:
 
-    zenopt train --bundle . --data imagefolder:PATH --epochs 100 --output runs/mine
+    zenopt train --bundle . --data imagefolder:PATH --epochs 100 --output runs/mine{flags}
 
 Or build it:
 
-    from zenopt import Architecture
+    from zenopt import Architecture{imports}
     from zenopt.nn import build_network
     network = build_network(Architecture.parse(open("structure.txt").read()), {options})
 """

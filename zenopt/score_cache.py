@@ -54,6 +54,8 @@ class ScoreCache:
             # A long timeout: several runs may fill one file.
             self._connection = sqlite3.connect(":memory:" if path is None else path, timeout=60)
             self._connection.execute("PRAGMA journal_mode=WAL")
+            # A killed process loses nothing; a power cut loses the last scores, which are computed again.
+            self._connection.execute("PRAGMA synchronous=NORMAL")
             self._connection.execute(_SCHEMA)
             self._connection.commit()
         except sqlite3.Error as error:

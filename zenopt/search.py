@@ -170,7 +170,9 @@ def run_search(
         ZenoptError: If the study cannot be created, joined or continued.
     """
     if trials is None and timeout_s is None:
-        raise StudyError("Give a number of trials, a timeout, or both.")
+        raise StudyError(
+            "Give a number of trials (--trials, or trials in the study file), a timeout, or both."
+        )
     for what, number in (("trials", trials), ("workers", workers)):
         if number is not None and number < 1:
             raise StudyError(f"The number of {what} must be at least 1, got {number}.")

@@ -190,18 +190,26 @@ class SamplerSection(Section):
 
     ``mutation`` chooses Zen-NAS's published mutation or the cheaper one of its fork; ``random_initial`` architectures
     are drawn at random before the evolution begins, as the fork does (Zen-NAS begins with the initial structure alone).
-    ``tournament`` is for aging evolution, ``guide`` for the two evolutions.
+    ``tournament`` is for aging evolution, ``guide`` for the two evolutions. ``population`` is by default 512 as in
+    Zen-NAS, and 64 for aging evolution, which is random until it is full.
     """
 
     name: Literal["zen", "random", "tpe", "nsga2", "gp", "aging"] = "zen"
-    population: int = Field(512, ge=2)
+    population: int = Field(default=None, ge=2)  # type: ignore[assignment]
     mutation: Literal["zen", "fork"] = "zen"
-    random_initial: int = Field(0, ge=0)
+    random_initial: int | None = Field(None, ge=0)
     screening: Literal["auto", "on", "off"] = "auto"
     screening_candidates: int = Field(4000, ge=1)
     explore: float = Field(0.1, ge=0, le=1)
     tournament: int = Field(10, ge=1)
     guide: GuideSection | None = None
+
+    @model_validator(mode="after")
+    def _fill_population(self) -> SamplerSection:
+        if self.population is None:
+            # The section is frozen for everybody else.
+            object.__setattr__(self, "population", 64 if self.name == "aging" else 512)
+        return self
 
     @field_validator("screening", mode="before")
     @classmethod

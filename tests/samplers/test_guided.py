@@ -108,7 +108,7 @@ def test_the_warm_up_evaluates_the_best_of_the_ranked() -> None:
         ranked.append(cell)
         return None if cell.operations[0] == "none" else convolutions(cell)
 
-    found = search(aging(guide=Guide(value, warm_up=200, first=10)), 12)
+    found = search(aging(guide=Guide(value, warm_up=200, first=10)), 10)
     assert len(ranked) == len(set(ranked)) == 200
     best = sorted(
         (-1.0 if value(cell) is None else convolutions(cell) for cell in ranked[:200]), reverse=True
@@ -166,6 +166,35 @@ def test_an_exhausted_space_is_an_error() -> None:
     with pytest.raises(BudgetError, match="may be exhausted"):
         study.optimize(lambda trial: truth(space.suggest(trial)), n_trials=100)
     assert len(study.trials) >= 64
+
+
+def test_move_proposal_begins_early(tiny_spec: Callable[..., StudySpec]) -> None:
+    """A few random ones, then neighbours of what is known; without a guide, a full population first."""
+
+    def nearest(found: list[CellArchitecture], index: int) -> int:
+        return min(
+            sum(a != b for a, b in zip(cell.operations, found[index].operations, strict=True))
+            for cell in found[:index]
+        )
+
+    guide = Guide(convolutions, moves=24)
+    found = search(aging(seed=2, guide=guide), 12)
+    assert [nearest(found, index) for index in range(8, 12)] == [1] * 4
+    found = search(aging(seed=2, guide=guide, random_initial=3), 6)
+    assert [nearest(found, index) for index in range(3, 6)] == [1] * 3
+    found = search(aging(seed=2, guide=Guide(convolutions, warm_up=50, first=5, moves=24)), 8)
+    assert [nearest(found, index) for index in range(5, 8)] == [1] * 3
+    found = search(aging(seed=2), 12)
+    assert statistics.fmean(nearest(found, index) for index in range(1, 12)) > 2
+
+
+def test_populations_have_defaults_of_their_own(tiny_spec: Callable[..., StudySpec]) -> None:
+    assert tiny_spec(sampler={"name": "aging"}).sampler.population == 64
+    assert tiny_spec(sampler={"name": "zen"}).sampler.population == 512
+    assert tiny_spec(sampler={"name": "aging", "population": 512}).sampler.population == 512
+    assert make_sampler(tiny_spec(sampler={"name": "aging"}))._population_size == 64  # type: ignore[attr-defined]
+    with pytest.raises(SpecError, match=r"sampler\.population"):
+        tiny_spec(sampler={"population": 1})
 
 
 def test_a_tournament_larger_than_the_population_is_an_error() -> None:

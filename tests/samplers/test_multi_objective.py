@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 
@@ -13,8 +14,9 @@ from zenopt.best import rescore_top
 from zenopt.cli.progress import describe_status
 from zenopt.errors import SpecError
 from zenopt.objective import Objective, run_trial
-from zenopt.pareto import front_numbers
+from zenopt.pareto import front_numbers, order
 from zenopt.samplers import make_sampler
+from zenopt.samplers.fronts import Fronts
 from zenopt.samplers.pareto import ParetoPopulation
 from zenopt.search import run_search
 from zenopt.spec import StudySpec
@@ -125,3 +127,38 @@ def test_status_and_export_read_the_front(tiny_spec: Callable[..., StudySpec]) -
     assert f"Pareto front of score, params: {len(values)} trials" in text
     _, candidates = rescore_top(study, count=2, repeats=1)
     assert [item.record.number for item in candidates] == [item["number"] for item in content["front"][:2]]
+
+
+@pytest.mark.parametrize("objectives", [2, 3])
+def test_fronts_kept_up_to_date_are_those_of_a_sort(objectives: int) -> None:
+    """Ties, copies and late points included, and whatever order the points come in."""
+    rng = np.random.default_rng(objectives)
+    points = rng.integers(0, 12, size=(400, objectives)).astype(float)
+    keys = rng.permutation(400)
+    fronts = Fronts(objectives)
+    start = 0
+    for size in (1, 60, 1, 1, 2, 3, 5, 90, 1, 7, 229):
+        fronts.extend(points[start : start + size])
+        start += size
+        by_key = np.argsort(keys[:start])
+        wanted = by_key[order(points[:start][by_key], 50)]
+        assert fronts.best(50, keys[:start]) == wanted.tolist()
+    assert start == len(fronts) == 400
+    assert fronts.best(1000, keys) == np.argsort(keys)[order(points[np.argsort(keys)])].tolist()
+
+
+def test_one_more_trial_among_many_is_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted, not timed: a new point is compared with a few fronts, not with all points."""
+    rng = np.random.default_rng(0)
+    fronts = Fronts(2)
+    fronts.extend(rng.standard_normal((4000, 2)))
+    seen: list[int] = []
+    compare = Fronts._is_dominated
+
+    def counting(self: Fronts, index: int, front: Any) -> bool:
+        seen.append(len(front))
+        return compare(self, index, front)
+
+    monkeypatch.setattr(Fronts, "_is_dominated", counting)
+    fronts.extend([(0.0, 0.0)])
+    assert 0 < sum(seen) < 1000

@@ -53,7 +53,8 @@ def test_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_objects_by_path() -> None:
     assert get_space("zenopt.spaces.superres:SuperResSpace") is SuperResSpace
     with pytest.raises(
-        UnknownNameError, match="Cannot import 'no_such_module' for space 'no_such_module:Space'"
+        UnknownNameError,
+        match="Space 'no_such_module:Space': Cannot import 'no_such_module': Python finds no such module",
     ):
         get_space("no_such_module:Space")
     with pytest.raises(UnknownNameError, match=r"Module 'zenopt\.spaces' has no 'Nothing'"):

@@ -8,6 +8,7 @@ from importlib import import_module
 import click
 
 from zenopt._version import __version__
+from zenopt.cli.completion import with_completion
 from zenopt.errors import ZenoptError
 
 #: Command -> (module:object, one line of help). The help stands here so that `zenopt --help` imports no command.
@@ -30,6 +31,7 @@ COMMANDS = {
         "train.cli:deploy_command",
         "Write TorchScript, torch.export or ONNX files of trained weights.",
     ),
+    "models": ("zenopt.cli.models:models", "List the published ZenNets."),
     "doctor": ("zenopt.cli.doctor:doctor", "Check environment, devices and storage."),
     "serve-storage": (
         "zenopt.cli.serve_storage:serve_storage",
@@ -37,6 +39,33 @@ COMMANDS = {
     ),
     "latency": ("zenopt.cli.latency:latency", "Measure, predict and calibrate latency."),
 }
+
+
+def with_imports(command: click.Command) -> click.Command:
+    """Gives a command, or every command of a group, the option ``--import``."""
+    if isinstance(command, click.Group):
+        for own in command.commands.values():
+            with_imports(own)
+    elif all("--import" not in parameter.opts for parameter in command.params):
+        command.params.append(
+            click.Option(
+                ["--import", "modules"],
+                multiple=True,
+                metavar="MODULE",
+                expose_value=False,
+                is_eager=True,
+                callback=_import_all,
+                help="First import a module of your own, or a .py file: it registers blocks, spaces, proxies.",
+            )
+        )
+    return command
+
+
+def _import_all(ctx: click.Context, parameter: click.Parameter, modules: tuple[str, ...]) -> None:
+    from zenopt.extensions import import_extension
+
+    for module in modules:
+        import_extension(module)
 
 
 class LazyGroup(click.Group):
@@ -51,14 +80,22 @@ class LazyGroup(click.Group):
         module, _, attribute = COMMANDS[name][0].partition(":")
         command = getattr(import_module(module), attribute)
         assert isinstance(command, click.Command)
-        return command
+        return with_completion(with_imports(command))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+#: Below the list of commands.
+_EPILOG = """\b
+Begin with:  zenopt optimize --study demo --trials 5
+             zenopt report --study demo
+Completion:  eval "$(_ZENOPT_COMPLETE=bash_source zenopt)"   (or zsh, fish)
+"""
+
+
+@click.group(cls=LazyGroup, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="zenopt")
 def cli() -> None:
     """The best image network that fits a budget, found without training."""

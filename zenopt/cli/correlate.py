@@ -85,7 +85,26 @@ from zenopt.cli.options import is_terminal, json_option, print_json, show_warnin
     "--combine",
     "is_combined",
     is_flag=True,
-    help="Judge combinations, too: vote, mean of ranks, and weights learned on one half, judged on the other.",
+    help="Judge combinations, too: vote, mean of ranks, and two learned on one part, judged on the rest.",
+)
+@click.option(
+    "--features",
+    "has_features",
+    is_flag=True,
+    help="What is learned also reads the shape: paths and operations of a cell, size and depth of others.",
+)
+@click.option(
+    "--train",
+    type=click.IntRange(min=3),
+    metavar="N",
+    help="Architectures that are learned from; by default half of them.",
+)
+@click.option(
+    "--learn",
+    "learn_path",
+    type=click.Path(dir_okay=False),
+    metavar="JSON",
+    help="Learn from all of them and write the result, a proxy of the name learned:JSON.",
 )
 @click.option(
     "--scores",
@@ -115,6 +134,9 @@ def correlate(
     threads: int,
     cache_path: str,
     is_combined: bool,
+    has_features: bool,
+    train: int | None,
+    learn_path: str | None,
     scores_path: str | None,
     figure: str | None,
     as_json: bool,
@@ -129,11 +151,13 @@ def correlate(
     zenopt correlate --table nb201_accuracy.csv.gz --proxies snip,jacob_cov --sample 300 \\
         --data imagefolder:cifar10 --figure correlations.html
     zenopt correlate --space superres --table trained.csv --where epochs=18 --proxies zen-closed-form
+    zenopt correlate --table nb201_accuracy.csv.gz --columns cifar10_test --proxies params,synflow-expected \\
+        --features --combine --train 300
     """
     import torch
 
     from zenopt.correlate.batch import make_minibatch
-    from zenopt.correlate.combine import combine
+    from zenopt.correlate.combine import Combined, combine, features_of
     from zenopt.correlate.measure import Measurement, measure
     from zenopt.correlate.report import correlate as compare
     from zenopt.correlate.report import results_json, write_scores
@@ -143,11 +167,19 @@ def correlate(
     from zenopt.tables import load_table
 
     show_warnings()
+    if (has_features or train is not None) and not (is_combined or learn_path):
+        raise click.UsageError(
+            "--features and --train are for what is learned; add --combine or --learn JSON."
+        )
+    if train is not None and not is_combined:
+        raise click.UsageError("--train says how many --combine learns from; --learn takes all.")
     torch.set_num_threads(threads)
     known = load_table(path, where)
     chosen = _names(columns) if columns else known.accuracy_columns()
     for column in chosen:
         known.column(column)
+    if learn_path is not None:
+        _check_learnable(learn_path, chosen, _names(proxies), data, build)
     architectures = draw_sample(known, chosen, get_space(space)(), sample, seed)
     batch = make_minibatch(data, batch_size, resolution, classes, seed)
     settings = Measurement(batch, classes, seed, build, device=device)  # type: ignore[arg-type]
@@ -155,7 +187,26 @@ def correlate(
         scores = measure(architectures, _names(proxies), settings, cache, progress.show)
     options: dict[str, Any] = {"top_share": top_share, "resamples": resamples, "seed": seed}
     found = compare(known, scores, chosen, **options)
-    combined, weights = combine(known, scores, chosen, **options) if is_combined else ([], {})
+    features = features_of(architectures, resolution, classes) if has_features else None
+    combined = Combined()
+    if is_combined:
+        combined = combine(known, scores, chosen, features=features, train=train, **options)
+    if learn_path is not None:
+        _write_learned(
+            learn_path,
+            known,
+            scores,
+            chosen[0],
+            features,
+            {"resolution": resolution, "num_classes": classes, "batch_size": batch_size},
+            {
+                "space": space,
+                "table": path,
+                "column": chosen[0],
+                "architectures": len(architectures),
+                "seed": seed,
+            },
+        )
     if scores_path is not None:
         write_scores(scores_path, scores)
     if figure is not None:
@@ -175,10 +226,20 @@ def correlate(
             "resolution": resolution,
             "build": build,
         }
-        learned = {"learned_weights": weights} if weights else {}
-        print_json({**facts, "results": results_json([*found, *combined]), **learned})
+        learned = (
+            {"learned_weights": combined.weights, "splits": _splits_json(combined)} if is_combined else {}
+        )
+        print_json({**facts, "results": results_json([*found, *combined.correlations]), **learned})
         return
-    click.echo(table([_row(item) for item in (*found, *combined)], _HEADER))
+    click.echo(table([_row(item) for item in (*found, *combined.correlations)], _HEADER))
+    for column, by_name in combined.splits.items():
+        for name, item in by_name.items():
+            click.echo(
+                f"{column}, {name}: {item.mean:.3f} over {item.repeats} random splits ({item.low:.3f} .. "
+                f"{item.high:.3f}), {item.train} learned from, {item.test} judged"
+            )
+    if learn_path is not None:
+        click.echo(f"Learned score: {learn_path}; use it as --proxy learned:{learn_path}")
     if figure is not None:
         click.echo(f"Figure: {figure}")
 
@@ -209,6 +270,40 @@ def _row(item: Any) -> tuple[str, ...]:
         str(item.failed),
         f"{item.mean_seconds:.3f}",
     )
+
+
+def _check_learnable(path: str, columns: list[str], names: list[str], data: str | None, build: str) -> None:
+    """Refuses what a learned score could not compute again on an architecture it is given later."""
+    from zenopt.errors import DataError
+    from zenopt.proxies import get_proxy
+
+    if len(columns) != 1:
+        raise DataError(f"--learn learns one column; name it with --columns, one of {', '.join(columns)}.")
+    if data is not None and any(get_proxy(name).needs for name in names):
+        raise DataError("--learn computes proxies on noise, as a search does; leave out --data.")
+    if build != "official":
+        raise DataError("--learn scores the network that a search builds; use --build official.")
+
+
+def _write_learned(path: str, known: Any, scores: Any, column: str, features: Any, *rest: Any) -> None:
+    import json
+    from pathlib import Path
+
+    from zenopt.correlate.combine import learn
+    from zenopt.errors import DataError
+
+    learned = learn(known, scores, column, features, *rest)
+    try:
+        Path(path).write_text(json.dumps(learned.to_json(), allow_nan=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"Learned score {path} cannot be written: {error.strerror}.") from None
+
+
+def _splits_json(combined: Any) -> dict[str, Any]:
+    return {
+        column: {name: vars(item) for name, item in by_name.items()}
+        for column, by_name in combined.splits.items()
+    }
 
 
 def _number(value: float | None) -> str:

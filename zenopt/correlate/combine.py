@@ -1,17 +1,61 @@
-"""Combinations of proxies, judged like proxies; what is learned is learned on one half and judged on the other."""
+"""Combinations of proxies, judged like proxies; what is learned is learned on one part and judged on the other."""
 
 from __future__ import annotations
 
 import random
+import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from zenopt.correlate.measure import Scores
 from zenopt.correlate.report import Correlation
-from zenopt.correlate.statistics import rank_statistics
+from zenopt.correlate.statistics import rank_statistics, spearman
+from zenopt.errors import DataError
+from zenopt.features import architecture_features
 from zenopt.proxies.ensemble import VOTERS, fit_rank_weights, vote, weighted_ranks
+from zenopt.proxies.learned import MAX_LEARNED, LearnedScore, fit_learned
 from zenopt.tables import Table
 
-VOTE, MEAN, LEARNED = "vote", "mean-rank", "learned-ranks"
+VOTE, MEAN, LEARNED, PROCESS = "vote", "mean-rank", "learned-ranks", "learned-process"
+
+Features = Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What a learned combination reaches over several random splits of the same architectures.
+
+    Attributes:
+        mean, low, high: Mean, and 2.5 and 97.5 % quantiles over splits, of Spearman's correlation on what was not
+            learned from. They say how much the split matters; an interval over architectures is that of one split.
+        repeats: Number of splits.
+        train, test: Architectures on each side.
+    """
+
+    mean: float
+    low: float
+    high: float
+    repeats: int
+    train: int
+    test: int
+
+
+@dataclass(frozen=True)
+class Combined:
+    """Combinations and how they fare.
+
+    Attributes:
+        correlations: Statistics on what a combination was not learned from.
+        weights: Learned weights of ranks, by column and proxy.
+        splits: Learned combinations over random splits, by column and name.
+    """
+
+    correlations: list[Correlation] = field(default_factory=list)
+    weights: dict[str, dict[str, float]] = field(default_factory=dict)
+    splits: dict[str, dict[str, Splits]] = field(default_factory=dict)
 
 
 def combine(
@@ -19,64 +63,137 @@ def combine(
     scores: Scores,
     columns: Sequence[str],
     *,
+    features: Features | None = None,
+    train: int | None = None,
+    repeats: int = 20,
     top_share: float = 0.1,
     resamples: int = 1000,
     seed: int = 0,
-) -> tuple[list[Correlation], dict[str, dict[str, float]]]:
+) -> Combined:
     """Judges combinations of all scored proxies.
 
     ``vote`` is the majority of synflow, jacob_cov and snip (where they are among the proxies), ``mean-rank`` the plain
-    mean of all ranks, ``learned-ranks`` a ridge regression of ranks fitted on a random half of the architectures, whose
-    statistics are those of the other half.
+    mean of all ranks. Two are learned from a random part of the architectures, and their statistics are those of the
+    rest: ``learned-ranks``, a ridge regression of ranks, and ``learned-process``, a Gaussian process on ranks and on
+    features, where there are any.
 
     Args:
         table, scores, columns, top_share, resamples, seed:
-            As for :func:`~zenopt.correlate.report.correlate`; ``seed`` also splits the halves.
+            As for :func:`~zenopt.correlate.report.correlate`; ``seed`` also splits.
+        features:
+            Features by architecture (see :func:`features_of`).
+        train:
+            Architectures that are learned from; half of them if not given.
+        repeats:
+            Random splits for :class:`Splits`; 0 for none.
 
-    Returns:
-        The statistics, and the learned weights by column and proxy.
+    Raises:
+        DataError: If too few architectures, or too many, would be learned from.
     """
-    found: list[Correlation] = []
-    weights: dict[str, dict[str, float]] = {}
+    result = Combined()
     names = list(scores)
     for column in columns:
         truth = table.column(column)
         texts = [text for text in scores[names[0]] if text in truth]
+        count = len(texts) // 2 if train is None else train
+        most = min(len(texts) - 2, MAX_LEARNED)
+        if not 3 <= count <= most:
+            raise DataError(f"Of {len(texts)} architectures 3 to {most} can be learned from, not {count}.")
         combined: dict[str, tuple[list[str], list[float]]] = {}
         voters = [name for name in VOTERS if name in scores]
         if len(voters) == len(VOTERS):
             combined[VOTE] = (texts, vote(_rows(scores, texts, voters), voters).tolist())
         equal = dict.fromkeys(names, 1.0)
         combined[MEAN] = (texts, weighted_ranks(_rows(scores, texts, names), equal).tolist())
-        train, test = _halves(texts, seed)
-        learned = fit_rank_weights(_rows(scores, train, names), [truth[text] for text in train])
-        weights[column] = learned
-        combined[LEARNED] = (test, weighted_ranks(_rows(scores, test, names), learned).tolist())
+        known, test = _split(texts, count, f"halves {seed}")
+        learned, weights = _learn(scores, features, truth, known, test)
+        result.weights[column] = weights
+        combined.update({name: (test, values) for name, values in learned.items()})
         for name, (judged, values) in combined.items():
-            found.append(
-                Correlation(
-                    column=column,
-                    proxy=name,
-                    statistics=rank_statistics(
-                        values,
-                        [truth[text] for text in judged],
-                        top_share=top_share,
-                        resamples=resamples,
-                        seed=seed,
-                    ),
-                    failed=0,
-                    mean_seconds=0.0,
-                )
+            found = rank_statistics(
+                values, [truth[text] for text in judged], top_share=top_share, resamples=resamples, seed=seed
             )
-    return found, weights
+            result.correlations.append(Correlation(column, name, found, failed=0, mean_seconds=0.0))
+        result.splits[column] = _many_splits(scores, features, truth, texts, count, repeats, seed)
+    return result
+
+
+def features_of(architectures: Sequence[Any], resolution: int, num_classes: int) -> Features:
+    """Returns the features of architectures by their text."""
+    return {str(own): architecture_features(own, resolution, num_classes) for own in architectures}
+
+
+def learn(
+    table: Table,
+    scores: Scores,
+    column: str,
+    features: Features | None,
+    settings: Mapping[str, int],
+    facts: Mapping[str, Any],
+) -> LearnedScore:
+    """Fits a process to every architecture that has been scored; what it is worth, :func:`combine` says."""
+    truth = table.column(column)
+    texts = [text for text in next(iter(scores.values())) if text in truth]
+    return fit_learned(
+        _rows(scores, texts, list(scores)),
+        [truth[text] for text in texts],
+        None if features is None else [features[text] for text in texts],
+        settings=settings,
+        facts=facts,
+    )
+
+
+def _learn(
+    scores: Scores,
+    features: Features | None,
+    truth: Mapping[str, float],
+    known: Sequence[str],
+    test: Sequence[str],
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Returns what the learned combinations say of the test architectures, and the weights of ranks."""
+    names, wanted = list(scores), [truth[text] for text in known]
+    rows, unseen = _rows(scores, known, names), _rows(scores, test, names)
+    weights = fit_rank_weights(rows, wanted)
+    own = None if features is None else [features[text] for text in known]
+    others = None if features is None else [features[text] for text in test]
+    process = fit_learned(rows, wanted, own)
+    return {
+        LEARNED: weighted_ranks(unseen, weights).tolist(),
+        PROCESS: process.predict(unseen, others).tolist(),
+    }, weights
+
+
+def _many_splits(
+    scores: Scores,
+    features: Features | None,
+    truth: Mapping[str, float],
+    texts: Sequence[str],
+    count: int,
+    repeats: int,
+    seed: int,
+) -> dict[str, Splits]:
+    reached: dict[str, list[float]] = {}
+    for repeat in range(repeats):
+        known, test = _split(texts, count, f"split {seed} {repeat}")
+        learned, _ = _learn(scores, features, truth, known, test)
+        for name, values in learned.items():
+            found = spearman(values, [truth[text] for text in test])
+            if found is not None:
+                reached.setdefault(name, []).append(found)
+    found_by_name = {}
+    for name, values in reached.items():
+        low, high = np.percentile(values, (2.5, 97.5)).tolist()
+        found_by_name[name] = Splits(
+            statistics.fmean(values), low, high, len(values), train=count, test=len(texts) - count
+        )
+    return found_by_name
 
 
 def _rows(scores: Scores, texts: Sequence[str], names: Sequence[str]) -> Mapping[str, list[float | None]]:
     return {name: [scores[name][text].value for text in texts] for name in names}
 
 
-def _halves(texts: Sequence[str], seed: int) -> tuple[list[str], list[str]]:
+def _split(texts: Sequence[str], count: int, key: str) -> tuple[list[str], list[str]]:
     shuffled = sorted(texts)
-    random.Random(f"halves {seed}").shuffle(shuffled)
-    middle = len(shuffled) // 2
-    return shuffled[:middle], shuffled[middle:]
+    random.Random(key).shuffle(shuffled)
+    return shuffled[:count], shuffled[count:]

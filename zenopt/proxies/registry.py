@@ -14,7 +14,8 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, TypeVar
 
-from zenopt.errors import ProxyError, UnknownNameError
+from zenopt.errors import ExtensionError, ProxyError, UnknownNameError
+from zenopt.extensions import import_extension
 
 Direction = Literal["maximize", "minimize"]
 CostClass = Literal["closed form", "forward", "backward"]
@@ -189,7 +190,8 @@ def get_proxy(name: str) -> Proxy:
 
     Args:
         name:
-            A built-in or registered name, the name of an entry point, or ``package.module:object``.
+            A built-in or registered name, the name of an entry point, ``package.module:object``, or ``learned:FILE``
+            (see :mod:`zenopt.proxies.learned`).
 
     Raises:
         UnknownNameError: If there is none; the message lists the known names.
@@ -202,6 +204,11 @@ def get_proxy(name: str) -> Proxy:
         return _PROXIES[name]
     if name in _entry_points():
         return _load_entry_point(_entry_points()[name])
+    if name.startswith("learned:"):
+        # Imported late: it needs numpy, and most commands never meet one.
+        from zenopt.proxies.learned import learned_proxy
+
+        return learned_proxy(name)
     if ":" in name:
         return _load_object(name)
     known = proxy_names()
@@ -249,10 +256,12 @@ def _load_object(name: str) -> Proxy:
 def _load(path: str) -> Any:
     module_name, _, attribute = path.partition(":")
     try:
-        found: Any = import_module(module_name)
+        found: Any = import_extension(module_name)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
+    except ExtensionError as error:
+        raise ProxyError(f"Cannot load proxy {path!r}: {error}") from error
+    except AttributeError as error:
         raise ProxyError(f"Cannot load proxy {path!r}: {error}.") from error
     return found
 

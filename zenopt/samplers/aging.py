@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     import optuna
 
 
+#: Random architectures before an evolution whose moves a cheap score proposes.
+FEW_RANDOM = 8
+
+
 class RecentPopulation(Population):
     """The last feasible completed trials of a study, newest first, and every structure it knows."""
 
@@ -44,11 +48,13 @@ class RecentPopulation(Population):
 class AgingSampler(GuidedSampler):
     """Proposes a one-step mutation of the best of a few recent trials.
 
-    The first ``population_size`` proposals are random architectures within the budget, or with a guide's warm-up the
-    best of many. From then on the population is the last ``population_size`` feasible completed trials; the best of
-    ``tournament`` members drawn from it is the parent.
+    The first ``random_initial`` proposals are random architectures within the budget; with a guide's warm-up it is the
+    best of many instead. From then on the population is the last ``population_size`` feasible completed trials; the
+    best of ``tournament`` members drawn from it is the parent.
 
-    Deliberate difference from the paper: nothing is evaluated twice; what is known is drawn again.
+    Deliberate differences from the paper: nothing is evaluated twice; what is known is drawn again. With move proposal
+    the evolution does not wait for a full population: a cheap score that picks the moves needs little to start from,
+    and random architectures would be most of what such a search evaluates.
 
     Args:
         space:
@@ -61,6 +67,9 @@ class AgingSampler(GuidedSampler):
             Trials that are alive.
         tournament:
             Members compared for a parent.
+        random_initial:
+            Architectures evaluated before the evolution begins; by default as many as are alive, with a warm-up its
+            ``first``, with move proposal alone 8.
         guide:
             Cheap score for warm-up and move proposal, if any.
     """
@@ -73,6 +82,7 @@ class AgingSampler(GuidedSampler):
         seed: int = 0,
         population_size: int = 64,
         tournament: int = 10,
+        random_initial: int | None = None,
         guide: Guide | None = None,
     ) -> None:
         if not 1 <= tournament <= population_size:
@@ -81,9 +91,17 @@ class AgingSampler(GuidedSampler):
             )
         super().__init__(space, limits, seed=seed, population_size=population_size, guide=guide)
         self._tournament = tournament
+        if random_initial is not None:
+            self._begin = max(1, random_initial)
+        elif guide is not None and guide.warm_up:
+            self._begin = guide.first
+        elif guide is not None and guide.moves > 1:
+            self._begin = min(FEW_RANDOM, population_size)
+        else:
+            self._begin = population_size
 
     def _propose_first(self, population: Population, number: int, rng: random.Random) -> Any | None:
-        if len(population.known) >= self._population_size and len(population):
+        if len(population.known) >= self._begin and len(population):
             return None
         if self._guide is not None and self._guide.warm_up:
             found = self._next_warm(population.known, number)

@@ -54,6 +54,7 @@ def make_sampler(spec: StudySpec, worker: int = 0) -> BaseSampler:
             seed=spec.seed,
             population_size=settings.population,
             tournament=settings.tournament,
+            random_initial=settings.random_initial,
             guide=_guide(spec),
         )
     if settings.name == "zen":
@@ -113,7 +114,7 @@ def _zen_sampler(spec: StudySpec) -> BaseSampler:
         if is_screened
         else None,
         "mutation": settings.mutation,
-        "random_initial": settings.random_initial,
+        "random_initial": settings.random_initial or 0,
         "batch_size": spec.proxy.batch_size or spec.proxy.batch_sizes.cpu,
     }
     if spec.classes:

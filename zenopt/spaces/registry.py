@@ -8,7 +8,8 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
-from zenopt.errors import UnknownNameError
+from zenopt.errors import ExtensionError, UnknownNameError
+from zenopt.extensions import import_extension
 
 ENTRY_POINT_GROUP = "zenopt.spaces"
 
@@ -81,9 +82,9 @@ def load_object(path: str, what: str) -> Any:
     if not all(part.isidentifier() for part in (*module_name.split("."), *attribute.split("."))):
         raise UnknownNameError(f"Cannot load {what} {path!r}: expected package.module:object.")
     try:
-        found: Any = import_module(module_name)
-    except ImportError as error:
-        raise UnknownNameError(f"Cannot import {module_name!r} for {what} {path!r}: {error}.") from None
+        found: Any = import_extension(module_name)
+    except ExtensionError as error:
+        raise UnknownNameError(f"{what.capitalize()} {path!r}: {error}") from None
     for part in attribute.split("."):
         if not hasattr(found, part):
             raise UnknownNameError(
