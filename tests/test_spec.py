@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from zenopt.architecture import Architecture
-from zenopt.errors import SpecError
+from zenopt.errors import SpecError, StudyError
+from zenopt.search import run_search
 from zenopt.spec import StudySpec, list_presets
 
 PUBLISHED = ["demo", "cifar-params1m", "cifar-params2m", "flops400m", "flops600m", "flops800m"]
@@ -150,7 +151,6 @@ def test_mistakes_say_where_and_what_is_allowed(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name: mine\nresolution: 32\n", r"give trials, timeout_s or both"),
         ("name: mine\ntrials: 3\n", r"resolution: this key is required"),
         ("name: a b\nresolution: 32\ntrials: 1", r"line 1: name: string should match pattern .*got 'a b'"),
         ("name: mine\nresolution: 32px\ntrials: 1", r"line 2: resolution: input should be a valid integer"),
@@ -177,11 +177,13 @@ def test_required_keys(write: Callable[[str], Path], text: str, message: str) ->
         ("budget.counting=true", ("budget", "counting"), "true"),
         ("description=three words here", ("description",), "three words here"),
         (" seed = 7 ", ("seed",), 7),
-        ("latency={device: v100-fp16-b64}", ("latency", "margin"), 0.85),
+        ("latency={device: v100-fp16-b64, margin: 0.9}", ("latency", "margin"), 0.9),
     ],
 )
 def test_every_field_can_be_overridden(assignment: str, path: tuple[str, ...], value: Any) -> None:
-    found: Any = StudySpec.load("demo", [assignment]).model_dump()
+    # A device speaks about its own resolutions alone.
+    preset = "latency01ms" if assignment.startswith("latency") else "demo"
+    found: Any = StudySpec.load(preset, [assignment]).model_dump()
     for part in path:
         found = found[part]
     assert found == value
@@ -274,3 +276,15 @@ def test_an_empty_initial_structure_gives_a_plain_one(write: Callable[[str], Pat
     space = spec.build_space()
     assert space.contains(Architecture.parse(space.initial))
     assert len(Architecture.parse(space.initial).blocks) == 5
+
+
+def test_a_resolution_that_the_device_does_not_know_is_refused_at_once() -> None:
+    with pytest.raises(SpecError, match=r"latency.device: .* 128 to 528, got 32; choose a resolution"):
+        StudySpec.load("latency01ms", ["resolution=32"])
+
+
+def test_a_length_is_asked_for_when_a_search_begins(write: Callable[[str], Path]) -> None:
+    spec = StudySpec.load(write("name: mine\nresolution: 32\n"))
+    assert (spec.trials, spec.timeout_s) == (None, None)
+    with pytest.raises(StudyError, match=r"--trials, or trials in the study file"):
+        run_search(spec, "memory:", "mine")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from zenopt.budget import Budget
-from zenopt.errors import SpecError, ZenoptError
+from zenopt.errors import DeviceError, SpecError, ZenoptError
 from zenopt.latency.guards import Guards
 from zenopt.latency.profile import load_profile
 from zenopt.limits import Limits
@@ -71,8 +71,6 @@ class StudySpec(Section):
             raise ValueError("objective.then: train chooses by accuracy; it needs one objective, the score")
         if self.classes and len(self.objectives) > 1:
             raise ValueError("classes are searched for one objective, the score")
-        if self.trials is None and self.timeout_s is None:
-            raise ValueError("give trials, timeout_s or both")
         return self
 
     @classmethod
@@ -132,8 +130,14 @@ class StudySpec(Section):
         if isinstance(space.initial, str) and space.initial:
             initial = space.parse(space.initial)
             space.encode(initial)
-            # A family may refuse the resolution or gates: better now than in the first trial.
-            self.limits().count(initial)
+            # A family or a device may refuse the resolution or gates: better now than in the first trial.
+            try:
+                self.limits().check(initial)
+            except DeviceError as error:
+                raise SpecError(
+                    f"latency.device: {str(error).partition(';')[0]}; choose a resolution it knows or another "
+                    f"profile (zenopt latency calibrate makes one)."
+                ) from None
         if self.objective.kind == "table":
             assert self.objective.table is not None and self.objective.column is not None
             return TabularSpace(space, self.objective.table, self.objective.column)
