@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import optuna
@@ -27,8 +27,14 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
+    from train.second_stage import Winner
+    from train.verify import TrainedNetwork
+
 #: Costs of a candidate, of the attributes a trial has.
-_COSTS = ("params", "macs", "layers", "convs", "latency_ms", "zennas_params", "zennas_flops")
+_COSTS = (
+    "params", "macs", "layers", "convs", "min_width", "depth_to_width", "latency_ms", "zennas_params",
+    "zennas_flops",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -277,20 +283,77 @@ class Result:
         write_report([self.study, *(other.study for other in compare)], path)
         return Path(path)
 
+    def train(
+        self,
+        data: str,
+        *,
+        runs: str | Path = "runs",
+        devices: Sequence[str] = ("cpu",),
+        overrides: Sequence[str] = (),
+        on_result: Callable[[TrainedNetwork], None] = lambda row: None,
+    ) -> Winner:
+        """Trains the best of every class for a short time, as the second stage of a study does.
+
+        What was trained before is read, not trained again; :meth:`export` then writes the winner with its weights.
+
+        Args:
+            data:
+                As ``zenopt train --data`` takes it, e.g. ``"imagefolder:PATH"``.
+            runs:
+                Folder of the trainings.
+            devices:
+                Torch devices, which take turns.
+            overrides:
+                Assignments such as ``"training.epochs=12"``.
+            on_result:
+                Told of every training.
+
+        Returns:
+            All networks with their accuracies on held-back images, best first, and where the winner's weights are.
+
+        Raises:
+            ZenoptError: If there is no feasible trial, the data cannot be read, or training fails.
+        """
+        from train.second_stage import run_second_stage
+
+        spec = self.spec.overridden(overrides)
+        spec = spec.model_copy(update={"training": spec.training.model_copy(update={"data": data})})
+        return run_second_stage(
+            self.study._storage,
+            self.name,
+            spec,
+            output=Path(runs) / self.name,
+            devices=devices,
+            on_result=on_result,
+        )
+
+    @property
+    def winner(self) -> Winner | None:
+        """What short trainings chose, or ``None`` where there were none."""
+        from train.second_stage import read_winner
+
+        return read_winner(self.study._storage, self.name)
+
     def export(
         self,
         folder: str | Path,
         *,
+        by: Literal["auto", "score", "training"] = "auto",
         top: int = 5,
         repeats: int = 8,
         device: str = "cpu",
         overwrite: bool = False,
     ) -> Path:
-        """Scores the best candidates again and writes the best of them as a bundle.
+        """Writes the best network as a bundle.
+
+        By score the best candidates are scored again, and the best fresh mean wins.
 
         Args:
             folder:
                 Where; made if missing.
+            by:
+                What decides: the ``"score"``, the ``"training"`` of a second stage, or ``"auto"``: training where there
+                was any.
             top:
                 How many of the best to score again.
             repeats:
@@ -306,9 +369,15 @@ class Result:
         Raises:
             ZenoptError: If nothing is within the budget, or the folder cannot be written.
         """
+        from train.second_stage import export_winner
         from zenopt.best import make_bundle, rescore_top
         from zenopt.export import write_bundle
 
+        winner = None if by == "score" else self.winner
+        if winner is not None:
+            return export_winner(self.study, winner, folder, overwrite=overwrite)
+        if by == "training":
+            raise StudyError(f"Study {self.name!r} has no finished second stage; call Result.train first.")
         spec, candidates = rescore_top(self.study, count=top, repeats=repeats, device=device)
         return write_bundle(make_bundle(self.study, spec, candidates), folder, overwrite=overwrite)
 
@@ -319,7 +388,7 @@ class Result:
         for position in positions:
             values = {key: float(data.columns[key][position]) for key in _COSTS}
             costs = {
-                key: value if key == "latency_ms" else int(value)
+                key: value if key in ("latency_ms", "depth_to_width") else int(value)
                 for key, value in values.items()
                 if np.isfinite(value)
             }

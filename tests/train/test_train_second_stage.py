@@ -11,10 +11,12 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
+import zenopt
 from train.data import DataSet, MemoryImages
 from train.second_stage import class_candidates, read_winner, run_second_stage
 from train.verify import TrainedNetwork
 from zenopt.cli import main
+from zenopt.errors import StudyError
 from zenopt.export import read_bundle
 from zenopt.spec import StudySpec
 from zenopt.study import load_study, open_existing, read_spec
@@ -225,3 +227,23 @@ def test_two_processes_train_what_one_does(searched: tuple[StudySpec, str], tmp_
     shared = accuracies("two", workers=2, url="sqlite:///zenopt.db")
     assert len(shared) == 4  # two networks, both finalists, two seeds
     assert shared == accuracies("one")
+
+
+def test_the_same_from_python(searched: tuple[StudySpec, str], tmp_path: Path) -> None:
+    _, images = searched
+    result = zenopt.load_result("staged")
+    assert result.winner is None
+    with pytest.raises(StudyError, match=r"call Result\.train first"):
+        result.export(tmp_path / "none", by="training")
+    told: list[TrainedNetwork] = []
+    winner = result.train(
+        images,
+        runs=tmp_path / "runs",
+        overrides=["training.epochs=1", "training.per_class=1", "training.rates=[0.5]", "training.seeds=1"],
+        on_result=told.append,
+    )
+    assert result.winner == winner and len(told) == 2
+    bundle = read_bundle(result.export(tmp_path / "bundle"))
+    assert bundle.structure == winner.verified[0].candidate.structure
+    assert (tmp_path / "bundle" / "best.pt").is_file()
+    assert read_bundle(result.export(tmp_path / "scored", by="score")).study == "staged"

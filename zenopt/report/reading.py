@@ -31,8 +31,8 @@ from zenopt.study import read_spec
 
 #: Numeric user attributes of a trial that reports show; missing ones read NaN.
 NUMBERS = (
-    "params", "macs", "layers", "convs", "latency_ms", "zennas_params", "zennas_flops", "closed_form",
-    "score_std", "score_seconds", "score_batch", "duplicate_of",
+    "params", "macs", "layers", "convs", "min_width", "depth_to_width", "latency_ms", "zennas_params",
+    "zennas_flops", "closed_form", "score_std", "score_seconds", "score_batch", "duplicate_of",
 )  # fmt: skip
 _TEXTS = (STRUCTURE_KEY, "error")
 _CHUNK = 400
