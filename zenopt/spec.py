@@ -135,7 +135,7 @@ class StudySpec(Section):
                 self.limits().check(initial)
             except DeviceError as error:
                 raise SpecError(
-                    f"latency.device: {str(error).partition(';')[0]}; choose a resolution it knows or another "
+                    f"latency.device: {str(error).partition(';')[0].rstrip('.')}; choose a resolution it knows or another "
                     f"profile (zenopt latency calibrate makes one)."
                 ) from None
         if self.objective.kind == "table":

@@ -105,6 +105,14 @@ def test_shares_add_up(capsys) -> None:
         assert sum(row["share"] for row in content) == pytest.approx(1)
 
 
+def test_shares_refuse_other_resolutions_unless_asked(capsys) -> None:
+    arguments = ("shares", STRUCTURE, "--device", "v100-fp16-b64", "--resolution", "32")
+    code, out, err = run(capsys, *arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "speaks about resolutions 128 to 528, got 32" in err
+    assert run(capsys, *arguments, "--any-resolution")[0] == 0
+
+
 def test_measure(capsys, tmp_path) -> None:
     arguments = (
         "measure", STRUCTURE, "--resolution", "16", "--classes", "10", "--threads", "1", "--batch", "2", "--seconds",

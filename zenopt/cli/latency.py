@@ -236,7 +236,10 @@ def calibrate(
     show_warnings()
     prepare_output(output, (".json",))
     preset = study or ("cifar-params1m" if resolution is not None and resolution < 128 else "latency01ms")
-    spec = StudySpec.load(preset)
+    # Only the space matters; the study may name the very profile that is to be made.
+    spec = StudySpec.load(
+        preset, ["latency=null", "budget.latency_ms=null", "objectives=[score]", "classes=[]"]
+    )
     options = _measure_options(run, resolution or spec.resolution)
     profile = run_calibration(
         spec.build_space(),
@@ -430,6 +433,7 @@ def plot(profile: str, output: str, as_json: bool) -> None:
 @click.option("--device", "profile", required=True, metavar="PROFILE", help="A profile's name or file.")
 @_network_options
 @click.option("--layers", "show_layers", is_flag=True, help="One line per layer instead of one per block.")
+@click.option("--any-resolution", is_flag=True, help="Predict outside the profile's resolutions.")
 @json_option
 def shares(
     target: str,
@@ -438,6 +442,7 @@ def shares(
     classes: int | None,
     use_se: bool | None,
     show_layers: bool,
+    any_resolution: bool,
     as_json: bool,
 ) -> None:
     """Show where a network's predicted time goes, by block or layer."""
@@ -446,7 +451,7 @@ def shares(
 
     show_warnings()
     found = find_target(target, resolution=resolution, num_classes=classes, use_se=use_se)
-    rows = found.shares(load_profile(profile), by_layer=show_layers)
+    rows = found.shares(load_profile(profile), by_layer=show_layers, any_resolution=any_resolution)
     if as_json:
         print_json(rows)
         return

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: Visits of a block that nobody has seen: its candidate is being judged now.
 FIRST_VISITS = 3
 #: Visits after which a block is left alone. Later ones are made as later candidates bring it again.
-ENOUGH_VISITS = 8
+ENOUGH_VISITS = 10
 #: Seconds between visits after the first ones, so that they find the machine in another mood.
 APART_S = 1.0
 

@@ -62,19 +62,24 @@ class Target:
             any_resolution=any_resolution,
         )
 
-    def shares(self, profile: DeviceProfile, *, by_layer: bool = False) -> list[dict[str, Any]]:
+    def shares(
+        self, profile: DeviceProfile, *, by_layer: bool = False, any_resolution: bool = False
+    ) -> list[dict[str, Any]]:
         """Returns ``name``, ``latency_ms`` and ``share`` of each block (or layer), the head last.
 
         Parts of a library's model are its direct children.
         """
-        from zenopt.latency.predict import block_latencies, operation_latencies
+        from zenopt.latency.predict import block_latencies, check_resolution, operation_latencies
 
+        check_resolution(profile, self.resolution, any_resolution)
         if self.architecture is None:
             from zenopt.latency.trace import module_operation_latencies, step_names
 
             module = self.build()
             names = step_names(module)
-            parts = module_operation_latencies(module, profile, self.resolution)
+            parts = module_operation_latencies(
+                module, profile, self.resolution, any_resolution=any_resolution
+            )
         else:
             parts = operation_latencies(
                 self.architecture, profile, self.resolution, self.num_classes, self.use_se

@@ -109,7 +109,7 @@ def time_briefly(
         run:
             One run; it must return only when the device has finished.
         seconds:
-            Wall time of the timed runs.
+            Time of the timed runs.
         clock, wall:
             As in :func:`time_until_stable`.
     """

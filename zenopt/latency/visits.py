@@ -19,7 +19,7 @@ from zenopt.latency.parts import Subject
 from zenopt.latency.runners import DoesNotFitError, explained, make_runner, running
 from zenopt.latency.timer import time_briefly
 
-#: Timed wall seconds of a visit; at least three runs whatever they take.
+#: Timed seconds of a visit; at least three runs whatever they take.
 VISIT_SECONDS = 0.04
 #: Networks and blocks are kept ready while their weights and inputs take no more than this; others are built anew.
 KEPT_BYTES = 2**28
@@ -66,8 +66,9 @@ class Bench:
             DoesNotFitError: If the network does not fit in memory.
         """
         runner = self._runners.get(subject) or self._ready(subject)
+        clock = CLOCKS[self.options.clock]
         with running(self.options):
-            timing = time_briefly(runner, seconds=VISIT_SECONDS, clock=CLOCKS[self.options.clock])
+            timing = time_briefly(runner, seconds=VISIT_SECONDS, clock=clock, wall=clock)
         return timing.of(self.statistic) / self.options.batch
 
     def _ready(self, subject: Subject) -> Callable[[], None]:
