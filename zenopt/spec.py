@@ -134,9 +134,10 @@ class StudySpec(Section):
             try:
                 self.limits().check(initial)
             except DeviceError as error:
+                reason = str(error).partition(";")[0].rstrip(".")
                 raise SpecError(
-                    f"latency.device: {str(error).partition(';')[0].rstrip('.')}; choose a resolution it knows or another "
-                    f"profile (zenopt latency calibrate makes one)."
+                    f"latency.device: {reason}; choose a resolution it knows or another profile "
+                    f"(zenopt latency calibrate makes one)."
                 ) from None
         if self.objective.kind == "table":
             assert self.objective.table is not None and self.objective.column is not None
