@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +29,17 @@ class Agreement:
     kendall: float
     kendall_interval: tuple[float, float]
     networks: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns all of it as plain data; what is not defined, as where all accuracies are equal, is ``None``."""
+        return {
+            "column": self.column,
+            "spearman": _or_none(self.spearman),
+            "spearman_interval": [_or_none(value) for value in self.spearman_interval],
+            "kendall": _or_none(self.kendall),
+            "kendall_interval": [_or_none(value) for value in self.kendall_interval],
+            "networks": self.networks,
+        }
 
 
 def rank_agreement(
@@ -93,6 +106,10 @@ def rank_agreement(
             )
         )
     return found
+
+
+def _or_none(value: float) -> float | None:
+    return value if isfinite(value) else None
 
 
 def _known(value: float | None) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,10 @@ def verify(
     )
     rows: dict[str, list[TrainedNetwork]] = {}
     jobs: dict[str, _Job] = {}
-    for candidate in {candidate.structure: candidate for candidate in candidates}.values():
+    different: dict[str, Candidate] = {}
+    for candidate in candidates:
+        different.setdefault(candidate.structure, candidate)
+    for candidate in different.values():
         for seed in seeds:
             rate = (learning_rates or {}).get(candidate.label, recipe.optimizer.lr)
             key = _key(candidate, seed, rate, recipe, data)
@@ -162,7 +166,7 @@ def agreement(verified: Sequence[Verified], *, seed: int = 0) -> list[Agreement]
     shared = [key for key in (facts[0] if facts else {}) if all(key in row for row in facts)]
     varied = [key for key in shared if len({row[key] for row in facts}) > 1]
     found = rank_agreement(facts, [item.top1 for item in trained], columns=varied, seed=seed)
-    return sorted(found, key=lambda item: -abs(item.spearman))
+    return sorted(found, key=lambda item: -abs(item.spearman) if isfinite(item.spearman) else 1.0)
 
 
 @dataclass(frozen=True)

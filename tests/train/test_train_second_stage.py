@@ -104,6 +104,24 @@ def test_search_train_export_evaluate(cli: Run, images: str) -> None:
     assert code == 0
     assert json.loads(out)["top1"] == pytest.approx(bundle.scores["test_top1"])
 
+    # Its accuracies are compared with those of other networks of the budget.
+    arguments = (
+        "--data",
+        images,
+        "--top",
+        "1",
+        "--baselines",
+        "1",
+        "--epochs",
+        "1",
+        "--set",
+        "batch_size=16",
+    )
+    code, out, err = cli("verify", "--study", "staged", *arguments, "--workers", "1", "--json")
+    assert code == 0, err
+    labels = {row["label"]: row["structure"] for row in json.loads(out)["networks"]}
+    assert labels["second stage"] == bundle.structure and {"params-max", "macs-max"} <= labels.keys()
+
     # The score still can decide.
     code, out, _ = cli("export-best", "--study", "staged", "--output", "scored", "--by", "score", "--json")
     assert code == 0

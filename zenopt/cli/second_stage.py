@@ -30,7 +30,11 @@ def run_second_stage(
     quiet: bool,
 ) -> Winner:
     """Trains what a search found, with progress on stderr; its spec has ``training.data``."""
+    import optuna
+
     from train.second_stage import run_second_stage as run
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
     def tell(line: str) -> None:
         if not quiet:

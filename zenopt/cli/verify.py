@@ -92,11 +92,12 @@ def verify(
     """Train a study's best networks shortly, beside baselines of the same budget: what is the score worth?
 
     Accuracies are kept in the same storage as the study NAME-verify; a second run trains only what is missing. The
-    table of rank agreement has 95 % intervals over networks and training seeds.
+    table of rank agreement has 95 % intervals over networks and training seeds. What a second stage chose takes part.
 
     \b
     zenopt verify --study demo --data imagefolder:cifar --top 5 --epochs 6 --conv-cap 12 --conv-cap 24
     """
+    from dataclasses import replace
     from pathlib import Path
 
     import optuna
@@ -104,6 +105,7 @@ def verify(
     from train import contenders
     from train.data import open_data
     from train.recipe import load_recipe
+    from train.second_stage import read_winner
     from train.verification import agreement
     from train.verification import verify as run
     from train.verify import choose_learning_rates
@@ -117,6 +119,10 @@ def verify(
     assert spec is not None
     recipe = load_recipe(recipe_name, overrides, epochs=epochs)
     candidates = contenders.study_best(study, spec, top)
+    winner = read_winner(opened, name)
+    if winner is not None:
+        chosen = winner.verified[0].candidate
+        candidates.insert(0, replace(chosen, label="second stage"))
     if baselines:
         candidates += contenders.baselines(spec, each=baselines, conv_caps=conv_caps, seed=spec.seed)
     data = open_data(data_name)
@@ -181,7 +187,7 @@ def verify(
                     }
                     for item in verified
                 ],
-                "agreement": [item.__dict__ for item in ranks],
+                "agreement": [item.to_json() for item in ranks],
                 "bundle": exported,
             }
         )
