@@ -25,5 +25,6 @@ html_theme = "furo"
 html_title = f"zenopt {version}"
 # Nothing is loaded from the network when a page is looked at: furo brings its own styles and uses the system's fonts.
 html_show_sphinx = False
+html_show_copyright = False
 html_copy_source = False
 html_show_sourcelink = False

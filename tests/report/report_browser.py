@@ -23,7 +23,8 @@ _FRAME = """<!DOCTYPE html><body style="margin:0"><iframe id="page" src="PAGE" s
 height:HEIGHTpx"></iframe><script>
 const frame = document.getElementById("page");
 function measure() {
-  const page = frame.contentDocument, root = page.documentElement;
+  const page = frame.contentDocument, root = page && page.documentElement;
+  if (!root || !page.body) return;
   const inScroller = (e) => e.closest(".scroll, pre, svg.zp, .plot");
   const wide = [...page.querySelectorAll("body *")].filter(
     (e) => !inScroller(e) && e.getBoundingClientRect().right > root.clientWidth + 1);
@@ -77,7 +78,7 @@ def look(chromium: Path, page: Path, width: int, *, dark: bool = False, height: 
         environment = {**os.environ, "HOME": profile}
         result = subprocess.run(
             [str(chromium), *_FLAGS, f"--user-data-dir={profile}", *options, frame.as_uri()],
-            capture_output=True, text=True, timeout=240, check=False, env=environment,
+            capture_output=True, text=True, timeout=600, check=False, env=environment,
         )  # fmt: skip
     found = re.search(r'data-result="([^"]*)"', result.stdout)
     assert found, f"the page was not measured: {result.stderr[-2000:]}"

@@ -12,9 +12,14 @@ from zenopt.report import write_report
 
 
 @pytest.fixture(scope="module")
-def page(study: optuna.Study, latency_study: optuna.Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def page(
+    study: optuna.Study,
+    latency_study: optuna.Study,
+    multi_study: optuna.Study,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     path = tmp_path_factory.mktemp("browser") / "report.html"
-    write_report([study, latency_study], path, top=3)
+    write_report([study, latency_study, multi_study], path, top=3)
     return path
 
 

@@ -49,9 +49,12 @@ def front_figures(data: StudyData) -> list[Figure]:
     # Costs lie on the horizontal axis: the score comes first in a spec and so stands upright.
     for upright, level in combinations(range(len(names)), 2):
         shown, note = shown_candidates(data, front)
-        figure = new_figure(
-            f"{objective_label(data, names[level])}, lower is better", objective_label(data, names[upright])
-        )
+        # The upright axis is short: a device's name does not fit beside it.
+        labels = (objective_label(data, names[level]), objective_label(data, names[upright]))
+        labels = (labels[0], "latency, ms" if names[upright] == "latency_ms" else labels[1])
+        arrows = ["↑" if data.directions[index] else "↓" for index in (level, upright)]
+        titles = [f"{label} {arrow}" for label, arrow in zip(labels, arrows, strict=True)]
+        figure = new_figure(*titles)
         figure.update_xaxes(tickformat="" if names[level] == "latency_ms" else "~s")
         x, y = data.objectives[:, level], data.objectives[:, upright]
         hover = "trial %{customdata}<br>%{y:,.5g} at %{x:,.5g}<extra></extra>"
