@@ -24,7 +24,8 @@ from torch import nn
 
 from zenopt.architecture import Architecture
 from zenopt.latency.fit import coefficients_json, errors_of, fit_relative, leave_one_out, term_matrix
-from zenopt.latency.kernels import load_library, operation_kernel
+from zenopt.latency.kernelmodel import operation_kernel
+from zenopt.latency.kernels import load_library
 from zenopt.latency.operations import Operation, layer_operation
 from zenopt.latency.profile import BYTES_PER_NUMBER, DEVICES_FOLDER, SCHEMA_VERSION, profile_from_json
 from zenopt.latency.ranges import measured_ranges

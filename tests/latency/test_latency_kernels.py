@@ -11,7 +11,8 @@ import pytest
 from zenopt.architecture import Architecture
 from zenopt.errors import DeviceError, UnknownNameError
 from zenopt.latency import load_profile
-from zenopt.latency.kernels import Kernel, KernelModel, load_library, operation_kernel
+from zenopt.latency.kernelmodel import KernelModel, operation_kernel
+from zenopt.latency.kernels import Kernel, load_library
 from zenopt.latency.models import make_model
 from zenopt.latency.operations import block_operations, head_operations
 

@@ -35,7 +35,7 @@ class LatencyModel(ABC):
 Loader = Callable[[Mapping[str, Any], int, float], LatencyModel]
 _LOADERS: dict[str, Loader] = {}
 #: Kinds that live in modules of their own, imported when a profile asks for them.
-_BUILT_IN = {"kernels": "zenopt.latency.kernels", "table": "zenopt.latency.table"}
+_BUILT_IN = {"kernels": "zenopt.latency.kernelmodel", "table": "zenopt.latency.table"}
 _L = TypeVar("_L", bound=Loader)
 
 

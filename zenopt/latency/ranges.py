@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from zenopt.latency.kernels import KernelModel
+from zenopt.latency.kernelmodel import KernelModel
 from zenopt.latency.operations import Operation
 from zenopt.latency.profile import DeviceProfile
 
