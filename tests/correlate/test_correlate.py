@@ -242,3 +242,28 @@ def test_combinations_are_judged_on_what_they_did_not_see(
     assert written.structures == tuple(dict.fromkeys(written.structures))
     assert len(written.column("params")) == len(cells)
     assert len(written.column("synflow-expected")) == len(cells) - results["synflow-expected"]["failed"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--proxies", ","), "--proxies needs at least one name"),
+        (("--proxies", "params", "--columns", ""), "--columns needs at least one name"),
+        (
+            ("--proxies", "params", "--scores", "no/x.csv"),
+            "no/x.csv cannot be written: its folder does not exist",
+        ),
+        (("--proxies", "params", "--figure", "no/x.html"), "no/x.html cannot be written"),
+        (("--proxies", "parms"), "Unknown proxy 'parms'"),
+        (("--proxies", "params", "--space", "superres"), "table.csv: Block 0 at position 0: cannot read"),
+    ],
+)
+def test_bad_requests_are_found_before_anything_is_scored(
+    table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], arguments: tuple[str, ...], complaint: str
+) -> None:
+    cache = tmp_path / "scores.db"
+    with pytest.raises(SystemExit) as caught:
+        main(["correlate", "--table", str(table), "--cache", str(cache), *arguments])
+    assert caught.value.code == 2
+    assert complaint in capfd.readouterr().err
+    assert not cache.exists()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from zenopt.cli.options import is_terminal, json_option, print_json, show_warnings, table
+from zenopt.errors import DataError
 
 
 @click.command()
@@ -162,6 +164,7 @@ def correlate(
     from zenopt.correlate.report import correlate as compare
     from zenopt.correlate.report import results_json, write_scores
     from zenopt.correlate.sample import draw_sample
+    from zenopt.proxies import get_proxy
     from zenopt.score_cache import ScoreCache
     from zenopt.spaces import get_space
     from zenopt.tables import load_table
@@ -173,18 +176,21 @@ def correlate(
         )
     if train is not None and not is_combined:
         raise click.UsageError("--train says how many --combine learns from; --learn takes all.")
+    for output in (scores_path, figure, learn_path):
+        _check_output(output)
+    wanted = [get_proxy(own).name for own in _names(proxies)]
     torch.set_num_threads(threads)
     known = load_table(path, where)
-    chosen = _names(columns) if columns else known.accuracy_columns()
+    chosen = _names(columns, "--columns") if columns is not None else known.accuracy_columns()
     for column in chosen:
         known.column(column)
     if learn_path is not None:
-        _check_learnable(learn_path, chosen, _names(proxies), data, build)
+        _check_learnable(learn_path, chosen, wanted, data, build)
     architectures = draw_sample(known, chosen, get_space(space)(), sample, seed)
     batch = make_minibatch(data, batch_size, resolution, classes, seed)
     settings = Measurement(batch, classes, seed, build, device=device)  # type: ignore[arg-type]
     with ScoreCache(cache_path) as cache, _Progress() as progress:
-        scores = measure(architectures, _names(proxies), settings, cache, progress.show)
+        scores = measure(architectures, wanted, settings, cache, progress.show)
     options: dict[str, Any] = {"top_share": top_share, "resamples": resamples, "seed": seed}
     found = compare(known, scores, chosen, **options)
     features = features_of(architectures, resolution, classes) if has_features else None
@@ -274,7 +280,6 @@ def _row(item: Any) -> tuple[str, ...]:
 
 def _check_learnable(path: str, columns: list[str], names: list[str], data: str | None, build: str) -> None:
     """Refuses what a learned score could not compute again on an architecture it is given later."""
-    from zenopt.errors import DataError
     from zenopt.proxies import get_proxy
 
     if len(columns) != 1:
@@ -287,10 +292,8 @@ def _check_learnable(path: str, columns: list[str], names: list[str], data: str 
 
 def _write_learned(path: str, known: Any, scores: Any, column: str, features: Any, *rest: Any) -> None:
     import json
-    from pathlib import Path
 
     from zenopt.correlate.combine import learn
-    from zenopt.errors import DataError
 
     learned = learn(known, scores, column, features, *rest)
     try:
@@ -310,8 +313,17 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+def _names(text: str, option: str = "--proxies") -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise click.UsageError(f"{option} needs at least one name, got {text!r}.")
+    return names
+
+
+def _check_output(path: str | None) -> None:
+    """Refuses a file that cannot be made, before hours of scoring instead of after them."""
+    if path is not None and not Path(path).absolute().parent.is_dir():
+        raise DataError(f"{path} cannot be written: its folder does not exist.")
 
 
 class _Progress:

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from zenopt.errors import DataError
+from zenopt.errors import DataError, StructureError
 from zenopt.tables import Table
 
 
@@ -26,8 +26,7 @@ def draw_sample(table: Table, columns: Sequence[str], space: Any, count: int | N
             Fixes the draw; a larger draw contains a smaller one.
 
     Raises:
-        DataError: If there are fewer.
-        StructureError: If a text cannot be read.
+        DataError: If there are fewer, or a text cannot be read.
     """
     complete = sorted(
         text for text in table.structures if all(text in table.column(name) for name in columns)
@@ -38,7 +37,12 @@ def draw_sample(table: Table, columns: Sequence[str], space: Any, count: int | N
             f"{max(2, count or 0)} are needed."
         )
     random.Random(seed).shuffle(complete)
-    parsed = [space.parse(text) for text in complete[:count]]
+    parsed = []
+    for text in complete[:count]:
+        try:
+            parsed.append(space.parse(text))
+        except StructureError as error:
+            raise DataError(f"{table.name}: {error}") from None
     for text, architecture in zip(complete, parsed, strict=False):
         if str(architecture) != text:
             raise DataError(f"{table.name}: {text!r} is not the canonical text {str(architecture)!r}.")
