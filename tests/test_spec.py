@@ -69,7 +69,8 @@ def test_latency_presets_search_to_a_margin(name: str) -> None:
 
 def test_an_unknown_preset_lists_the_known_ones() -> None:
     with pytest.raises(
-        SpecError, match=r"Unknown study preset 'demmo'; presets are cifar-params1m, .*demo, "
+        SpecError,
+        match=r"Unknown study preset 'demmo' \(did you mean 'demo'\?\); presets are cifar-params1m, .*demo, ",
     ):
         StudySpec.load("demmo")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -251,8 +252,11 @@ def find_spec(preset_or_path: str | Path) -> Path:
         return path
     path = STUDIES_FOLDER / f"{text}.yaml"
     if not path.is_file():
+        close = get_close_matches(text, list_presets(), n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise SpecError(
-            f"Unknown study preset {text!r}; presets are {', '.join(list_presets())}. A file of your own ends in .yaml."
+            f"Unknown study preset {text!r}{hint}; presets are {', '.join(list_presets())}. A file of "
+            f"your own ends in .yaml."
         )
     return path
 

@@ -12,7 +12,7 @@ import click
 import optuna
 import pytest
 
-from zenopt.cli import cli
+from zenopt.cli import cli, main
 from zenopt.spec import list_presets
 
 
@@ -97,3 +97,16 @@ def test_values_stay_text() -> None:
     assert command is not None
     study = next(parameter for parameter in command.params if "--study" in parameter.opts)
     assert study.type("anything at all") == "anything at all"
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("optimise --study demo", "did you mean 'optimize'?"),
+        ("optimize --study demoo", "did you mean 'demo'?"),
+    ],
+)
+def test_misspelt_names_get_a_hint(line: str, hint: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(line.split())
+    assert caught.value.code == 2 and hint in capsys.readouterr().err
