@@ -187,6 +187,8 @@ def run_search(
     spec.check_tables()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     start = time.monotonic()
+    # A sampler that cannot be made leaves no empty study behind.
+    make_sampler(spec)
     storage = open_storage(url, synchronous=synchronous)
     spec = join_study(spec, storage, name, devices[0])
     study = load_study(storage, name)

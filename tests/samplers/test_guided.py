@@ -19,6 +19,7 @@ from zenopt.nasbench201 import CellArchitecture
 from zenopt.samplers import AgingSampler, Guide, GuidedSampler, make_sampler
 from zenopt.samplers.aging import RecentPopulation
 from zenopt.samplers.cheap import ProxyScore, TableScore
+from zenopt.search import run_search
 from zenopt.spaces.nasbench201 import NasBench201Space
 from zenopt.spaces.superres import SuperResSpace
 from zenopt.spec import StudySpec
@@ -246,6 +247,15 @@ def test_samplers_that_cannot_be_made(
 ) -> None:
     with pytest.raises(SpecError, match=complaint):
         make_sampler(tiny_spec(sampler=sampler))
+
+
+def test_a_sampler_that_cannot_be_made_leaves_no_study(
+    tiny_spec: Callable[..., StudySpec], tmp_path: Path
+) -> None:
+    spec = tiny_spec(sampler={"name": "aging", "tournament": 100})
+    with pytest.raises(SpecError, match=r"from 1 to sampler\.population \(64\), got 100"):
+        run_search(spec, f"sqlite:///{tmp_path}/x.db", "none", trials=1, workers=1)
+    assert not (tmp_path / "x.db").exists()
 
 
 @pytest.mark.parametrize(
