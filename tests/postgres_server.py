@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import importlib.util
 import os
 import shutil
 import socket
@@ -25,6 +26,8 @@ def why_unavailable() -> str | None:
     """Return why no server can be started here, or None where one can."""
     if find_binaries() is None:
         return "no PostgreSQL server binaries (initdb, pg_ctl) on this machine"
+    if importlib.util.find_spec("psycopg") is None:
+        return "the driver psycopg is not installed"
     if os.geteuid() == 0:
         if shutil.which("setpriv") is None:
             return "PostgreSQL refuses to run as root and there is no setpriv to change the user"
