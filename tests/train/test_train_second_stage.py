@@ -80,7 +80,16 @@ def test_search_train_export_evaluate(cli: Run, images: str) -> None:
     assert code == 2 and "no finished second stage" in err
 
     code, out, err = cli(
-        "optimize", "--study-name", "staged", "--trials", "0", "--set", f"training.data={images}", "--json"
+        "optimize",
+        "--study-name",
+        "staged",
+        "--trials",
+        "0",
+        "--set",
+        f"training.data={images}",
+        "--json",
+        "--workers",
+        "1",
     )
     assert code == 0, err
     trained = json.loads(out)["trained"]
@@ -219,7 +228,16 @@ def test_bad_settings_are_one_line(
 
 def test_lost_weights_are_named(searched: tuple[StudySpec, str], cli: Run) -> None:
     _, images = searched
-    fast = ["--set", "training.rates=[]", "--set", "training.per_class=1", "--set", "training.epochs=1"]
+    fast = [
+        "--workers",
+        "1",
+        "--set",
+        "training.rates=[]",
+        "--set",
+        "training.per_class=1",
+        "--set",
+        "training.epochs=1",
+    ]
     code, *_ = cli(
         "optimize", "--study-name", "staged", "--trials", "0", "--set", f"training.data={images}", *fast
     )
