@@ -53,8 +53,7 @@ def front_figures(data: StudyData) -> list[Figure]:
         labels = (objective_label(data, names[level]), objective_label(data, names[upright]))
         labels = (labels[0], "latency, ms" if names[upright] == "latency_ms" else labels[1])
         arrows = ["↑" if data.directions[index] else "↓" for index in (level, upright)]
-        titles = [f"{label} {arrow}" for label, arrow in zip(labels, arrows, strict=True)]
-        figure = new_figure(*titles)
+        figure = new_figure(f"{labels[0]} {arrows[0]}", f"{labels[1]} {arrows[1]}")
         figure.update_xaxes(tickformat="" if names[level] == "latency_ms" else "~s")
         x, y = data.objectives[:, level], data.objectives[:, upright]
         hover = "trial %{customdata}<br>%{y:,.5g} at %{x:,.5g}<extra></extra>"
