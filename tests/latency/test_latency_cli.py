@@ -142,6 +142,59 @@ def test_measure_refuses(capsys, arguments, message) -> None:
     assert message in err
 
 
+SMALL_STUDY = """\
+name: mine
+space:
+  options: {stage_strides: [1, 2], stem_stride: 1, slots: 2, max_width: 32, max_bottleneck: 16, max_depth: 2}
+  initial: "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,8,1,8,1)SuperResK3K3(8,16,2,8,1)SuperConvK1BNRELU(16,16,1,1)"
+resolution: 16
+num_classes: 10
+budget: {latency_ms: 1000.0, layers: 8}
+latency: {device: mine.json, mode: table}
+proxy: {name: zen-closed-form}
+trials: 4
+"""
+
+
+def test_from_calibration_to_an_exported_network_that_keeps_its_budget(capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "mine.yaml").write_text(SMALL_STUDY)
+    # The study names the profile that is only now made.
+    code, out, err = run(
+        capsys, "calibrate", "--study", "mine.yaml", "--batch", "2", "--threads", "1", "--seconds", "1",
+        "--held-out", "3", "--output", "mine.json", "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    assert json.loads(out)["errors"]["noise_floor"]["visits"] >= 3
+    assert (
+        main_code("optimize", "--study", "mine.yaml", "--storage", "sqlite:///mine.db", "--workers", "1") == 0
+    )
+    capsys.readouterr()
+    assert (
+        main_code("export-best", "--study", "mine", "--storage", "sqlite:///mine.db", "--output", "best") == 0
+    )
+    content = json.loads((tmp_path / "best" / "architecture.json").read_text())
+    assert content["costs"]["latency_kind"] == "measured"
+    assert 0 < content["costs"]["latency_ms"] < 1000
+    assert content["constraints"]["latency_ms"] < 0
+    capsys.readouterr()
+    code, out, _ = run(
+        capsys, "measure", "best", "--batch", "2", "--threads", "1", "--seconds", "0.2", "--json"
+    )
+    assert code == 0
+    assert json.loads(out)["structure"] == content["structure"]
+
+
+def main_code(*arguments: str) -> int:
+    """Runs a command and returns its exit code."""
+    try:
+        main(list(arguments))
+    except SystemExit as error:
+        return int(error.code or 0)
+    return 0
+
+
 @pytest.mark.slow
 def test_sample_by_a_command_then_fit_and_plot(capsys, tmp_path, monkeypatch) -> None:
     pytest.importorskip("onnxscript")
