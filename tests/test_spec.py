@@ -60,7 +60,7 @@ def test_presets_of_published_searches(name: str, bounds: str) -> None:
 def test_latency_presets_search_to_a_margin(name: str) -> None:
     spec = StudySpec.load(name)
     assert spec.latency is not None
-    assert spec.latency.device == "v100-fp16-b64"
+    assert spec.latency.device == "v100-fp16-b64-eager"
     assert spec.latency.margin == 0.85
     budget = {"latency01ms": 0.1, "latency12ms": 1.2}[name]
     assert spec.budget.latency_ms == budget
