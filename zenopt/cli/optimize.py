@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from zenopt.cli.options import json_option, print_json, storage_option
+from zenopt.cli.options import devices_option, json_option, print_json, read_devices, storage_option
 
 
 @click.command()
@@ -28,15 +28,7 @@ from zenopt.cli.options import json_option, print_json, storage_option
     "--sampler", type=click.Choice(["zen", "random", "tpe", "nsga2", "gp", "aging"]), help="Who proposes."
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of all proposals and scores.")
-@click.option(
-    "--device",
-    "--devices",
-    "devices",
-    default="cpu",
-    show_default=True,
-    metavar="D[,D...]",
-    help="Torch devices, shared out among the workers: cpu, cuda:0, mps.",
-)
+@devices_option("Torch devices, shared out among the workers: cpu, cuda:0, mps.")
 @click.option(
     "--set",
     "overrides",
@@ -125,7 +117,7 @@ def optimize(
         raise click.UsageError(
             "--trials 0 is for a second stage: set objective.then=train and training.data=..."
         )
-    used = tuple(device.strip() for device in devices.split(","))
+    used = read_devices(devices)
     opened = open_existing(storage) if trials == 0 else None
     result = None
     if opened is None:

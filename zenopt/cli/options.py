@@ -29,6 +29,28 @@ def storage_option(function: F) -> F:
     )(function)
 
 
+def devices_option(help_text: str) -> Callable[[F], F]:
+    """Adds ``--device`` (or ``--devices``), read by :func:`read_devices`."""
+
+    def add(function: F) -> F:
+        return click.option(
+            "--device",
+            "--devices",
+            "devices",
+            default="cpu",
+            show_default=True,
+            metavar="D[,D...]",
+            help=help_text,
+        )(function)
+
+    return add
+
+
+def read_devices(text: str) -> tuple[str, ...]:
+    """Returns the devices of ``--device``."""
+    return tuple(device.strip() for device in text.split(","))
+
+
 def split_study(text: str, storage: str) -> tuple[str, str]:
     """Returns storage URL and name of a study given as ``NAME`` or, of another storage, as ``URL#NAME``.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zenopt.cli.options import json_option, print_json, storage_option, table
+from zenopt.cli.options import devices_option, json_option, print_json, read_devices, storage_option, table
 
 if TYPE_CHECKING:
     from train.verify import TrainedNetwork
@@ -55,15 +55,7 @@ if TYPE_CHECKING:
 @click.option(
     "--export", "bundle_folder", type=click.Path(), help="Write the best trained network as a bundle."
 )
-@click.option(
-    "--device",
-    "--devices",
-    "devices",
-    default="cpu",
-    show_default=True,
-    metavar="D[,D...]",
-    help="Torch devices, shared out among the trainings.",
-)
+@devices_option("Torch devices, shared out among the trainings.")
 @click.option(
     "--workers",
     type=click.IntRange(1, 1024),
@@ -126,7 +118,7 @@ def verify(
     if baselines:
         candidates += contenders.baselines(spec, each=baselines, conv_caps=conv_caps, seed=spec.seed)
     data = open_data(data_name)
-    used = tuple(device.strip() for device in devices.split(","))
+    used = read_devices(devices)
     common: dict[str, Any] = {"devices": used, "workers": workers or default_workers(used)}
 
     def show(row: TrainedNetwork) -> None:
