@@ -88,8 +88,14 @@ def score_label(spec: StudySpec) -> str:
 
 
 def latency_label(spec: StudySpec) -> str:
-    """Returns what a latency of a study is, with its unit."""
-    return f"latency, ms ({spec.latency.label if spec.latency is not None else 'predicted'})"
+    """Returns what a latency of a study is, with its unit, short enough for an axis of a phone's width."""
+    mode = "predicted" if spec.latency is None else spec.latency.mode
+    return f"latency, ms ({'block table' if mode == 'table' else mode})"
+
+
+def latency_words(spec: StudySpec) -> str:
+    """Returns the sentence that names the device, for captions."""
+    return f" Latency is {spec.latency.label}." if spec.latency is not None else ""
 
 
 def new_figure(x_title: str, y_title: str, height: int = 340, **layout: Any) -> go.Figure:
@@ -189,6 +195,8 @@ def against_costs(data: StudyData) -> list[Figure]:
             hovertemplate="trial %{customdata}<br>%{y:.4g} at %{x:,}<extra>front</extra>",
         )  # fmt: skip
         words = f"{len(front)} networks on the front of score against {cost.label}."
+        if key == "latency_ms":
+            words += latency_words(data.spec)
         if key in limits:
             limit = limits[key]
             budget_line(figure, limit)

@@ -15,6 +15,7 @@ from zenopt.report.figures import (
     duration_of,
     elapsed_seconds,
     latency_label,
+    latency_words,
     new_figure,
     score_label,
     shown_candidates,
@@ -49,9 +50,7 @@ def front_figures(data: StudyData) -> list[Figure]:
     # Costs lie on the horizontal axis: the score comes first in a spec and so stands upright.
     for upright, level in combinations(range(len(names)), 2):
         shown, note = shown_candidates(data, front)
-        # The upright axis is short: a device's name does not fit beside it.
         labels = (objective_label(data, names[level]), objective_label(data, names[upright]))
-        labels = (labels[0], "latency, ms" if names[upright] == "latency_ms" else labels[1])
         arrows = ["↑" if data.directions[index] else "↓" for index in (level, upright)]
         figure = new_figure(f"{labels[0]} {arrows[0]}", f"{labels[1]} {arrows[1]}")
         figure.update_xaxes(tickformat="" if names[level] == "latency_ms" else "~s")
@@ -71,6 +70,8 @@ def front_figures(data: StudyData) -> list[Figure]:
         words = f"{len(front)} networks on the front of {objective_words(data)}."
         if len(names) > 2:
             words += " One that looks beaten here is better in another objective."
+        if "latency_ms" in (names[level], names[upright]):
+            words += latency_words(data.spec)
         limit = data.spec.limits().budget.limits().get(names[level])
         if limit is not None and (data.spec.budget.counting == "true" or names[level] == "latency_ms"):
             budget_line(figure, limit)
