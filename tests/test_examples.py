@@ -115,7 +115,7 @@ def test_blocks_of_ones_own_in_a_built_in_space_reach_the_workers(tmp_path: Path
         "--set", "proxy.batch_size=2", "--set", "sampler.screening_candidates=50", "--set", "budget.params=5e4",
         "--set", "timeout_s=600", cwd=tmp_path,
     )  # fmt: skip
-    assert zenopt.load_result(f"sqlite:///{tmp_path}/zenopt.db", "demo").data.size == 4
+    assert zenopt.load_result("demo", f"sqlite:///{tmp_path}/zenopt.db").data.size == 4
 
 
 def test_a_space_round_trips() -> None:
