@@ -189,6 +189,10 @@ class Recipe(Section):
             )
         return self
 
+    def at_rate(self, lr: float) -> Recipe:
+        """Return the recipe with another learning rate, for 256 images a step."""
+        return self.model_copy(update={"optimizer": self.optimizer.model_copy(update={"lr": lr})})
+
 
 def list_recipes() -> list[str]:
     """Return the names of the recipes that come with the package."""

@@ -24,7 +24,14 @@ from train.errors import TrainError
 from train.recipe import Recipe, load_recipe
 from train.trained_bundle import export_trained
 from train.verification import Verified, verify
-from train.verify import Candidate, TrainedNetwork, choose_learning_rates, hold_back, train_briefly
+from train.verify import (
+    Candidate,
+    TrainedNetwork,
+    choose_learning_rates,
+    first_of_each,
+    hold_back,
+    train_briefly,
+)
 from zenopt.errors import StudyError
 from zenopt.limits import Limits
 from zenopt.spec import StudySpec
@@ -122,29 +129,25 @@ def run_second_stage(
     if settings.data is None:
         raise TrainError("The second stage needs training.data, e.g. --set training.data=imagefolder:PATH.")
     recipe = load_recipe(settings.recipe, (), epochs=settings.epochs)
-    if len(settings.rates) == 1:
-        recipe = recipe.model_copy(
-            update={"optimizer": recipe.optimizer.model_copy(update={"lr": settings.rates[0]})}
-        )
     data = open_data(settings.data)
     candidates = class_candidates(load_study(storage, name), spec, settings.per_class)
     common: dict[str, Any] = {"output": output, "devices": devices, "workers": workers}
     with _alone(output):
-        rates: dict[str, float] = {}
+        first = first_of_each(candidates)
         if len(settings.rates) > 1:
-            first = list({candidate.label: candidate for candidate in reversed(candidates)}.values())
             on_step(f"Choosing among {len(settings.rates)} learning rates for each of {len(first)} classes.")
-            rates = choose_learning_rates(
-                first,
-                data,
-                recipe,
-                settings.rates,
-                resolution=spec.resolution,
-                use_se=spec.use_se,
-                held_back=settings.held_back,
-                on_result=on_result,
-                **common,
-            )
+        rates = choose_learning_rates(
+            first,
+            data,
+            recipe,
+            settings.rates,
+            resolution=spec.resolution,
+            use_se=spec.use_se,
+            held_back=settings.held_back,
+            on_result=on_result,
+            **common,
+        )
+        split = hold_back(data, settings.held_back)
 
         def judge(networks: Sequence[Candidate], seeds: int) -> list[Verified]:
             return verify(
@@ -152,7 +155,7 @@ def run_second_stage(
                 name,
                 spec,
                 networks,
-                hold_back(data, settings.held_back),
+                split,
                 recipe,
                 seeds=range(seeds),
                 pruner=settings.pruner,
@@ -163,7 +166,7 @@ def run_second_stage(
                 **common,
             )
 
-        on_step(f"Training {len(candidates)} networks of {len({c.label for c in candidates})} classes.")
+        on_step(f"Training {len(candidates)} networks of {len(first)} classes.")
         ranked = judge(candidates, 1)
         finalists = [item.candidate for item in ranked if item.top1][: settings.finalists]
         if not finalists:
@@ -197,6 +200,27 @@ def read_winner(storage: optuna.storages.BaseStorage, name: str) -> Winner | Non
         return None
     found = load_study(storage, f"{name}-{SUFFIX}").user_attrs.get(WINNER_KEY)
     return None if found is None else Winner.from_json(found)
+
+
+def decide(study: optuna.Study, by: str) -> Winner | None:
+    """Returns the winner that is to be exported, or ``None`` where the score decides.
+
+    Args:
+        study:
+            The study.
+        by:
+            ``"score"``, ``"training"``, or ``"auto"``: training where there was a second stage.
+
+    Raises:
+        StudyError: If training is to decide and there was no second stage, or it was not finished.
+    """
+    winner = None if by == "score" else read_winner(study._storage, study.study_name)
+    if winner is None and by == "training":
+        raise StudyError(
+            f"Study {study.study_name!r} has no finished second stage; run zenopt optimize --study-name "
+            f"{study.study_name} --trials 0 --set objective.then=train --set training.data=..., or call Result.train first."
+        )
+    return winner
 
 
 def export_winner(
@@ -253,12 +277,7 @@ def class_candidates(study: optuna.Study, spec: StudySpec, per_class: int) -> li
         for structure, record in records.items():
             if taken == per_class:
                 break
-            keeps = all(
-                violation <= 0
-                for key, violation in own.budget.violations(costs[structure], 0.0).items()
-                if key != "latency_ms"
-            )
-            if structure not in found and keeps:
+            if structure not in found and own.keeps(costs[structure]):
                 found[structure] = candidate_of(record, spec, label)
                 taken += 1
     return list(found.values())
@@ -274,13 +293,17 @@ def _depth_classes(limits: Limits, convs: Sequence[int]) -> list[tuple[str, Limi
 @contextmanager
 def _alone(output: Path) -> Iterator[None]:
     """Keeps two commands from writing the checkpoints of the same runs."""
+    lock = FileLock(output / ".lock", timeout=0)
     try:
         output.mkdir(parents=True, exist_ok=True)
-        with FileLock(output / ".lock", timeout=0):
-            yield
+        lock.acquire()
     except Timeout:
         raise TrainError(
             f"Another command is training in {output}; wait for it, or name another folder."
         ) from None
     except OSError as error:
         raise TrainError(f"Cannot write in {output}: {error.strerror or error}.") from None
+    try:
+        yield
+    finally:
+        lock.release()

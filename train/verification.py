@@ -256,9 +256,7 @@ def _train(job: _Job) -> TrainedNetwork:
 
 
 def _key(candidate: Candidate, seed: int, rate: float, recipe: Recipe, data: DataSet) -> str:
-    optimizer = recipe.optimizer.model_copy(update={"lr": rate})
-    own = recipe.model_copy(update={"optimizer": optimizer})
-    return f"{candidate.structure}|{seed}|{data.name}|{own.model_dump_json()}"
+    return f"{candidate.structure}|{seed}|{data.name}|{recipe.at_rate(rate).model_dump_json()}"
 
 
 def _finished(study: optuna.Study, states: tuple[TrialState, ...]) -> dict[str, tuple[Any, ...]]:

@@ -137,6 +137,14 @@ def train_briefly(
     return _train_all(place, wanted, workers, on_result)
 
 
+def first_of_each(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return the first network of each label."""
+    found: dict[str, Candidate] = {}
+    for candidate in candidates:
+        found.setdefault(candidate.label, candidate)
+    return list(found.values())
+
+
 def choose_learning_rates(
     candidates: Sequence[Candidate],
     data: DataSet,
@@ -154,6 +162,8 @@ def choose_learning_rates(
 ) -> dict[str, float]:
     """Return, for each label, the rate with the best mean accuracy on training images held back.
 
+    A single rate is taken without any training; no rate leaves every label to its recipe.
+
     Args:
         candidates:
             A few networks of each label.
@@ -164,6 +174,8 @@ def choose_learning_rates(
 
     The others are those of :func:`train_briefly`. No test image is looked at.
     """
+    if len(rates) < 2:
+        return {candidate.label: rate for candidate in candidates for rate in rates}
     split = hold_back(data, held_back, seed)
     place = _Place(split, recipe, resolution, use_se, output, tuple(devices))
     wanted = [(candidate, rate, seed) for rate in rates for candidate in candidates]
@@ -225,9 +237,7 @@ class _Place:
     should_stop: ShouldStop | None = None
 
     def run(self, candidate: Candidate, rate: float, seed: int) -> _Run:
-        recipe = self.recipe.model_copy(
-            update={"optimizer": self.recipe.optimizer.model_copy(update={"lr": rate})}
-        )
+        recipe = self.recipe.at_rate(rate)
         source = NetworkSource.from_structure(candidate.structure, self.resolution, self.use_se)
         key = hashlib.sha256(f"{source}{self.data.name}{recipe.model_dump_json()}".encode()).hexdigest()[:16]
         folder = self.output / f"{key}-seed{seed}"

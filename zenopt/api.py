@@ -369,15 +369,13 @@ class Result:
         Raises:
             ZenoptError: If nothing is within the budget, or the folder cannot be written.
         """
-        from train.second_stage import export_winner
+        from train.second_stage import decide, export_winner
         from zenopt.best import make_bundle, rescore_top
         from zenopt.export import write_bundle
 
-        winner = None if by == "score" else self.winner
+        winner = decide(self.study, by)
         if winner is not None:
             return export_winner(self.study, winner, folder, overwrite=overwrite)
-        if by == "training":
-            raise StudyError(f"Study {self.name!r} has no finished second stage; call Result.train first.")
         spec, candidates = rescore_top(self.study, count=top, repeats=repeats, device=device)
         return write_bundle(make_bundle(self.study, spec, candidates), folder, overwrite=overwrite)
 

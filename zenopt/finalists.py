@@ -6,20 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from zenopt.errors import StudyError
-from zenopt.latency.profile import DeviceProfile
 from zenopt.limits import Limits
 from zenopt.spec import StudySpec
-
-
-def is_calibrated(profile: DeviceProfile | None) -> bool:
-    """Returns whether a profile was made by calibrating a device, so that there is something to measure on."""
-    return profile is not None and "options" in profile.environment
 
 
 def why_not_measured(spec: StudySpec) -> str | None:
     """Returns why finalists of a study cannot be measured here; ``None`` if they can, or nobody expects it."""
     device = spec.limits().device
-    if device is None or not is_calibrated(device):
+    if device is None or not device.is_calibrated:
         return None
     from zenopt.latency.fill import difference_from_here
 
@@ -44,7 +38,7 @@ def measure_finalists(
         is not this one.
     """
     device = spec.limits().device
-    if device is None or not is_calibrated(device) or why_not_measured(spec) is not None:
+    if device is None or not device.is_calibrated or why_not_measured(spec) is not None:
         return None
     # Imported late: measuring imports torch.
     from zenopt.latency.live import LiveLatency

@@ -176,7 +176,7 @@ class StudySpec(Section):
             guards = Guards(margin=self.latency.margin, **self.latency.guards.model_dump())
         if self.latency is not None and self.latency.mode != "predicted":
             assert device is not None
-            if "options" not in device.environment:
+            if not device.is_calibrated:
                 raise SpecError(
                     f"latency.mode {self.latency.mode} needs a profile calibrated on this device, "
                     f"{device.name} is not one; run: zenopt latency calibrate"

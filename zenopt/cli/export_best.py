@@ -67,32 +67,20 @@ def export_best(
     \b
     zenopt export-best --study demo --output demo-bundle
     """
+    from train.second_stage import decide, export_winner
     from zenopt.architecture import Architecture
     from zenopt.best import Rescored, make_bundle, rescore_top
     from zenopt.cli.second_stage import winner_table
     from zenopt.deploy import deploy_bundle
-    from zenopt.errors import StudyError
     from zenopt.export import read_bundle, write_bundle
     from zenopt.finalists import why_not_measured
     from zenopt.standalone import write_model_file
     from zenopt.study import load_study, open_existing
 
-    opened = open_existing(storage)
-    study = load_study(opened, name)
-    winner = None
+    study = load_study(open_existing(storage), name)
+    winner = decide(study, by)
     candidates: list[Rescored] = []
-    if by != "score":
-        from train.second_stage import read_winner
-
-        winner = read_winner(opened, name)
-        if winner is None and by == "training":
-            raise StudyError(
-                f"Study {name!r} has no finished second stage; run zenopt optimize --study-name {name} --trials 0 "
-                "--set objective.then=train --set training.data=..."
-            )
     if winner is not None:
-        from train.second_stage import export_winner
-
         folder = export_winner(study, winner, output, overwrite=force)
         bundle = read_bundle(folder)
     else:

@@ -100,7 +100,7 @@ def verify(
     from train.second_stage import read_winner
     from train.verification import agreement
     from train.verification import verify as run
-    from train.verify import choose_learning_rates
+    from train.verify import choose_learning_rates, first_of_each
     from zenopt.search import default_workers
     from zenopt.study import load_study, open_existing, read_spec
 
@@ -129,19 +129,17 @@ def verify(
                 err=True,
             )
 
-    learning_rates = None
-    if len(rates) > 1:
-        first = list({candidate.label: candidate for candidate in reversed(candidates)}.values())
-        learning_rates = choose_learning_rates(
-            first,
-            data,
-            recipe,
-            rates,
-            resolution=spec.resolution,
-            output=Path(output) / "rates",
-            on_result=show,
-            **common,
-        )
+    learning_rates = choose_learning_rates(
+        first_of_each(candidates),
+        data,
+        recipe,
+        rates,
+        resolution=spec.resolution,
+        use_se=spec.use_se,
+        output=Path(output) / "rates",
+        on_result=show,
+        **common,
+    )
 
     verified = run(
         opened,

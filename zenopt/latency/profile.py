@@ -82,6 +82,11 @@ class DeviceProfile:
         return self._model  # type: ignore[attr-defined]
 
     @property
+    def is_calibrated(self) -> bool:
+        """Whether it was made by calibrating a device, so that there is something to measure on."""
+        return "options" in self.environment
+
+    @property
     def cache(self) -> dict[Any, Any]:
         """Times of blocks already seen; filled by :mod:`zenopt.latency.predict`."""
         return self._cache  # type: ignore[attr-defined]

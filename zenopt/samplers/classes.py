@@ -8,13 +8,11 @@ is the best of every class.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
-from zenopt.budget import is_feasible
 from zenopt.costs import Costs
 from zenopt.limits import Limits
 from zenopt.samplers.zen import ZenSampler
@@ -95,5 +93,4 @@ class ClassSampler(BaseSampler):
 
 def _keeps(limits: Limits, counted: Callable[[str], Costs]) -> Callable[[str], bool]:
     # Latency was settled when the trial ran; a class is a matter of costs.
-    budget = replace(limits.budget, latency_ms=None)
-    return lambda structure: is_feasible(budget.violations(counted(structure)))
+    return lambda structure: limits.keeps(counted(structure))
