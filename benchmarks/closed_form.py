@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from zenopt.architecture import Architecture
-from zenopt.closed_form import ChainEvaluator, closed_form_zen
-from zenopt.closed_form.evolution import evaluator_of
-from zenopt.costs import count
+from zenopt.core.costs import count
 from zenopt.proxies import score_architecture
-from zenopt.spaces.superres import SuperResSpace
+from zenopt.spaces.chain.architecture import Architecture
+from zenopt.spaces.chain.closed_form import ChainEvaluator, closed_form_zen
+from zenopt.spaces.chain.closed_form.evolution import evaluator_of
+from zenopt.spaces.chain.superres import SuperResSpace
 
 SCORES = Path(__file__).parents[1] / "tests/fixtures/zen_score_means.json"
 

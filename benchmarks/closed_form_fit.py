@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import least_squares
 
-from zenopt.architecture import Architecture
-from zenopt.closed_form import ChainEvaluator
-from zenopt.closed_form.block_terms import relu_distances
-from zenopt.closed_form.correction import Correction
-from zenopt.closed_form.edges import tap_means, window_matrix
-from zenopt.closed_form.fitted import FITTED
-from zenopt.closed_form.meanfield import input_distance
-from zenopt.lowering import lower_block
+from zenopt.core.lowering import lower_block
+from zenopt.spaces.chain.architecture import Architecture
+from zenopt.spaces.chain.closed_form import ChainEvaluator
+from zenopt.spaces.chain.closed_form.block_terms import relu_distances
+from zenopt.spaces.chain.closed_form.correction import Correction
+from zenopt.spaces.chain.closed_form.edges import tap_means, window_matrix
+from zenopt.spaces.chain.closed_form.fitted import FITTED
+from zenopt.spaces.chain.closed_form.meanfield import input_distance
 
 #: Starting values and upper bounds; all constants are positive.
 START = {
@@ -216,7 +216,8 @@ def main() -> None:
     if arguments.write:
         arguments.write.write_text(
             '"""The fitted constants of the correction; written by ``benchmarks/closed_form_fit.py``."""\n\n'
-            "from __future__ import annotations\n\nfrom zenopt.closed_form.correction import Correction\n\n"
+            "from __future__ import annotations\n\n"
+            "from zenopt.spaces.chain.closed_form.correction import Correction\n\n"
             f"FITTED = {correction!r}\n"
         )
 

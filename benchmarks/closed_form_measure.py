@@ -19,10 +19,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from zenopt.architecture import Architecture, make_block
-from zenopt.closed_form import closed_form_zen
-from zenopt.costs import count
+from zenopt.core.costs import count
 from zenopt.nn import build_network
+from zenopt.spaces.chain.architecture import Architecture, make_block
+from zenopt.spaces.chain.closed_form import closed_form_zen
 
 #: (space, resolution, most MACs, most depth units, batch sizes with draws)
 PLANS = (

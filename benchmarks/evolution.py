@@ -11,13 +11,13 @@ from __future__ import annotations
 import argparse
 import time
 
-from zenopt.architecture import Architecture
-from zenopt.budget import Budget, is_feasible
-from zenopt.closed_form import closed_form_zen
-from zenopt.closed_form.evolution import EvolutionSettings, evaluator_of, evolve
-from zenopt.closed_form.steady import evolve_steadily
-from zenopt.costs import count
-from zenopt.spaces.superres import SuperResSpace
+from zenopt.core.budget import Budget, is_feasible
+from zenopt.core.costs import count
+from zenopt.spaces.chain.architecture import Architecture
+from zenopt.spaces.chain.closed_form import closed_form_zen
+from zenopt.spaces.chain.closed_form.evolution import EvolutionSettings, evaluator_of, evolve
+from zenopt.spaces.chain.closed_form.steady import evolve_steadily
+from zenopt.spaces.chain.superres import SuperResSpace
 
 BUDGET = Budget(params=1e6, layers=18, counting="zennas")
 SPACE = SuperResSpace()

@@ -16,13 +16,13 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from zenopt.budget import Budget
-from zenopt.closed_form import closed_form_zen
+from zenopt.core.budget import Budget
 from zenopt.latency import load_profile, predict_latency_ms
 from zenopt.latency.guards import NO_GUARDS, Guards, guard_violations
-from zenopt.limits import Check, Limits
+from zenopt.latency.limits import Check, Limits
 from zenopt.samplers.screening import Screening, screen
-from zenopt.spec import StudySpec
+from zenopt.spaces.chain.closed_form import closed_form_zen
+from zenopt.study.spec import StudySpec
 
 PROFILES = ("v100-fp16-b64", "v100-fp16-b64-eager", "v100-fp16-b64-tensorrt")
 

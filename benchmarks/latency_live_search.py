@@ -14,15 +14,15 @@ import argparse
 import random
 from typing import Any
 
-from zenopt.budget import Budget
-from zenopt.closed_form import closed_form_zen
+from zenopt.core.budget import Budget
 from zenopt.latency import load_profile
+from zenopt.latency.limits import Limits
 from zenopt.latency.live import LiveLatency
 from zenopt.latency.measure import measure_architecture
 from zenopt.latency.options import MeasureOptions
-from zenopt.limits import Limits
 from zenopt.samplers.screening import Screening, screen
-from zenopt.spec import StudySpec
+from zenopt.spaces.chain.closed_form import closed_form_zen
+from zenopt.study.spec import StudySpec
 
 
 def main() -> None:

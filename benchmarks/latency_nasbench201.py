@@ -22,7 +22,7 @@ import numpy as np
 
 from zenopt.latency.fit import errors_of, fit_robust, leave_one_out, term_matrix
 from zenopt.latency.operations import layer_operation
-from zenopt.nasbench201 import OPERATIONS, CellArchitecture
+from zenopt.spaces.nasbench201.architecture import OPERATIONS, CellArchitecture
 
 DEVICES = ("raspi4_ms", "pixel3_ms", "eyeriss_ms", "fpga_ms")
 SIZES = (30, 100)

@@ -22,7 +22,7 @@ import numpy as np
 import torchvision
 from torch import nn
 
-from zenopt.architecture import Architecture
+from zenopt.core.lowering import lower
 from zenopt.latency.fit import coefficients_json, errors_of, fit_relative, leave_one_out, term_matrix
 from zenopt.latency.kernelmodel import operation_kernel
 from zenopt.latency.kernels import load_library
@@ -30,7 +30,7 @@ from zenopt.latency.operations import Operation, layer_operation
 from zenopt.latency.profile import BYTES_PER_NUMBER, DEVICES_FOLDER, SCHEMA_VERSION, profile_from_json
 from zenopt.latency.ranges import measured_ranges
 from zenopt.latency.trace import trace_operations
-from zenopt.lowering import lower
+from zenopt.spaces.chain.architecture import Architecture
 
 FIXTURES = Path(__file__).resolve().parents[1] / "tests" / "fixtures" / "latency"
 LIBRARY = "v100-trt-conv-fp16"

@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from zenopt.closed_form import closed_form_zen
-from zenopt.costs import count
+from zenopt.core.costs import count
 from zenopt.latency import list_profiles, load_profile, predict_latency_ms
 from zenopt.latency.guards import guard_violations
-from zenopt.spec import StudySpec
+from zenopt.spaces.chain.closed_form import closed_form_zen
+from zenopt.study.spec import StudySpec
 
 
 def candidates(spec: StudySpec, number: int) -> list[Any]:

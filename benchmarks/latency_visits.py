@@ -25,7 +25,7 @@ from zenopt.latency.stream import network_stream
 from zenopt.latency.table import TableModel
 from zenopt.latency.tablefit import Samples, fit_table
 from zenopt.latency.visits import Bench, combined_ms, scatter_of, standard_error_of
-from zenopt.spec import StudySpec
+from zenopt.study.spec import StudySpec
 
 DRAWS = 20
 FITTED = 22

@@ -29,16 +29,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from zenopt.architecture import Architecture
-from zenopt.costs import count
-from zenopt.lowering import Layer, lower
+from zenopt.core.costs import count
+from zenopt.core.lowering import Layer, lower
 from zenopt.nn import build_network
 from zenopt.proxies import score_architecture
 from zenopt.proxies.randomness import initialise, make_generator
 from zenopt.proxies.zen import draw_inputs
 from zenopt.proxies.zen_at_64 import DEPTH_FACTOR, DEPTH_ONSET, depth_of, depth_term
 from zenopt.proxies.zen_executor import draw_weights, zen_of_chain
-from zenopt.spaces.superres import SuperResSpace
+from zenopt.spaces.chain.architecture import Architecture
+from zenopt.spaces.chain.superres import SuperResSpace
 
 GOLDENS = Path(__file__).parents[1] / "tests" / "fixtures" / "zen_scores.json"
 CHECKED = (

@@ -14,14 +14,14 @@ import statistics
 import numpy as np
 import optuna
 
-from zenopt.budget import Budget
-from zenopt.costs import count
-from zenopt.limits import Limits
-from zenopt.pareto import front_numbers, hypervolume
+from zenopt.core.budget import Budget
+from zenopt.core.costs import count
+from zenopt.core.pareto import front_numbers, hypervolume
+from zenopt.core.tables import load_table
+from zenopt.latency.limits import Limits
 from zenopt.samplers import ZenSampler
-from zenopt.spaces.nasbench201 import NasBench201Space
+from zenopt.spaces.nasbench201.space import NasBench201Space
 from zenopt.spaces.tabular import TabularSpace
-from zenopt.tables import load_table
 
 REFERENCE_ACCURACY = 80.0
 

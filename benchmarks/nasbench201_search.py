@@ -20,14 +20,14 @@ from typing import Any
 
 import optuna
 
-from zenopt.budget import Budget
-from zenopt.errors import ProxyError
-from zenopt.limits import Limits
+from zenopt.core.budget import Budget
+from zenopt.core.errors import ProxyError
+from zenopt.core.tables import load_table
+from zenopt.latency.limits import Limits
 from zenopt.proxies.registry import ScoreSettings, get_proxy
 from zenopt.samplers import AgingSampler, Guide, GuidedSampler, ZenSampler
-from zenopt.spaces.nasbench201 import NasBench201Space
+from zenopt.spaces.nasbench201.space import NasBench201Space
 from zenopt.spaces.tabular import TabularSpace
-from zenopt.tables import load_table
 
 POPULATION, TOURNAMENT = 64, 10
 #: Random architectures before an evolution that does not wait for a full population.

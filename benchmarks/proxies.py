@@ -13,9 +13,9 @@ import time
 
 import torch
 
-from zenopt.nasbench201 import CellArchitecture
 from zenopt.nn import CellNetwork
 from zenopt.proxies import evaluate
+from zenopt.spaces.nasbench201.architecture import CellArchitecture
 
 CELL = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_1x1~2|"
 GROUPS = {

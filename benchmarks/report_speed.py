@@ -19,7 +19,7 @@ from pathlib import Path
 REPORT = """
 import sys, optuna
 from zenopt.report import write_report
-from zenopt.study import load_study, open_existing
+from zenopt.study.study import load_study, open_existing
 (section,) = write_report([load_study(open_existing(sys.argv[1]), sys.argv[2])], sys.argv[3])
 print(section.data.size)
 """

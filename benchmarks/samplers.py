@@ -18,11 +18,11 @@ from pathlib import Path
 import optuna
 import torch
 
-from zenopt.objective import Objective, run_trial
 from zenopt.samplers import make_sampler
-from zenopt.spec import StudySpec
 from zenopt.storage import open_storage
-from zenopt.study import join_study, load_study
+from zenopt.study.objective import Objective, run_trial
+from zenopt.study.spec import StudySpec
+from zenopt.study.study import join_study, load_study
 
 CONFIGURATIONS: dict[str, list[str]] = {
     "zen, screened": [],

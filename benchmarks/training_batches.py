@@ -14,9 +14,9 @@ from collections.abc import Callable
 import torch
 from torchvision.transforms import v2
 
-from train.data import STATISTICS, MemoryImages
-from train.loader import Key, TrainBatches
-from train.recipe import load_recipe
+from zenopt.train.data import STATISTICS, MemoryImages
+from zenopt.train.loader import Key, TrainBatches
+from zenopt.train.recipe import load_recipe
 
 
 def best_of(repeats: int, work: Callable[[], None]) -> float:

@@ -31,7 +31,7 @@ def work(url: str, deadline: float) -> None:
 
     from zenopt import Architecture
     from zenopt.proxies import score_architecture
-    from zenopt.spaces.superres import SuperResSpace
+    from zenopt.spaces.chain.superres import SuperResSpace
     from zenopt.storage import open_storage
 
     torch.set_num_threads(1)

@@ -21,7 +21,7 @@ from pydantic_core import PydanticUndefined
 
 from zenopt.cli import COMMANDS, cli
 from zenopt.spaces import get_space
-from zenopt.spec import StudySpec
+from zenopt.study.spec import StudySpec
 
 FOLDER = Path(__file__).resolve().parent / "reference"
 NOTE = "<!-- Written by docs/generate.py; do not edit. -->"

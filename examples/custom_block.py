@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from zenopt.architecture import ResidualBlock, register_block
-from zenopt.primitives import Conv, Node, Norm, Relu, Residual, conv_norm, project
-from zenopt.spaces.chain import ChainSpace
+from zenopt.core.primitives import Conv, Node, Norm, Relu, Residual, conv_norm, project
+from zenopt.spaces.chain.architecture import ResidualBlock, register_block
+from zenopt.spaces.chain.space import ChainSpace
 
 
 @register_block("GroupedW{group_width}K{kernel}", group_width=(4, 8), kernel=(3, 5))
@@ -50,7 +50,9 @@ class Grouped(ResidualBlock):
 
 @dataclass(frozen=True)
 class GroupedSpace(ChainSpace):
-    """Chains of grouped blocks; the fields of :class:`~zenopt.spaces.chain.ChainSpace` are options of a study file."""
+    """Chains of grouped blocks; the fields of :class:`~zenopt.spaces.chain.space.ChainSpace` are options of a study
+    file.
+    """
 
     blocks: tuple[str, ...] = ("GroupedW4K3", "GroupedW4K5", "GroupedW8K3", "GroupedW8K5")
     stage_strides: tuple[int, ...] = (1, 2, 2)

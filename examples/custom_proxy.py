@@ -15,9 +15,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from zenopt.architecture import Architecture
-from zenopt.nasbench201 import CellArchitecture
 from zenopt.proxies import Probe, evaluate, register_proxy, score_architecture
+from zenopt.spaces.chain.architecture import Architecture
+from zenopt.spaces.nasbench201.architecture import CellArchitecture
 
 
 @register_proxy("dead-units", "minimize", cost_class="forward", needs=("data",))

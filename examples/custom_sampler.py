@@ -18,12 +18,12 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 import zenopt
-from zenopt.limits import Limits
-from zenopt.objective import Objective, run_trial
-from zenopt.seeds import derive_rng
-from zenopt.spec import StudySpec
+from zenopt.core.seeds import derive_rng
+from zenopt.latency.limits import Limits
 from zenopt.storage import open_storage
-from zenopt.study import join_study, load_study
+from zenopt.study.objective import Objective, run_trial
+from zenopt.study.spec import StudySpec
+from zenopt.study.study import join_study, load_study
 
 
 class HillClimber(BaseSampler):

@@ -19,8 +19,8 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from zenopt import Architecture
-from zenopt.errors import StructureError
-from zenopt.primitives import round_to_8
+from zenopt.core.errors import StructureError
+from zenopt.core.primitives import round_to_8
 
 GROWTH = (1.0, 1.5, 2.0, 2.5)
 KERNELS = (3, 5, 7)

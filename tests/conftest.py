@@ -8,8 +8,10 @@ import optuna
 import pytest
 import torch
 
-from zenopt.spec import StudySpec
-from zenopt.specfile import Source
+from zenopt.core.yamlfile import Source
+from zenopt.study.spec import StudySpec
+
+pytest_plugins = ("training", "stored")
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 # A slow machine is no failure.

@@ -14,13 +14,13 @@ import pytest
 import torch
 
 import zenopt
-from zenopt.errors import StorageError, StudyError, ZenoptError
-from zenopt.export import read_bundle
+from zenopt.core.errors import StorageError, StudyError, ZenoptError
+from zenopt.export.bundle import read_bundle
 from zenopt.report.reading import StudyData
-from zenopt.search import Progress
-from zenopt.spec import StudySpec
 from zenopt.storage import open_storage
-from zenopt.study import join_study
+from zenopt.study.search import Progress
+from zenopt.study.spec import StudySpec
+from zenopt.study.study import join_study
 
 TRIALS = 16
 

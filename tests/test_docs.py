@@ -35,7 +35,7 @@ network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Ada
     "docs/closed_form.md": """
 import random
 from zenopt import Architecture, Budget, count
-from zenopt.spaces.superres import SuperResSpace
+from zenopt.spaces.chain.superres import SuperResSpace
 space, rng = SuperResSpace(), random.Random(0)
 architecture = space.parse(space.initial)
 architectures = parents = [found for _ in range(20) if (found := space.mutate(architecture, rng))]
@@ -45,8 +45,8 @@ latency_ms = lambda candidate: 1e-9 * count(candidate, 32, 100).macs
     # Random weights stand for the published ones.
     "docs/training.md": """
 import torch
-import zenopt.models
-torch.save(zenopt.models.create("zennet_imagenet1k_latency01ms").state_dict(), "latency01ms.pth")
+import zenopt.spaces.chain.zoo
+torch.save(zenopt.spaces.chain.zoo.create("zennet_imagenet1k_latency01ms").state_dict(), "latency01ms.pth")
 """,
 }
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import zenopt
-from zenopt.costs import count
-from zenopt.errors import StructureError
-from zenopt.spec import StudySpec
+from zenopt.core.costs import count
+from zenopt.core.errors import StructureError
+from zenopt.study.spec import StudySpec
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"

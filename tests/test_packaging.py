@@ -109,12 +109,12 @@ def test_the_wheel_works_outside_the_checkout(built: Path, tmp_path: Path) -> No
     assert (elsewhere / "report.html").stat().st_size > 100_000
     run(zenopt, "export-best", "--study", "demo", "--output", "bundle", "--repeats", "1", cwd=elsewhere)
     assert "zennas-cifar" in run(
-        python, "-c", "from train.recipe import load_recipe as load; load('zennas-cifar'); print('zennas-cifar')",
+        python, "-c", "from zenopt.train.recipe import load_recipe as r; r('zennas-cifar'); print('zennas-cifar')",
         cwd=elsewhere,
     )  # fmt: skip
     network = run(python, "-c",
         "from zenopt.latency.predict import predict_latency_ms as p; from zenopt.latency.profile import load_profile;"
-        "from zenopt.models import card; from zenopt import Architecture;"
+        "from zenopt.spaces.chain.zoo import card; from zenopt import Architecture;"
         "print(p(Architecture.parse(card('zennet_imagenet1k_latency01ms').structure),"
         "load_profile('v100-fp16-b64-tensorrt'), 224, 1000, False))", cwd=elsewhere)  # fmt: skip
     assert float(network) > 0

@@ -1,10 +1,10 @@
-"""`python -m train` and `torchrun -m train`."""
+"""`python -m zenopt.train` and `torchrun -m zenopt.train`."""
 
 from __future__ import annotations
 
 import sys
 
-from train.cli import main
+from zenopt.cli.train import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as T
 
-from train.recipe import Augment, Erasing
+from zenopt.train.recipe import Augment, Erasing
 
 # Eigenvectors and eigenvalues of ImageNet's pixel covariance (AlexNet's "lighting"), for images in [0, 1].
 _LIGHTING_VALUES = torch.tensor([0.2175, 0.0188, 0.0045])

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from train.errors import TrainError
+from zenopt.train.errors import TrainError
 
 LAST = "last.pt"
 BEST = "best.pt"

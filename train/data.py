@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from zenopt.errors import DataError
+from zenopt.core.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
 MEMORY_LIMIT = 512 * 2**20  # bytes of decoded images; 174,000 images of 32 px

@@ -10,17 +10,17 @@ from typing import Any
 
 import torch
 
-from train.checkpoint import write_file
-from train.data import STATISTICS, DataSet, Images, open_data
-from train.errors import CheckpointError, TrainError
-from train.features import reduce_images
-from train.loader import test_loader
-from train.networks import NetworkSource
-from train.recipe import Recipe
-from zenopt.architecture import Architecture
-from zenopt.deploy import SUFFIXES, accuracy, export_network, load_exported, quantize_onnx
-from zenopt.standalone import write_model_file
-from zenopt.weights import load_weights, read_torch_file
+from zenopt.export.deploy import SUFFIXES, accuracy, export_network, load_exported, quantize_onnx
+from zenopt.export.standalone import write_model_file
+from zenopt.nn.weights import load_weights, read_torch_file
+from zenopt.spaces.chain.architecture import Architecture
+from zenopt.train.checkpoint import write_file
+from zenopt.train.data import STATISTICS, DataSet, Images, open_data
+from zenopt.train.errors import CheckpointError, TrainError
+from zenopt.train.features import reduce_images
+from zenopt.train.loader import test_loader
+from zenopt.train.networks import NetworkSource
+from zenopt.train.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def deploy_run(
         formats:
             Some of `torchscript`, `torch-export`, `onnx`.
         data_name:
-            See :func:`train.data.open_data`; test images judge every file, training images calibrate int8.
+            See :func:`zenopt.train.data.open_data`; test images judge every file, training images calibrate int8.
         int8:
             Also write an int8 version of the ONNX file.
         calibration_images:

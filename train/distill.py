@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from train.errors import TrainError
-from train.features import FeatureTap, reduce_images
-from train.recipe import Distill
+from zenopt.train.errors import TrainError
+from zenopt.train.features import FeatureTap, reduce_images
+from zenopt.train.recipe import Distill
 
 
 class Distiller(nn.Module):

@@ -12,8 +12,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.nn.functional import all_reduce
 
-from train.errors import TrainError
-from zenopt.errors import DeviceError
+from zenopt.core.errors import DeviceError
+from zenopt.train.errors import TrainError
 
 
 @dataclass(frozen=True)

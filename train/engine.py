@@ -19,20 +19,20 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from train import checkpoint
-from train.data import DataSet
-from train.distributed import World
-from train.errors import CheckpointError, TrainError
-from train.evaluate import Evaluation, evaluate
-from train.loader import StepSampler, test_loader, train_loader
-from train.objective import Objective
-from train.optim import REFERENCE_BATCH, MovingAverage, build_optimizer, learning_rate
-from train.progress import Observer, Silent
-from train.recipe import Recipe, differences
-from train.record import TensorBoard, write_history, write_metrics
-from train.regularise import prepare, set_drop_path
-from zenopt.errors import DataError
-from zenopt.weights import read_torch_file
+from zenopt.core.errors import DataError
+from zenopt.nn.weights import read_torch_file
+from zenopt.train import checkpoint
+from zenopt.train.data import DataSet
+from zenopt.train.distributed import World
+from zenopt.train.errors import CheckpointError, TrainError
+from zenopt.train.evaluate import Evaluation, evaluate
+from zenopt.train.loader import StepSampler, test_loader, train_loader
+from zenopt.train.objective import Objective
+from zenopt.train.optim import REFERENCE_BATCH, MovingAverage, build_optimizer, learning_rate
+from zenopt.train.progress import Observer, Silent
+from zenopt.train.recipe import Recipe, differences
+from zenopt.train.record import TensorBoard, write_history, write_metrics
+from zenopt.train.regularise import prepare, set_drop_path
 
 AMP = {"fp16": torch.float16, "bf16": torch.bfloat16}
 

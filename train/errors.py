@@ -1,9 +1,9 @@
-"""Errors that end a training run, each with one clear line; `CheckpointError` is the one of `zenopt.weights`."""
+"""Errors that end a training run, each with one clear line; `CheckpointError` is the one of `zenopt.nn.weights`."""
 
 from __future__ import annotations
 
-from zenopt.errors import ZenoptError
-from zenopt.weights import CheckpointError
+from zenopt.core.errors import ZenoptError
+from zenopt.nn.weights import CheckpointError
 
 __all__ = ["CheckpointError", "TrainError"]
 

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from train.distributed import World
-from train.errors import TrainError
-from train.features import reduce_images
-from train.loader import Batch
+from zenopt.train.distributed import World
+from zenopt.train.errors import TrainError
+from zenopt.train.features import reduce_images
+from zenopt.train.loader import Batch
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from train.errors import TrainError
+from zenopt.train.errors import TrainError
 
 
 def reduce_images(images: torch.Tensor, resolution: int) -> torch.Tensor:

@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms.v2 import functional as T
 
-from train import augment as ops
-from train.data import STATISTICS, BrokenImageError, DataSet, Images, MemoryImages
-from train.recipe import Recipe
-from zenopt.errors import DataError
+from zenopt.core.errors import DataError
+from zenopt.train import augment as ops
+from zenopt.train.data import STATISTICS, BrokenImageError, DataSet, Images, MemoryImages
+from zenopt.train.recipe import Recipe
 
 
 class Batch(NamedTuple):

@@ -14,13 +14,13 @@ from typing import Any
 
 from torch import nn
 
-from train.errors import TrainError
-from zenopt.architecture import Architecture
-from zenopt.errors import UnknownNameError
-from zenopt.export import Bundle
+from zenopt.core.errors import UnknownNameError
+from zenopt.export.bundle import Bundle
 from zenopt.nn import build_network
+from zenopt.nn.weights import count_classes, load_weights, matrices, read_weights
 from zenopt.spaces import get_space
-from zenopt.weights import count_classes, load_weights, matrices, read_weights
+from zenopt.spaces.chain.architecture import Architecture
+from zenopt.train.errors import TrainError
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class NetworkSource:
         kind, separator, inner = name.partition(":")
         if separator and kind in ("timm", "torchvision"):
             return cls(kind, inner, resolution or _library_resolution(kind, inner))
-        from zenopt import models
+        from zenopt.spaces.chain import zoo as models
 
         card = models.card(name)
         crop_size = card.crop_size if resolution in (None, card.resolution) else None
@@ -146,7 +146,7 @@ def build_teacher(name: str, weights: str | None, input_size: int | None) -> tup
         TrainError, CheckpointError, UnknownNameError: The teacher or its weights cannot be had.
     """
     if name.startswith("bundle:"):
-        from zenopt.export import read_bundle
+        from zenopt.export.bundle import read_bundle
 
         folder = Path(name.removeprefix("bundle:"))
         bundle = read_bundle(folder)

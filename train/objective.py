@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from train.distill import Distiller
-from train.features import FeatureTap, reduce_images
-from train.recipe import Recipe
+from zenopt.train.distill import Distiller
+from zenopt.train.features import FeatureTap, reduce_images
+from zenopt.train.recipe import Recipe
 
 
 class AuxiliaryHead(nn.Module):

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer, RMSprop
 
-from train.errors import TrainError
-from train.recipe import Optimizer as OptimizerOptions
-from train.recipe import Schedule
-from zenopt.errors import UnknownNameError
+from zenopt.core.errors import UnknownNameError
+from zenopt.train.errors import TrainError
+from zenopt.train.recipe import Optimizer as OptimizerOptions
+from zenopt.train.recipe import Schedule
 
 REFERENCE_BATCH = 256  # learning rates in recipes are for this many images a step
 

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from zenopt.errors import SpecError
-from zenopt.specfile import override, read_yaml
+from zenopt.core.errors import SpecError
+from zenopt.core.yamlfile import override, read_yaml
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 DEFAULT_RECIPE = "basic"

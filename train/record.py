@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from train.checkpoint import write_file
-from train.errors import TrainError
+from zenopt.train.checkpoint import write_file
+from zenopt.train.errors import TrainError
 
 COLUMNS = ("epoch", "step", "lr", "train_loss", "test_loss", "top1", "top5", "images_per_second", "seconds")
 

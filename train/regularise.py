@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from train.distributed import sync_batch_norm
-from train.recipe import Model
 from zenopt.nn.modules import ResidualModule
+from zenopt.train.distributed import sync_batch_norm
+from zenopt.train.recipe import Model
 
 # ZenNAS's gain for its "custom" initialisation.
 CUSTOM_GAIN = 3.26033

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from train.checkpoint import write_file
+from zenopt.train.checkpoint import write_file
 
 
 def write_report(

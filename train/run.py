@@ -8,17 +8,17 @@ from typing import Literal
 
 import torch
 
-from train.data import DataSet, open_data
-from train.distributed import World
-from train.engine import AMP, RunResult, fit
-from train.errors import CheckpointError, TrainError
-from train.evaluate import Evaluation, evaluate
-from train.loader import default_workers, test_loader
-from train.networks import NetworkSource, build_teacher
-from train.progress import Observer, Silent
-from train.recipe import Recipe
-from train.report import write_report
-from zenopt.weights import load_weights, read_torch_file
+from zenopt.nn.weights import load_weights, read_torch_file
+from zenopt.train.data import DataSet, open_data
+from zenopt.train.distributed import World
+from zenopt.train.engine import AMP, RunResult, fit
+from zenopt.train.errors import CheckpointError, TrainError
+from zenopt.train.evaluate import Evaluation, evaluate
+from zenopt.train.loader import default_workers, test_loader
+from zenopt.train.networks import NetworkSource, build_teacher
+from zenopt.train.progress import Observer, Silent
+from zenopt.train.recipe import Recipe
+from zenopt.train.report import write_report
 
 
 def train(
@@ -42,7 +42,7 @@ def train(
         source:
             Which network.
         data_name:
-            See :func:`train.data.open_data`.
+            See :func:`zenopt.train.data.open_data`.
         weights:
             Weights to start from, to fine-tune. Where they are for another number of classes, the
             classifier starts anew.
@@ -51,7 +51,7 @@ def train(
         expected_classes:
             The classes that the network was searched for; a difference to the data's is told, not refused.
 
-    The others are those of :func:`train.engine.fit`.
+    The others are those of :func:`zenopt.train.engine.fit`.
     """
     observer = observer or Silent()
     if source.kind != "structure" or weights is not None:
@@ -122,7 +122,7 @@ def evaluate_weights(
         source:
             Which network; None where the weights are of a run here and say it themselves.
         data_name:
-            See :func:`train.data.open_data`.
+            See :func:`zenopt.train.data.open_data`.
         weights:
             A file; None needs `pretrained`.
         crop_size:

@@ -6,9 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from zenopt._version import __version__
-from zenopt.architecture import Architecture
-from zenopt.budget import Budget
-from zenopt.costs import Costs, count
+from zenopt.core.budget import Budget
+from zenopt.core.costs import Costs, count
+from zenopt.spaces.chain.architecture import Architecture
 
 if TYPE_CHECKING:
     from zenopt.api import Candidate, Result, load_result, optimize

@@ -13,22 +13,22 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
-from zenopt.errors import StudyError, ZenoptError
+from zenopt.core.errors import StudyError, ZenoptError
+from zenopt.core.yamlfile import Source
 from zenopt.report.analysis import pareto_front, survivors
 from zenopt.report.figures import Figure, against_costs, closed_form, costs_of, progress
 from zenopt.report.objective_figures import front_figures, hypervolume_figures
 from zenopt.report.reading import NUMBERS, StudyData, read_study
-from zenopt.search import Progress, SearchResult, run_search
-from zenopt.spec import StudySpec
-from zenopt.specfile import Source
-from zenopt.study import DEFAULT_STORAGE, load_study, open_existing, read_spec
+from zenopt.study.search import Progress, SearchResult, run_search
+from zenopt.study.spec import StudySpec
+from zenopt.study.study import DEFAULT_STORAGE, load_study, open_existing, read_spec
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from train.second_stage import Winner
-    from train.verify import TrainedNetwork
+    from zenopt.verify.second_stage import Winner
+    from zenopt.verify.trainings import TrainedNetwork
 
 #: Costs of a candidate, of the attributes a trial has.
 _COSTS = (
@@ -314,7 +314,7 @@ class Result:
         Raises:
             ZenoptError: If there is no feasible trial, the data cannot be read, or training fails.
         """
-        from train.second_stage import run_second_stage
+        from zenopt.verify.second_stage import run_second_stage
 
         spec = self.spec.overridden(overrides)
         spec = spec.model_copy(update={"training": spec.training.model_copy(update={"data": data})})
@@ -330,7 +330,7 @@ class Result:
     @property
     def winner(self) -> Winner | None:
         """What short trainings chose, or ``None`` where there were none."""
-        from train.second_stage import read_winner
+        from zenopt.verify.second_stage import read_winner
 
         return read_winner(self.study._storage, self.name)
 
@@ -369,9 +369,9 @@ class Result:
         Raises:
             ZenoptError: If nothing is within the budget, or the folder cannot be written.
         """
-        from train.second_stage import decide, export_winner
-        from zenopt.best import make_bundle, rescore_top
-        from zenopt.export import write_bundle
+        from zenopt.export.bundle import write_bundle
+        from zenopt.study.best import make_bundle, rescore_top
+        from zenopt.verify.second_stage import decide, export_winner
 
         winner = decide(self.study, by)
         if winner is not None:
@@ -424,7 +424,8 @@ def optimize(
 
     Args:
         spec:
-            Name of a preset, path of a YAML file, the content of one as a dict, or a :class:`~zenopt.spec.StudySpec`.
+            Name of a preset, path of a YAML file, the content of one as a dict, or a
+            :class:`~zenopt.study.spec.StudySpec`.
         storage:
             Storage URL, or ``"memory:"``.
         study_name:

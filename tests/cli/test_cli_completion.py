@@ -13,7 +13,7 @@ import optuna
 import pytest
 
 from zenopt.cli import cli, main
-from zenopt.spec import list_presets
+from zenopt.study.spec import list_presets
 
 
 def complete(line: str, cwd: Path) -> list[str]:

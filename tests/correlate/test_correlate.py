@@ -14,16 +14,16 @@ import torch
 from torchvision.utils import save_image
 
 from zenopt.cli import main
+from zenopt.core.costs import count
+from zenopt.core.errors import DataError
+from zenopt.core.tables import load_table
 from zenopt.correlate import Measurement, measure
 from zenopt.correlate.batch import make_minibatch
 from zenopt.correlate.sample import draw_sample
-from zenopt.costs import count
-from zenopt.errors import DataError
-from zenopt.nasbench201 import CellArchitecture
+from zenopt.correlate.score_cache import CachedScore, ScoreCache
 from zenopt.proxies.evaluation import evaluate
-from zenopt.score_cache import CachedScore, ScoreCache
-from zenopt.spaces.nasbench201 import NasBench201Space
-from zenopt.tables import load_table
+from zenopt.spaces.nasbench201.architecture import CellArchitecture
+from zenopt.spaces.nasbench201.space import NasBench201Space
 
 CHAIN = "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,{},1,8,1)SuperConvK1BNRELU({},32,1,1)"
 DEAD = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"

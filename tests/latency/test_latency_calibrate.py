@@ -13,8 +13,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from zenopt.architecture import Architecture
-from zenopt.errors import DataError, DeviceError
+from zenopt.core.errors import DataError, DeviceError
 from zenopt.latency import load_profile, predict_latency_ms
 from zenopt.latency.cache import MeasurementCache
 from zenopt.latency.calibrate import calibrate
@@ -30,7 +29,8 @@ from zenopt.latency.runners import DoesNotFitError
 from zenopt.latency.stream import network_stream
 from zenopt.latency.table import TableModel
 from zenopt.latency.visits import Bench, combined_ms, scatter_of, visit_in_turn
-from zenopt.spec import StudySpec
+from zenopt.spaces.chain.architecture import Architecture
+from zenopt.study.spec import StudySpec
 
 OPTIONS = MeasureOptions(batch=2, resolution=32, threads=1, max_seconds=0.05, min_iterations=3)
 
@@ -174,7 +174,7 @@ def test_bad_calibration_settings(device, space) -> None:
 
 
 def test_stream_gives_different_networks_of_similar_size(space) -> None:
-    from zenopt.costs import count
+    from zenopt.core.costs import count
 
     networks = list(islice(network_stream(space, 32, 10, False, 1), 30))
     assert len({str(network) for network in networks}) == 30

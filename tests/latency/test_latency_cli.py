@@ -43,13 +43,13 @@ def test_predict_preset_and_library_model(capsys) -> None:
 
 
 def test_predict_published_structure_of_a_bundle(capsys, tmp_path) -> None:
-    from zenopt.export import Bundle, write_bundle
+    from zenopt.export.bundle import Bundle, write_bundle
 
     folder = write_bundle(Bundle(STRUCTURE, resolution=160, num_classes=10, use_se=True), tmp_path / "bundle")
     code, out, _ = run(capsys, "predict", str(folder), "--device", "v100-fp16-b64", "--json")
     assert code == 0
-    from zenopt.architecture import Architecture
     from zenopt.latency import predict_latency_ms
+    from zenopt.spaces.chain.architecture import Architecture
 
     expected = predict_latency_ms(Architecture.parse(STRUCTURE), "v100-fp16-b64", 160, 10, use_se=True)
     assert json.loads(out)["latency_ms"] == pytest.approx(expected)
@@ -258,9 +258,9 @@ def test_shares_of_a_library_model(capsys) -> None:
 def test_fit_and_plot(capsys, tmp_path) -> None:
     from itertools import islice
 
-    from zenopt.costs import count
+    from zenopt.core.costs import count
     from zenopt.latency.stream import network_stream
-    from zenopt.spec import StudySpec
+    from zenopt.study.spec import StudySpec
 
     networks = list(
         islice(network_stream(StudySpec.load("cifar-params1m").build_space(), 32, 10, False, 0), 8)

@@ -11,8 +11,7 @@ import torchvision
 from scipy.optimize import nnls
 from scipy.stats import spearmanr
 
-from zenopt.architecture import Architecture
-from zenopt.errors import DataError
+from zenopt.core.errors import DataError
 from zenopt.latency import load_profile, predict_latency_ms
 from zenopt.latency.fit import (
     errors_of,
@@ -23,6 +22,7 @@ from zenopt.latency.fit import (
     spearman,
 )
 from zenopt.latency.trace import predict_module_latency_ms
+from zenopt.spaces.chain.architecture import Architecture
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "latency"
 TERMS = json.loads((FIXTURES / "terms.json").read_text())

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from zenopt.architecture import Architecture
-from zenopt.errors import BudgetError
+from zenopt.core.errors import BudgetError
+from zenopt.core.lowering import lower
 from zenopt.latency import load_profile, predict_latency_ms
 from zenopt.latency.guards import NO_GUARDS, Guards, guard_violations, outside_share
 from zenopt.latency.kernels import Kernel, Trees, load_library
 from zenopt.latency.predict import block_latencies, operation_latencies, predict
-from zenopt.lowering import lower
+from zenopt.spaces.chain.architecture import Architecture
 
 PUBLISHED = json.loads(
     (Path(__file__).resolve().parents[1] / "fixtures" / "latency" / "published.json").read_text()
@@ -127,7 +127,7 @@ def test_trees_that_could_loop_are_refused() -> None:
 
 
 def test_other_families_are_predicted_and_guarded() -> None:
-    from zenopt.nasbench201 import CellArchitecture
+    from zenopt.spaces.nasbench201.architecture import CellArchitecture
 
     cell = CellArchitecture.parse(
         "|nor_conv_3x3~0|+|skip_connect~0|none~1|+|none~0|nor_conv_1x1~1|avg_pool_3x3~2|"

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from zenopt.architecture import Architecture
-from zenopt.errors import DeviceError, UnknownNameError
+from zenopt.core.errors import DeviceError, UnknownNameError
 from zenopt.latency import load_profile
 from zenopt.latency.kernelmodel import KernelModel, operation_kernel
 from zenopt.latency.kernels import Kernel, load_library
 from zenopt.latency.models import make_model
 from zenopt.latency.operations import block_operations, head_operations
+from zenopt.spaces.chain.architecture import Architecture
 
 FIXTURE = Path(__file__).resolve().parents[1] / "fixtures" / "latency" / "kernels.csv"
 LIBRARY = "v100-trt-conv-fp16"

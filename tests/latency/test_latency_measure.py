@@ -11,8 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from zenopt.architecture import Architecture
-from zenopt.errors import DeviceError
+from zenopt.core.errors import DeviceError
 from zenopt.latency import runners as runners_file
 from zenopt.latency.cache import MeasurementCache
 from zenopt.latency.environment import check_device
@@ -22,6 +21,7 @@ from zenopt.latency.options import MeasureOptions
 from zenopt.latency.parts import BlockPart, HeadPart
 from zenopt.latency.runners import DoesNotFitError, prepared
 from zenopt.latency.timer import standard_error, time_briefly, time_until_stable
+from zenopt.spaces.chain.architecture import Architecture
 
 TINY = Architecture.parse("SuperConvK3BNRELU(3,8,2,1)SuperResK3K3(8,16,1,8,1)")
 FAST = MeasureOptions(resolution=16, threads=1, max_seconds=0.05, min_iterations=3)

@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from zenopt.architecture import Architecture
-from zenopt.errors import DeviceError, StructureError, UnknownNameError
+from zenopt.core.errors import DeviceError, StructureError, UnknownNameError
 from zenopt.latency import DeviceProfile, list_profiles, load_profile, predict_latency_ms
 from zenopt.latency.profile import DEVICES_FOLDER
+from zenopt.spaces.chain.architecture import Architecture
 
 TINY = "SuperConvK3BNRELU(3,8,2,1)SuperResK3K3(8,16,1,8,1)"
 

@@ -9,13 +9,13 @@ import torch
 import torchvision
 from torch import nn
 
-from zenopt.architecture import Architecture
-from zenopt.errors import DeviceError
+from zenopt.core.errors import DeviceError
+from zenopt.core.lowering import lower
 from zenopt.latency import predict_latency_ms
 from zenopt.latency.operations import layer_operation
 from zenopt.latency.trace import predict_module_latency_ms, trace_operations
-from zenopt.lowering import lower
 from zenopt.nn import build_network
+from zenopt.spaces.chain.architecture import Architecture
 
 MIXED = "SuperConvK3BNRELU(3,8,2,1)SuperResK1K5K1(8,16,2,8,1)SuperResIDWE4K3(16,24,2,16,2)SuperConvK1BNRELU(24,32,1,1)"
 

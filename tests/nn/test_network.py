@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from zenopt.architecture import Architecture
-from zenopt.errors import StructureError
-from zenopt.lowering import lower
+from zenopt.core.errors import StructureError
+from zenopt.core.lowering import lower
 from zenopt.nn import BN_EPS, Network, build_network, register_builder
 from zenopt.nn import network as network_module
+from zenopt.spaces.chain.architecture import Architecture
 
 TEXT = (
     "SuperConvK3BNRELU(3,8,2,1)SuperResK3K3(8,16,2,8,2)SuperResK1K5K1(16,16,1,8,1)"

@@ -7,9 +7,9 @@ import logging
 import pytest
 import torch
 
-from zenopt.architecture import Architecture
 from zenopt.nn import verify
 from zenopt.nn.verify import verify_counts
+from zenopt.spaces.chain.architecture import Architecture
 
 ARCHITECTURE = Architecture.parse(
     "SuperConvK3BNRELU(3,8,2,1)SuperResK1K3K1(8,16,2,8,1)SuperResIDWE2K3(16,24,2,16,1)SuperConvK1BNRELU(24,32,1,1)"

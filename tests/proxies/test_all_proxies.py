@@ -8,11 +8,11 @@ import pytest
 import torch
 from zero_cost_nets import tiny_mobile, tiny_resnet
 
-from zenopt.architecture import Architecture
-from zenopt.errors import ProxyError
-from zenopt.nasbench201 import CellArchitecture
+from zenopt.core.errors import ProxyError
 from zenopt.proxies import Proxy, evaluate, list_proxies, score_architecture
 from zenopt.proxies.registry import _BUILTIN
+from zenopt.spaces.chain.architecture import Architecture
+from zenopt.spaces.nasbench201.architecture import CellArchitecture
 
 CHAIN = Architecture.parse(
     "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,2,8,1)SuperResK1K5K1(16,24,2,8,1)SuperConvK1BNRELU(24,32,1,1)"

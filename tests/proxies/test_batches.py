@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from zenopt.errors import DataError
+from zenopt.core.errors import DataError
 from zenopt.proxies import draw_batch
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from zero_cost_nets import tiny_resnet, tiny_vgg
 
-from zenopt.errors import DeviceError, ProxyError, UnknownNameError
+from zenopt.core.errors import DeviceError, ProxyError, UnknownNameError
 from zenopt.proxies import evaluate, list_proxies, register_proxy
 from zenopt.proxies.evaluation import ZERO_COST, is_out_of_memory
 from zenopt.proxies.probe import Probe

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from zenopt.errors import ProxyError, UnknownNameError
+from zenopt.core.errors import ProxyError, UnknownNameError
 from zenopt.proxies import get_proxy, list_proxies, proxy_names, register_proxy
 from zenopt.proxies.registry import _BUILTIN, _PROXIES
 

@@ -12,14 +12,14 @@ import pytest
 import torch
 import torchvision
 
-from zenopt.architecture import Architecture
-from zenopt.errors import DeviceError, ProxyError, StructureError, UnknownNameError
+from zenopt.core.errors import DeviceError, ProxyError, StructureError, UnknownNameError
 from zenopt.nn import build_network
 from zenopt.proxies import register_proxy, resolve_device, score_architecture
 from zenopt.proxies.devices import full_precision
 from zenopt.proxies.probe import Probe
 from zenopt.proxies.randomness import fresh_network, initialise, make_generator
 from zenopt.proxies.zen import last_feature_map, zen_of_network
+from zenopt.spaces.chain.architecture import Architecture
 
 GOLDENS: list[dict[str, Any]] = json.loads(
     (Path(__file__).parents[1] / "fixtures" / "zen_scores.json").read_text()

@@ -6,12 +6,12 @@ import random
 
 import pytest
 
-from zenopt.architecture import Architecture
+from zenopt.core.errors import ProxyError
 from zenopt.correlate import spearman
-from zenopt.errors import ProxyError
-from zenopt.nasbench201 import CellArchitecture
 from zenopt.proxies import score_architecture
-from zenopt.spaces.nasbench201 import NasBench201Space
+from zenopt.spaces.chain.architecture import Architecture
+from zenopt.spaces.nasbench201.architecture import CellArchitecture
+from zenopt.spaces.nasbench201.space import NasBench201Space
 
 
 def both(cell: CellArchitecture, resolution: int = 16) -> tuple[float, float]:

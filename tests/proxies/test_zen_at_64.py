@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from zenopt.architecture import Architecture
-from zenopt.errors import ProxyError
-from zenopt.lowering import lower
+from zenopt.core.errors import ProxyError
+from zenopt.core.lowering import lower
 from zenopt.proxies import score_architecture
 from zenopt.proxies.zen_at_64 import DEPTH_FACTOR, depth_of, depth_term
+from zenopt.spaces.chain.architecture import Architecture
 
 SHALLOW = Architecture.parse("SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,2,8,2)SuperConvK1BNRELU(16,32,1,1)")
 DEEP = Architecture.parse(

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from zenopt.architecture import Architecture
-from zenopt.closed_form import closed_form_zen
-from zenopt.errors import ProxyError
+from zenopt.core.errors import ProxyError
 from zenopt.proxies import score_architecture
+from zenopt.spaces.chain.architecture import Architecture
+from zenopt.spaces.chain.closed_form import closed_form_zen
 
 GOLDENS = json.loads((Path(__file__).parents[1] / "fixtures" / "zen_scores.json").read_text())
 

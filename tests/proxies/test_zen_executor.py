@@ -7,12 +7,12 @@ import torch
 from scipy.stats import ks_2samp, ttest_ind
 from torch import nn
 
-from zenopt.architecture import Architecture
-from zenopt.lowering import lower
+from zenopt.core.lowering import lower
 from zenopt.proxies import score_architecture
 from zenopt.proxies.randomness import fresh_network, make_generator
 from zenopt.proxies.zen import draw_inputs, zen_of_network
 from zenopt.proxies.zen_executor import draw_weights, is_plain_chain, zen_of_chain
+from zenopt.spaces.chain.architecture import Architecture
 
 STRUCTURES = [
     "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,2,8,1)SuperConvK1BNRELU(16,32,1,1)",

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from zenopt.architecture import Architecture
 from zenopt.proxies import Probe, get_proxy, score_architecture
 from zenopt.proxies.randomness import fresh_network
+from zenopt.spaces.chain.architecture import Architecture
 
 FIXTURE: dict[str, Any] = json.loads(
     (Path(__file__).parents[1] / "fixtures" / "zennas_proxies.json").read_text()

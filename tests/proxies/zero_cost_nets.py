@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from zenopt.nasbench201 import CellArchitecture
-from zenopt.nn.nasbench201 import CellNetwork
+from zenopt.spaces.nasbench201.architecture import CellArchitecture
+from zenopt.spaces.nasbench201.network import CellNetwork
 
 GOLDENS: dict[str, list[dict[str, Any]]] = json.loads(
     (Path(__file__).parents[1] / "fixtures" / "zero_cost.json").read_text()

@@ -18,8 +18,8 @@ from rich.console import Console
 import zenopt
 from zenopt.cli import main
 from zenopt.cli.watch import render
-from zenopt.errors import StudyError
-from zenopt.pareto import hypervolume
+from zenopt.core.errors import StudyError
+from zenopt.core.pareto import hypervolume
 from zenopt.report import write_report
 from zenopt.report.following import Follower
 from zenopt.report.importances import importances

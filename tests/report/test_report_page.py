@@ -16,9 +16,9 @@ from plotly.offline import get_plotlyjs
 from zenopt.report import write_report
 from zenopt.report.figures import POINTS
 from zenopt.report.reading import read_study
-from zenopt.spec import StudySpec
 from zenopt.storage import open_storage
-from zenopt.study import join_study, load_study
+from zenopt.study.spec import StudySpec
+from zenopt.study.study import join_study, load_study
 
 _VOID = {"meta", "link", "br", "hr", "img", "input", "rect", "line"}
 

@@ -5,10 +5,10 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from zenopt.architecture import Architecture
-from zenopt.costs import count
+from zenopt.core.costs import count
 from zenopt.latency import load_profile
 from zenopt.report import dissect, draw
+from zenopt.spaces.chain.architecture import Architecture
 
 SUPERRES = (
     "SuperConvK3BNRELU(3,32,1,1)SuperResK1K5K1(32,120,1,40,2)SuperResK3K3(120,48,2,16,3)"
@@ -96,7 +96,7 @@ def test_other_families_need_layers_only() -> None:
             return "|cell|"
 
         def lower(self, resolution: int, *, num_classes: int, use_se: bool):
-            from zenopt.lowering import lower
+            from zenopt.core.lowering import lower
 
             return lower(Architecture.parse(SUPERRES), resolution, num_classes=num_classes)
 

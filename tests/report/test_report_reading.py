@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from optuna.trial import TrialState
 
-from zenopt.errors import StudyError
+from zenopt.core.errors import StudyError
 from zenopt.report.reading import NUMBERS, read_sample, read_study
 
 

@@ -6,14 +6,14 @@ import random
 
 import pytest
 
-from zenopt.architecture import Architecture
-from zenopt.budget import Budget
-from zenopt.closed_form import closed_form_zen
+from zenopt.core.budget import Budget
 from zenopt.latency import load_profile
-from zenopt.limits import Limits
+from zenopt.latency.limits import Limits
 from zenopt.samplers.array_screening import DISTANCE, ArrayScreen
 from zenopt.samplers.screening import Screening
-from zenopt.spaces.superres import SuperResSpace
+from zenopt.spaces.chain.architecture import Architecture
+from zenopt.spaces.chain.closed_form import closed_form_zen
+from zenopt.spaces.chain.superres import SuperResSpace
 
 
 @pytest.fixture(scope="module")

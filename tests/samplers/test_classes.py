@@ -5,17 +5,17 @@ from __future__ import annotations
 import optuna
 import pytest
 
-from zenopt.budget import Budget
-from zenopt.closed_form import closed_form_zen
-from zenopt.costs import count
-from zenopt.errors import BudgetError, SpecError
-from zenopt.limits import Limits
+from zenopt.core.budget import Budget
+from zenopt.core.costs import count
+from zenopt.core.errors import BudgetError, SpecError
+from zenopt.core.yamlfile import Source
+from zenopt.latency.limits import Limits
 from zenopt.samplers import make_sampler
 from zenopt.samplers.classes import ClassSampler
 from zenopt.samplers.screening import Screening
-from zenopt.spaces.superres import SuperResSpace
-from zenopt.spec import StudySpec
-from zenopt.specfile import Source
+from zenopt.spaces.chain.closed_form import closed_form_zen
+from zenopt.spaces.chain.superres import SuperResSpace
+from zenopt.study.spec import StudySpec
 
 INITIAL = (
     "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,8,1,8,1)SuperResK3K3(8,16,2,8,1)SuperConvK1BNRELU(16,32,1,1)"

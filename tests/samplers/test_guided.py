@@ -11,18 +11,18 @@ from typing import Any
 import optuna
 import pytest
 
-from zenopt.budget import Budget
-from zenopt.costs import count
-from zenopt.errors import BudgetError, SpecError
-from zenopt.limits import Limits
-from zenopt.nasbench201 import CellArchitecture
+from zenopt.core.budget import Budget
+from zenopt.core.costs import count
+from zenopt.core.errors import BudgetError, SpecError
+from zenopt.latency.limits import Limits
 from zenopt.samplers import AgingSampler, Guide, GuidedSampler, make_sampler
 from zenopt.samplers.aging import RecentPopulation
-from zenopt.samplers.cheap import ProxyScore, TableScore
-from zenopt.search import run_search
-from zenopt.spaces.nasbench201 import NasBench201Space
-from zenopt.spaces.superres import SuperResSpace
-from zenopt.spec import StudySpec
+from zenopt.spaces.chain.superres import SuperResSpace
+from zenopt.spaces.nasbench201.architecture import CellArchitecture
+from zenopt.spaces.nasbench201.space import NasBench201Space
+from zenopt.study.cheap import ProxyScore, TableScore
+from zenopt.study.search import run_search
+from zenopt.study.spec import StudySpec
 
 SPACE = NasBench201Space()
 LIMITS = Limits(Budget(), resolution=32, num_classes=10)

@@ -10,18 +10,18 @@ import numpy as np
 import optuna
 import pytest
 
-from zenopt.best import rescore_top
 from zenopt.cli.progress import describe_status
-from zenopt.errors import SpecError
-from zenopt.objective import Objective, run_trial
-from zenopt.pareto import front_numbers, order
+from zenopt.core.errors import SpecError
+from zenopt.core.pareto import front_numbers, order
 from zenopt.samplers import make_sampler
 from zenopt.samplers.fronts import Fronts
 from zenopt.samplers.pareto import ParetoPopulation
-from zenopt.search import run_search
-from zenopt.spec import StudySpec
 from zenopt.storage import open_storage
-from zenopt.study import join_study, load_study, read_status
+from zenopt.study.best import rescore_top
+from zenopt.study.objective import Objective, run_trial
+from zenopt.study.search import run_search
+from zenopt.study.spec import StudySpec
+from zenopt.study.study import join_study, load_study, read_status
 
 
 def study_of(spec: StudySpec, trials: int) -> tuple[optuna.Study, Any]:

@@ -11,7 +11,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from zenopt.samplers.population import Population
-from zenopt.spaces.chain import ChainSpace
+from zenopt.spaces.chain.space import ChainSpace
 from zenopt.storage import StudyHistory, open_storage, record_constraints
 
 SPACE = ChainSpace(("SuperResK3K3", "SuperResK5K5"), stage_strides=(1, 2), slots=2, head_width=64)

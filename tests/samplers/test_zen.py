@@ -12,17 +12,17 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from zenopt.architecture import Architecture
-from zenopt.budget import Budget
-from zenopt.closed_form import closed_form_zen
-from zenopt.errors import BudgetError
-from zenopt.limits import Limits
+from zenopt.core.budget import Budget
+from zenopt.core.errors import BudgetError
+from zenopt.latency.limits import Limits
 from zenopt.samplers import Screening, ZenSampler, make_sampler
 from zenopt.samplers.screening import screen
-from zenopt.spaces.chain import ChainSpace
-from zenopt.spaces.superres import SuperResSpace
-from zenopt.spec import StudySpec
+from zenopt.spaces.chain.architecture import Architecture
+from zenopt.spaces.chain.closed_form import closed_form_zen
+from zenopt.spaces.chain.space import ChainSpace
+from zenopt.spaces.chain.superres import SuperResSpace
 from zenopt.storage import open_storage, requeue_orphans
+from zenopt.study.spec import StudySpec
 
 SPACE = SuperResSpace(
     stage_strides=(1, 2),

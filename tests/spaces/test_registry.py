@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from zenopt.errors import UnknownNameError
+from zenopt.core.errors import UnknownNameError
 from zenopt.spaces import get_space, list_spaces, register_space, registry
-from zenopt.spaces.mobile import MobileSpace
-from zenopt.spaces.superres import SuperResSpace
+from zenopt.spaces.chain.mobile import MobileSpace
+from zenopt.spaces.chain.superres import SuperResSpace
 
 
 @pytest.fixture(autouse=True)
@@ -44,14 +44,14 @@ def test_built_in_names_are_taken_even_before_they_are_imported(monkeypatch: pyt
 
 
 def test_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = EntryPoint("theirs", "zenopt.spaces.superres:SuperResSpace", registry.ENTRY_POINT_GROUP)
+    point = EntryPoint("theirs", "zenopt.spaces.chain.superres:SuperResSpace", registry.ENTRY_POINT_GROUP)
     monkeypatch.setattr(registry, "entry_points", lambda group: [point])
     assert "theirs" in list_spaces()
     assert get_space("theirs") is SuperResSpace
 
 
 def test_objects_by_path() -> None:
-    assert get_space("zenopt.spaces.superres:SuperResSpace") is SuperResSpace
+    assert get_space("zenopt.spaces.chain.superres:SuperResSpace") is SuperResSpace
     with pytest.raises(
         UnknownNameError,
         match="Space 'no_such_module:Space': Cannot import 'no_such_module': Python finds no such module",

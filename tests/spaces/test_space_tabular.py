@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from zenopt.errors import DataError
-from zenopt.nasbench201 import CellArchitecture
-from zenopt.objective import Objective, run_trial
+from zenopt.core.errors import DataError
+from zenopt.core.yamlfile import Source
 from zenopt.samplers import make_sampler
-from zenopt.spaces.nasbench201 import NasBench201Space
+from zenopt.spaces.nasbench201.architecture import CellArchitecture
+from zenopt.spaces.nasbench201.space import NasBench201Space
 from zenopt.spaces.tabular import TabularSpace
-from zenopt.spec import StudySpec
-from zenopt.specfile import Source
 from zenopt.storage import open_storage
-from zenopt.study import join_study, load_study
+from zenopt.study.objective import Objective, run_trial
+from zenopt.study.spec import StudySpec
+from zenopt.study.study import join_study, load_study
 
 
 @pytest.fixture

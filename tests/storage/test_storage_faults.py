@@ -17,7 +17,7 @@ import sqlalchemy.exc
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState, create_trial
 
-from zenopt.errors import StorageError
+from zenopt.core.errors import StorageError
 from zenopt.storage import StudyHistory, open_storage
 from zenopt.storage import trial_tables as trial_tables_module
 from zenopt.storage.retry import patiently

@@ -202,7 +202,7 @@ FULL_DISK = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
 import optuna, storage_worker
-from zenopt.errors import StorageError
+from zenopt.core.errors import StorageError
 url, log, limit = sys.argv[2], sys.argv[3], int(sys.argv[4])
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

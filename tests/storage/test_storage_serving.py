@@ -12,7 +12,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from zenopt.errors import StorageError
+from zenopt.core.errors import StorageError
 from zenopt.storage import (
     WORKER_KEY,
     StudyHistory,

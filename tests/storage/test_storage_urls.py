@@ -8,7 +8,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from zenopt.errors import StorageError
+from zenopt.core.errors import StorageError
 from zenopt.storage import mask_password, open_storage, parse_url
 
 
@@ -154,7 +154,7 @@ def test_read_only(tmp_path: Path, read_only: str) -> None:
         parent.chmod(0o755)
     script = (
         "import os\n"
-        "from zenopt.errors import StorageError\n"
+        "from zenopt.core.errors import StorageError\n"
         "from zenopt.storage.sqlite import check_file\n"
         "os.setgid(65534); os.setuid(65534)\n"
         f"try: check_file({str(file)!r}, {str(file)!r})\n"

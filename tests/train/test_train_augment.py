@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from train.augment import BatchRandom, cutout, erase, flip, lighting, mix, pad_crop
-from train.loader import Key, TrainBatches
-from train.recipe import Erasing, load_recipe
+from zenopt.train.augment import BatchRandom, cutout, erase, flip, lighting, mix, pad_crop
+from zenopt.train.loader import Key, TrainBatches
+from zenopt.train.recipe import Erasing, load_recipe
 
 
 def draws(count: int, *key: int) -> BatchRandom:

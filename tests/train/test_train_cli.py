@@ -7,11 +7,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from train.cli import deploy_command, evaluate_command, main, train_command
-from train.distributed import World
-from train.networks import NetworkSource
-from train.run import evaluate_weights
-from zenopt.export import Bundle, write_bundle
+from zenopt.cli.train import deploy_command, evaluate_command, main, train_command
+from zenopt.export.bundle import Bundle, write_bundle
+from zenopt.train.distributed import World
+from zenopt.train.networks import NetworkSource
+from zenopt.train.run import evaluate_weights
 
 TINY = "SuperConvK3BNRELU(3,8,2,1)SuperResK3K3(8,8,2,8,1)SuperConvK1BNRELU(8,16,1,1)"
 COMMON = ["--structure", TINY, "--resolution", "32", "--device", "cpu", "--data", "synthetic:128"]
@@ -101,7 +101,7 @@ def test_a_published_network_is_evaluated_on_its_crop(
         sizes.append((crop_size, short_side))
         return torch.zeros(3, crop_size, crop_size, dtype=torch.uint8)
 
-    monkeypatch.setattr("train.augment.resize_and_centre", crop)
+    monkeypatch.setattr("zenopt.train.augment.resize_and_centre", crop)
     source = NetworkSource("structure", TINY, 16, crop_size=28)
     torch.save(source.build(2).state_dict(), tmp_path / "weights.pth")
     found, classes = evaluate_weights(

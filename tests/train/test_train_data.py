@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from train.data import FileImages, MemoryImages, open_data
-from train.loader import Key, StepSampler, TrainBatches, test_loader
-from train.recipe import Recipe, load_recipe
-from zenopt.errors import DataError
+from zenopt.core.errors import DataError
+from zenopt.train.data import FileImages, MemoryImages, open_data
+from zenopt.train.loader import Key, StepSampler, TrainBatches, test_loader
+from zenopt.train.recipe import Recipe, load_recipe
 
 
 def test_image_folder_in_memory(folder_data: Path) -> None:

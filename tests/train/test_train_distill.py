@@ -7,16 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from train.data import DataSet
-from train.distill import Distiller
-from train.distributed import World
-from train.engine import fit
-from train.errors import TrainError
-from train.features import FeatureTap, reduce_images
-from train.networks import NetworkSource, build_teacher
-from train.recipe import Distill, Recipe, load_recipe
-from train.run import train
-from zenopt.weights import CheckpointError
+from zenopt.nn.weights import CheckpointError
+from zenopt.train.data import DataSet
+from zenopt.train.distill import Distiller
+from zenopt.train.distributed import World
+from zenopt.train.engine import fit
+from zenopt.train.errors import TrainError
+from zenopt.train.features import FeatureTap, reduce_images
+from zenopt.train.networks import NetworkSource, build_teacher
+from zenopt.train.recipe import Distill, Recipe, load_recipe
+from zenopt.train.run import train
 
 STUDENT = "SuperConvK3BNRELU(3,8,2,1)SuperResK3K3(8,8,2,8,1)SuperConvK1BNRELU(8,12,1,1)"
 
@@ -108,7 +108,7 @@ def test_a_student_learns_from_a_trained_teacher(patches: DataSet, tmp_path: Pat
         world=alone,
     )
     (tmp_path / "bundle").mkdir()
-    from zenopt.export import Bundle, write_bundle
+    from zenopt.export.bundle import Bundle, write_bundle
 
     write_bundle(Bundle(structure=STUDENT, resolution=16, num_classes=4), tmp_path / "bundle")
     best = (tmp_path / "teacher" / "best.pt").read_bytes()

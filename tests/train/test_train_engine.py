@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 import torch
 
-from train import checkpoint
-from train.data import DataSet, MemoryImages
-from train.distributed import World
-from train.engine import fit
-from train.errors import CheckpointError, TrainError
-from train.networks import NetworkSource
-from train.progress import Silent
-from train.recipe import Recipe, load_recipe
-from zenopt.weights import load_weights, read_torch_file
+from zenopt.nn.weights import load_weights, read_torch_file
+from zenopt.train import checkpoint
+from zenopt.train.data import DataSet, MemoryImages
+from zenopt.train.distributed import World
+from zenopt.train.engine import fit
+from zenopt.train.errors import CheckpointError, TrainError
+from zenopt.train.networks import NetworkSource
+from zenopt.train.progress import Silent
+from zenopt.train.recipe import Recipe, load_recipe
 
 TINY = "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,8,2,8,1)SuperResK3K3(8,16,2,8,1)SuperConvK1BNRELU(16,24,1,1)"
 SOURCE = NetworkSource.from_structure(TINY, 16)
@@ -241,7 +241,7 @@ def test_options_train(patches: DataSet, tmp_path: Path, alone: World, options: 
 
 
 def test_broken_images_are_counted_once(tmp_path: Path, alone: World, folder_data: Path) -> None:
-    from train.data import open_data
+    from zenopt.train.data import open_data
 
     (folder_data / "train" / "dark" / "0.png").write_bytes(b"no image")
     data = open_data(f"imagefolder:{folder_data}", memory_limit=10)

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from train.data import DataSet, MemoryImages
-from train.distributed import World
-from train.errors import TrainError
-from train.evaluate import evaluate
-from train.loader import test_loader
-from train.recipe import load_recipe
-from train.report import write_report
+from zenopt.train.data import DataSet, MemoryImages
+from zenopt.train.distributed import World
+from zenopt.train.errors import TrainError
+from zenopt.train.evaluate import evaluate
+from zenopt.train.loader import test_loader
+from zenopt.train.recipe import load_recipe
+from zenopt.train.report import write_report
 
 
 class ByColour(nn.Module):

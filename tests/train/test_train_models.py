@@ -7,11 +7,11 @@ import pytest
 import torch
 from goldens import load_fixture, structures
 
-from zenopt import models
-from zenopt.costs import count
-from zenopt.errors import UnknownNameError
+from zenopt.core.costs import count
+from zenopt.core.errors import UnknownNameError
 from zenopt.nn import build_network, zennas_keys
-from zenopt.weights import CheckpointError, load_weights
+from zenopt.nn.weights import CheckpointError, load_weights
+from zenopt.spaces.chain import zoo as models
 
 
 def filled(shapes: list[list[str]]) -> dict[str, torch.Tensor]:
@@ -73,7 +73,7 @@ def test_listing_and_names() -> None:
 
 
 def test_params_of_a_created_network() -> None:
-    from zenopt.architecture import Architecture
+    from zenopt.spaces.chain.architecture import Architecture
 
     card = models.card("zennet_cifar100_model_size05M")
     network = models.create(card.name)
@@ -132,7 +132,7 @@ def test_a_pickle_in_a_weights_file_is_not_run(tmp_path: Path) -> None:
 
 
 def test_build_network_is_what_create_builds() -> None:
-    from zenopt.architecture import Architecture
+    from zenopt.spaces.chain.architecture import Architecture
 
     card = models.card("zennet_imagenet1k_flops400M_SE")
     assert card.use_se

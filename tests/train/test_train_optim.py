@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from train.errors import TrainError
-from train.optim import MovingAverage, build_optimizer, learning_rate, parameter_groups
-from train.recipe import Optimizer, Schedule
-from train.regularise import CUSTOM_GAIN, initialise_custom, set_drop_path
-from zenopt.architecture import Architecture
-from zenopt.errors import UnknownNameError
+from zenopt.core.errors import UnknownNameError
 from zenopt.nn import build_network
 from zenopt.nn.modules import ResidualModule
+from zenopt.spaces.chain.architecture import Architecture
+from zenopt.train.errors import TrainError
+from zenopt.train.optim import MovingAverage, build_optimizer, learning_rate, parameter_groups
+from zenopt.train.recipe import Optimizer, Schedule
+from zenopt.train.regularise import CUSTOM_GAIN, initialise_custom, set_drop_path
 
 
 def small() -> nn.Module:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from train.cli import main
+from zenopt.cli.train import main
 
 TINY = "SuperConvK3BNRELU(3,8,2,1)SuperResK3K3(8,8,2,8,1)SuperConvK1BNRELU(8,16,1,1)"
 ROOT = Path(__file__).resolve().parents[2]

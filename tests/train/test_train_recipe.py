@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from train.recipe import RECIPES, Recipe, list_recipes, load_recipe
-from zenopt.errors import SpecError
+from zenopt.core.errors import SpecError
+from zenopt.train.recipe import RECIPES, Recipe, list_recipes, load_recipe
 
 
 @pytest.mark.parametrize("name", list_recipes())

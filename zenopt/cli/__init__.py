@@ -10,7 +10,7 @@ import click
 
 from zenopt._version import __version__
 from zenopt.cli.completion import with_completion
-from zenopt.errors import ZenoptError
+from zenopt.core.errors import ZenoptError
 
 #: Command -> (module:object, one line of help). The help stands here so that `zenopt --help` imports no command.
 COMMANDS = {
@@ -25,11 +25,11 @@ COMMANDS = {
     "proxies": ("zenopt.cli.proxies:proxies", "List the proxies."),
     "correlate": ("zenopt.cli.correlate:correlate", "Rank correlation of proxies with known accuracies."),
     "export-best": ("zenopt.cli.export_best:export_best", "Score the best trials again and write a bundle."),
-    "train": ("train.cli:train_command", "Train a bundle or a structure."),
+    "train": ("zenopt.cli.train:train_command", "Train a bundle or a structure."),
     "verify": ("zenopt.cli.verify:verify", "Train the best trials shortly: what is the score worth?"),
-    "evaluate": ("train.cli:evaluate_command", "Top-1, top-5 and throughput of trained weights."),
+    "evaluate": ("zenopt.cli.train:evaluate_command", "Top-1, top-5 and throughput of trained weights."),
     "deploy": (
-        "train.cli:deploy_command",
+        "zenopt.cli.train:deploy_command",
         "Write TorchScript, torch.export or ONNX files of trained weights.",
     ),
     "models": ("zenopt.cli.models:models", "List the published ZenNets."),
@@ -63,7 +63,7 @@ def with_imports(command: click.Command) -> click.Command:
 
 
 def _import_all(ctx: click.Context, parameter: click.Parameter, modules: tuple[str, ...]) -> None:
-    from zenopt.extensions import import_extension
+    from zenopt.core.extensions import import_extension
 
     for module in modules:
         import_extension(module)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from zenopt.cli.options import is_terminal, json_option, print_json, show_warnings, table
-from zenopt.errors import DataError
+from zenopt.core.errors import DataError
 
 
 @click.command()
@@ -158,16 +158,16 @@ def correlate(
     """
     import torch
 
+    from zenopt.core.tables import load_table
     from zenopt.correlate.batch import make_minibatch
     from zenopt.correlate.combine import Combined, combine, features_of
     from zenopt.correlate.measure import Measurement, measure
     from zenopt.correlate.report import correlate as compare
     from zenopt.correlate.report import results_json, write_scores
     from zenopt.correlate.sample import draw_sample
+    from zenopt.correlate.score_cache import ScoreCache
     from zenopt.proxies import get_proxy
-    from zenopt.score_cache import ScoreCache
     from zenopt.spaces import get_space
-    from zenopt.tables import load_table
 
     show_warnings()
     if (has_features or train is not None) and not (is_combined or learn_path):

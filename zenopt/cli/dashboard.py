@@ -39,7 +39,7 @@ def dashboard(storage: str, port: int, bundles: tuple[str, ...], largest: int) -
     """
     import optuna
 
-    from zenopt.dashboard import Dashboard
+    from zenopt.dashboard.server import Dashboard
     from zenopt.storage import mask_password
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -46,9 +46,9 @@ def describe(
     zenopt describe "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,1,8,1)" --resolution 32 --classes 10
     zenopt describe demo-bundle --verify
     """
-    from zenopt.costs import count
-    from zenopt.families import resolve
-    from zenopt.lowering import lower
+    from zenopt.core.costs import count
+    from zenopt.core.lowering import lower
+    from zenopt.spaces.names import resolve
 
     show_warnings()
     named = resolve(network)

@@ -19,7 +19,7 @@ def doctor(storage: str | None, as_json: bool) -> None:
     zenopt doctor
     zenopt doctor --storage postgresql://user@host/db
     """
-    from zenopt.doctor import examine
+    from zenopt.cli.health import examine
 
     findings = []
     for finding in examine(storage):

@@ -67,15 +67,15 @@ def export_best(
     \b
     zenopt export-best --study demo --output demo-bundle
     """
-    from train.second_stage import decide, export_winner
-    from zenopt.architecture import Architecture
-    from zenopt.best import Rescored, make_bundle, rescore_top
     from zenopt.cli.second_stage import winner_table
-    from zenopt.deploy import deploy_bundle
-    from zenopt.export import read_bundle, write_bundle
-    from zenopt.finalists import why_not_measured
-    from zenopt.standalone import write_model_file
-    from zenopt.study import load_study, open_existing
+    from zenopt.export.bundle import read_bundle, write_bundle
+    from zenopt.export.deploy import deploy_bundle
+    from zenopt.export.standalone import write_model_file
+    from zenopt.spaces.chain.architecture import Architecture
+    from zenopt.study.best import Rescored, make_bundle, rescore_top
+    from zenopt.study.finalists import why_not_measured
+    from zenopt.study.study import load_study, open_existing
+    from zenopt.verify.second_stage import decide, export_winner
 
     study = load_study(open_existing(storage), name)
     winner = decide(study, by)

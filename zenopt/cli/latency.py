@@ -231,7 +231,7 @@ def calibrate(
     """Make a profile of the device at hand from a minute of measurements."""
     from zenopt.latency.calibrate import calibrate as run_calibration
     from zenopt.latency.output import prepare_output
-    from zenopt.spec import StudySpec
+    from zenopt.study.spec import StudySpec
 
     show_warnings()
     prepare_output(output, (".json",))

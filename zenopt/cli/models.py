@@ -17,7 +17,7 @@ def models(pattern: str, as_json: bool) -> None:
     zenopt models "*latency*"
     zenopt evaluate --model zennet_imagenet1k_latency01ms --weights latency01ms.pth --data imagenet:/data/imagenet
     """
-    from zenopt.models import card, list_models
+    from zenopt.spaces.chain.zoo import card, list_models
 
     cards = [card(name) for name in list_models(pattern)]
     if as_json:

@@ -91,9 +91,9 @@ def optimize(
 
     from zenopt.cli.progress import Reporter
     from zenopt.cli.second_stage import run_second_stage, winner_json, winner_table
-    from zenopt.search import default_workers, run_search
-    from zenopt.spec import StudySpec
-    from zenopt.study import load_study, open_existing, read_spec, read_status
+    from zenopt.study.search import default_workers, run_search
+    from zenopt.study.spec import StudySpec
+    from zenopt.study.study import load_study, open_existing, read_spec, read_status
 
     if study is None and study_name is None:
         raise click.UsageError("give --study PRESET|FILE, or --study-name of a stored study.")

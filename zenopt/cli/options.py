@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from zenopt.errors import StructureError
+from zenopt.core.errors import StructureError
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -13,10 +13,10 @@ from zenopt._version import __version__
 from zenopt.cli.options import is_terminal
 
 if TYPE_CHECKING:
-    from zenopt.search import Progress, SearchResult
-    from zenopt.spec import StudySpec
     from zenopt.storage.records import TrialRecord
-    from zenopt.study import StudyStatus
+    from zenopt.study.search import Progress, SearchResult
+    from zenopt.study.spec import StudySpec
+    from zenopt.study.study import StudyStatus
 
 #: Seconds between plain lines where nobody watches a terminal.
 LINE_EVERY_S = 10.0

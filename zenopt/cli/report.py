@@ -57,7 +57,7 @@ def report(
     """
     from zenopt.report import write_figure, write_report
     from zenopt.storage import mask_password
-    from zenopt.study import load_study, open_existing
+    from zenopt.study.study import load_study, open_existing
 
     if more and not compare:
         raise click.UsageError(f"unexpected argument {more[0]!r}; further studies go after --compare.")

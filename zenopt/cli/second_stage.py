@@ -13,9 +13,9 @@ from zenopt.cli.options import table
 if TYPE_CHECKING:
     import optuna
 
-    from train.second_stage import Winner
-    from train.verify import TrainedNetwork
-    from zenopt.spec import StudySpec
+    from zenopt.study.spec import StudySpec
+    from zenopt.verify.second_stage import Winner
+    from zenopt.verify.trainings import TrainedNetwork
 
 
 def run_second_stage(
@@ -32,7 +32,7 @@ def run_second_stage(
     """Trains what a search found, with progress on stderr; its spec has ``training.data``."""
     import optuna
 
-    from train.second_stage import run_second_stage as run
+    from zenopt.verify.second_stage import run_second_stage as run
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 

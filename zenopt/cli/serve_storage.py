@@ -21,7 +21,7 @@ def serve_storage(storage: str, host: str, port: int) -> None:
     zenopt optimize --study demo --storage grpc://localhost:13000
     """
     from zenopt.storage.serving import serve
-    from zenopt.study import open_existing
+    from zenopt.study.study import open_existing
 
     open_existing(storage)
     click.echo(f"Serving on grpc://{host}:{port}. Ctrl-C stops.", err=True)

@@ -18,7 +18,7 @@ def status(name: str, storage: str, as_json: bool) -> None:
     zenopt status --study demo
     """
     from zenopt.cli.progress import describe_status
-    from zenopt.study import load_study, open_existing, read_status
+    from zenopt.study.study import load_study, open_existing, read_status
 
     found = read_status(load_study(open_existing(storage), name))
     if as_json:

@@ -24,7 +24,7 @@ def studies(storage: str | None, as_json: bool) -> None:
 
 
 def _presets(as_json: bool) -> None:
-    from zenopt.spec import StudySpec, list_presets
+    from zenopt.study.spec import StudySpec, list_presets
 
     specs = [StudySpec.load(name) for name in list_presets()]
     if as_json:
@@ -38,7 +38,7 @@ def _presets(as_json: bool) -> None:
 
 
 def _stored(storage: str, as_json: bool) -> None:
-    from zenopt.study import load_study, open_existing, read_status
+    from zenopt.study.study import load_study, open_existing, read_status
 
     opened = open_existing(storage)
     names = sorted(study.study_name for study in opened.get_all_studies())

@@ -9,7 +9,7 @@ import click
 from zenopt.cli.options import devices_option, json_option, print_json, read_devices, storage_option, table
 
 if TYPE_CHECKING:
-    from train.verify import TrainedNetwork
+    from zenopt.verify.trainings import TrainedNetwork
 
 
 @click.command()
@@ -94,15 +94,15 @@ def verify(
 
     import optuna
 
-    from train import contenders
-    from train.data import open_data
-    from train.recipe import load_recipe
-    from train.second_stage import read_winner
-    from train.verification import agreement
-    from train.verification import verify as run
-    from train.verify import choose_learning_rates, first_of_each
-    from zenopt.search import default_workers
-    from zenopt.study import load_study, open_existing, read_spec
+    from zenopt.study.search import default_workers
+    from zenopt.study.study import load_study, open_existing, read_spec
+    from zenopt.train.data import open_data
+    from zenopt.train.recipe import load_recipe
+    from zenopt.verify import contenders
+    from zenopt.verify.linked import agreement
+    from zenopt.verify.linked import verify as run
+    from zenopt.verify.second_stage import read_winner
+    from zenopt.verify.trainings import choose_learning_rates, first_of_each
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     opened = open_existing(storage)
@@ -159,7 +159,7 @@ def verify(
     ranks = agreement(verified) if sum(bool(item.top1) for item in verified) >= 3 else []
     exported = None
     if bundle_folder is not None and verified and verified[0].top1:
-        from train.trained_bundle import export_trained
+        from zenopt.verify.trained_bundle import export_trained
 
         exported = str(export_trained(spec, f"{name}-verify", verified, recipe, data_name, bundle_folder))
     if as_json:

@@ -40,7 +40,7 @@ def watch(name: str, storage: str, interval: float | None, timeout_s: float | No
     zenopt watch --study demo --storage postgresql://user@host/db --until-idle | tee progress.log
     """
     from zenopt.report.following import Follower
-    from zenopt.study import load_study, open_existing, read_spec
+    from zenopt.study.study import load_study, open_existing, read_spec
 
     study = load_study(open_existing(storage), name)
     spec = read_spec(study)

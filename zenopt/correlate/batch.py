@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from zenopt.errors import DataError
+from zenopt.core.errors import DataError
 
 
 @dataclass(frozen=True)

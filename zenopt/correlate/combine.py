@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from zenopt.core.errors import DataError
+from zenopt.core.statistics import rank_statistics, spearman
+from zenopt.core.tables import Table
 from zenopt.correlate.measure import Scores
 from zenopt.correlate.report import Correlation
-from zenopt.correlate.statistics import rank_statistics, spearman
-from zenopt.errors import DataError
-from zenopt.features import architecture_features
-from zenopt.proxies.ensemble import VOTERS, fit_rank_weights, vote, weighted_ranks
-from zenopt.proxies.learned import MAX_LEARNED, LearnedScore, fit_learned
-from zenopt.tables import Table
+from zenopt.predictors.ensemble import VOTERS, fit_rank_weights, vote, weighted_ranks
+from zenopt.predictors.features import architecture_features
+from zenopt.predictors.learned import MAX_LEARNED, LearnedScore, fit_learned
 
 VOTE, MEAN, LEARNED, PROCESS = "vote", "mean-rank", "learned-ranks", "learned-process"
 

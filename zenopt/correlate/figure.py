@@ -6,11 +6,11 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
+from zenopt.core.errors import DataError
+from zenopt.core.statistics import average_ranks
+from zenopt.core.tables import Table
 from zenopt.correlate.measure import Scores
 from zenopt.correlate.report import Correlation, oriented
-from zenopt.correlate.statistics import average_ranks
-from zenopt.errors import DataError
-from zenopt.tables import Table
 
 #: Pixels of one panel.
 _PANEL = (300, 280)

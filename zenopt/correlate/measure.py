@@ -8,17 +8,17 @@ from typing import Any
 
 import torch
 
-from zenopt.architecture import Architecture
+from zenopt.core.errors import ProxyError
+from zenopt.core.seeds import derive_seed
 from zenopt.correlate.batch import Minibatch
-from zenopt.errors import ProxyError
-from zenopt.nasbench201 import CellArchitecture
-from zenopt.nn.nasbench201 import BUILDS, Build, CellNetwork
+from zenopt.correlate.score_cache import CachedScore, ScoreCache
 from zenopt.proxies import evaluate, get_proxy, score_architecture
 from zenopt.proxies.devices import resolve_device
 from zenopt.proxies.randomness import fresh_network, initialise, make_generator
 from zenopt.proxies.registry import Proxy
-from zenopt.score_cache import CachedScore, ScoreCache
-from zenopt.seeds import derive_seed
+from zenopt.spaces.chain.architecture import Architecture
+from zenopt.spaces.nasbench201.architecture import CellArchitecture
+from zenopt.spaces.nasbench201.network import BUILDS, Build, CellNetwork
 
 #: Scores by proxy, then by architecture text.
 Scores = Mapping[str, Mapping[str, CachedScore]]
@@ -32,9 +32,8 @@ class Measurement:
         batch: The minibatch all are scored on.
         num_classes: Outputs of the networks.
         seed: Together with an architecture's text it fixes the weights: a score does not depend on what else is scored.
-        build: Which network of a NAS-Bench-201 cell (see :mod:`zenopt.nn.nasbench201`); other families have one.
-        gamma: Size of the input perturbation (Zen-scores).
-        device: Where to compute.
+        build: Which network of a NAS-Bench-201 cell (see :mod:`zenopt.spaces.nasbench201.network`); other families
+        have one. gamma: Size of the input perturbation (Zen-scores). device: Where to compute.
     """
 
     batch: Minibatch

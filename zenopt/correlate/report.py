@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zenopt.core.errors import DataError
+from zenopt.core.statistics import RankStatistics, rank_statistics
+from zenopt.core.tables import Table
 from zenopt.correlate.measure import Scores
-from zenopt.correlate.statistics import RankStatistics, rank_statistics
-from zenopt.errors import DataError
 from zenopt.proxies.registry import get_proxy
-from zenopt.tables import Table
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def correlate(
         columns:
             Columns of the table. Architectures without a number there are left out of that column's statistics.
         top_share, resamples, seed:
-            See :func:`~zenopt.correlate.statistics.rank_statistics`.
+            See :func:`~zenopt.core.statistics.rank_statistics`.
 
     Raises:
         DataError: If a column does not exist.

@@ -6,8 +6,8 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from zenopt.errors import DataError, StructureError
-from zenopt.tables import Table
+from zenopt.core.errors import DataError, StructureError
+from zenopt.core.tables import Table
 
 
 def draw_sample(table: Table, columns: Sequence[str], space: Any, count: int | None, seed: int) -> list[Any]:

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from zenopt.errors import DeviceError
+from zenopt.core.errors import DeviceError
 
 _TABLE = "CREATE TABLE IF NOT EXISTS measurements (key TEXT PRIMARY KEY, result TEXT NOT NULL)"
 

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from datetime import date
 from typing import Any
 
-from zenopt.errors import DeviceError
+from zenopt.core.errors import DeviceError
 from zenopt.latency.environment import environment
 from zenopt.latency.heldout import held_out_errors
 from zenopt.latency.options import CLOCKS, MeasureOptions

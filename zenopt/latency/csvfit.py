@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zenopt.errors import DataError, ZenoptError
+from zenopt.core.errors import DataError, ZenoptError
 from zenopt.latency.fit import coefficients_json, errors_of, fit_robust, leave_one_out, term_matrix
 from zenopt.latency.operations import Operation, layer_operation
 from zenopt.latency.profile import BYTES_PER_NUMBER, SCHEMA_VERSION, DeviceProfile, profile_from_json
@@ -105,7 +105,7 @@ def target_operations(target: Target) -> tuple[Operation, ...]:
         from zenopt.latency.trace import trace_operations
 
         return trace_operations(target.build(), target.resolution)
-    from zenopt.lowering import lower
+    from zenopt.core.lowering import lower
 
     if hasattr(target.architecture, "lower"):
         layers = target.architecture.lower(target.resolution, num_classes=target.num_classes)

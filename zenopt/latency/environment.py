@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from zenopt.errors import DeviceError
+from zenopt.core.errors import DeviceError
 from zenopt.latency.options import MeasureOptions
 
 

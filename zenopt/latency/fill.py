@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from zenopt.errors import DeviceError
+from zenopt.core.errors import DeviceError
 from zenopt.latency.environment import environment
 from zenopt.latency.measure import measurement_key
 from zenopt.latency.options import MeasureOptions

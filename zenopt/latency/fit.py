@@ -9,7 +9,7 @@ from math import isnan
 import numpy as np
 from numpy.typing import NDArray
 
-from zenopt.errors import DataError
+from zenopt.core.errors import DataError
 from zenopt.latency.operations import Operation
 from zenopt.latency.terms import CONSTANT, get_term
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from zenopt.errors import BudgetError
+from zenopt.core.errors import BudgetError
 from zenopt.latency.parts import network_parts
 from zenopt.latency.predict import operation_latencies, part_latency_ms, predict_latency_ms
 from zenopt.latency.profile import DeviceProfile, load_profile

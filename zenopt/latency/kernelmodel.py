@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zenopt.errors import DeviceError
+from zenopt.core.errors import DeviceError
 from zenopt.latency.kernels import Kernel, KernelLibrary, load_library
 from zenopt.latency.models import LatencyModel, register_model
 from zenopt.latency.operations import Operation

@@ -15,7 +15,7 @@ from math import ceil, exp, log
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zenopt.errors import DeviceError, UnknownNameError
+from zenopt.core.errors import DeviceError, UnknownNameError
 
 LIBRARIES_FOLDER = Path(__file__).resolve().parent / "libraries"
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from zenopt.errors import DeviceError
+from zenopt.core.errors import DeviceError
 from zenopt.latency.cache import MeasurementCache
 from zenopt.latency.fill import TableFiller, difference_from_here, profile_options
 from zenopt.latency.measure import measure_architecture

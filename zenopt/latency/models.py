@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from zenopt.errors import DeviceError, UnknownNameError, ZenoptError
+from zenopt.core.errors import DeviceError, UnknownNameError, ZenoptError
 from zenopt.latency.operations import Operation
 from zenopt.latency.parts import Part
 from zenopt.latency.terms import CONSTANT, get_term

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from zenopt.errors import DeviceError
+from zenopt.core.errors import DeviceError
 
 if TYPE_CHECKING:
     from zenopt.latency.options import MeasureOptions

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from zenopt.architecture import Block
-from zenopt.lowering import Layer, lower_block
+from zenopt.core.lowering import Layer, lower_block
+from zenopt.spaces.chain.architecture import Block
 
 OperationKind = Literal["conv", "linear", "norm", "activation", "add", "multiply", "pool", "matmul", "other"]
 
@@ -35,7 +35,7 @@ class Operation:
     Attributes:
         kind: What it does. Global and local pooling are both ``pool``.
         block: Index of the super-block it belongs to.
-        role: Where it stands, as in :class:`zenopt.lowering.Layer`.
+        role: Where it stands, as in :class:`zenopt.core.lowering.Layer`.
         in_channels, out_channels, kernel, stride, groups: As in torch's ``Conv2d``; ``kernel`` is the side of a square
             of the same area, so it need not be whole.
         in_size, out_size: Side of a square map of the same area, in pixels.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zenopt.errors import DeviceError
+from zenopt.core.errors import DeviceError
 
 
 def prepare_output(path: str | Path, endings: tuple[str, ...] = ()) -> Path:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zenopt.architecture import Block
+from zenopt.core.lowering import block_out_size
 from zenopt.latency.operations import Operation, block_operations, head_operations
-from zenopt.lowering import block_out_size
+from zenopt.spaces.chain.architecture import Block
 
 if TYPE_CHECKING:
     from torch import nn

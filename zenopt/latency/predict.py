@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from zenopt.errors import DeviceError
+from zenopt.core.errors import DeviceError
+from zenopt.core.lowering import check_positive
 from zenopt.latency.operations import Operation, layer_operation
 from zenopt.latency.parts import Part, network_parts
 from zenopt.latency.profile import DeviceProfile, load_profile
-from zenopt.lowering import check_positive
 
 MAX_CACHED_BLOCKS = 200_000
 #: A prediction this many times outside the fitted latencies is called an extrapolation.
@@ -167,7 +167,7 @@ def operation_latencies(
     num_classes: int = 1000,
     use_se: bool = False,
 ) -> list[OperationLatency]:
-    """Returns the predicted time of every layer, in the order of :func:`zenopt.lowering.lower`.
+    """Returns the predicted time of every layer, in the order of :func:`zenopt.core.lowering.lower`.
 
     Where a profile knows whole blocks (a measured table), their time is divided among their layers in proportion to
     what its additive model says of them. The constant part of a model belongs to no layer, so shares are of the rest.

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from zenopt.errors import DeviceError, UnknownNameError, ZenoptError
+from zenopt.core.errors import DeviceError, UnknownNameError, ZenoptError
 from zenopt.latency.models import LatencyModel, make_model
 from zenopt.latency.output import prepare_output
 

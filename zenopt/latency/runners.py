@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from zenopt.errors import DeviceError
+from zenopt.core.errors import DeviceError
 from zenopt.latency.environment import check_device
 from zenopt.latency.options import MeasureOptions
 

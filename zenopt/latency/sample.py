@@ -7,7 +7,7 @@ from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
-from zenopt.errors import DeviceError
+from zenopt.core.errors import DeviceError
 from zenopt.latency.onnx import export_onnx, measure_by_command
 from zenopt.latency.output import prepare_output
 from zenopt.latency.stream import network_stream
@@ -54,7 +54,7 @@ def write_sample(
     Raises:
         DeviceError: If a file cannot be written or the command fails.
     """
-    from zenopt.spec import StudySpec
+    from zenopt.study.spec import StudySpec
 
     output = prepare_output(output)
     spec = StudySpec.load(study)

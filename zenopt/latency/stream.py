@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from zenopt.costs import count
+from zenopt.core.costs import count
 
 #: Networks are kept within this factor of the initial one's multiply-adds.
 SIZE_FACTOR = 6.0

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zenopt.errors import DeviceError
+from zenopt.core.errors import DeviceError
 from zenopt.latency.models import AdditiveModel, LatencyModel, read_coefficients, register_model
 from zenopt.latency.operations import Operation
 from zenopt.latency.parts import Part

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zenopt.errors import StructureError
+from zenopt.core.errors import StructureError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,7 +38,7 @@ class Target:
     def build(self) -> nn.Module:
         """Builds the network with its initial weights."""
         if self.architecture is None:
-            from zenopt.families import resolve
+            from zenopt.spaces.names import resolve
 
             return resolve(self.text).build(self.num_classes)
         from zenopt.nn import build_network
@@ -124,7 +124,7 @@ def find_target(
     Args:
         name:
             A structure string, a bundle folder, a study preset or its YAML file (its initial structure is meant), or
-            anything else that :func:`zenopt.families.resolve` knows.
+            anything else that :func:`zenopt.spaces.names.resolve` knows.
         resolution, num_classes, use_se:
             Replace what the bundle, preset or family says.
 
@@ -142,15 +142,15 @@ def find_target(
 
 def _find(name: str) -> Target:
     # Names are settled by rooms above this one; only people use names, so they are imported here.
-    from zenopt.families import resolve
+    from zenopt.spaces.names import resolve
 
     if Path(name).is_dir():
-        from zenopt.export import read_bundle
+        from zenopt.export.bundle import read_bundle
 
         bundle = read_bundle(name)
         architecture = resolve(name).architecture
         return Target(bundle.structure, architecture, bundle.resolution, bundle.num_classes, bundle.use_se)
-    from zenopt.spec import StudySpec, list_presets
+    from zenopt.study.spec import StudySpec, list_presets
 
     if name in list_presets() or name.endswith((".yaml", ".yml")):
         spec = StudySpec.load(name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from zenopt.errors import UnknownNameError
+from zenopt.core.errors import UnknownNameError
 from zenopt.latency.operations import Operation
 
 #: ``term(operation, bytes_per_number, batch)``, for one image.

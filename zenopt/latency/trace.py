@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from zenopt.errors import DeviceError
+from zenopt.core.errors import DeviceError
 from zenopt.latency.operations import Operation, OperationKind
 from zenopt.latency.predict import OperationLatency, Prediction, check_resolution, judged, with_shares
 from zenopt.latency.profile import DeviceProfile, load_profile

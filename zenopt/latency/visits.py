@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from zenopt.errors import DeviceError
+from zenopt.core.errors import DeviceError
 from zenopt.latency.options import CLOCKS, MeasureOptions
 from zenopt.latency.parts import Subject
 from zenopt.latency.runners import DoesNotFitError, explained, make_runner, running

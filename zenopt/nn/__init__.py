@@ -1,9 +1,9 @@
 """Torch networks of architectures."""
 
-from zenopt.nn.checkpoint import LoadReport, load_zennas_state_dict, zennas_keys
 from zenopt.nn.modules import BN_EPS
-from zenopt.nn.nasbench201 import CellNetwork
 from zenopt.nn.network import Network, build_network, register_builder
+from zenopt.spaces.chain.checkpoint import LoadReport, load_zennas_state_dict, zennas_keys
+from zenopt.spaces.nasbench201.network import CellNetwork
 
 __all__ = [
     "BN_EPS",

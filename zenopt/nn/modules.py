@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from zenopt.errors import StructureError
-from zenopt.primitives import Conv, Node, Norm, Relu, Residual, SqueezeExcite
+from zenopt.core.errors import StructureError
+from zenopt.core.primitives import Conv, Node, Norm, Relu, Residual, SqueezeExcite
 
 #: ZenNAS sets this on every BN of a finished network, shortcuts and gates included.
 BN_EPS = 1e-3
@@ -29,7 +29,7 @@ class ResidualModule(nn.Module):
         # ZenNAS registers the body before the projection; initialisation draws random numbers in this order.
         self.body = body
         self.projection = projection
-        # Stochastic depth: 0 unless a training recipe asks for it (train.regularise sets it).
+        # Stochastic depth: 0 unless a training recipe asks for it (zenopt.train.regularise sets it).
         self.drop_path = 0.0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -43,7 +43,7 @@ class ResidualModule(nn.Module):
 
 
 class SqueezeExciteModule(nn.Module):
-    """Scales channels by a gate computed from their means (see :class:`zenopt.primitives.SqueezeExcite`)."""
+    """Scales channels by a gate computed from their means (see :class:`zenopt.core.primitives.SqueezeExcite`)."""
 
     def __init__(self, channels: int, reduced: int) -> None:
         super().__init__()

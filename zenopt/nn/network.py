@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from zenopt.architecture import Architecture
-from zenopt.errors import StructureError
-from zenopt.lowering import check_positive
+from zenopt.core.errors import StructureError
+from zenopt.core.lowering import check_positive
 from zenopt.nn.modules import build_nodes
+from zenopt.spaces.chain.architecture import Architecture
 
 
 class Network(nn.Module):
@@ -103,7 +103,7 @@ def build_network(
 
     Args:
         architecture:
-            An :class:`~zenopt.architecture.Architecture` or one of a registered family.
+            An :class:`~zenopt.spaces.chain.architecture.Architecture` or one of a registered family.
         num_classes:
             Outputs of the classifier.
         use_se:

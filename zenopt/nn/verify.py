@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from zenopt.costs import count
+from zenopt.core.costs import count
 from zenopt.nn.network import build_network
 
 

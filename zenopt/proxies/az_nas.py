@@ -2,7 +2,7 @@
 
 Lee & Ham, "AZ-NAS: Assembling Zero-Cost Proxies for Network Architecture Search", CVPR 2024. Weights are redrawn by
 Kaiming's rule, the network is in training mode; the features are the outputs of its primary blocks. The fourth score is
-``macs``; :func:`zenopt.proxies.ensemble.az_nas` combines them.
+``macs``; :func:`zenopt.predictors.ensemble.az_nas` combines them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from zenopt.errors import ProxyError
+from zenopt.core.errors import ProxyError
 from zenopt.proxies.probe import Probe
 from zenopt.proxies.registry import register_proxy
 

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import default_collate
 
-from zenopt.errors import DataError
+from zenopt.core.errors import DataError
 
 
 def draw_batch(

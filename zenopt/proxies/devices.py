@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from zenopt.errors import DeviceError
+from zenopt.core.errors import DeviceError
 
 
 def available_devices() -> list[str]:

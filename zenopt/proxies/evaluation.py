@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from zenopt.errors import ProxyError
+from zenopt.core.errors import ProxyError
 from zenopt.proxies.devices import full_precision, resolve_device
 from zenopt.proxies.probe import Loss, Probe
 from zenopt.proxies.randomness import make_generator

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from zenopt.errors import ProxyError
+from zenopt.core.errors import ProxyError
 from zenopt.proxies.probe import Probe
 from zenopt.proxies.registry import register_proxy
 

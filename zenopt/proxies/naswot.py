@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from zenopt.errors import ProxyError
+from zenopt.core.errors import ProxyError
 from zenopt.proxies.passes import run_codes
 from zenopt.proxies.probe import Probe
 from zenopt.proxies.registry import register_proxy

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from zenopt.errors import ProxyError
+from zenopt.core.errors import ProxyError
 from zenopt.proxies.registry import Feature
 
 RELUS = (nn.ReLU, nn.ReLU6)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import nn
 
-from zenopt.errors import ProxyError
+from zenopt.core.errors import ProxyError
 from zenopt.proxies.passes import LossPass, Part, run_codes, run_passes
 from zenopt.proxies.randomness import Initialisation, initialise
 from zenopt.proxies.registry import Feature

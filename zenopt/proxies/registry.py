@@ -14,8 +14,8 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, TypeVar
 
-from zenopt.errors import ExtensionError, ProxyError, UnknownNameError
-from zenopt.extensions import import_extension
+from zenopt.core.errors import ExtensionError, ProxyError, UnknownNameError
+from zenopt.core.extensions import import_extension
 
 Direction = Literal["maximize", "minimize"]
 CostClass = Literal["closed form", "forward", "backward"]
@@ -191,7 +191,7 @@ def get_proxy(name: str) -> Proxy:
     Args:
         name:
             A built-in or registered name, the name of an entry point, ``package.module:object``, or ``learned:FILE``
-            (see :mod:`zenopt.proxies.learned`).
+            (see :mod:`zenopt.predictors.learned`).
 
     Raises:
         UnknownNameError: If there is none; the message lists the known names.
@@ -206,7 +206,7 @@ def get_proxy(name: str) -> Proxy:
         return _load_entry_point(_entry_points()[name])
     if name.startswith("learned:"):
         # Imported late: it needs numpy, and most commands never meet one.
-        from zenopt.proxies.learned import learned_proxy
+        from zenopt.predictors.learned import learned_proxy
 
         return learned_proxy(name)
     if ":" in name:

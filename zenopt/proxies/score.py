@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-from zenopt.architecture import Architecture
-from zenopt.errors import ProxyError, ZenoptError
-from zenopt.lowering import check_positive
+from zenopt.core.errors import ProxyError, ZenoptError
+from zenopt.core.lowering import check_positive
 from zenopt.proxies.devices import full_precision, resolve_device
 from zenopt.proxies.probe import Probe
 from zenopt.proxies.randomness import fresh_network, make_generator
 from zenopt.proxies.registry import Proxy, ScoreSettings, get_proxy
+from zenopt.spaces.chain.architecture import Architecture
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def score_architecture(
 
     Args:
         architecture:
-            An :class:`~zenopt.architecture.Architecture` or one of a registered family.
+            An :class:`~zenopt.spaces.chain.architecture.Architecture` or one of a registered family.
         proxy:
             Name of a proxy (see :func:`~zenopt.proxies.get_proxy`).
         resolution:

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from zenopt.architecture import Architecture
-from zenopt.costs import Costs, count
-from zenopt.errors import ProxyError
-from zenopt.lowering import Layer, lower
+from zenopt.core.costs import Costs, count
+from zenopt.core.errors import ProxyError
+from zenopt.core.lowering import Layer, lower
 from zenopt.proxies.probe import Probe
 from zenopt.proxies.registry import ScoreSettings, register_proxy
+from zenopt.spaces.chain.architecture import Architecture
 
 
 def layers_of(architecture: Any, settings: ScoreSettings) -> Sequence[Layer]:

@@ -13,7 +13,7 @@ import math
 import torch
 from torch import nn
 
-from zenopt.errors import ProxyError
+from zenopt.core.errors import ProxyError
 from zenopt.proxies.passes import call, weight_of, weighted_layers
 from zenopt.proxies.probe import Probe
 from zenopt.proxies.registry import register_proxy

@@ -12,9 +12,9 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-from zenopt.errors import ProxyError
-from zenopt.nasbench201 import CELLS_PER_STAGE, CHANNELS, EDGES, CellArchitecture
+from zenopt.core.errors import ProxyError
 from zenopt.proxies.registry import ScoreSettings, register_proxy
+from zenopt.spaces.nasbench201.architecture import CELLS_PER_STAGE, CHANNELS, EDGES, CellArchitecture
 
 
 @register_proxy("synflow-expected", cost_class="closed form", kind="architecture", deterministic=True)

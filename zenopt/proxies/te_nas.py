@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from zenopt.errors import ProxyError
+from zenopt.core.errors import ProxyError
 from zenopt.proxies.passes import call, run_codes
 from zenopt.proxies.probe import Probe
 from zenopt.proxies.registry import register_proxy

@@ -19,13 +19,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from zenopt.architecture import Architecture
-from zenopt.errors import ProxyError
-from zenopt.lowering import lower
+from zenopt.core.errors import ProxyError
+from zenopt.core.lowering import lower
 from zenopt.proxies.probe import Probe
 from zenopt.proxies.randomness import fresh_network, initialise, make_generator
 from zenopt.proxies.registry import ScoreSettings, register_proxy
 from zenopt.proxies.zen_executor import MOMENTUM, draw_weights, is_plain_chain, zen_of_chain
+from zenopt.spaces.chain.architecture import Architecture
 
 _POOLS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d)
 

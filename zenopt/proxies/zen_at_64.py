@@ -17,12 +17,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from zenopt.architecture import Architecture
-from zenopt.blocks import SuperConv, SuperResK1KXK1, SuperResKXKX
-from zenopt.errors import ProxyError
-from zenopt.lowering import Layer, lower
+from zenopt.core.errors import ProxyError
+from zenopt.core.lowering import Layer, lower
 from zenopt.proxies.registry import ScoreSettings, register_proxy
 from zenopt.proxies.zen import zen_on_architecture
+from zenopt.spaces.chain.architecture import Architecture
+from zenopt.spaces.chain.blocks import SuperConv, SuperResK1KXK1, SuperResKXKX
 
 TARGET_BATCH = 64
 RESOLUTION = 32

@@ -1,11 +1,13 @@
-"""The closed-form Zen-score as a proxy: what ``zen`` measures, computed (see :mod:`zenopt.closed_form`)."""
+"""The closed-form Zen-score as a proxy: what ``zen`` measures, computed (see
+:mod:`zenopt.spaces.chain.closed_form`).
+"""
 
 from __future__ import annotations
 
-from zenopt.architecture import Architecture
-from zenopt.closed_form import closed_form_zen
-from zenopt.errors import ProxyError
+from zenopt.core.errors import ProxyError
 from zenopt.proxies.registry import ScoreSettings, register_proxy
+from zenopt.spaces.chain.architecture import Architecture
+from zenopt.spaces.chain.closed_form import closed_form_zen
 
 
 @register_proxy(

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.nn import functional
 
-from zenopt.lowering import Layer
+from zenopt.core.lowering import Layer
 from zenopt.nn import BN_EPS
 
 #: Weight of a new batch in the running variance that the score reads.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from zenopt.errors import ProxyError
+from zenopt.core.errors import ProxyError
 from zenopt.proxies.probe import Probe
 from zenopt.proxies.registry import register_proxy
 

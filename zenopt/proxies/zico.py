@@ -9,7 +9,7 @@ import math
 
 import torch
 
-from zenopt.errors import ProxyError
+from zenopt.core.errors import ProxyError
 from zenopt.proxies.passes import Part, run_passes
 from zenopt.proxies.probe import Probe
 from zenopt.proxies.registry import register_proxy

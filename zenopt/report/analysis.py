@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from optuna.trial import TrialState
 
-from zenopt.errors import StructureError
+from zenopt.core.errors import StructureError
 from zenopt.report.anatomy import short_name
 from zenopt.report.reading import StudyData
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from zenopt.core.lowering import Layer, lower
 from zenopt.latency.parts import network_parts
 from zenopt.latency.predict import part_latency_ms
 from zenopt.latency.profile import DeviceProfile
-from zenopt.lowering import Layer, lower
 
 
 @dataclass(frozen=True)

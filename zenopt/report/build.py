@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import optuna
 
-from zenopt.errors import StudyError, ZenoptError
-from zenopt.export import write_atomically
+from zenopt.core.errors import StudyError, ZenoptError
+from zenopt.export.bundle import write_atomically
 from zenopt.report.compare_figures import comparison
 from zenopt.report.page import render
 from zenopt.report.picture import draw

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 
 from zenopt.report.analysis import feasible_share, pareto_front, rank_correlation, running_best, thin_out
 from zenopt.report.reading import StudyData
-from zenopt.spec import StudySpec
+from zenopt.study.spec import StudySpec
 
 BLUE, GREY, ORANGE, GREEN, RED, PURPLE = "#4c8bd0", "#98a2b3", "#d98324", "#3aa675", "#d4574e", "#9a6fd0"
 SERIES = (BLUE, ORANGE, GREEN, PURPLE, RED, "#3aa0a6", "#b58b2a", "#c46aa0")

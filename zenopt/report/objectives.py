@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from zenopt.pareto import hypervolume
+from zenopt.core.pareto import hypervolume
 from zenopt.report.reading import StudyData
 
 #: Points that estimate a volume of three objectives or more.

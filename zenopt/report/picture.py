@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from zenopt.lowering import Layer
+from zenopt.core.lowering import Layer
 from zenopt.report.anatomy import Anatomy, BlockFacts
 
 STYLE_FILE = Path(__file__).resolve().parent / "assets" / "picture.css"

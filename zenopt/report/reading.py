@@ -21,13 +21,13 @@ from optuna.storages._rdb.models import TrialValueModel
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from zenopt.pareto import first_front, order
-from zenopt.spec import StudySpec
+from zenopt.core.pareto import first_front, order
 from zenopt.storage.constraints import LEGACY_KEY, PREFIX, is_feasible
 from zenopt.storage.reading import read_trials
 from zenopt.storage.records import STRUCTURE_KEY
 from zenopt.storage.sqlcore import engine_of, system_attrs, trial_values, trials, user_attrs
-from zenopt.study import read_spec
+from zenopt.study.spec import StudySpec
+from zenopt.study.study import read_spec
 
 #: Numeric user attributes of a trial that reports show; missing ones read NaN.
 NUMBERS = (

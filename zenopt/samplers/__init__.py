@@ -1,9 +1,9 @@
 """Samplers: who proposes the next architecture."""
 
 from zenopt.samplers.aging import AgingSampler
-from zenopt.samplers.factory import make_sampler
 from zenopt.samplers.guided import Guide, GuidedSampler
 from zenopt.samplers.screening import Screening
 from zenopt.samplers.zen import ZenSampler
+from zenopt.study.sampler_factory import make_sampler
 
 __all__ = ["AgingSampler", "Guide", "GuidedSampler", "Screening", "ZenSampler", "make_sampler"]

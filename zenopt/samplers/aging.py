@@ -8,8 +8,8 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
-from zenopt.errors import SpecError
-from zenopt.limits import Limits
+from zenopt.core.errors import SpecError
+from zenopt.latency.limits import Limits
 from zenopt.samplers.guided import DRAWS_PER_MOVE, Guide, GuidedSampler, draw_candidates
 from zenopt.samplers.population import Population
 from zenopt.storage.records import TrialRecord

@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Sequence
 
-from zenopt.architecture import Architecture
-from zenopt.budget import is_feasible
-from zenopt.closed_form.chains import Genes
-from zenopt.closed_form.evolution import (
+from zenopt.core.budget import is_feasible
+from zenopt.latency.limits import Limits
+from zenopt.samplers.screening import Screening
+from zenopt.spaces.chain.architecture import Architecture
+from zenopt.spaces.chain.closed_form.chains import Genes
+from zenopt.spaces.chain.closed_form.evolution import (
     EvolutionSettings,
     Evolved,
     Ranked,
@@ -16,9 +18,7 @@ from zenopt.closed_form.evolution import (
     evolve,
     structure_distance,
 )
-from zenopt.limits import Limits
-from zenopt.samplers.screening import Screening
-from zenopt.spaces.chain import ChainSpace
+from zenopt.spaces.chain.space import ChainSpace
 
 #: Members of the study's population that begin one evolution, drawn anew for every proposal. Few, so that proposals
 #: climb from different places instead of all refining the best.

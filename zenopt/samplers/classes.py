@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
-from zenopt.costs import Costs
-from zenopt.limits import Limits
+from zenopt.core.costs import Costs
+from zenopt.latency.limits import Limits
 from zenopt.samplers.zen import ZenSampler
 
 if TYPE_CHECKING:

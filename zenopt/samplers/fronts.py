@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from zenopt.pareto import crowding_distances, front_numbers
+from zenopt.core.pareto import crowding_distances, front_numbers
 
 #: With more new points than this share of the old ones, sorting everything anew is quicker.
 _SHARE_FOR_A_SORT = 0.1
@@ -17,8 +17,8 @@ class Fronts:
     """Points sorted into fronts: front 0 is not dominated, front 1 by front 0 alone, and so on.
 
     Fronts are a property of the set of points: whatever order they came in, the result is that of
-    :func:`~zenopt.pareto.front_numbers` (Li et al., "Efficient Nondomination Level Update Method", 2014: a new point
-    pushes what it dominates in its front to the next, and so on).
+    :func:`~zenopt.core.pareto.front_numbers` (Li et al., "Efficient Nondomination Level Update Method", 2014: a
+    new point pushes what it dominates in its front to the next, and so on).
 
     Args:
         objectives:

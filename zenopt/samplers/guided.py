@@ -11,11 +11,11 @@ import random
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from zenopt.errors import BudgetError
-from zenopt.limits import Limits
+from zenopt.core.errors import BudgetError
+from zenopt.core.seeds import derive_rng
+from zenopt.latency.limits import Limits
 from zenopt.samplers.population import Population
 from zenopt.samplers.zen import MAX_ATTEMPTS, WARM_UP, ZenSampler
-from zenopt.seeds import derive_rng
 from zenopt.spaces.drawing import draw_random
 
 if TYPE_CHECKING:

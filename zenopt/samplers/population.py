@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from zenopt.architecture import Architecture
+from zenopt.spaces.chain.architecture import Architecture
 from zenopt.storage.history import StudyHistory
 from zenopt.storage.records import TrialRecord
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from zenopt.limits import Limits
+from zenopt.latency.limits import Limits
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import TrialState
 
-from zenopt.closed_form import closed_form_zen
-from zenopt.errors import BudgetError
-from zenopt.limits import Limits
+from zenopt.core.errors import BudgetError
+from zenopt.core.seeds import derive_rng, derive_seed
+from zenopt.latency.limits import Limits
 from zenopt.samplers.array_screening import ArrayScreen
 from zenopt.samplers.pareto import ParetoPopulation
 from zenopt.samplers.population import Population
 from zenopt.samplers.screening import Screening, screen
-from zenopt.seeds import derive_rng, derive_seed
-from zenopt.spaces.chain import ChainSpace
+from zenopt.spaces.chain.closed_form import closed_form_zen
+from zenopt.spaces.chain.fork import mutate_fork
+from zenopt.spaces.chain.space import ChainSpace
 from zenopt.spaces.drawing import draw_random
-from zenopt.spaces.fork import mutate_fork
 from zenopt.storage.records import STRUCTURE_KEY
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class ZenSampler(BaseSampler):
             Settings of the closed-form screening, or ``None`` for Zen-NAS as published.
         mutation:
             ``"zen"`` for the published mutation, ``"fork"`` for the cheaper one of the fork (see
-            :mod:`zenopt.spaces.fork`). The screening's evolution uses the same.
+            :mod:`zenopt.spaces.chain.fork`). The screening's evolution uses the same.
         random_initial:
             Number of random architectures to propose before the evolution begins.
         batch_size:

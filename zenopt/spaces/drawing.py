@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from zenopt.spaces.chain import ChainSpace
-from zenopt.spaces.fork import random_architecture
+from zenopt.spaces.chain.fork import random_architecture
+from zenopt.spaces.chain.space import ChainSpace
 
 #: Mutations of a random walk.
 WALK = 30

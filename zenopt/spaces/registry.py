@@ -8,16 +8,16 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
-from zenopt.errors import ExtensionError, UnknownNameError
-from zenopt.extensions import import_extension
+from zenopt.core.errors import ExtensionError, UnknownNameError
+from zenopt.core.extensions import import_extension
 
 ENTRY_POINT_GROUP = "zenopt.spaces"
 
 _SPACES: dict[str, Any] = {}
 _BUILT_IN = {
-    "superres": "zenopt.spaces.superres",
-    "mobile": "zenopt.spaces.mobile",
-    "nasbench201": "zenopt.spaces.nasbench201",
+    "superres": "zenopt.spaces.chain.superres",
+    "mobile": "zenopt.spaces.chain.mobile",
+    "nasbench201": "zenopt.spaces.nasbench201.space",
 }
 _Factory = TypeVar("_Factory", bound=Callable[..., Any])
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from zenopt.errors import DataError, ZenoptError
-from zenopt.tables import load_table
+from zenopt.core.errors import DataError, ZenoptError
+from zenopt.core.tables import load_table
 
 if TYPE_CHECKING:
     import optuna
@@ -28,7 +28,7 @@ class TabularSpace:
         space:
             The whole space.
         path:
-            The table (see :func:`zenopt.tables.load_table`).
+            The table (see :func:`zenopt.core.tables.load_table`).
         column:
             Architectures without a number in this column do not exist either.
     """

@@ -13,7 +13,7 @@ import sqlalchemy.exc
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
-from zenopt.errors import StorageError
+from zenopt.core.errors import StorageError
 from zenopt.storage.sqlite import SYNCHRONOUS, SqliteConnector, check_file, check_writable
 from zenopt.storage.stamping import (
     StampedGrpcStorage,

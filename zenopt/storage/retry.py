@@ -11,7 +11,7 @@ import optuna
 import sqlalchemy as sa
 import sqlalchemy.exc
 
-from zenopt.errors import StorageError
+from zenopt.core.errors import StorageError
 
 T = TypeVar("T")
 

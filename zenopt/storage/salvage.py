@@ -8,7 +8,7 @@ from functools import partial
 import sqlalchemy as sa
 import sqlalchemy.exc
 
-from zenopt.errors import StorageError
+from zenopt.core.errors import StorageError
 from zenopt.storage.held import HeldTrial
 from zenopt.storage.writers import Writer
 

@@ -7,7 +7,7 @@ import warnings
 
 import optuna
 
-from zenopt.errors import StorageError
+from zenopt.core.errors import StorageError
 from zenopt.storage.factory import open_storage
 from zenopt.storage.urls import parse_url
 

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import time
 
-from zenopt.errors import StorageError
+from zenopt.core.errors import StorageError
 
 SYNCHRONOUS = ("NORMAL", "FULL")
 BUSY_TIMEOUT_S = 60.0

@@ -16,7 +16,7 @@ from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from zenopt.errors import StorageError
+from zenopt.core.errors import StorageError
 from zenopt.storage.held import HeldTrial
 from zenopt.storage.reading import read_trials
 from zenopt.storage.registry import DistributionRegistry

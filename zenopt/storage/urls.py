@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from zenopt.errors import StorageError
+from zenopt.core.errors import StorageError
 
 ALLOWED = (
     "sqlite:///FILE.db, a plain FILE.db, postgresql://USER:PASSWORD@HOST/DATABASE, "

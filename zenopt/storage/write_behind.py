@@ -9,7 +9,7 @@ What differs from the stock storage, on purpose:
 - Other processes see the parameters of a RUNNING trial only once it is told (or published with :meth:`publish`).
 - A worker that dies loses what it had not told; its RUNNING trial goes back to WAITING and is run again.
 - Finished trials are read into memory only when somebody asks for them.
-- A database that is away is waited for; one that cannot be written raises :class:`~zenopt.errors.StorageError`.
+- A database that is away is waited for; one that cannot be written raises :class:`~zenopt.core.errors.StorageError`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,66 @@
+"""Fixtures of everything that trains: small networks and data sets. A plugin of the root conftest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from zenopt.train.data import DataSet, MemoryImages
+from zenopt.train.distributed import World
+from zenopt.train.recipe import Recipe, load_recipe
+
+TINY = "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,8,2,8,1)SuperResK3K3(8,16,2,8,1)SuperConvK1BNRELU(16,24,1,1)"
+
+
+@pytest.fixture
+def alone() -> World:
+    return World(0, 1, torch.device("cpu"))
+
+
+@pytest.fixture
+def patches() -> DataSet:
+    """Four classes of 16 px images, told apart by which quarter is bright; 96 to train on, 32 to test."""
+    generator = torch.Generator().manual_seed(0)
+
+    def part(count: int) -> MemoryImages:
+        labels = torch.arange(count) % 4
+        pixels = torch.randint(0, 120, (count, 3, 16, 16), generator=generator)
+        for index, label in enumerate(labels.tolist()):
+            row, column = 8 * (label // 2), 8 * (label % 2)
+            pixels[index, :, row : row + 8, column : column + 8] += 120
+        return MemoryImages(pixels.to(torch.uint8), labels)
+
+    return DataSet("patches", ("nw", "ne", "sw", "se"), part(96), part(32), "none")
+
+
+@pytest.fixture
+def short() -> Recipe:
+    """Three epochs of 6 steps, without flips (they would move the bright quarter) or shifts."""
+    return load_recipe(
+        "basic",
+        [
+            "epochs=3",
+            "batch_size=16",
+            "optimizer.lr=0.8",
+            "augment.flip=0",
+            "augment.crop.padding=1",
+            "schedule.warmup_epochs=0.5",
+        ],
+    )
+
+
+@pytest.fixture
+def folder_data(tmp_path: Path) -> Path:
+    """An image folder with two classes, 6 + 4 images of 16 px each."""
+    generator = torch.Generator().manual_seed(1)
+    for part, count in (("train", 6), ("test", 4)):
+        for name, low in (("dark", 0), ("light", 150)):
+            folder = tmp_path / "images" / part / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                pixels = torch.randint(low, low + 100, (16, 16, 3), generator=generator, dtype=torch.uint8)
+                Image.fromarray(pixels.numpy()).save(folder / f"{index}.png")
+    return tmp_path / "images"

@@ -1,0 +1,1 @@
+"""optuna-dashboard over a small mirror of stored studies."""

@@ -1,0 +1,1 @@
+"""What leaves a study: bundles, standalone files, and files for other programs."""

@@ -1,0 +1,154 @@
+"""Weights in files: reading them without running code, and loading them into networks they must fit."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from zenopt.core.errors import ZenoptError
+from zenopt.nn import Network, load_zennas_state_dict, zennas_keys
+
+
+class CheckpointError(ZenoptError):
+    """A checkpoint is missing, unreadable, or of another network or run."""
+
+
+def read_torch_file(path: Path) -> dict[str, Any]:
+    """Read a file that `torch.save` wrote onto the CPU; only tensors and plain containers are built.
+
+    Raises:
+        CheckpointError: The file is missing or holds no dictionary.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"Checkpoint {path} does not exist.") from None
+    except IsADirectoryError:
+        raise CheckpointError(
+            f"Checkpoint {path} is a folder; a file such as best.pt in it is needed."
+        ) from None
+    except pickle.UnpicklingError:
+        # torch's own text tells people to switch the protection off.
+        reason = "it is damaged, or holds more than tensors and plain values"
+        raise CheckpointError(f"Checkpoint {path} cannot be read: {reason}.") from None
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"Checkpoint {path} cannot be read: {reason}") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"Checkpoint {path} holds {type(content).__name__}, not a dictionary.")
+    return content
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Read a network's weights from a `.pt`, `.pth` or `.safetensors` file.
+
+    A state_dict may stand alone, or under `model` or `state_dict`; a `module.` prefix (DataParallel's) is dropped.
+
+    Raises:
+        CheckpointError: The file is missing or holds no weights.
+    """
+    if path.suffix == ".safetensors":
+        try:
+            from safetensors.torch import load_file
+        except ImportError:
+            raise CheckpointError(
+                f"Weights {path} need the package safetensors, which is not installed."
+            ) from None
+        if not path.is_file():
+            raise CheckpointError(f"Weights {path} do not exist.")
+        return load_file(path)
+    content = read_torch_file(path)
+    for key in ("model", "state_dict"):
+        if isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    weights = {
+        key.removeprefix("module."): value
+        for key, value in content.items()
+        if isinstance(value, torch.Tensor)
+    }
+    if not weights:
+        raise CheckpointError(f"File {path} holds no weights.")
+    return weights
+
+
+def load_weights(network: nn.Module, path: Path, *, new_classifier: bool = False) -> bool:
+    """Load weights of ours or, into a network of super-blocks, of ZenNAS; they must fit exactly.
+
+    Args:
+        network:
+            Loaded in place.
+        path:
+            See :func:`read_weights`.
+        new_classifier:
+            Weights for another number of classes are loaded but for the classifier, which keeps its own (to fine-tune).
+
+    Returns:
+        Whether the classifier was loaded.
+
+    Raises:
+        CheckpointError: They do not fit; a different number of classes is named as such.
+        BundleError: A ZenNAS checkpoint does not fit.
+    """
+    weights = read_weights(path)
+    source = f"Checkpoint {path}"
+    if isinstance(network, Network) and any(key.startswith("module_list.") for key in weights):
+        names = zennas_keys(network)
+        # load_zennas_state_dict says what is wrong with keys; renaming first would lose their names.
+        if count_classes(weights, source) == network.num_classes:
+            load_zennas_state_dict(network, weights)
+            return True
+        weights = {names.get(key, key): value for key, value in weights.items()}
+    own = network.state_dict()
+    classifier = matrices(own)[-1:]
+    loaded = True
+    if (
+        classifier
+        and classifier[0] in weights
+        and weights[classifier[0]].shape[0] != own[classifier[0]].shape[0]
+    ):
+        if not new_classifier:
+            check_classes(weights, own[classifier[0]].shape[0], source)
+        for key in (classifier[0], classifier[0].removesuffix("weight") + "bias"):
+            weights[key] = own[key]
+        loaded = False
+    for key, value in weights.items():
+        if key in own and own[key].shape != value.shape:
+            shapes = f"{key} has shape {tuple(value.shape)}, the network's {tuple(own[key].shape)}"
+            raise CheckpointError(f"{source} does not fit: {shapes}.")
+    missing = [key for key in own if key not in weights]
+    unknown = [key for key in weights if key not in own]
+    if missing or unknown:
+        parts = [f"{len(missing)} keys are missing ({missing[0]} ...)"] if missing else []
+        parts += [f"{len(unknown)} are unknown ({unknown[0]} ...)"] if unknown else []
+        raise CheckpointError(f"{source} does not fit: {' and '.join(parts)}.")
+    network.load_state_dict(weights)
+    return loaded
+
+
+def count_classes(weights: dict[str, torch.Tensor], source: str) -> int:
+    """Return the outputs of the last linear layer, which is every network's classifier here.
+
+    Raises:
+        CheckpointError: There is no linear layer.
+    """
+    names = matrices(weights)
+    if not names:
+        raise CheckpointError(f"{source} holds no classifier.")
+    return int(weights[names[-1]].shape[0])
+
+
+def check_classes(weights: dict[str, torch.Tensor], num_classes: int, source: str) -> None:
+    """Raise a CheckpointError if weights are for another number of classes."""
+    found = count_classes(weights, source)
+    if found != num_classes:
+        raise CheckpointError(f"{source} is for {found} classes, the network here has {num_classes}.")
+
+
+def matrices(weights: dict[str, torch.Tensor]) -> list[str]:
+    """Return the keys of the two-dimensional tensors, in order."""
+    return [key for key, value in weights.items() if value.ndim == 2]

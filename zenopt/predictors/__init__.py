@@ -1,0 +1,1 @@
+"""What learns accuracy from trained networks: features, Gaussian processes, combinations of scores."""

@@ -1,0 +1,147 @@
+"""Networks by name: what can be scored and described, whatever family it belongs to.
+
+A name is a structure string, a NAS-Bench-201 string, a file or bundle that holds one, a published ZenNet
+(:mod:`zenopt.spaces.chain.zoo`), ``SPACE:TEXT`` (``nasbench201:|nor_conv_3x3~0|+...``), ``timm:MODEL`` or
+``torchvision:MODEL``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zenopt.core.errors import StructureError, UnknownNameError
+from zenopt.export.bundle import ARCHITECTURE_FILE, read_bundle
+from zenopt.spaces import get_space, list_spaces
+from zenopt.spaces.chain.architecture import Architecture
+from zenopt.spaces.chain.zoo import card, list_models
+from zenopt.spaces.nasbench201.architecture import CellArchitecture
+
+if TYPE_CHECKING:
+    from torch import nn
+
+LIBRARIES = ("timm", "torchvision")
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a name means.
+
+    Attributes:
+        text: Canonical text.
+        family: ``"chain"`` for super-blocks, the name of a space, or a library.
+        architecture: The architecture; ``None`` for a library's model, which is nothing but a module.
+        resolution: Side of the input image in pixels where nobody says another.
+        num_classes: Outputs of the classifier where nobody says another number.
+    """
+
+    text: str
+    family: str
+    architecture: Any | None
+    resolution: int = 224
+    num_classes: int = 1000
+
+    def build(self, num_classes: int, *, use_se: bool = False) -> nn.Module:
+        """Builds the network, with PyTorch's (or the library's) initial weights.
+
+        Raises:
+            UnknownNameError: If the library is missing or does not know the model.
+        """
+        if self.architecture is None:
+            return _library_model(self.family, self.text.partition(":")[2], num_classes)
+        from zenopt.nn import build_network
+
+        return build_network(self.architecture, num_classes=num_classes, use_se=use_se)
+
+
+def resolve(name: str) -> Named:
+    """Finds out what a name means.
+
+    Args:
+        name:
+            See the module's text.
+
+    Raises:
+        StructureError: If it is none of these, or what it holds is malformed.
+        UnknownNameError: If a library or a published network is named that does not exist.
+        BundleError: If a bundle is damaged.
+    """
+    text = name.strip()
+    if "(" in text:
+        return Named(str(architecture := Architecture.parse(text)), "chain", architecture)
+    if text.startswith("|"):
+        return _of_space("nasbench201", text)
+    prefix, colon, rest = text.partition(":")
+    if colon and prefix in LIBRARIES:
+        return Named(text, prefix, None)
+    if colon and prefix in list_spaces():
+        return _of_space(prefix, rest)
+    if text and Path(text).exists():
+        return _of_path(Path(text))
+    if text in list_models():
+        known = card(text)
+        return Named(
+            known.structure, "chain", Architecture.parse(known.structure), known.resolution, known.num_classes
+        )
+    raise StructureError(
+        f"{name!r} is neither a structure string nor a readable file, bundle, published network, SPACE:TEXT "
+        f"(spaces: {', '.join(list_spaces())}), timm:MODEL or torchvision:MODEL."
+    )
+
+
+def _of_space(space: str, text: str) -> Named:
+    architecture = get_space(space)().parse(text)
+    if isinstance(architecture, Architecture):
+        return Named(str(architecture), "chain", architecture)
+    if isinstance(architecture, CellArchitecture):
+        # The benchmark is one of 32-pixel images of 10 classes.
+        return Named(str(architecture), space, architecture, 32, 10)
+    return Named(str(architecture), space, architecture)
+
+
+def _of_path(path: Path) -> Named:
+    if path.is_dir() or path.name == ARCHITECTURE_FILE:
+        bundle = read_bundle(path)
+        return (
+            resolve(bundle.structure)
+            if bundle.family == "chain"
+            else _of_space(bundle.family, bundle.structure)
+        )
+    try:
+        content = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StructureError(f"Structure file {path} cannot be read: {error}.") from None
+    # What a file holds is a text, never again the name of a file.
+    if "(" not in content and "|" not in content:
+        raise StructureError(f"Structure file {path} holds no structure string.")
+    return resolve(content)
+
+
+def _library_model(library: str, name: str, num_classes: int) -> nn.Module:
+    try:
+        if library == "timm":
+            import timm
+
+            if not timm.is_model(name):
+                raise UnknownNameError(_unknown(library, name, timm.list_models()))
+            model: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes)
+            return model
+        from torchvision import models
+
+        if name not in models.list_models():
+            raise UnknownNameError(_unknown(library, name, models.list_models()))
+        # GoogLeNet and Inception return a tuple in training unless told otherwise.
+        options = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
+        found: nn.Module = models.get_model(name, weights=None, num_classes=num_classes, **options)
+        return found
+    except ImportError as error:
+        raise UnknownNameError(f"{library}:{name} needs the package {library}: {error}.") from None
+
+
+def _unknown(library: str, name: str, known: list[str]) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, known, n=3)
+    hint = f"; similar: {', '.join(close)}" if close else ""
+    return f"{library} has no model {name!r}{hint}."

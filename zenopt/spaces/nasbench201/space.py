@@ -1,0 +1,183 @@
+"""The NAS-Bench-201 space: six edges, one of five operations on each, 15,625 cells.
+
+Parameters are named ``edge01`` to ``edge23`` after the nodes an edge joins.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from zenopt.core.errors import SpecError, StructureError
+from zenopt.spaces.nasbench201.architecture import EDGES, OPERATIONS, CellArchitecture
+from zenopt.spaces.registry import register_space
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.distributions import BaseDistribution, CategoricalDistribution
+
+EDGE_NAMES = tuple(f"edge{start}{end}" for start, end in EDGES)
+#: What replaces an operation in a smaller cell.
+_CHEAPER = {"nor_conv_3x3": "nor_conv_1x1", "nor_conv_1x1": "skip_connect", "avg_pool_3x3": "skip_connect"}
+
+
+@register_space("nasbench201")
+@dataclass(frozen=True)
+class NasBench201Space:
+    """All cells of the given operations.
+
+    Args:
+        operations:
+            Operations that may be used, from :data:`~zenopt.spaces.nasbench201.architecture.OPERATIONS`.
+        initial:
+            Architecture string a search starts from; by default a 3x3 convolution on every edge.
+
+    Raises:
+        SpecError: If an operation is unknown or given twice.
+        StructureError: If the initial architecture is malformed or uses another operation.
+    """
+
+    operations: tuple[str, ...] = OPERATIONS
+    initial: str = ""
+
+    family = "nasbench201"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "operations", tuple(self.operations))
+        unknown = [name for name in self.operations if name not in OPERATIONS]
+        if unknown or not self.operations or len(set(self.operations)) != len(self.operations):
+            raise SpecError(
+                f"space.operations must be different ones of {', '.join(OPERATIONS)}; got {list(self.operations)}."
+            )
+        if not self.initial:
+            first = "nor_conv_3x3" if "nor_conv_3x3" in self.operations else self.operations[0]
+            object.__setattr__(self, "initial", str(CellArchitecture((first,) * len(EDGES))))
+        self._check(self.parse(self.initial))
+
+    # -- parameters -------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """Every parameter of the space with its distribution, the same in every trial."""
+        found: dict[str, BaseDistribution] = {}
+        found.update(self._categorical)
+        return found
+
+    @cached_property
+    def _categorical(self) -> dict[str, CategoricalDistribution]:
+        from optuna.distributions import CategoricalDistribution
+
+        return {name: CategoricalDistribution(self.operations) for name in EDGE_NAMES}
+
+    def suggest(self, trial: optuna.Trial, *, all_slots: bool = False) -> CellArchitecture:
+        """Asks an Optuna trial for the parameters of one cell; ``all_slots`` changes nothing, all are always used."""
+        return self.decode({name: trial.suggest_categorical(name, self.operations) for name in EDGE_NAMES})
+
+    def is_complete(self, params: Mapping[str, Any]) -> bool:
+        """Returns whether ``params`` spell a cell: every edge has an operation."""
+        return all(name in params for name in EDGE_NAMES)
+
+    def parse(self, text: str) -> CellArchitecture:
+        """Reads an architecture string."""
+        return CellArchitecture.parse(text)
+
+    def decode(self, params: Mapping[str, Any]) -> CellArchitecture:
+        """Returns the cell of parameter values.
+
+        Raises:
+            StructureError: If a parameter is missing or outside the space.
+        """
+        try:
+            cell = CellArchitecture(tuple(params[name] for name in EDGE_NAMES))
+        except KeyError as error:
+            raise StructureError(f"Parameter {error.args[0]!r} is missing.") from None
+        self._check(cell)
+        return cell
+
+    def encode(self, architecture: CellArchitecture) -> dict[str, Any]:
+        """Returns the parameters of a cell; the inverse of :meth:`decode`.
+
+        Raises:
+            StructureError: If the cell is outside the space.
+        """
+        self._check(architecture)
+        return dict(zip(EDGE_NAMES, architecture.operations, strict=True))
+
+    # -- membership -------------------------------------------------------------------------------------------------
+
+    def contains(self, architecture: Any) -> bool:
+        """Returns whether the architecture is a cell of this space."""
+        return isinstance(architecture, CellArchitecture) and set(architecture.operations) <= set(
+            self.operations
+        )
+
+    def _check(self, architecture: Any) -> None:
+        if not isinstance(architecture, CellArchitecture):
+            raise StructureError(
+                f"Outside the space: expected a NAS-Bench-201 cell, got {type(architecture).__name__}."
+            )
+        for name, operation in zip(EDGE_NAMES, architecture.operations, strict=True):
+            if operation not in self.operations:
+                raise StructureError(
+                    f"Outside the space: {operation} on {name}; allowed are {', '.join(self.operations)}."
+                )
+
+    def architectures(self) -> Iterator[CellArchitecture]:
+        """Yields every cell of the space."""
+        return (CellArchitecture(chosen) for chosen in product(self.operations, repeat=len(EDGES)))
+
+    def draw(self, rng: random.Random) -> CellArchitecture:
+        """Returns a cell, uniformly."""
+        return CellArchitecture(tuple(rng.choice(self.operations) for _ in EDGES))
+
+    # -- moves ------------------------------------------------------------------------------------------------------
+
+    def mutate(
+        self, architecture: CellArchitecture, rng: random.Random, *, blocks: int = 1
+    ) -> CellArchitecture | None:
+        """Gives edges another operation.
+
+        Args:
+            architecture:
+                The parent.
+            rng:
+                Source of randomness.
+            blocks:
+                Number of draws of an edge; a repeated edge is skipped, as a repeated block is in chains.
+
+        Returns:
+            The child, or ``None`` where the space has only one operation.
+        """
+        if len(self.operations) < 2:
+            return None
+        operations = list(architecture.operations)
+        for edge in {rng.randrange(len(EDGES)) for _ in range(blocks)}:
+            operations[edge] = rng.choice([name for name in self.operations if name != operations[edge]])
+        return CellArchitecture(tuple(operations))
+
+    def neighbours(self, architecture: CellArchitecture) -> list[CellArchitecture]:
+        """Returns every cell that differs on one edge."""
+        found = []
+        for edge, current in enumerate(architecture.operations):
+            for name in self.operations:
+                if name != current:
+                    changed = (*architecture.operations[:edge], name, *architecture.operations[edge + 1 :])
+                    found.append(replace(architecture, operations=changed))
+        return found
+
+    def shrink(self, architecture: CellArchitecture) -> CellArchitecture | None:
+        """Returns a cell with the last of its most expensive operations made cheaper; ``None`` if there is none."""
+        operations = list(architecture.operations)
+        for name in _CHEAPER:
+            cheaper = _CHEAPER[name]
+            while cheaper not in self.operations and cheaper in _CHEAPER:
+                cheaper = _CHEAPER[cheaper]
+            if name in operations and cheaper in self.operations:
+                last = len(operations) - 1 - operations[::-1].index(name)
+                operations[last] = cheaper
+                return CellArchitecture(tuple(operations))
+        return None

@@ -1,0 +1,181 @@
+"""Choosing what to export: the best candidates of a study, scored again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.study import StudyDirection
+
+from zenopt.core.errors import ProxyError, StudyError
+from zenopt.core.seeds import derive_seed
+from zenopt.export.bundle import Bundle, versions
+from zenopt.proxies import Score
+from zenopt.storage.history import count_by_state, top
+from zenopt.storage.records import TrialRecord
+from zenopt.study.evaluators import evaluate_architecture
+from zenopt.study.finalists import keeps_budget, measure_finalists, nothing_keeps_budget
+from zenopt.study.spec import StudySpec
+from zenopt.study.study import BEST_KEYS, read_front, read_spec
+
+if TYPE_CHECKING:
+    from zenopt.latency.live import FinalistLatency
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """A candidate with its score from the search and its fresh one.
+
+    Attributes:
+        record: Its trial.
+        score: Its fresh score.
+        latency: Its measured latency, where the device of the budget is at hand.
+    """
+
+    record: TrialRecord
+    score: Score
+    latency: FinalistLatency | None = None
+
+
+def rescore_top(
+    study: optuna.Study,
+    *,
+    count: int = 5,
+    repeats: int = 8,
+    device: str = "cpu",
+    progress: Callable[[str], None] = lambda line: None,
+) -> tuple[StudySpec, list[Rescored]]:
+    """Scores the best feasible candidates of a study again, with fresh draws.
+
+    The search keeps single noisy draws, so its best is partly luck; the best fresh mean is not chosen by the draw that
+    judges it. With several objectives the candidates are those of the Pareto front with the best scores. Where the
+    latency budget is of a device that was calibrated and is at hand, they are measured whole as well.
+
+    Args:
+        study:
+            A study made by zenopt.
+        count:
+            How many of the best to score.
+        repeats:
+            Fresh draws of each.
+        device:
+            Torch device.
+        progress:
+            Called with a line for people while finalists are measured.
+
+    Returns:
+        The study's spec, and the candidates by fresh mean, best first; those that break the latency budget when
+        measured come last.
+
+    Raises:
+        StudyError: If the study is empty, nothing in it is feasible, or no candidate keeps the budget when measured.
+        ProxyError: If no candidate can be scored.
+    """
+    spec = read_spec(study)
+    assert spec is not None
+    # Duplicates share a structure with an earlier trial; ask for a few more and drop them.
+    records: dict[str, TrialRecord] = {}
+    for record in top(study, 4 * count, BEST_KEYS) if len(study.directions) == 1 else read_front(study):
+        if record.structure is not None:
+            records.setdefault(record.structure, record)
+    if not records:
+        trials = sum(count_by_state(study).values())
+        if trials == 0:
+            raise StudyError(f"Study {study.study_name!r} has no trials yet; run zenopt optimize first.")
+        raise StudyError(
+            f"Study {study.study_name!r} has no feasible trial among {trials}; raise the budget or run on."
+        )
+    space = spec.build_space()
+    found, errors = [], []
+    for record in list(records.values())[:count]:
+        try:
+            score = evaluate_architecture(
+                spec,
+                space.parse(record.structure),
+                repeats=repeats,
+                seed=derive_seed(spec.seed, record.number, "export"),
+                device=device,
+            )
+        except ProxyError as error:
+            errors.append(f"trial {record.number}: {error}")
+            continue
+        found.append(Rescored(record, score))
+    if not found:
+        raise ProxyError(f"No candidate could be scored again: {'; '.join(errors)}")
+    sign = -1.0 if study.directions[0] == StudyDirection.MAXIMIZE else 1.0
+    found.sort(key=lambda item: (sign * item.score.mean, item.record.number))
+    return spec, _measured(spec, found, progress)
+
+
+def _measured(spec: StudySpec, candidates: list[Rescored], progress: Callable[[str], None]) -> list[Rescored]:
+    """Returns the candidates with measured latencies, those that break the budget last."""
+    space = spec.build_space()
+    latencies = measure_finalists(spec, [space.parse(item.record.structure) for item in candidates], progress)
+    if latencies is None:
+        return candidates
+    limits = spec.limits()
+    measured = [replace(item, latency=latency) for item, latency in zip(candidates, latencies, strict=True)]
+    # Sorting is stable: by fresh mean within those that keep the budget, and within the others.
+    measured.sort(key=lambda item: not keeps_budget(limits, item.latency))
+    if not keeps_budget(limits, measured[0].latency):
+        raise nothing_keeps_budget(limits, latencies)
+    return measured
+
+
+def make_bundle(study: optuna.Study, spec: StudySpec, candidates: list[Rescored]) -> Bundle:
+    """Returns the bundle of the first candidate; the others are listed in it."""
+    best = candidates[0]
+    space = spec.build_space()
+    structure = best.record.structure
+    assert structure is not None
+    limits = spec.limits()
+    check = limits.check(space.parse(structure))
+    costs: dict[str, Any] = dict(check.costs.__dict__)
+    constraints = dict(check.violations)
+    if best.latency is not None:
+        costs["latency_ms"] = best.latency.latency_ms
+        costs["latency_kind"] = "measured"
+        costs["latency_standard_error"] = best.latency.standard_error
+        if limits.full_latency_ms is not None:
+            # A margin is for predictions; what was measured is held against the budget itself.
+            constraints["latency_ms"] = best.latency.latency_ms / limits.full_latency_ms - 1
+    elif check.latency_ms is not None and spec.latency is not None:
+        # A trial keeps what was measured; the check only predicts.
+        costs["latency_ms"] = best.record.user_attrs.get("latency_ms") or check.latency_ms
+        costs["latency_kind"] = spec.latency.label
+    return Bundle(
+        structure=structure,
+        family=getattr(space, "family", "chain"),
+        resolution=spec.resolution,
+        num_classes=spec.num_classes,
+        use_se=spec.use_se,
+        costs=costs,
+        scores={
+            "proxy": best.score.proxy,
+            "search": best.record.value,
+            "mean": best.score.mean,
+            "std": best.score.std,
+            "values": list(best.score.values),
+            "batch_size": best.score.batch_size,
+            "closed_form": best.record.user_attrs.get("closed_form"),
+        },
+        constraints=constraints,
+        study=study.study_name,
+        trial=best.record.number,
+        spec=spec.model_dump(mode="json"),
+        versions=versions(),
+        seed=spec.seed,
+        candidates=tuple(
+            {
+                "trial": item.record.number,
+                "structure": item.record.structure,
+                "search": item.record.value,
+                "mean": item.score.mean,
+                "std": item.score.std,
+                **({"latency_ms": item.latency.latency_ms} if item.latency is not None else {}),
+            }
+            for item in candidates
+        ),
+    )

@@ -1,0 +1,86 @@
+"""Scores of whatever has a name: architectures by their own road, a library's models as plain modules."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+import torch
+
+from zenopt.core.errors import ProxyError
+from zenopt.proxies import Proxy, Score, evaluate, score_architecture
+from zenopt.proxies.devices import resolve_device
+from zenopt.proxies.randomness import make_generator
+from zenopt.spaces.names import Named
+
+
+def score_named(
+    named: Named,
+    proxy: Proxy,
+    *,
+    resolution: int,
+    num_classes: int,
+    batch_size: int,
+    repeats: int,
+    gamma: float,
+    seed: int,
+    device: str,
+    residual: bool | None,
+    use_se: bool,
+) -> Score:
+    """Scores what :func:`zenopt.spaces.names.resolve` found, on noise inputs and random labels.
+
+    The arguments are those of :func:`zenopt.proxies.score_architecture`.
+
+    Raises:
+        ProxyError: If the proxy fails, or an option does not fit the family.
+    """
+    if named.architecture is not None:
+        return score_architecture(
+            named.architecture,
+            proxy,
+            resolution=resolution,
+            num_classes=num_classes,
+            batch_size=batch_size,
+            repeats=repeats,
+            gamma=gamma,
+            seed=seed,
+            device=device,
+            residual=residual,
+            use_se=use_se,
+        )
+    if use_se or residual is not None:
+        raise ProxyError(
+            f"{named.text} is scored as it is; gates and links are options of super-block networks."
+        )
+    if proxy.kind == "architecture":
+        raise ProxyError(
+            f"Proxy {proxy.name!r} takes architectures of zenopt's own spaces, not {named.text}."
+        )
+    where = resolve_device(device)
+    values, seconds = [], 0.0
+    for repeat in range(repeats):
+        generator = make_generator(seed, repeat, torch.device("cpu"))
+        with torch.random.fork_rng():
+            # A library's model initialises itself from the global state.
+            torch.manual_seed(generator.initial_seed())
+            network = named.build(num_classes).train()
+        inputs = torch.randn((batch_size, 3, resolution, resolution), generator=generator)
+        targets = torch.randint(num_classes, (batch_size,), generator=generator)
+        options: dict[str, Any] = {"device": where, "seed": seed + repeat, "gamma": gamma}
+        result = evaluate(network, inputs, targets, [proxy], **options)[proxy.name]
+        if result.value is None:
+            raise ProxyError(f"Proxy {proxy.name!r} failed on {named.text}: {result.error}.")
+        values.append(result.value)
+        seconds += result.seconds
+    return Score(
+        proxy=proxy.name,
+        mean=statistics.fmean(values),
+        std=statistics.pstdev(values),
+        values=tuple(values),
+        seconds=seconds,
+        batch_size=batch_size,
+        resolution=resolution,
+        seed=seed,
+        device=str(where),
+    )

@@ -1,0 +1,268 @@
+"""The sections of a study spec, each validated by itself."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from inspect import Parameter, signature
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from zenopt.core.errors import SpecError
+from zenopt.spaces.registry import get_space
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class SpaceSection(Section):
+    """Which architectures exist.
+
+    ``bounds`` chooses between the space as given ("wide") and the values of ``narrow`` on top of it. Samplers that draw
+    uniformly find feasible points only in narrow bounds.
+    """
+
+    name: str = "superres"
+    initial: str | None = None
+    bounds: Literal["wide", "narrow"] = "wide"
+    narrow: dict[str, int] = Field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    def build(self) -> Any:
+        """Returns the space.
+
+        Raises:
+            ZenoptError: If the space is unknown or an option does not fit it.
+        """
+        factory = get_space(self.name)
+        self._check_options(factory)
+        options = dict(self.options)
+        if self.bounds == "narrow":
+            if not self.narrow:
+                raise SpecError("space.bounds is 'narrow' but space.narrow gives no bounds.")
+            options.update(self.narrow)
+        if self.initial is not None:
+            options["initial"] = self.initial
+        try:
+            return factory(**options)
+        except TypeError as error:
+            raise SpecError(f"space.options do not fit the space {self.name!r}: {error}.") from None
+
+    def _check_options(self, factory: Any) -> None:
+        known = signature(factory).parameters
+        if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in known.values()):
+            return
+        allowed = [name for name in known if name != "initial"]
+        for section, given in (("options", self.options), ("narrow", self.narrow)):
+            for key in given:
+                if key not in allowed:
+                    close = get_close_matches(key, allowed, n=1)
+                    hint = f" (did you mean {close[0]!r}?)" if close else ""
+                    raise SpecError(
+                        f"space.{section}.{key}: unknown key{hint}; the space {self.name!r} takes {', '.join(allowed)}."
+                    )
+
+
+class BudgetSection(Section):
+    """Upper limits on costs (``min_width`` is a lower one); a missing key is no limit."""
+
+    params: float | None = Field(None, gt=0)
+    macs: float | None = Field(None, gt=0)
+    layers: float | None = Field(None, gt=0)
+    latency_ms: float | None = Field(None, gt=0)
+    convs: float | None = Field(None, gt=0)
+    min_width: float | None = Field(None, gt=0)
+    depth_to_width: float | None = Field(None, gt=0)
+    counting: Literal["true", "zennas"] = "true"
+
+    @field_validator("counting", mode="before")
+    @classmethod
+    def _yaml_true(cls, value: Any) -> Any:
+        # YAML reads a bare true as a boolean.
+        return "true" if value is True else value
+
+
+class GuardsSection(Section):
+    """What keeps a search from exploiting its latency model; see :class:`zenopt.latency.Guards`. ``null`` is off."""
+
+    counterpart: str | None = "auto"
+    disagreement: float | None = Field(0.25, gt=0)
+    budget_under_both: bool = True
+    outside_share: float | None = Field(0.25, gt=0)
+    max_expansion: float | None = Field(8.0, gt=0)
+    min_bottleneck: int | None = Field(32, ge=1)
+    max_stem_width: int | None = Field(64, ge=1)
+
+
+class LatencySection(Section):
+    """Where latencies come from: a device profile, searched to ``margin`` of the budget.
+
+    ``mode`` says what a trial's latency is: ``predicted`` by the profile; from the profile's ``table`` of blocks, in
+    which the search measures what is missing; or ``measured`` whole. The last two need a profile calibrated here.
+    """
+
+    device: str
+    margin: float = Field(0.85, gt=0, le=1)
+    mode: Literal["predicted", "table", "measured"] = "predicted"
+    guards: GuardsSection | None = None
+
+    @property
+    def label(self) -> str:
+        """What a latency of this study is, in words."""
+        return {
+            "predicted": f"predicted for {self.device}",
+            "table": f"from the block table of {self.device}",
+            "measured": f"measured, after {self.device}",
+        }[self.mode]
+
+
+class BatchSizes(Section):
+    """Score batch by kind of device; the study keeps the one its first worker chose, so that scores compare."""
+
+    cpu: int = Field(16, ge=2)
+    cuda: int = Field(64, ge=2)
+    mps: int = Field(64, ge=2)
+
+
+class ProxySection(Section):
+    """What gives an architecture its value."""
+
+    name: str = "zen"
+    batch_size: int | None = Field(None, ge=1)
+    batch_sizes: BatchSizes = BatchSizes()
+    repeats: int = Field(1, ge=1)
+    gamma: float = Field(0.01, gt=0)
+    residual: bool | None = None
+
+
+class ObjectiveSection(Section):
+    """Where the value of an architecture comes from: the proxy, or a column of a table of known results.
+
+    What the table does not list is outside the space. ``then: train`` adds a second stage; see
+    :class:`TrainingSection`.
+    """
+
+    kind: Literal["proxy", "table"] = "proxy"
+    table: str | None = None
+    column: str | None = None
+    direction: Literal["maximize", "minimize"] = "maximize"
+    then: Literal["train"] | None = None
+
+    @model_validator(mode="after")
+    def _check_table(self) -> ObjectiveSection:
+        given = (self.table is not None, self.column is not None)
+        if self.kind == "table" and not all(given):
+            raise ValueError("a table objective needs the keys table (a CSV file) and column")
+        if self.kind == "proxy" and any(given):
+            raise ValueError("table and column are keys of a table objective; set kind: table")
+        return self
+
+
+class GuideSection(Section):
+    """A cheap score that decides what is worth a real evaluation: a proxy, or a column of a table of its scores.
+
+    ``warm_up`` random architectures are ranked and the ``first`` best evaluated before the evolution begins; ``moves``
+    children of a parent are compared per proposal.
+    """
+
+    proxy: str | None = None
+    table: str | None = None
+    column: str | None = None
+    direction: Literal["maximize", "minimize"] = "maximize"
+    batch_size: int = Field(16, ge=1)
+    resolution: int | None = Field(None, ge=4, le=4096)
+    warm_up: int = Field(0, ge=0)
+    first: int | None = Field(None, ge=1)
+    moves: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _check_source(self) -> GuideSection:
+        if (self.proxy is None) == (self.table is None) or (self.table is None) != (self.column is None):
+            raise ValueError("a guide needs either the key proxy, or the keys table and column")
+        if not self.warm_up and self.moves < 2:
+            raise ValueError("a guide needs warm_up, or moves of at least 2")
+        return self
+
+
+class SamplerSection(Section):
+    """Who proposes.
+
+    ``mutation`` chooses Zen-NAS's published mutation or the cheaper one of its fork; ``random_initial`` architectures
+    are drawn at random before the evolution begins, as the fork does (Zen-NAS begins with the initial structure alone).
+    ``tournament`` is for aging evolution, ``guide`` for the two evolutions. ``population`` is by default 512 as in
+    Zen-NAS, and 64 for aging evolution, which is random until it is full.
+    """
+
+    name: Literal["zen", "random", "tpe", "nsga2", "gp", "aging"] = "zen"
+    population: int = Field(default=None, ge=2)  # type: ignore[assignment]
+    mutation: Literal["zen", "fork"] = "zen"
+    random_initial: int | None = Field(None, ge=0)
+    screening: Literal["auto", "on", "off"] = "auto"
+    screening_candidates: int = Field(4000, ge=1)
+    explore: float = Field(0.1, ge=0, le=1)
+    tournament: int = Field(10, ge=1)
+    guide: GuideSection | None = None
+
+    @model_validator(mode="after")
+    def _fill_population(self) -> SamplerSection:
+        if self.population is None:
+            # The section is frozen for everybody else.
+            object.__setattr__(self, "population", 64 if self.name == "aging" else 512)
+        return self
+
+    @field_validator("screening", mode="before")
+    @classmethod
+    def _yaml_booleans(cls, value: Any) -> Any:
+        # YAML 1.1 reads a bare on/off as a boolean.
+        return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+
+
+class ClassSection(Section):
+    """A tighter budget within the study's; the names are those of :class:`BudgetSection`."""
+
+    params: float | None = Field(None, gt=0)
+    macs: float | None = Field(None, gt=0)
+    layers: float | None = Field(None, gt=0)
+    convs: float | None = Field(None, gt=0)
+    min_width: float | None = Field(None, gt=0)
+    depth_to_width: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _check_any(self) -> ClassSection:
+        if not self.limits():
+            raise ValueError(f"a class needs at least one of {', '.join(type(self).model_fields)}")
+        return self
+
+    def limits(self) -> dict[str, float]:
+        """Returns the limits that are given, by name."""
+        return self.model_dump(exclude_none=True)
+
+    @property
+    def label(self) -> str:
+        """The class in words, e.g. ``convs <= 10``."""
+        return ", ".join(
+            f"{name} {'>=' if name == 'min_width' else '<='} {limit:g}"
+            for name, limit in self.limits().items()
+        )
+
+
+class TrainingSection(Section):
+    """The second stage: short trainings of the best of each class, judged on training images held back."""
+
+    data: str | None = None
+    recipe: str = "basic"
+    epochs: int = Field(6, ge=1)
+    rates: tuple[float, ...] = ()
+    per_class: int = Field(2, ge=1, le=1000)
+    finalists: int = Field(2, ge=1, le=1000)
+    seeds: int = Field(3, ge=1, le=100)
+    held_back: float = Field(0.1, gt=0, lt=1)
+    pruner: Literal["none", "median", "halving"] = "none"
+
+    @field_validator("rates")
+    @classmethod
+    def _check_rates(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not rate > 0 for rate in value):
+            raise ValueError("learning rates must be positive")
+        return value

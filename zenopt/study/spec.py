@@ -1,0 +1,274 @@
+"""Study specs: the YAML files that say what to search, validated, with overrides from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from zenopt.core.budget import Budget
+from zenopt.core.errors import DeviceError, SpecError, ZenoptError
+from zenopt.core.tables import load_table
+from zenopt.core.yamlfile import Source, override, read_yaml
+from zenopt.latency.guards import Guards
+from zenopt.latency.limits import Limits
+from zenopt.latency.profile import load_profile
+from zenopt.proxies.registry import get_proxy
+from zenopt.spaces.tabular import TabularSpace
+from zenopt.study.sections import (
+    BudgetSection,
+    ClassSection,
+    LatencySection,
+    ObjectiveSection,
+    ProxySection,
+    SamplerSection,
+    Section,
+    SpaceSection,
+    TrainingSection,
+)
+
+STUDIES_FOLDER = Path(__file__).resolve().parents[1] / "studies"
+
+
+class StudySpec(Section):
+    """A study: space, resolution, proxy, budget, sampler, length.
+
+    Read one with :meth:`load`; the fields are those of the YAML files in ``studies/``.
+    """
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    description: str = ""
+    space: SpaceSection = SpaceSection()
+    resolution: int = Field(ge=8, le=4096)
+    num_classes: int = Field(1000, ge=1, le=1_000_000)
+    use_se: bool = False
+    budget: BudgetSection = BudgetSection()
+    classes: tuple[ClassSection, ...] = ()
+    latency: LatencySection | None = None
+    objective: ObjectiveSection = ObjectiveSection()
+    objectives: tuple[Literal["score", "latency_ms", "params", "macs"], ...] = ("score",)
+    proxy: ProxySection = ProxySection()
+    sampler: SamplerSection = SamplerSection()
+    training: TrainingSection = TrainingSection()
+    trials: int | None = Field(None, ge=1)
+    timeout_s: float | None = Field(None, gt=0)
+    seed: int = Field(0, ge=0, lt=2**63)
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> StudySpec:
+        if self.budget.latency_ms is not None and self.latency is None:
+            raise ValueError("budget.latency_ms needs a latency section that names a device")
+        if not self.objectives or self.objectives[0] != "score":
+            raise ValueError("objectives must begin with score; params, macs and latency_ms may follow")
+        if len(set(self.objectives)) != len(self.objectives):
+            raise ValueError("objectives names one twice")
+        if "latency_ms" in self.objectives and self.latency is None:
+            raise ValueError("the objective latency_ms needs a latency section that names a device")
+        if self.objective.then == "train" and len(self.objectives) > 1:
+            raise ValueError("objective.then: train chooses by accuracy; it needs one objective, the score")
+        if self.classes and len(self.objectives) > 1:
+            raise ValueError("classes are searched for one objective, the score")
+        return self
+
+    @classmethod
+    def load(cls, preset_or_path: str | Path, overrides: Iterable[str] = ()) -> StudySpec:
+        """Reads a preset or a file.
+
+        Args:
+            preset_or_path:
+                Name of a preset (see :func:`list_presets`) or path of a YAML file.
+            overrides:
+                Assignments such as ``"budget.params=5e5"``.
+
+        Raises:
+            SpecError: If the file is missing or malformed, or a key or value is wrong; says file, line and path.
+        """
+        path = find_spec(preset_or_path)
+        source = read_yaml(path)
+        for assignment in overrides:
+            override(source, assignment)
+        return cls.validated(source)
+
+    @classmethod
+    def validated(cls, source: Source) -> StudySpec:
+        """Validates parsed YAML, and that its space, proxy, device and initial structure exist."""
+        try:
+            spec = cls.model_validate(source.data)
+        except ValidationError as error:
+            raise SpecError(source.explain(error, cls)) from None
+        try:
+            spec.build_space()
+            spec.limits()
+            get_proxy(spec.proxy.name)
+            if spec.sampler.guide is not None and spec.sampler.guide.proxy is not None:
+                get_proxy(spec.sampler.guide.proxy)
+        except ZenoptError as error:
+            raise SpecError(f"{source.name}: {error}") from None
+        return spec
+
+    def overridden(self, overrides: Iterable[str]) -> StudySpec:
+        """Returns the spec with some fields changed, validated again.
+
+        Raises:
+            SpecError: If a key or value is wrong.
+        """
+        source = Source("stored spec", self.model_dump(mode="json"))
+        for assignment in overrides:
+            override(source, assignment)
+        return self.validated(source)
+
+    def build_space(self) -> Any:
+        """Returns the search space; with a table objective, what the table lists of it.
+
+        Raises:
+            ZenoptError: If the space does not exist, or its initial structure is not in it.
+        """
+        space = self.space.build()
+        if isinstance(space.initial, str) and space.initial:
+            initial = space.parse(space.initial)
+            space.encode(initial)
+            # A family or a device may refuse the resolution or gates: better now than in the first trial.
+            try:
+                self.limits().check(initial)
+            except DeviceError as error:
+                reason = str(error).partition(";")[0].rstrip(".")
+                raise SpecError(
+                    f"latency.device: {reason}; choose a resolution it knows or another profile "
+                    f"(zenopt latency calibrate makes one)."
+                ) from None
+        if self.objective.kind == "table":
+            assert self.objective.table is not None and self.objective.column is not None
+            return TabularSpace(space, self.objective.table, self.objective.column)
+        return space
+
+    def check_tables(self) -> None:
+        """Reads the tables the spec names, so that a search finds out before it begins.
+
+        Raises:
+            DataError: If a table or its column is missing or malformed.
+        """
+        for section in (self.objective, self.sampler.guide):
+            if section is not None and section.table is not None and section.column is not None:
+                load_table(section.table).column(section.column)
+
+    def direction(self) -> Literal["maximize", "minimize"]:
+        """Returns which values are better."""
+        if self.objective.kind == "table":
+            return self.objective.direction
+        return get_proxy(self.proxy.name).direction
+
+    def directions(self) -> list[Literal["maximize", "minimize"]]:
+        """Returns which values are better, for every objective; costs are minimised."""
+        return [self.direction(), *(["minimize"] * (len(self.objectives) - 1))]  # type: ignore[list-item]
+
+    def limits(self) -> Limits:
+        """Returns the budget with what is needed to check it; the latency limit has its margin applied."""
+        values = self.budget.model_dump()
+        if self.latency is not None and values["latency_ms"] is not None:
+            values["latency_ms"] *= self.latency.margin
+        device = load_profile(self.latency.device) if self.latency is not None else None
+        guards = None
+        if self.latency is not None and self.latency.guards is not None:
+            guards = Guards(margin=self.latency.margin, **self.latency.guards.model_dump())
+        if self.latency is not None and self.latency.mode != "predicted":
+            assert device is not None
+            if not device.is_calibrated:
+                raise SpecError(
+                    f"latency.mode {self.latency.mode} needs a profile calibrated on this device, "
+                    f"{device.name} is not one; run: zenopt latency calibrate"
+                )
+        return Limits(
+            Budget(**values),
+            self.resolution,
+            self.num_classes,
+            self.use_se,
+            device,
+            guards,
+            self.budget.latency_ms,
+        )
+
+    def class_limits(self) -> list[tuple[str, Limits]]:
+        """Returns the classes of the study, by label: the budget with the limits of each where they are tighter."""
+        limits = self.limits()
+        own = limits.budget.limits()
+        found = []
+        for section in self.classes:
+            tighter: dict[str, Any] = {
+                name: (max if name == "min_width" else min)(limit, own.get(name, limit))
+                for name, limit in section.limits().items()
+            }
+            found.append((section.label, replace(limits, budget=replace(limits.budget, **tighter))))
+        return found
+
+    def with_batch_size(self, device: str) -> StudySpec:
+        """Returns the spec with the score batch fixed for a kind of device (``cpu``, ``cuda:1``, ...)."""
+        if self.proxy.batch_size is not None:
+            return self
+        kind = device.partition(":")[0]
+        batch_size = getattr(self.proxy.batch_sizes, kind, self.proxy.batch_sizes.cpu)
+        return self.model_copy(update={"proxy": self.proxy.model_copy(update={"batch_size": batch_size})})
+
+    def identity(self) -> dict[str, Any]:
+        """Returns the fields that every worker of a study must agree on, flattened to dotted paths.
+
+        Sampler, seed and length may differ between runs of one study.
+        """
+        kept = (
+            "space",
+            "resolution",
+            "num_classes",
+            "use_se",
+            "budget",
+            "latency",
+            "objective",
+            "proxy",
+            "objectives",
+        )
+        content = self.model_dump(mode="json")
+        flat = dict(_flatten({key: content[key] for key in kept}))
+        # What is not in use may differ: batches by device, once one is chosen, and narrow bounds of a wide search. What
+        # follows the search changes nothing in it.
+        unused = ("proxy.batch_sizes", "objective.then") + (
+            ("space.narrow",) if self.space.bounds == "wide" else ()
+        )
+        return {key: value for key, value in flat.items() if not key.startswith(unused)}
+
+
+def find_spec(preset_or_path: str | Path) -> Path:
+    """Returns the file of a preset name or path.
+
+    Raises:
+        SpecError: If there is none; the message lists the presets.
+    """
+    text = str(preset_or_path)
+    if text.endswith((".yaml", ".yml")) or "/" in text:
+        path = Path(text)
+        if not path.is_file():
+            raise SpecError(f"Study spec {text} does not exist.")
+        return path
+    path = STUDIES_FOLDER / f"{text}.yaml"
+    if not path.is_file():
+        close = get_close_matches(text, list_presets(), n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise SpecError(
+            f"Unknown study preset {text!r}{hint}; presets are {', '.join(list_presets())}. A file of "
+            f"your own ends in .yaml."
+        )
+    return path
+
+
+def list_presets() -> list[str]:
+    """Returns the names of the presets that come with zenopt."""
+    return sorted(path.stem for path in STUDIES_FOLDER.glob("*.yaml"))
+
+
+def _flatten(value: Any, path: str = "") -> Iterable[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flatten(inner, f"{path}.{key}" if path else key)
+    else:
+        yield path, value

@@ -1,0 +1,1 @@
+"""What scores are worth: short trainings of a study's networks, kept as linked studies."""

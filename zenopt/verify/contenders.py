@@ -1,0 +1,138 @@
+"""Which networks of a study are worth a short training: its best ones, and baselines of the same budget."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import optuna
+
+from zenopt.core.errors import BudgetError, StudyError
+from zenopt.latency.limits import Limits
+from zenopt.samplers.screening import Screening, screen
+from zenopt.spaces.chain.closed_form import closed_form_zen
+from zenopt.spaces.chain.fork import random_architecture
+from zenopt.storage.history import top
+from zenopt.storage.records import TrialRecord
+from zenopt.study.spec import StudySpec
+from zenopt.verify.trainings import Candidate
+
+#: Facts that the search recorded and that are compared with accuracy.
+RECORDED = ("score_mean", "closed_form", "latency_ms")
+BASELINES = ("random", "params-max", "macs-max")
+
+
+def facts_of(structure: str, spec: StudySpec, recorded: dict[str, float] | None = None) -> dict[str, float]:
+    """Returns scores and costs of a structure, by name."""
+    architecture = spec.build_space().parse(structure)
+    check = spec.limits().check(architecture)
+    costs = check.costs
+    facts = {
+        "closed_form": closed_form_zen(architecture, spec.resolution),
+        "params": costs.params,
+        "macs": costs.macs,
+        "layers": costs.layers,
+        "convs": costs.convs,
+        "macs_per_conv": costs.macs / costs.convs,
+        "depth_to_width": costs.depth_to_width,
+        "min_width": costs.min_width,
+    }
+    if check.latency_ms is not None:
+        facts["latency_ms"] = check.latency_ms
+    return {**facts, **(recorded or {})}
+
+
+def study_best(study: optuna.Study, spec: StudySpec, count: int) -> list[Candidate]:
+    """Returns the best feasible structures of a study, under the label of its proxy.
+
+    Raises:
+        StudyError: If there is none.
+    """
+    found: dict[str, Candidate] = {}
+    for record in top(study, 4 * count, ("structure", *RECORDED)):
+        structure = record.structure
+        if structure is None or structure in found or len(found) == count:
+            continue
+        found[structure] = candidate_of(record, spec, spec.proxy.name)
+    if not found:
+        raise StudyError(
+            f"Study {study.study_name!r} has no feasible trial to verify; run zenopt optimize first."
+        )
+    return list(found.values())
+
+
+def candidate_of(record: TrialRecord, spec: StudySpec, label: str) -> Candidate:
+    """Returns a recorded trial as a network to be trained; the record has a structure and :data:`RECORDED`."""
+    assert record.structure is not None
+    recorded = {
+        key: float(record.user_attrs[key]) for key in RECORDED if record.user_attrs.get(key) is not None
+    }
+    return Candidate(label, record.structure, facts_of(record.structure, spec, recorded))
+
+
+def baselines(
+    spec: StudySpec,
+    *,
+    each: int = 2,
+    conv_caps: Sequence[int] = (),
+    candidates: int = 3000,
+    seed: int = 0,
+) -> list[Candidate]:
+    """Returns networks of the same budget that were not chosen by the study's score.
+
+    Random architectures shrunk into the budget; the most parameters; the most multiply-adds; and for each cap the best
+    closed-form Zen-score with at most so many convolutions. A cap under which nothing fits is left out.
+
+    Args:
+        spec:
+            Space and budget.
+        each:
+            Networks of each kind.
+        conv_caps:
+            Caps on main-path convolutions.
+        candidates:
+            Mutations tried for each network.
+        seed:
+            Seed of all of them.
+    """
+    space, limits = spec.build_space(), spec.limits()
+    found: list[Candidate] = []
+    known: set[str] = set()
+
+    def add(label: str, architecture: Any) -> None:
+        structure = str(architecture)
+        known.add(structure)
+        found.append(Candidate(label, structure, facts_of(structure, spec)))
+
+    rng = random.Random(f"baselines:{seed}")
+    while sum(candidate.label == "random" for candidate in found) < each:
+        drawn = random_architecture(space, rng)
+        if drawn is not None and str(fitted := limits.closest_fit(space, drawn)) not in known:
+            add("random", fitted)
+    kinds: list[tuple[str, Limits, Callable[[Any], float]]] = [
+        ("params-max", limits, lambda architecture: float(limits.count(architecture).params)),
+        ("macs-max", limits, lambda architecture: float(limits.count(architecture).macs)),
+    ]
+    for cap in conv_caps:
+        capped = replace(limits, budget=replace(limits.budget, convs=cap))
+        kinds.append((f"zen, convs <= {cap}", capped, lambda a: closed_form_zen(a, spec.resolution)))
+    for label, own_limits, value in kinds:
+        try:
+            initial = own_limits.closest_fit(space, space.parse(space.initial))
+        except BudgetError:
+            continue
+        for index in range(each):
+            best = screen(
+                [initial],
+                known,
+                limits=own_limits,
+                mutate=space.mutate,
+                value=value,
+                settings=Screening(candidates=candidates),
+                rng=random.Random(f"{label}:{seed}:{index}"),
+            )
+            if best is not None:
+                add(label, best)
+    return found
