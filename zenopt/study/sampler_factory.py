@@ -59,7 +59,7 @@ def make_sampler(spec: StudySpec, worker: int = 0) -> BaseSampler:
     if settings.name == "zen":
         return _zen_sampler(spec)
     seed = derive_seed(spec.seed, worker, settings.name) % 2**32
-    if settings.name == "random":
+    if settings.name in ("random", "queue"):
         return RandomSampler(seed=seed)
     if settings.name == "tpe":
         return TPESampler(seed=seed, constant_liar=True)

@@ -26,8 +26,15 @@ BEST_KEYS = ("structure", "params", "macs", "layers", "latency_ms", "closed_form
 DEFAULT_STORAGE = "sqlite:///zenopt.db"
 
 
-def join_study(spec: StudySpec, storage: optuna.storages.BaseStorage, name: str, device: str) -> StudySpec:
-    """Creates the study, or joins a stored one that agrees with the spec.
+def join_study(
+    spec: StudySpec,
+    storage: optuna.storages.BaseStorage,
+    name: str,
+    device: str,
+    *,
+    linked: bool = False,
+) -> StudySpec:
+    """Create the study, or join a stored one that agrees with the spec.
 
     Args:
         spec:
@@ -38,6 +45,9 @@ def join_study(spec: StudySpec, storage: optuna.storages.BaseStorage, name: str,
             Name of the study in the storage.
         device:
             Kind of device that will score; fixes the score batch of a new study.
+        linked:
+            The study keeps trainings for another one. They may differ in recipe, epochs and data, since every
+            trial says how it was trained; those of version 0.1 had no spec.
 
     Returns:
         The spec to use: the given one with the study's score batch.
@@ -56,7 +66,7 @@ def join_study(spec: StudySpec, storage: optuna.storages.BaseStorage, name: str,
                 f"Study {name!r} is to {found}, the spec's objective to {', '.join(directions)}; "
                 f"choose another name with --study-name."
             )
-        if study.get_trials(deepcopy=False):
+        if study.get_trials(deepcopy=False) and not linked:
             raise StudyError(f"Study {name!r} was not made by zenopt; choose another name with --study-name.")
         study.set_user_attr(SPEC_KEY, resolved.model_dump_json())
         # Another worker may have created the study in the same moment: the one spec that is stored counts.
@@ -66,6 +76,8 @@ def join_study(spec: StudySpec, storage: optuna.storages.BaseStorage, name: str,
         resolved = spec.model_copy(
             update={"proxy": spec.proxy.model_copy(update={"batch_size": stored.proxy.batch_size})}
         )
+    if linked:
+        return resolved
     differences = _differences(stored.identity(), resolved.identity())
     if differences:
         raise StudyError(
@@ -101,7 +113,10 @@ def open_existing(url: str) -> optuna.storages.BaseStorage:
 
 
 def load_study(
-    storage: optuna.storages.BaseStorage, name: str, sampler: optuna.samplers.BaseSampler | None = None
+    storage: optuna.storages.BaseStorage,
+    name: str,
+    sampler: optuna.samplers.BaseSampler | None = None,
+    pruner: optuna.pruners.BasePruner | None = None,
 ) -> optuna.Study:
     """Loads a stored study.
 
@@ -111,7 +126,10 @@ def load_study(
     try:
         # A given sampler keeps Optuna from making a TPESampler, which imports what nobody uses.
         return optuna.load_study(
-            study_name=name, storage=storage, sampler=sampler or optuna.samplers.RandomSampler()
+            study_name=name,
+            storage=storage,
+            sampler=sampler or optuna.samplers.RandomSampler(),
+            pruner=pruner or optuna.pruners.NopPruner(),
         )
     except KeyError:
         names = sorted(study.study_name for study in storage.get_all_studies())
