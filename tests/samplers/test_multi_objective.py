@@ -18,7 +18,7 @@ from zenopt.samplers.pareto import ParetoPopulation
 from zenopt.storage import open_storage
 from zenopt.study.best import rescore_top
 from zenopt.study.objective import Objective, run_trial
-from zenopt.study.sampler_factory import make_sampler
+from zenopt.study.sampling import make_sampler
 from zenopt.study.search import run_search
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import join_study, load_study, read_status

@@ -23,7 +23,7 @@ from zenopt.spaces.chain.closed_form import closed_form_zen
 from zenopt.storage import WORKER_KEY, StudyHistory, Worker, constraints_of, open_storage
 from zenopt.storage.workers import host_name
 from zenopt.study.objective import Objective, run_trial
-from zenopt.study.sampler_factory import make_sampler
+from zenopt.study.sampling import make_sampler
 from zenopt.study.spec import StudySpec
 
 calls: Counter[str] = Counter()

@@ -16,7 +16,7 @@ from zenopt.proxies import register_proxy
 from zenopt.storage import open_storage
 from zenopt.study.best import make_bundle, rescore_top
 from zenopt.study.objective import Objective, run_trial
-from zenopt.study.sampler_factory import make_sampler
+from zenopt.study.sampling import make_sampler
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import (
     SPEC_KEY,

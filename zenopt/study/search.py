@@ -25,7 +25,7 @@ from zenopt.storage.history import StudyHistory
 from zenopt.storage.records import TrialRecord
 from zenopt.study.objective import Objective, run_trial
 from zenopt.study.pruners import make_pruner
-from zenopt.study.sampler_factory import make_sampler
+from zenopt.study.sampling import check_sampler, make_sampler
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import join_study, load_study
 
@@ -199,7 +199,7 @@ def run_search(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     start = time.monotonic()
     # A sampler that cannot be made leaves no empty study behind.
-    make_sampler(spec)
+    check_sampler(spec)
     if storage is None:
         storage = open_storage(url, synchronous=synchronous)
     spec = join_study(spec, storage, name, devices[0], linked=linked)

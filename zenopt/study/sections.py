@@ -188,8 +188,14 @@ class GuideSection(Section):
         return self
 
 
+#: Samplers that are there without a look at anything installed; others are looked up when a spec is read.
+KNOWN_SAMPLERS = ("zen", "aging", "random", "tpe", "nsga2", "nsga3", "gp", "cmaes", "qmc", "queue")
+
+
 class SamplerSection(Section):
-    """Sampler that proposes candidates.
+    """Sampler that proposes candidates: zenopt's own, a class of ``optuna.samplers``, or ``module:object``.
+
+    ``options`` are for the samplers that are not zenopt's own.
 
     ``mutation`` chooses Zen-NAS's published mutation or the cheaper one of its fork; ``random_initial`` architectures
     are drawn at random before the evolution begins, as the fork does (Zen-NAS begins with the initial structure alone).
@@ -197,9 +203,10 @@ class SamplerSection(Section):
     Zen-NAS, and 64 for aging evolution, which is random until it is full.
     """
 
-    name: Literal["zen", "random", "tpe", "nsga2", "gp", "aging", "queue"] = "zen"
+    name: str = "zen"
+    options: dict[str, Any] = Field(default_factory=dict)
     population: int = Field(default=None, ge=2)  # type: ignore[assignment]
-    mutation: Literal["zen", "fork"] = "zen"
+    mutation: str = "zen"
     random_initial: int | None = Field(None, ge=0)
     screening: Literal["auto", "on", "off"] = "auto"
     screening_candidates: int = Field(4000, ge=1)

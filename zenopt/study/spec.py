@@ -21,6 +21,7 @@ from zenopt.proxies.registry import get_proxy
 from zenopt.spaces.tabular import TabularSpace
 from zenopt.study.evaluators import EVALUATORS
 from zenopt.study.sections import (
+    KNOWN_SAMPLERS,
     BudgetSection,
     ClassSection,
     LatencySection,
@@ -111,6 +112,11 @@ class StudySpec(Section):
             spec.limits()
             spec.evaluator()
             spec.direction()
+            if spec.sampler.name not in KNOWN_SAMPLERS:
+                # Imported late: samplers import Optuna, which reading a preset does not need.
+                from zenopt.study.sampling import check_sampler
+
+                check_sampler(spec)
             if spec.sampler.guide is not None and spec.sampler.guide.proxy is not None:
                 get_proxy(spec.sampler.guide.proxy)
         except ZenoptError as error:

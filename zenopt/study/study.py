@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from zenopt.study.spec import StudySpec
 SPEC_KEY = "zenopt:spec"
 #: Attributes read for the best trial.
 BEST_KEYS = ("structure", "params", "macs", "layers", "latency_ms", "closed_form", "score_std", "score_batch")
+#: Longest attribute that optuna-dashboard writes of a note.
+_NOTE_LENGTH = 2045
 DEFAULT_STORAGE = "sqlite:///zenopt.db"
 
 
@@ -69,6 +72,7 @@ def join_study(
         if study.get_trials(deepcopy=False) and not linked:
             raise StudyError(f"Study {name!r} was not made by zenopt; choose another name with --study-name.")
         study.set_user_attr(SPEC_KEY, resolved.model_dump_json())
+        _describe(study, resolved)
         # Another worker may have created the study in the same moment: the one spec that is stored counts.
         stored = read_spec(study)
         assert stored is not None
@@ -85,6 +89,28 @@ def join_study(
             f"{'; '.join(differences)}. Choose another name with --study-name."
         )
     return resolved
+
+
+def _describe(study: optuna.Study, spec: StudySpec) -> None:
+    """Tells readers that know Optuna alone what the values are, and what is searched."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([spec.evaluator().label(spec), *spec.objectives[1:]])
+    limits = ", ".join(f"{name} {limit:g}" for name, limit in spec.limits().budget.limits().items())
+    note = (
+        f"{spec.description or spec.name}\n\nMade by zenopt: space {spec.space.name}, {spec.resolution} px, "
+        f"{spec.num_classes} classes; budget: {limits or 'none'}. A trial is feasible where all of its constraints are "
+        "at most 0; infeasible trials are pruned, or have the worst value there is."
+    )
+    # As optuna-dashboard keeps the note of a study; it need not be installed here.
+    storage, study_id = study._storage, study._study_id
+    for start in range(0, len(note), _NOTE_LENGTH):
+        storage.set_study_system_attr(
+            study_id,
+            f"dashboard:note_str:{start // _NOTE_LENGTH}",
+            note[start : start + _NOTE_LENGTH],
+        )
+    storage.set_study_system_attr(study_id, "dashboard:note_ver", 1)
 
 
 def _differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
