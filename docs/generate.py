@@ -114,7 +114,8 @@ FIELDS = {
     "training.overrides": "Fields of the recipe, e.g. `[optimizer.lr=0.5]`.",
     "training.rate_by": "With several rates: chosen for each `class` of the study, or a `parameter` of every trial.",
     "training.pruner": "What ends trainings that fall behind; a name alone will do.",
-    "training.pruner.name": "`none`, `median`, `percentile`, `halving`, `hyperband`, a class of `optuna.pruners`, or `module:Class`.",
+    "training.pruner.name": "`none`, `median`, `percentile`, `halving`, `hyperband`, a class of `optuna.pruners`, or "
+    "`module:Class`.",
     "training.pruner.options": "Its options, as its class takes them.",
     "trials": "Trials of a run, unless `--trials` or `--timeout` says otherwise.",
     "timeout_s": "Seconds after which no further trial begins.",
