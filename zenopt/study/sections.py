@@ -132,9 +132,16 @@ class BatchSizes(Section):
 
 
 class ProxySection(Section):
-    """What gives an architecture its value."""
+    """A training-free score, or a combination of several.
+
+    ``vote`` (by majority, of synflow, jacob_cov and snip unless ``parts`` names others), ``az-nas`` (its sum of
+    logarithms of ranks) and ``sum`` (weighted mean of ranks, weights in ``parts``) rank a candidate among ``reference``
+    random architectures within the budget.
+    """
 
     name: str = "zen"
+    parts: dict[str, float] = Field(default_factory=dict)
+    reference: int = Field(32, ge=2, le=10_000)
     batch_size: int | None = Field(None, ge=1)
     batch_sizes: BatchSizes = BatchSizes()
     repeats: int = Field(1, ge=1)
