@@ -197,7 +197,7 @@ def _offline_at_once() -> Iterator[None]:
 def _parse(structure: str, family: str) -> Any:
     if family == "chain":
         return Architecture.parse(structure)
-    return get_space(family)().parse(structure)
+    return get_space(family, stored=True)().parse(structure)
 
 
 def _library_resolution(kind: str, name: str) -> int:

@@ -14,7 +14,8 @@ import optuna
 from optuna.trial import TrialState
 
 from zenopt.core.errors import StudyError, ZenoptError
-from zenopt.core.yamlfile import Source
+from zenopt.core.paths import file_name
+from zenopt.core.yamlfile import Overrides, Source
 from zenopt.report.analysis import pareto_front, survivors
 from zenopt.report.figures import Figure, against_costs, closed_form, costs_of, progress
 from zenopt.report.objective_figures import front_figures, hypervolume_figures
@@ -289,7 +290,7 @@ class Result:
         *,
         runs: str | Path = "runs",
         devices: Sequence[str] = ("cpu",),
-        overrides: Sequence[str] = (),
+        overrides: Overrides = (),
         on_result: Callable[[TrainedNetwork], None] = lambda row: None,
     ) -> Winner:
         """Trains the best of every class for a short time, as the second stage of a study does.
@@ -304,7 +305,7 @@ class Result:
             devices:
                 Torch devices, which take turns.
             overrides:
-                Assignments such as ``"training.epochs=12"``.
+                Assignments such as ``"training.epochs=12"``, or a mapping such as ``{"training.epochs": 12}``.
             on_result:
                 Told of every training.
 
@@ -322,7 +323,7 @@ class Result:
             self.study._storage,
             self.name,
             spec,
-            output=Path(runs) / self.name,
+            output=Path(runs) / file_name(self.name, "The study's name"),
             devices=devices,
             on_result=on_result,
         )
@@ -417,7 +418,7 @@ def optimize(
     timeout: float | None = None,
     workers: int = 1,
     devices: Sequence[str] = ("cpu",),
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     progress: bool | Callable[[Progress], None] = False,
 ) -> Result:
     """Creates or joins a study, adds trials to it, and returns what it has found.
@@ -440,7 +441,7 @@ def optimize(
         devices:
             Torch devices, shared out among the workers.
         overrides:
-            Assignments such as ``"budget.params=5e5"``.
+            Assignments such as ``"budget.params=5e5"``, or a mapping such as ``{"budget.params": 5e5}``.
         progress:
             Whether to show progress on stderr, or a function that is called with it a few times per second.
 
@@ -497,7 +498,7 @@ def load_result(study_name: str, storage: str = DEFAULT_STORAGE) -> Result:
     return Result(load_study(open_existing(storage), study_name))
 
 
-def _read_spec(spec: StudySpec | dict[str, Any] | str | Path, overrides: Sequence[str]) -> StudySpec:
+def _read_spec(spec: StudySpec | dict[str, Any] | str | Path, overrides: Overrides) -> StudySpec:
     if isinstance(spec, StudySpec):
         return spec.overridden(overrides) if overrides else spec
     if isinstance(spec, dict):

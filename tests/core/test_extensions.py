@@ -126,9 +126,7 @@ def test_a_broken_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     points = [EntryPoint("theirs", "own_nowhere:Block", registry.ENTRY_POINT_GROUP)]
     monkeypatch.setattr(registry, "entry_points", lambda group: points)
     registry._load_entry_points.cache_clear()
-    with pytest.raises(
-        StructureError, match=r"Entry point 'theirs' of zenopt.spaces.chain.blocks .* cannot be loaded"
-    ):
+    with pytest.raises(StructureError, match=r"Entry point 'theirs' of zenopt.blocks .* cannot be loaded"):
         Architecture.parse(TEXT)
 
 
@@ -161,5 +159,5 @@ def test_a_bundle_of_published_blocks_names_no_module(tmp_path: Path) -> None:
     content = json.loads((folder / "architecture.json").read_text())
     for wrong in (["custom"], {"A": 3}):
         (folder / "architecture.json").write_text(json.dumps({**content, "block_modules": wrong}))
-        with pytest.raises(BundleError, match="block_modules must be the module of each block type"):
+        with pytest.raises(BundleError, match=r"block_modules(\.A)? must be (an object|text), got "):
             read_bundle(folder)

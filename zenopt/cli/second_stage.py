@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zenopt.cli.options import table
+from zenopt.core.paths import file_name
 
 if TYPE_CHECKING:
     import optuna
@@ -50,7 +51,7 @@ def run_second_stage(
         storage,
         name,
         spec,
-        output=runs / name,
+        output=runs / file_name(name, "The study's name"),
         devices=devices,
         workers=workers,
         url=url,

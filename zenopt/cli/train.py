@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from zenopt.core.errors import ZenoptError
+from zenopt.core.text import printable
 
 
 def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -299,21 +299,26 @@ def _source(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `train` and return the exit code: 2 for anything a user can put right."""
-    from zenopt.cli import with_imports
+    from zenopt.cli import explain, make_streams_patient, show_usage, with_imports
+    from zenopt.cli.options import with_finite_numbers
 
+    make_streams_patient()
     try:
-        with_imports(train_command).main(
+        with_imports(with_finite_numbers(train_command)).main(
             args=arguments, prog_name="python -m zenopt.train", standalone_mode=False
         )
-    except ZenoptError as error:
-        click.echo(f"Error: {error}", err=True)
-        return 2
     except click.ClickException as error:
-        error.show()
+        show_usage(error)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted; --resume continues from the last checkpoint.", err=True)
         return 130
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        click.echo(f"Error: {printable(message)}", err=True)
+        return 2
     return 0
 
 

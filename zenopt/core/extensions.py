@@ -1,21 +1,86 @@
 """Modules of a user's own: importing one registers its blocks, spaces and proxies. Pure Python.
 
-Nothing here imports what a file names: a bundle says which module its blocks came from, and the person who reads it
-decides whether to import that.
+A name ``package.module:object`` comes from a person (the command line, a study file, a call) or from something stored
+(a database, a bundle, a checkpoint). What a person names is imported. What is stored is only looked up among what is
+loaded already: a file is never a reason to import anything, and the message says which ``--import`` would be needed.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib import import_module
+from inspect import getattr_static
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from zenopt.core.errors import ExtensionError
+from zenopt.core.paths import existing_path
+from zenopt.core.text import quoted
+
+_OBJECT = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+#: What a person has named in this run, modules and objects: worker processes must know the same.
+_NAMED: dict[str, None] = {}
+
+
+class MissingModuleError(ExtensionError):
+    """Something stored names a module that nobody has imported in this run."""
+
+
+def named_by_person() -> tuple[str, ...]:
+    """Return the modules and objects that a person has named in this run, for :func:`know_again` in another process."""
+    return tuple(_NAMED)
+
+
+def know_again(names: tuple[str, ...]) -> None:
+    """Import in a worker process what a person has named in the process that began it."""
+    for name in names:
+        import_named(name) if ":" in name else import_extension(name)
+
+
+def import_named(name: str) -> None:
+    """Import the module of an object that a person names; a name without a colon is left alone.
+
+    Raises:
+        ExtensionError: If it is no ``package.module:object``, or the module cannot be imported.
+    """
+    if ":" not in name:
+        return
+    if not _OBJECT.fullmatch(name):
+        raise ExtensionError(f"Cannot load {quoted(name)}: expected package.module:object.")
+    import_extension(name.partition(":")[0])
+    _NAMED[name] = None
+
+
+def load_object(name: str) -> tuple[Any, bool]:
+    """Return the object ``package.module:object`` of a loaded module, and whether a person has named it in this run.
+
+    Nothing is imported, and nothing of the module runs.
+
+    Raises:
+        MissingModuleError: If the module is not loaded.
+        ExtensionError: If the name is malformed, or the module has no such object.
+    """
+    if not _OBJECT.fullmatch(name):
+        raise ExtensionError(f"Cannot load {quoted(name)}: expected package.module:object.")
+    module, _, attribute = name.partition(":")
+    found: Any = sys.modules.get(module)
+    if found is None:
+        raise MissingModuleError(
+            f"{quoted(name)} was read, not asked for: nothing is imported for it. If you trust it, give "
+            f"--import {module} (or its .py file)."
+        )
+    for part in attribute.split("."):
+        try:
+            found = getattr_static(found, part)
+        except AttributeError:
+            raise ExtensionError(f"Module {module!r} has no {attribute!r}.") from None
+    return found, name in _NAMED
 
 
 def import_extension(name: str) -> ModuleType:
-    """Imports a module of the user's own.
+    """Import a module of the user's own, because a person named it.
 
     Args:
         name:
@@ -26,14 +91,19 @@ def import_extension(name: str) -> ModuleType:
         ExtensionError: If there is no such module or file, or it fails while it is imported.
     """
     if name.endswith(".py"):
-        return _import_file(Path(name))
-    if not all(part.isidentifier() for part in name.split(".")):
-        raise ExtensionError(f"Cannot import {name!r}: expected package.module, or the path of a .py file.")
-    return _import(name, name)
+        module = _import_file(Path(name))
+    elif all(part.isidentifier() for part in name.split(".")):
+        module = _import(name, name)
+    else:
+        raise ExtensionError(
+            f"Cannot import {quoted(name)}: expected package.module, or the path of a .py file."
+        )
+    _NAMED[module.__name__] = None
+    return module
 
 
 def _import_file(path: Path) -> ModuleType:
-    if not path.is_file():
+    if existing_path(str(path)) is None or not path.is_file():
         raise ExtensionError(f"Cannot import {str(path)!r}: there is no such file.")
     if not path.stem.isidentifier():
         raise ExtensionError(f"Cannot import {str(path)!r}: {path.stem!r} is no name for a module.")

@@ -9,12 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from zenopt.core.errors import ZenoptError
+from zenopt.core.errors import CheckpointError
 from zenopt.nn import Network, load_zennas_state_dict, zennas_keys
-
-
-class CheckpointError(ZenoptError):
-    """A checkpoint is missing, unreadable, or of another network or run."""
 
 
 def read_torch_file(path: Path) -> dict[str, Any]:

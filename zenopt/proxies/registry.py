@@ -15,7 +15,8 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, TypeVar
 
 from zenopt.core.errors import ExtensionError, ProxyError, UnknownNameError
-from zenopt.core.extensions import import_extension
+from zenopt.core.extensions import MissingModuleError, import_named, load_object
+from zenopt.core.text import QUOTED, quoted
 
 Direction = Literal["maximize", "minimize"]
 CostClass = Literal["closed form", "forward", "backward"]
@@ -185,17 +186,20 @@ def register_proxy(
     return register
 
 
-def get_proxy(name: str) -> Proxy:
-    """Finds a proxy.
+def get_proxy(name: str, *, stored: bool = False) -> Proxy:
+    """Find a proxy.
 
     Args:
         name:
             A built-in or registered name, the name of an entry point, ``package.module:object``, or ``learned:FILE``
             (see :mod:`zenopt.predictors.learned`).
+        stored:
+            Whether the name was read from a file or database; then no module is imported for it.
 
     Raises:
         UnknownNameError: If there is none; the message lists the known names.
         ProxyError: If ``package.module:object`` or an entry point cannot be loaded or is no proxy.
+        MissingModuleError: If a stored name is of a module that was not imported in this run.
     """
     if name in _PROXIES:
         return _PROXIES[name]
@@ -210,11 +214,11 @@ def get_proxy(name: str) -> Proxy:
 
         return learned_proxy(name)
     if ":" in name:
-        return _load_object(name)
+        return _as_proxy(_load(name, stored), quoted(name))
     known = proxy_names()
-    close = get_close_matches(name, known, n=1)
+    close = get_close_matches(name[:QUOTED], known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else "."
-    raise UnknownNameError(f"Unknown proxy {name!r}{hint} Known proxies: {', '.join(known)}")
+    raise UnknownNameError(f"Unknown proxy {quoted(name)}{hint} Known proxies: {', '.join(known)}")
 
 
 def proxy_names() -> list[str]:
@@ -243,27 +247,21 @@ def _entry_points() -> dict[str, EntryPoint]:
 
 
 def _load_entry_point(point: EntryPoint) -> Proxy:
-    proxy = _as_proxy(_load(point.value), f"entry point {point.name!r}")
+    proxy = _as_proxy(_load(point.value, stored=False), f"entry point {point.name!r}")
     if proxy.name != point.name:
         raise ProxyError(f"Entry point {point.name!r} registers its proxy as {proxy.name!r}; use one name.")
     return proxy
 
 
-def _load_object(name: str) -> Proxy:
-    return _as_proxy(_load(name), repr(name))
-
-
-def _load(path: str) -> Any:
-    module_name, _, attribute = path.partition(":")
+def _load(path: str, stored: bool) -> Any:
     try:
-        found: Any = import_extension(module_name)
-        for part in attribute.split("."):
-            found = getattr(found, part)
+        if not stored:
+            import_named(path)
+        return load_object(path)[0]
+    except MissingModuleError as error:
+        raise MissingModuleError(f"Proxy {error}") from None
     except ExtensionError as error:
-        raise ProxyError(f"Cannot load proxy {path!r}: {error}") from error
-    except AttributeError as error:
-        raise ProxyError(f"Cannot load proxy {path!r}: {error}.") from error
-    return found
+        raise ProxyError(f"Cannot load proxy {quoted(path)}: {error}") from error
 
 
 def _as_proxy(found: Any, where: str) -> Proxy:

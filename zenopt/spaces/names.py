@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zenopt.core.errors import StructureError, UnknownNameError
+from zenopt.core.files import STRUCTURE, read_text
+from zenopt.core.paths import existing_path
+from zenopt.core.text import QUOTED, one_line, quoted
 from zenopt.export.bundle import ARCHITECTURE_FILE, read_bundle
 from zenopt.spaces import get_space, list_spaces
 from zenopt.spaces.chain.architecture import Architecture
@@ -43,7 +46,7 @@ class Named:
     num_classes: int = 1000
 
     def build(self, num_classes: int, *, use_se: bool = False) -> nn.Module:
-        """Builds the network, with PyTorch's (or the library's) initial weights.
+        """Build the network, with PyTorch's (or the library's) initial weights.
 
         Raises:
             UnknownNameError: If the library is missing or does not know the model.
@@ -55,12 +58,14 @@ class Named:
         return build_network(self.architecture, num_classes=num_classes, use_se=use_se)
 
 
-def resolve(name: str) -> Named:
-    """Finds out what a name means.
+def resolve(name: str, *, stored: bool = False) -> Named:
+    """Find out what a name means.
 
     Args:
         name:
             See the module's text.
+        stored:
+            Whether the name was read from a file; then it is no path of another one.
 
     Raises:
         StructureError: If it is none of these, or what it holds is malformed.
@@ -68,7 +73,7 @@ def resolve(name: str) -> Named:
         BundleError: If a bundle is damaged.
     """
     text = name.strip()
-    if "(" in text:
+    if "(" in text and existing_path(text) is None:
         return Named(str(architecture := Architecture.parse(text)), "chain", architecture)
     if text.startswith("|"):
         return _of_space("nasbench201", text)
@@ -77,21 +82,47 @@ def resolve(name: str) -> Named:
         return Named(text, prefix, None)
     if colon and prefix in list_spaces():
         return _of_space(prefix, rest)
-    if text and Path(text).exists():
-        return _of_path(Path(text))
+    path = None if stored else existing_path(text)
+    if path is not None:
+        return _of_path(path)
     if text in list_models():
         known = card(text)
         return Named(
             known.structure, "chain", Architecture.parse(known.structure), known.resolution, known.num_classes
         )
     raise StructureError(
-        f"{name!r} is neither a structure string nor a readable file, bundle, published network, SPACE:TEXT "
+        f"{quoted(name)} is neither a structure string nor a readable file, bundle, published network, SPACE:TEXT "
         f"(spaces: {', '.join(list_spaces())}), timm:MODEL or torchvision:MODEL."
     )
 
 
+def parse_architecture(structure: str, family: str) -> Any:
+    """Return the architecture that a stored text spells.
+
+    Args:
+        structure:
+            The text.
+        family:
+            ``"chain"`` for super-blocks, else the stored name of a space; nothing is imported for it.
+
+    Raises:
+        StructureError: If the text is malformed, or the space cannot be made without options.
+        MissingModuleError, UnknownNameError: If there is no such space, or it is not loaded.
+    """
+    if family == "chain":
+        return Architecture.parse(structure)
+    factory = get_space(family, stored=True)
+    try:
+        space = factory()
+    except TypeError as error:
+        raise StructureError(
+            f"The space {quoted(family)} cannot be made without options: {one_line(str(error), 120)}."
+        ) from None
+    return space.parse(structure)
+
+
 def _of_space(space: str, text: str) -> Named:
-    architecture = get_space(space)().parse(text)
+    architecture = parse_architecture(text, space)
     if isinstance(architecture, Architecture):
         return Named(str(architecture), "chain", architecture)
     if isinstance(architecture, CellArchitecture):
@@ -103,19 +134,12 @@ def _of_space(space: str, text: str) -> Named:
 def _of_path(path: Path) -> Named:
     if path.is_dir() or path.name == ARCHITECTURE_FILE:
         bundle = read_bundle(path)
-        return (
-            resolve(bundle.structure)
-            if bundle.family == "chain"
-            else _of_space(bundle.family, bundle.structure)
-        )
-    try:
-        content = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise StructureError(f"Structure file {path} cannot be read: {error}.") from None
+        return _of_space(bundle.family, bundle.structure)
+    content = read_text(path, STRUCTURE).strip()
     # What a file holds is a text, never again the name of a file.
     if "(" not in content and "|" not in content:
-        raise StructureError(f"Structure file {path} holds no structure string.")
-    return resolve(content)
+        raise STRUCTURE.refusal(path, "it holds no structure string")
+    return resolve(content, stored=True)
 
 
 def _library_model(library: str, name: str, num_classes: int) -> nn.Module:
@@ -142,6 +166,6 @@ def _library_model(library: str, name: str, num_classes: int) -> nn.Module:
 def _unknown(library: str, name: str, known: list[str]) -> str:
     from difflib import get_close_matches
 
-    close = get_close_matches(name, known, n=3)
+    close = get_close_matches(name[:QUOTED], known, n=3)
     hint = f"; similar: {', '.join(close)}" if close else ""
-    return f"{library} has no model {name!r}{hint}."
+    return f"{library} has no model {quoted(name)}{hint}."

@@ -9,7 +9,8 @@ from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
 from zenopt.core.errors import ExtensionError, UnknownNameError
-from zenopt.core.extensions import import_extension
+from zenopt.core.extensions import MissingModuleError, import_named, load_object
+from zenopt.core.text import QUOTED, quoted
 
 ENTRY_POINT_GROUP = "zenopt.spaces"
 
@@ -19,11 +20,13 @@ _BUILT_IN = {
     "mobile": "zenopt.spaces.chain.mobile",
     "nasbench201": "zenopt.spaces.nasbench201.space",
 }
+#: What tells a space from any other class.
+_CONTRACT = ("distributions", "suggest", "encode", "decode", "parse", "mutate")
 _Factory = TypeVar("_Factory", bound=Callable[..., Any])
 
 
 def register_space(name: str) -> Callable[[_Factory], _Factory]:
-    """Registers a space class (or a function that returns a space) under a name.
+    """Register a space class (or a function that returns a space) under a name.
 
     The class is called with the fields of the study spec's ``space`` section, ``name`` excepted.
 
@@ -42,23 +45,26 @@ def register_space(name: str) -> Callable[[_Factory], _Factory]:
 
 
 def list_spaces() -> list[str]:
-    """Returns the names of all known spaces, third-party ones included."""
+    """Return the names of all known spaces, third-party ones included."""
     third_party = {point.name for point in entry_points(group=ENTRY_POINT_GROUP)}
     return sorted({*_SPACES, *_BUILT_IN, *third_party})
 
 
-def get_space(name: str) -> Any:
-    """Returns the factory of a space.
+def get_space(name: str, *, stored: bool = False) -> Any:
+    """Return the factory of a space.
 
     Args:
         name:
             A registered name, or ``package.module:object``.
+        stored:
+            Whether the name was read from a file or database; then no module is imported for it.
 
     Raises:
-        UnknownNameError: If there is no such space; the message lists the known ones.
+        UnknownNameError: If there is no such space, the message lists the known ones; or its module cannot be imported.
+        MissingModuleError: If a stored name is of a module that was not imported in this run.
     """
     if ":" in name:
-        return load_object(name, "space")
+        return _load_space(name, stored)
     if name not in _SPACES and name in _BUILT_IN:
         import_module(_BUILT_IN[name])
     if name not in _SPACES:
@@ -66,29 +72,28 @@ def get_space(name: str) -> Any:
             if point.name == name:
                 register_space(name)(point.load())
     if name not in _SPACES:
-        close = get_close_matches(name, list_spaces(), n=1)
+        close = get_close_matches(name[:QUOTED], list_spaces(), n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise UnknownNameError(f"Unknown space {name!r}.{hint} Known spaces: {', '.join(list_spaces())}.")
+        raise UnknownNameError(
+            f"Unknown space {quoted(name)}.{hint} Known spaces: {', '.join(list_spaces())}."
+        )
     return _SPACES[name]
 
 
-def load_object(path: str, what: str) -> Any:
-    """Imports ``package.module:object``.
-
-    Raises:
-        UnknownNameError: If the path is malformed, or the module cannot be imported or lacks the object.
-    """
-    module_name, _, attribute = path.partition(":")
-    if not all(part.isidentifier() for part in (*module_name.split("."), *attribute.split("."))):
-        raise UnknownNameError(f"Cannot load {what} {path!r}: expected package.module:object.")
+def _load_space(name: str, stored: bool) -> Any:
     try:
-        found: Any = import_extension(module_name)
+        if not stored:
+            import_named(name)
+        found, is_named = load_object(name)
+    except MissingModuleError as error:
+        raise MissingModuleError(f"Space {error}") from None
     except ExtensionError as error:
-        raise UnknownNameError(f"{what.capitalize()} {path!r}: {error}") from None
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise UnknownNameError(
-                f"Module {module_name!r} has no {attribute!r}, needed for {what} {path!r}."
-            )
-        found = getattr(found, part)
+        raise UnknownNameError(f"Space {quoted(name)}: {error}") from None
+    # A stored name could be that of any function of a loaded module.
+    if not (is_named or any(found is own for own in _SPACES.values()) or _is_space(found)):
+        raise UnknownNameError(f"Space {quoted(name)} is no class with {', '.join(_CONTRACT)}.")
     return found
+
+
+def _is_space(found: Any) -> bool:
+    return isinstance(found, type) and all(hasattr(found, method) for method in _CONTRACT)

@@ -34,7 +34,7 @@ def evaluate_architecture(
         ProxyError: If the proxy fails or is not finite.
     """
     # Imported late: scoring imports torch, which planning a study does not need.
-    from zenopt.proxies import Score, score_architecture
+    from zenopt.proxies import Score, get_proxy, score_architecture
 
     if spec.objective.kind == "table":
         value = table_value(spec, architecture)
@@ -54,7 +54,7 @@ def evaluate_architecture(
     proxy = spec.proxy
     return score_architecture(
         architecture,
-        proxy.name,
+        get_proxy(proxy.name, stored=True),
         resolution=spec.resolution,
         num_classes=spec.num_classes,
         batch_size=proxy.batch_size or proxy.batch_sizes.cpu,

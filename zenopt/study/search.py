@@ -18,7 +18,7 @@ import optuna
 from optuna.trial import TrialState
 
 from zenopt.core.errors import StorageError, StudyError, ZenoptError
-from zenopt.core.extensions import import_extension
+from zenopt.core.extensions import know_again, named_by_person
 from zenopt.samplers import make_sampler
 from zenopt.spaces.chain.architecture import Architecture, block_modules
 from zenopt.storage import open_storage, requeue_orphans
@@ -173,6 +173,8 @@ def run_search(
         raise StudyError(
             "Give a number of trials (--trials, or trials in the study file), a timeout, or both."
         )
+    if timeout_s is not None and not timeout_s > 0:
+        raise StudyError(f"The timeout must be a positive number of seconds, got {timeout_s!r}.")
     for what, number in (("trials", trials), ("workers", workers)):
         if number is not None and number < 1:
             raise StudyError(f"The number of {what} must be at least 1, got {number}.")
@@ -297,13 +299,16 @@ def _run_here(
 
 
 def _modules(spec: StudySpec) -> tuple[str, ...]:
-    """Returns the modules of the user's own that a worker must import to know the space's blocks."""
+    """Return what a worker must import to know the space's blocks: what people have named, and where they are from."""
     space = spec.build_space()
     names = list(getattr(space, "blocks", ()))
     initial = space.parse(space.initial)
     if isinstance(initial, Architecture):
         names += [block.type_name for block in initial.blocks]
-    return tuple(sorted(set(block_modules(names).values())))
+    # What the spec names is loaded here already, or the space would not have been built.
+    loaded = [name for name in spec.objects().values() if ":" in name and not name.startswith("learned:")]
+    modules = [name.partition(":")[0] for name in loaded]
+    return tuple(dict.fromkeys([*named_by_person(), *modules, *sorted(set(block_modules(names).values()))]))
 
 
 def _work(
@@ -348,8 +353,7 @@ def _worker_main(task: _Task, index: int, shared: _Shared) -> None:
     parent = os.getppid()
     try:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        for module in task.modules:
-            import_extension(module)
+        know_again(task.modules)
         storage = open_storage(task.url, synchronous=task.synchronous)
         # A worker whose parent was killed goes on with nobody to report to, so it stops.
         _work(task, index, storage, shared.claim, lambda: shared.stop.is_set() or os.getppid() != parent)

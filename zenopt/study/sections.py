@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from zenopt.core.errors import SpecError
+from zenopt.core.errors import SpecError, ZenoptError
+from zenopt.core.text import one_line, quoted
 from zenopt.spaces.registry import get_space
 
 
@@ -35,7 +36,8 @@ class SpaceSection(Section):
         Raises:
             ZenoptError: If the space is unknown or an option does not fit it.
         """
-        factory = get_space(self.name)
+        # Whoever reads a study file for a person has imported what it names.
+        factory = get_space(self.name, stored=True)
         self._check_options(factory)
         options = dict(self.options)
         if self.bounds == "narrow":
@@ -46,8 +48,14 @@ class SpaceSection(Section):
             options["initial"] = self.initial
         try:
             return factory(**options)
-        except TypeError as error:
-            raise SpecError(f"space.options do not fit the space {self.name!r}: {error}.") from None
+        except ZenoptError:
+            raise
+        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+            # An option of another kind than the space expects; which one, only the space can tell.
+            reason = f"{type(error).__name__}: {one_line(str(error), 120)}"
+            raise SpecError(
+                f"space.options do not fit the space {quoted(self.name)}: {reason.rstrip('.')}."
+            ) from None
 
     def _check_options(self, factory: Any) -> None:
         known = signature(factory).parameters

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import torch
 
+from zenopt.core.extensions import know_again, named_by_person
 from zenopt.study.search import available_cores
 from zenopt.train.errors import TrainError
 
@@ -54,8 +55,8 @@ def run_jobs(
     pool = ProcessPoolExecutor(
         workers,
         mp_context=get_context("spawn"),
-        initializer=torch.set_num_threads,
-        initargs=(max(1, available_cores() // workers),),
+        initializer=_prepare,
+        initargs=(max(1, available_cores() // workers), named_by_person()),
     )
     found: dict[int, Result] = {}
     try:
@@ -70,3 +71,8 @@ def run_jobs(
     finally:
         pool.shutdown(cancel_futures=True)
     return [found[place] for place in range(len(jobs))]
+
+
+def _prepare(threads: int, names: tuple[str, ...]) -> None:
+    torch.set_num_threads(threads)
+    know_again(names)

@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import optuna
 from filelock import FileLock, Timeout
+from pydantic import Field, TypeAdapter, ValidationError
 
 from zenopt.core.errors import StudyError
+from zenopt.core.files import first_problem
 from zenopt.latency.limits import Limits
 from zenopt.storage.history import top
 from zenopt.storage.records import TrialRecord
@@ -60,7 +62,7 @@ class Winner:
         data: On what.
     """
 
-    verified: list[Verified]
+    verified: Annotated[list[Verified], Field(min_length=1)]
     weights: Path
     test_top1: float
     recipe: Recipe
@@ -79,12 +81,14 @@ class Winner:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Winner:
         """Returns what :meth:`to_json` wrote."""
-        verified = [
-            Verified(Candidate(**row["candidate"]), tuple(row["top1"]), row["pruned"], row["learning_rate"])
-            for row in content["verified"]
-        ]
-        recipe = Recipe.model_validate(content["recipe"])
-        return cls(verified, Path(content["weights"]), content["test_top1"], recipe, content["data"])
+        try:
+            return _WINNER.validate_python(content)
+        except ValidationError as error:
+            place, problem = first_problem(error)
+            raise StudyError(f"The second stage that is stored cannot be read: {place}: {problem}.") from None
+
+
+_WINNER = TypeAdapter(Winner)
 
 
 def run_second_stage(
