@@ -10,16 +10,16 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 from torch import nn
 
 from zenopt.core.errors import UnknownNameError
-from zenopt.export.bundle import Bundle
+from zenopt.core.paths import existing_path
+from zenopt.export.bundle import Bundle, FamilyName, Flag, Side
 from zenopt.nn import build_network
 from zenopt.nn.weights import count_classes, load_weights, matrices, read_weights
-from zenopt.spaces import get_space
-from zenopt.spaces.chain.architecture import Architecture
+from zenopt.spaces.names import parse_architecture
 from zenopt.train.errors import TrainError
 
 
@@ -42,19 +42,19 @@ class NetworkSource:
             The crop on which a published network was evaluated, pixels.
     """
 
-    kind: str
+    kind: Literal["structure", "timm", "torchvision"]
     text: str
-    resolution: int
-    use_se: bool = False
-    family: str = "chain"
-    crop_size: int | None = None
+    resolution: Side
+    use_se: Flag = False
+    family: FamilyName = "chain"
+    crop_size: Side | None = None
 
     @classmethod
     def from_structure(
         cls, structure: str, resolution: int, use_se: bool = False, family: str = "chain"
     ) -> NetworkSource:
         """Return the source of a structure string, in its canonical spelling."""
-        return cls("structure", str(_parse(structure, family)), resolution, use_se, family)
+        return cls("structure", str(parse_architecture(structure, family)), resolution, use_se, family)
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, resolution: int | None = None) -> NetworkSource:
@@ -72,6 +72,7 @@ class NetworkSource:
         """
         kind, separator, inner = name.partition(":")
         if separator and kind in ("timm", "torchvision"):
+            kind = cast("Literal['timm', 'torchvision']", kind)
             return cls(kind, inner, resolution or _library_resolution(kind, inner))
         from zenopt.spaces.chain import zoo as models
 
@@ -83,8 +84,16 @@ class NetworkSource:
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> NetworkSource:
-        """Return the source that a checkpoint holds."""
-        return cls(**facts)
+        """Return the source that a checkpoint holds; it is checked by :func:`zenopt.train.checkpoint.read`.
+
+        Raises:
+            UnknownNameError: Its library has no model of this name.
+        """
+        source = cls(**facts)
+        if source.kind != "structure":
+            # A name from a file must not make a library fetch anything.
+            _library_resolution(source.kind, source.text)
+        return source
 
     def facts(self) -> dict[str, Any]:
         return asdict(self)
@@ -104,7 +113,9 @@ class NetworkSource:
             TrainError: The library is not installed, or its weights cannot be had.
         """
         if self.kind == "structure":
-            return build_network(_parse(self.text, self.family), num_classes=num_classes, use_se=self.use_se)
+            return build_network(
+                parse_architecture(self.text, self.family), num_classes=num_classes, use_se=self.use_se
+            )
         try:
             if self.kind == "timm":
                 import timm
@@ -152,7 +163,7 @@ def build_teacher(name: str, weights: str | None, input_size: int | None) -> tup
         bundle = read_bundle(folder)
         source = NetworkSource.from_bundle(bundle)
         path = Path(weights) if weights else folder / "best.pt"
-        if not path.is_file():
+        if existing_path(str(path)) is None:
             raise TrainError(f"Teacher {name} has no weights: {path} does not exist; set distill.weights.")
     else:
         source = NetworkSource.from_model(name)
@@ -192,12 +203,6 @@ def _offline_at_once() -> Iterator[None]:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
-
-
-def _parse(structure: str, family: str) -> Any:
-    if family == "chain":
-        return Architecture.parse(structure)
-    return get_space(family, stored=True)().parse(structure)
 
 
 def _library_resolution(kind: str, name: str) -> int:

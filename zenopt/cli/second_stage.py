@@ -10,6 +10,7 @@ import click
 
 from zenopt.cli.options import table
 from zenopt.core.paths import file_name
+from zenopt.core.text import printable
 
 if TYPE_CHECKING:
     import optuna
@@ -44,7 +45,8 @@ def run_second_stage(
     def show(row: TrainedNetwork) -> None:
         state = f"pruned after {row.epochs} epochs" if row.stopped else f"top-1 {row.top1:5.2f} %"
         tell(
-            f"{row.candidate.label:24s} lr {row.learning_rate:<6g} seed {row.seed}  {state}  ({row.seconds:.0f} s)"
+            f"{printable(row.candidate.label):24s} lr {row.learning_rate:<6g} seed {row.seed}  {state}  "
+            f"({row.seconds:.0f} s)"
         )
 
     return run(

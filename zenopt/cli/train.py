@@ -213,13 +213,13 @@ def evaluate_command(
         click.echo(json.dumps(evaluation.facts(classes)))
         return
     for name in evaluation.broken:
-        click.echo(f"Skipped a broken image: {name}", err=True)
+        click.echo(f"Skipped a broken image: {printable(name)}", err=True)
     click.echo(f"top-1 {evaluation.top1:.2f} %  top-5 {evaluation.top5:.2f} %  loss {evaluation.loss:.4f}")
     click.echo(
         f"{evaluation.images} images, {evaluation.images_per_second:.1f} images/s (forward passes alone)"
     )
     for name, share in evaluation.per_class(classes).items():
-        click.echo(f"  {name:24s} {'no images' if share is None else f'{share:6.2f} %'}")
+        click.echo(f"  {printable(name):24s} {'no images' if share is None else f'{share:6.2f} %'}")
 
 
 @click.command("deploy")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zenopt.cli.options import devices_option, json_option, print_json, read_devices, storage_option, table
+from zenopt.core.text import printable
 
 if TYPE_CHECKING:
     from zenopt.verify.trainings import TrainedNetwork
@@ -125,7 +126,8 @@ def verify(
         if not as_json:
             state = f"pruned after {row.epochs} epochs" if row.stopped else f"top-1 {row.top1:5.2f} %"
             click.echo(
-                f"{row.candidate.label:24s} lr {row.learning_rate:<6g} seed {row.seed}  {state}  ({row.seconds:.0f} s)",
+                f"{printable(row.candidate.label):24s} lr {row.learning_rate:<6g} seed {row.seed}  {state}  "
+                f"({row.seconds:.0f} s)",
                 err=True,
             )
 
@@ -208,4 +210,4 @@ def verify(
         ]
         click.echo(table(cells, ("rank agreement with top-1", "Spearman", "95 %", "Kendall")))
     if exported:
-        click.echo(f"\nExported {verified[0].candidate.label} to {exported}")
+        click.echo(f"\nExported {printable(verified[0].candidate.label)} to {exported}")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -79,9 +79,9 @@ RECIPE = Format("Recipe", SpecError, _MIB // 4)
 STORED_SPEC = Format("The spec stored with study", StudyError, _MIB)
 STRUCTURE = Format("Structure file", StructureError, _MIB)
 TABLE = Format("Table", DataError, 128 * _MIB)
+LATENCY_CACHE = Format("Latency cache", DeviceError, 16 * _MIB)
 CHECKPOINT = Format("Checkpoint", CheckpointError, 4096 * _MIB)
 CIFAR = Format("CIFAR file", DataError, 256 * _MIB)
-FORMATS = (BUNDLE, PROFILE, LEARNED, SPEC, RECIPE, STORED_SPEC, STRUCTURE, TABLE, CHECKPOINT, CIFAR)
 
 
 # -- bytes and text ------------------------------------------------------------
@@ -93,11 +93,11 @@ def read_bytes(path: str | Path, format: Format) -> bytes:
     Raises:
         ZenoptError: The format's, if it cannot be read or is too large.
     """
-    try:
-        with open(path, "rb") as file:
+    with _open(path, format, path) as file:
+        try:
             content = file.read(format.limit + 1)
-    except (OSError, ValueError) as error:
-        raise format.unreadable(path, error) from None
+        except OSError as error:
+            raise format.unreadable(path, error) from None
     check_size(len(content), path, format)
     return content
 
@@ -272,11 +272,7 @@ def open_csv(path: str | Path, format: Format = TABLE, name: object = None) -> I
     """
     name = path if name is None else name
     try:
-        raw = Path(path).open("rb")
-    except (OSError, ValueError) as error:
-        raise format.unreadable(name, error) from None
-    try:
-        with raw:
+        with _open(path, format, name) as raw:
             unpacked: Any = gzip.GzipFile(fileobj=raw) if str(path).endswith(".gz") else raw
             bounded = io.BufferedReader(_Bounded(unpacked, name, format))
             with io.TextIOWrapper(bounded, encoding="utf-8-sig", newline="") as text:
@@ -284,6 +280,13 @@ def open_csv(path: str | Path, format: Format = TABLE, name: object = None) -> I
     except ZenoptError:
         raise
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+        raise format.unreadable(name, error) from None
+
+
+def _open(path: str | Path, format: Format, name: object) -> BinaryIO:
+    try:
+        return open(path, "rb")
+    except (OSError, ValueError) as error:
         raise format.unreadable(name, error) from None
 
 

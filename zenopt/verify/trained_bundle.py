@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from zenopt.export.bundle import Bundle, versions, write_bundle
-from zenopt.nn.weights import read_torch_file
 from zenopt.study.spec import StudySpec
 from zenopt.train import checkpoint
 from zenopt.train.recipe import Recipe
@@ -99,7 +98,7 @@ def export_trained(
 
 def _judged_weights(path: Path, top1: float | None) -> dict[str, Any]:
     """Returns the weights of a run's ``last.pt`` that are judged, as ``best.pt`` holds them."""
-    saved = read_torch_file(path)
+    saved = checkpoint.read(path, checkpoint.RUN)
     # Where a moving average is kept, it is what was evaluated.
     model = saved["ema"]["state"] if saved.get("ema") else saved["model"]
     facts = {key: saved[key] for key in ("network", "recipe", "classes", "statistics", "seed")}

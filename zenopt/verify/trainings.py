@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from zenopt.nn.weights import read_torch_file
+from zenopt.train import checkpoint
 from zenopt.train.data import DataSet, Images, MemoryImages
 from zenopt.train.distributed import World
 from zenopt.train.engine import fit
@@ -305,7 +305,7 @@ def _train_one(run: _Run) -> TrainedNetwork:
         ).history
     except _Stopped:
         stopped = True
-        history = read_torch_file(run.folder / "last.pt")["state"]["history"]
+        history = checkpoint.read(run.folder / checkpoint.LAST, checkpoint.RUN)["state"]["history"]
     curve = tuple(row["top1"] for row in history if row["top1"] is not None)
     return TrainedNetwork(
         run.candidate,
