@@ -36,16 +36,21 @@ def named_by_person() -> tuple[str, ...]:
 def know_again(names: tuple[str, ...]) -> None:
     """Import in a worker process what a person has named in the process that began it."""
     for name in names:
-        import_named(name) if ":" in name else import_extension(name)
+        import_named(name) if names_object(name) else import_extension(name)
+
+
+def names_object(name: str) -> bool:
+    """Return whether a name is that of an object in a module; ``learned:FILE`` is that of a file."""
+    return ":" in name and not name.startswith("learned:")
 
 
 def import_named(name: str) -> None:
-    """Import the module of an object that a person names; a name without a colon is left alone.
+    """Import the module of an object that a person names; names of other kinds are left alone.
 
     Raises:
         ExtensionError: If it is no ``package.module:object``, or the module cannot be imported.
     """
-    if ":" not in name:
+    if not names_object(name):
         return
     if not _OBJECT.fullmatch(name):
         raise ExtensionError(f"Cannot load {quoted(name)}: expected package.module:object.")

@@ -18,7 +18,7 @@ import optuna
 from optuna.trial import TrialState
 
 from zenopt.core.errors import StorageError, StudyError, ZenoptError
-from zenopt.core.extensions import know_again, named_by_person
+from zenopt.core.extensions import know_again, named_by_person, names_object
 from zenopt.samplers import make_sampler
 from zenopt.spaces.chain.architecture import Architecture, block_modules
 from zenopt.storage import open_storage, requeue_orphans
@@ -306,8 +306,7 @@ def _modules(spec: StudySpec) -> tuple[str, ...]:
     if isinstance(initial, Architecture):
         names += [block.type_name for block in initial.blocks]
     # What the spec names is loaded here already, or the space would not have been built.
-    loaded = [name for name in spec.objects().values() if ":" in name and not name.startswith("learned:")]
-    modules = [name.partition(":")[0] for name in loaded]
+    modules = [name.partition(":")[0] for name in spec.objects().values() if names_object(name)]
     return tuple(dict.fromkeys([*named_by_person(), *modules, *sorted(set(block_modules(names).values()))]))
 
 
