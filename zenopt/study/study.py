@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -14,7 +13,10 @@ from optuna.trial import TrialState
 from pydantic import ValidationError
 
 from zenopt.core.errors import StorageError, StudyError
+from zenopt.core.files import STORED_SPEC, first_problem, parse_json
 from zenopt.core.pareto import first_front
+from zenopt.core.paths import existing_path
+from zenopt.core.text import one_line, quoted, quoted_list, shortened
 from zenopt.storage import open_storage, parse_url
 from zenopt.storage.history import StudyHistory, count_by_state, top
 from zenopt.storage.records import TrialRecord
@@ -123,7 +125,7 @@ def _differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
 
 
 def _show(value: Any, missing: object) -> str:
-    return "(not set)" if value is missing else json.dumps(value)
+    return "(not set)" if value is missing else shortened(json.dumps(value))
 
 
 def open_existing(url: str) -> optuna.storages.BaseStorage:
@@ -133,7 +135,7 @@ def open_existing(url: str) -> optuna.storages.BaseStorage:
         StorageError: If there is nothing to open.
     """
     target = parse_url(url)
-    if target.kind in ("sqlite", "journal") and not Path(target.path).exists():
+    if target.kind in ("sqlite", "journal") and existing_path(target.path) is None:
         raise StorageError(f"storage {target.display!r}: the file does not exist; run zenopt optimize first.")
     return open_storage(url)
 
@@ -159,8 +161,8 @@ def load_study(
         )
     except KeyError:
         names = sorted(study.study_name for study in storage.get_all_studies())
-        known = f"stored studies: {', '.join(names)}" if names else "the storage holds no study yet"
-        raise StudyError(f"No study {name!r} in this storage; {known}.") from None
+        known = f"stored studies: {quoted_list(names, 1000)}" if names else "the storage holds no study yet"
+        raise StudyError(f"No study {quoted(name)} in this storage; {known}.") from None
 
 
 def read_spec(study: optuna.Study, *, missing_ok: bool = False) -> StudySpec | None:
@@ -170,17 +172,17 @@ def read_spec(study: optuna.Study, *, missing_ok: bool = False) -> StudySpec | N
         StudyError: If there is none, or it cannot be read by this version.
     """
     text = study.user_attrs.get(SPEC_KEY)
-    if text is None:
-        if missing_ok:
-            return None
-        raise StudyError(f"Study {study.study_name!r} was not made by zenopt (it stores no spec).")
+    if text is None and missing_ok:
+        return None
+    name = quoted(study.study_name)
+    if not isinstance(text, str):
+        raise StudyError(f"Study {name} was not made by zenopt (it stores no spec).")
     try:
-        return StudySpec.model_validate_json(text)
+        return StudySpec.model_validate(parse_json(text, study.study_name, STORED_SPEC))
     except ValidationError as error:
-        problem = error.errors()[0]
+        place, problem = first_problem(error)
         raise StudyError(
-            f"Study {study.study_name!r} stores a spec this version cannot read: "
-            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}."
+            f"Study {name} stores a spec this version cannot read: {place}: {one_line(problem, 200)}."
         ) from None
 
 
