@@ -213,7 +213,7 @@ class ZenSampler(BaseSampler):
     def _screened(
         self, parents: list[Any], known: set[str], screening: Screening, rng: random.Random
     ) -> Any | None:
-        if self._space.screens_arrays and self._closed_form is None:
+        if self._space.array_screen and self._closed_form is None:
             if self._array_screen is None:
                 self._array_screen = self._space.array_screening(
                     self._limits,

@@ -178,7 +178,7 @@ def _zen_sampler(spec: StudySpec, worker: int) -> BaseSampler:
             population_size=settings.population,
             mutation=settings.mutation,
         )
-    if settings.screening == "on" and not space.screens_arrays:
+    if settings.screening == "on" and not space.array_screen:
         raise SpecError(
             f"sampler.screening needs the closed form, which the space {spec.space.name!r} has not."
         )
@@ -188,7 +188,7 @@ def _zen_sampler(spec: StudySpec, worker: int) -> BaseSampler:
         )
     is_screened = settings.screening == "on" or (
         settings.screening == "auto"
-        and space.screens_arrays
+        and space.array_screen
         and len(spec.objectives) == 1
         and spec.objective.kind == "proxy"
         and spec.proxy.name in SCREENED_PROXIES

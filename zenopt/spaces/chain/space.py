@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from zenopt.core.errors import StructureError
 from zenopt.core.primitives import round_to_8
-from zenopt.spaces.base import ArrayScreening, BaseSpace, Checker
+from zenopt.spaces.base import BaseSpace
 from zenopt.spaces.chain.architecture import (
     Architecture,
     Block,
@@ -88,7 +88,7 @@ class ChainSpace(BaseSpace):
     head_width: int | None = None
     type_weights: Mapping[str, float] | None = None
 
-    screens_arrays: ClassVar[bool] = True
+    array_screen: ClassVar[str] = "zenopt.spaces.chain.screening:ArrayScreen"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", tuple(self.blocks))
@@ -406,17 +406,6 @@ class ChainSpace(BaseSpace):
     def draw(self, rng: random.Random) -> Any | None:
         """Return a random architecture as the fork draws them; where bounds do not hold such a one, a random walk."""
         return random_architecture(self, rng) or super().draw(rng)
-
-    def array_screening(
-        self, limits: Checker, *, candidates: int, elites: int, batch_size: int | None, move: str
-    ) -> ArrayScreening | None:
-        """Return the evolution on the closed-form Zen-score."""
-        # Imported late: it needs numpy, and the formulas take spaces.
-        from zenopt.spaces.chain.screening import ArrayScreen
-
-        return ArrayScreen(
-            self, limits, candidates=candidates, elites=elites, batch_size=batch_size, move=move
-        )
 
     def foreign_modules(self) -> dict[str, str]:
         """Return the modules of block types that are not zenopt's own."""
