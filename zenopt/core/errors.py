@@ -65,3 +65,7 @@ class EvaluationError(ZenoptError):
 
 class ProxyError(EvaluationError):
     """A proxy could not score a network, or its score was not a finite number."""
+
+
+class PredictorError(ZenoptError):
+    """What was given cannot be learned from or predicted."""

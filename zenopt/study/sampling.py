@@ -30,7 +30,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "QMCSampler": {"warn_independent_sampling": False},
 }
 #: Packages that stock samplers import when they are made or asked.
-_PACKAGES = {"GPSampler": "scipy", "CmaEsSampler": "cmaes", "QMCSampler": "scipy"}
+_PACKAGES = {"CmaEsSampler": "cmaes"}
 #: Stock samplers that make do with any parameters; the others want the same ones in every trial.
 _DEFINE_BY_RUN = frozenset({"RandomSampler", "TPESampler"})
 #: Samplers that a cheap score can guide.

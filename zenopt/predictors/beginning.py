@@ -1,0 +1,64 @@
+"""What is trained before anything is known: few networks from the top of a cheap ranking, far apart from each other."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zenopt.core.errors import PredictorError
+
+Array = NDArray[np.float64]
+
+#: Share of the candidates, by the cheap ranking, that the beginning reaches down to.
+SHARE = 0.2
+#: Candidates of a share that are compared.
+COMPARED = 400
+#: Smallest share that is looked at, in networks.
+NARROWEST = 8
+
+
+def spread_from_top(
+    matrix: Array,
+    ranking: Array | None,
+    count: int,
+    rng: np.random.Generator,
+    taken: NDArray[np.intp] | None = None,
+) -> list[int]:
+    """Return the candidates to begin with: the best-ranked one, then from widening shares the one farthest from those.
+
+    The k-th of n comes from the best ``SHARE * (k / (n - 1))^2`` of the ranking, so that a good ranking is used at
+    once, and one that misleads is left at once.
+
+    Args:
+        matrix:
+            Standardised inputs, ``candidates x columns``.
+        ranking:
+            Higher is thought better; without one, all candidates are equal and the first is drawn.
+        count:
+            How many in all.
+        rng:
+            Breaks ties and draws what is compared.
+        taken:
+            Candidates that were begun already, the first ones of the result; they are not returned again.
+    """
+    size = len(matrix)
+    if count < 1 or size < 1:
+        raise PredictorError(f"A beginning needs networks to choose from: {count} of {size}.")
+    if ranking is not None and (ranking.shape != (size,) or not np.isfinite(ranking).all()):
+        raise PredictorError(f"A ranking needs one finite number for each of {size} candidates.")
+    shuffled = rng.permutation(size)
+    order = shuffled if ranking is None else shuffled[np.argsort(-ranking[shuffled], kind="stable")]
+    chosen = [int(order[0])] if taken is None or not len(taken) else [int(i) for i in taken]
+    known = 0 if taken is None else len(taken)
+    nearest = ((matrix[:, None] - matrix[chosen][None]) ** 2).sum(axis=2).min(axis=1)
+    while len(chosen) < min(count, size):
+        share = 1.0 if ranking is None else SHARE * (len(chosen) / max(1, count - 1)) ** 2
+        top = order[: max(NARROWEST, round(share * size))]
+        free = top[~np.isin(top, chosen)]
+        if not len(free):
+            free = order[~np.isin(order, chosen)]
+        compared = free if len(free) <= COMPARED else rng.choice(free, COMPARED, replace=False)
+        found = int(compared[np.argmax(nearest[compared])])
+        chosen.append(found)
+        nearest = np.minimum(nearest, ((matrix - matrix[found]) ** 2).sum(axis=1))
+    return chosen[known:]

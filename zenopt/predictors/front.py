@@ -1,0 +1,102 @@
+"""Proposals for several objectives: learned ones (an accuracy) and known ones (costs).
+
+Two objectives: exact expected hypervolume gain. Three or more: the expected gain of a hypervolume scalarisation in a
+random direction, a new one for every proposal. The front is that of posterior means, not of lucky numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zenopt.core.errors import PredictorError
+from zenopt.predictors.acquisition import expected_hypervolume_gain, expected_scalar_gain, pareto_front
+from zenopt.predictors.inputs import Inputs
+from zenopt.predictors.observations import Observations
+from zenopt.predictors.surrogate import Surrogate
+
+Array = NDArray[np.float64]
+
+#: The worst point that counts lies this share of the front's extent below its worst values.
+MARGIN = 0.1
+
+
+@dataclass(frozen=True)
+class KnownObjective:
+    """An objective that is computed, not learned; higher is better, so a cost is given with its sign turned.
+
+    Attributes:
+        of_candidates: One per candidate.
+        of_trained: One per full training, in the order they were told.
+    """
+
+    of_candidates: Array = field(repr=False)
+    of_trained: Array = field(repr=False)
+
+
+def propose_front(
+    learned: Sequence[Surrogate],
+    known: Sequence[KnownObjective],
+    candidates: Inputs,
+    networks: Sequence[Hashable],
+    count: int,
+    rng: np.random.Generator,
+    *,
+    pending: Observations | None = None,
+) -> list[int]:
+    """Return candidates that are expected to move the front most; each takes the earlier ones for running.
+
+    Args:
+        learned:
+            One surrogate per learned objective; all were told the same full trainings in the same order.
+        known:
+            The objectives that are computed.
+        candidates, networks, pending:
+            As for :meth:`Surrogate.propose`.
+        count:
+            How many to propose.
+        rng:
+            Draws directions, with three objectives or more.
+    """
+    if len(learned) + len(known) < 2 or not learned:
+        raise PredictorError("A front needs two objectives, one of them learned.")
+    views = [surrogate.view(candidates, networks, pending=pending) for surrogate in learned]
+    scales = [_scale(objective) for objective in known]
+    fixed = [(own.of_candidates - mean) / unit for own, (mean, unit) in zip(known, scales, strict=True)]
+    reached = [(own.of_trained - mean) / unit for own, (mean, unit) in zip(known, scales, strict=True)]
+    chosen: list[int] = []
+    while len(chosen) < count and views[0].is_open.any():
+        trained = np.stack([*(view.trained_mean for view in views), *reached], axis=1)
+        front = pareto_front(trained) if len(trained) else np.empty((0, len(views) + len(known)))
+        means = [*(view.mean for view in views), *fixed]
+        deviations = [*(view.deviation for view in views), *(np.zeros(len(one)) for one in fixed)]
+        reference = _reference(front, means)
+        if len(means) == 2:
+            gain = expected_hypervolume_gain(
+                (means[0], means[1]), (deviations[0], deviations[1]), front, (reference[0], reference[1])
+            )
+        else:
+            gain = expected_scalar_gain(
+                np.stack(means, axis=1), np.stack(deviations, axis=1), front, reference, rng
+            )
+        found = views[0].best_open(gain)
+        chosen.append(found)
+        for view in views:
+            view.believe(found)
+    return chosen
+
+
+def _scale(objective: KnownObjective) -> tuple[float, float]:
+    values = objective.of_candidates
+    return float(values.mean()), float(values.std()) or 1.0
+
+
+def _reference(front: Array, means: Sequence[Array]) -> Array:
+    if not len(front):
+        return np.array([mean.min() for mean in means])
+    low, high = front.min(axis=0), front.max(axis=0)
+    # A front of one point has no extent; objectives are standardised, so 1 is the spread of what was trained.
+    return np.asarray(low - MARGIN * np.maximum(high - low, 1.0))
