@@ -74,6 +74,21 @@ def test_proposals_of_a_batch_differ_and_leave_running_ones_alone() -> None:
     assert surrogate.propose(space.inputs, space.networks, 4) == batch
 
 
+def test_known_ones_are_closed_and_further_ones_count_on() -> None:
+    space = Space()
+    surrogate = Surrogate(space.inputs)
+    index = space.search(12)
+    surrogate.learn(space.told(index))
+    first = surrogate.propose(space.inputs, space.networks)[0]
+    second = surrogate.propose(space.inputs, space.networks, known={space.networks[first]})[0]
+    assert second != first
+    part = [i for i in range(400) if i != first]
+    rows = space.inputs.rows(part)
+    names = [space.networks[i] for i in part]
+    view = surrogate.view(rows, names, further=(space.inputs.rows([first]), [space.networks[first]]))
+    assert view.propose(1) == [399]
+
+
 def test_candidates_run_out() -> None:
     space = Space()
     surrogate = Surrogate(space.inputs)
@@ -143,7 +158,8 @@ def test_front_of_accuracy_and_cost(objectives: int) -> None:
             other.learn(Observations.of(told.inputs, told.networks, second[index]))
             learned.append(other)
         known = [KnownObjective(-cost, -cost[index])]
-        found = propose_front(learned, known, space.inputs, space.networks, 2, rng)
+        views = [surrogate.view(space.inputs, space.networks) for surrogate in learned]
+        found = propose_front(views, known, 2, rng)
         assert len(set(found)) == 2 and not set(found) & set(index)
         index += found
     values = np.stack([space.true, -cost, *([second] if objectives == 3 else [])], axis=1)
@@ -168,7 +184,7 @@ def test_errors() -> None:
     with pytest.raises(PredictorError, match="at least one training"):
         Observations.of(space.inputs.rows([0]), ["a"], [1.0], [1.0], [0.5])
     with pytest.raises(PredictorError, match="needs two objectives"):
-        propose_front([surrogate], [], space.inputs, space.networks, 1, np.random.default_rng(0))
+        propose_front([], [], 1, np.random.default_rng(0))
     surrogate.learn(space.told([0, 1], shares=[0.2, 0.2]))
     with pytest.raises(PredictorError, match="to the end"):
         surrogate.winner()

@@ -6,7 +6,7 @@ random direction, a new one for every proposal. The front is that of posterior m
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 
 from zenopt.core.errors import PredictorError
 from zenopt.predictors.acquisition import expected_hypervolume_gain, expected_scalar_gain, pareto_front
-from zenopt.predictors.inputs import Inputs
-from zenopt.predictors.observations import Observations
-from zenopt.predictors.surrogate import Surrogate
+from zenopt.predictors.view import View
 
 Array = NDArray[np.float64]
 
@@ -38,32 +36,26 @@ class KnownObjective:
 
 
 def propose_front(
-    learned: Sequence[Surrogate],
+    views: Sequence[View],
     known: Sequence[KnownObjective],
-    candidates: Inputs,
-    networks: Sequence[Hashable],
     count: int,
     rng: np.random.Generator,
-    *,
-    pending: Observations | None = None,
 ) -> list[int]:
     """Return candidates that are expected to move the front most; each takes the earlier ones for running.
 
     Args:
-        learned:
-            One surrogate per learned objective; all were told the same full trainings in the same order.
+        views:
+            One per learned objective, of the same candidates (see :meth:`Surrogate.view`); all surrogates were told the
+            same full trainings in the same order.
         known:
             The objectives that are computed.
-        candidates, networks, pending:
-            As for :meth:`Surrogate.propose`.
         count:
             How many to propose.
         rng:
             Draws directions, with three objectives or more.
     """
-    if len(learned) + len(known) < 2 or not learned:
+    if len(views) + len(known) < 2 or not views:
         raise PredictorError("A front needs two objectives, one of them learned.")
-    views = [surrogate.view(candidates, networks, pending=pending) for surrogate in learned]
     scales = [_scale(objective) for objective in known]
     fixed = [(own.of_candidates - mean) / unit for own, (mean, unit) in zip(known, scales, strict=True)]
     reached = [(own.of_trained - mean) / unit for own, (mean, unit) in zip(known, scales, strict=True)]

@@ -13,7 +13,7 @@ trainings, up to the last milestone, from the same start. A search that was inte
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -184,6 +184,7 @@ class Surrogate:
         count: int = 1,
         *,
         pending: Observations | None = None,
+        known: Collection[Hashable] = (),
     ) -> list[int]:
         """Return the candidates of largest expected improvement that were not fully trained.
 
@@ -196,18 +197,28 @@ class Surrogate:
                 How many to propose; each takes the earlier ones for running.
             pending:
                 Trainings that run; their values are not read.
+            known:
+                Networks that are not to be proposed, whatever became of them.
         """
-        view = self.view(candidates, networks, pending=pending)
-        chosen: list[int] = []
-        while len(chosen) < count and view.is_open.any():
-            chosen.append(view.most_promising())
-            view.believe(chosen[-1])
-        return chosen
+        return self.view(candidates, networks, pending=pending, known=known).propose(count)
 
     def view(
-        self, candidates: Inputs, networks: Sequence[Hashable], *, pending: Observations | None = None
+        self,
+        candidates: Inputs,
+        networks: Sequence[Hashable],
+        *,
+        further: tuple[Inputs, Sequence[Hashable]] | None = None,
+        pending: Observations | None = None,
+        known: Collection[Hashable] = (),
     ) -> View:
-        """Return what is expected of candidates; :meth:`propose` and proposals for several objectives read it."""
+        """Return what is expected of candidates; :meth:`propose` and proposals for several objectives read it.
+
+        Args:
+            candidates, networks, pending, known:
+                As for :meth:`propose`.
+            further:
+                Candidates of this moment alone, counted on from the others; no work on them is kept.
+        """
         told = self._require_told()
         _, process, _ = self._known()
         wanted = self._wanted(candidates, networks)
@@ -215,7 +226,13 @@ class Surrogate:
             self._pool, self._pool_of = Pool(process, wanted), candidates
         else:
             self._pool.update(process)
+        pools = [self._pool]
+        if further is not None and len(further[0]):
+            beside = self._wanted(*further)
+            pools.append(Pool(process, beside))
+            wanted, networks = wanted.join(beside), (*networks, *further[1])
         closed = {n for n, share in zip(told.networks, told.shares, strict=True) if share == 1.0}
+        closed.update(known)
         if pending is not None and len(pending):
             shares = process.kernel.shares
             # A length that nothing was told of yet stands for the nearest one.
@@ -223,7 +240,7 @@ class Surrogate:
             running = self._sample(pending.inputs, pending.networks, near, 1.0 / pending.repeats, shares)
             process = process.extend(running, process.predict(running)[0])
             closed |= set(pending.networks)
-        return View(self._pool, process, wanted, tuple(networks), closed, told.shares == 1.0)
+        return View(pools, process, wanted, tuple(networks), closed, told.shares == 1.0)
 
     def repeats(self) -> list[tuple[int, float]]:
         """Return places of trained networks, and what one more training of each adds to the winner's expected value.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,8 @@ class View:
     """Candidates under a process; made by :meth:`Surrogate.view`.
 
     Args:
-        pool:
-            Follows the process of what was told; only read.
+        pools:
+            Follow the process of what was told, each some of the candidates; only read.
         process:
             That process, extended by what runs.
         candidates, networks:
@@ -36,20 +36,20 @@ class View:
 
     def __init__(
         self,
-        pool: Pool,
+        pools: Sequence[Pool],
         process: Process,
         candidates: Sample,
         networks: tuple[Hashable, ...],
         closed: set[Hashable],
         is_full: NDArray[np.bool_],
     ) -> None:
-        self._pool = pool
+        self._pools = pools
         self._process = process
         self._candidates = candidates
         self._networks = networks
         self._full = process.sample.rows(np.flatnonzero(is_full))
         self.is_open = np.array([network not in closed for network in networks], dtype=bool)
-        self.mean, self.deviation = pool.peek(process)
+        self._look()
 
     @property
     def trained_mean(self) -> Array:
@@ -58,11 +58,19 @@ class View:
             return np.empty(0)
         return self._process.predict(self._full)[0]
 
-    def most_promising(self) -> int:
-        """Return the open candidate of largest expected improvement over the best posterior mean of a trained one."""
+    def improvement(self) -> Array:
+        """Return every candidate's expected improvement over the best posterior mean of a trained network."""
         trained = self.trained_mean
         best = float(trained.max()) if len(trained) else float(self.mean.max())
-        return self.best_open(expected_excess(self.mean, self.deviation, best))
+        return expected_excess(self.mean, self.deviation, best)
+
+    def propose(self, count: int) -> list[int]:
+        """Return the open candidates of largest expected improvement; each takes the earlier ones for running."""
+        chosen: list[int] = []
+        while len(chosen) < count and self.is_open.any():
+            chosen.append(self.best_open(self.improvement()))
+            self.believe(chosen[-1])
+        return chosen
 
     def best_open(self, gain: Array) -> int:
         """Return the open candidate of largest gain; where nothing can be gained, of largest mean plus deviation."""
@@ -75,5 +83,10 @@ class View:
         """Take a candidate for running: it shows its posterior mean, and it is closed."""
         row = self._candidates.rows(np.array([index]))
         self._process = self._process.extend(row, self._process.predict(row)[0])
-        self.mean, self.deviation = self._pool.peek(self._process)
+        self._look()
         self.is_open &= np.array([network != self._networks[index] for network in self._networks], dtype=bool)
+
+    def _look(self) -> None:
+        seen = [pool.peek(self._process) for pool in self._pools]
+        self.mean = np.concatenate([mean for mean, _ in seen])
+        self.deviation = np.concatenate([deviation for _, deviation in seen])

@@ -3,6 +3,7 @@
 from zenopt.samplers.aging import AgingSampler
 from zenopt.samplers.guided import Guide, GuidedSampler
 from zenopt.samplers.screening import Screening
+from zenopt.samplers.surrogate import SurrogateSampler
 from zenopt.samplers.zen import ZenSampler
 
-__all__ = ["AgingSampler", "Guide", "GuidedSampler", "Screening", "ZenSampler"]
+__all__ = ["AgingSampler", "Guide", "GuidedSampler", "Screening", "SurrogateSampler", "ZenSampler"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
@@ -35,10 +35,13 @@ class Population:
             Which structures may be members; all if not given.
     """
 
+    #: User attributes of trials that are read along.
+    keys: ClassVar[tuple[str, ...]] = ()
+
     def __init__(
         self, study: optuna.Study, space: Any, size: int, accepts: Callable[[str], bool] | None = None
     ) -> None:
-        self._history = StudyHistory(study)
+        self._history = StudyHistory(study, self.keys)
         self._space = space
         self._size = size
         self._accepts = accepts

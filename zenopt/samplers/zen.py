@@ -155,6 +155,7 @@ class ZenSampler(BaseSampler):
             architecture = self.propose(study, trial.number)
             # Other threads must not propose it while it runs.
             self._population(study).known.add(str(architecture))
+            self._announce(study, trial, architecture)
         params = self._space.encode(architecture)
         return {name: value for name, value in params.items() if name in search_space}
 
@@ -165,6 +166,9 @@ class ZenSampler(BaseSampler):
         self._check_study(study)
         sampler = RandomSampler(seed=derive_seed(self._seed, trial.number, param_name) % 2**32)
         return sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    def _announce(self, study: optuna.Study, trial: FrozenTrial, architecture: Any) -> None:
+        """Tell others what was proposed, where a sampler reads it; by default they see it when it is evaluated."""
 
     def _check_study(self, study: optuna.Study) -> None:
         """Raises a :class:`ValueError` where the study has more objectives than the sampler looks at."""

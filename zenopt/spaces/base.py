@@ -39,11 +39,14 @@ class BaseArchitecture(ABC):
         builds: Releases that build the same architecture differently; the first is what :attr:`description` gives.
         closed_forms: Score -> ``module:function`` that computes it, called with the architecture and the arguments of
             :meth:`closed_form`; found when it is needed, because formulas take architectures.
+        ranking: Cost (``"params"``, ``"macs"``) or closed form by which networks of the family are ranked best before
+            any is trained, larger first; what a learned search begins with.
     """
 
     family: ClassVar[str]
     builds: ClassVar[tuple[str, ...]] = ("official",)
     closed_forms: ClassVar[Mapping[str, str]] = {}
+    ranking: ClassVar[str] = "macs"
 
     @property
     @abstractmethod

@@ -55,6 +55,7 @@ class CellArchitecture(BaseArchitecture):
     family: ClassVar[str] = "nasbench201"
     builds: ClassVar[tuple[str, ...]] = ("official", "zero-cost")
     closed_forms: ClassVar[Mapping[str, str]] = {"synflow": "zenopt.spaces.nasbench201.synflow:log_flow_of"}
+    ranking: ClassVar[str] = "synflow"
 
     def __post_init__(self) -> None:
         if len(self.operations) != len(EDGES):
