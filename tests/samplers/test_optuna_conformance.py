@@ -15,13 +15,14 @@ from optuna.testing.pytest_samplers import (
 
 from zenopt.core.budget import Budget
 from zenopt.latency.limits import Limits
-from zenopt.samplers import AgingSampler, Guide, GuidedSampler, Screening, ZenSampler
+from zenopt.samplers import AgingSampler, Guide, GuidedSampler, Screening, SurrogateSampler, ZenSampler
 from zenopt.samplers.classes import ClassSampler
 from zenopt.spaces.chain.superres import SuperResSpace
 from zenopt.spaces.nasbench201.space import NasBench201Space
 
 LIMITS = Limits(Budget(params=2e5), resolution=32, num_classes=10)
 CELLS = Limits(Budget(), resolution=32, num_classes=10)
+FEW = ("skip_connect", "nor_conv_3x3")
 NARROW = {"slots": 2, "max_width": 64, "max_bottleneck": 32, "max_head": 128}
 
 
@@ -36,6 +37,8 @@ MAKERS: dict[str, Callable[[], BaseSampler]] = {
     "classes": lambda: ClassSampler(SuperResSpace(**NARROW), [LIMITS]),
     "cells": lambda: ZenSampler(NasBench201Space(), CELLS),
     "guided": _guided,
+    "surrogate": lambda: SurrogateSampler(SuperResSpace(**NARROW), LIMITS, candidates=100),
+    "surrogate of a list": lambda: SurrogateSampler(NasBench201Space(operations=FEW), CELLS),
 }
 
 

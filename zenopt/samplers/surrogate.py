@@ -181,7 +181,7 @@ class SurrogateSampler(ZenSampler):
         further: dict[str, Any] = {}
         if not candidates.is_whole:
             for _ in range(2):
-                parents = self._parents(learner, candidates, views[0], further)
+                parents = self._promising(learner, candidates, views[0], further)
                 further.update(
                     moves(
                         self._space,
@@ -226,7 +226,7 @@ class SurrogateSampler(ZenSampler):
             for surrogate in learner.surrogates
         ]
 
-    def _parents(
+    def _promising(
         self, learner: _Learner, candidates: Candidates, view: View, further: dict[str, Any]
     ) -> list[Any]:
         """Return the trained networks of largest posterior mean, and the candidates that promise most."""

@@ -26,7 +26,7 @@ EVALUATORS: Registry[Any] = Registry(
 SAMPLERS: Registry[Any] = Registry(
     "sampler",
     "zenopt.samplers",
-    dict.fromkeys(("zen", "aging"), "zenopt.study.sampling"),
+    dict.fromkeys(("zen", "aging", "surrogate"), "zenopt.study.sampling"),
     convert=_as_class_or_function,
 )
 #: Called with the number of epochs and options; returns a pruner. A pruner class is made with its options.

@@ -156,6 +156,27 @@ def _aging_sampler(spec: StudySpec, worker: int) -> BaseSampler:
     )
 
 
+@SAMPLERS.register("surrogate")
+def _surrogate_sampler(spec: StudySpec, worker: int) -> BaseSampler:
+    # Imported late: fitting needs scipy, whose import costs other searches a third of a second.
+    from zenopt.samplers.surrogate import SurrogateSampler
+
+    settings = spec.sampler.surrogate
+    if spec.classes:
+        raise SpecError("sampler surrogate and classes exclude each other: it searches the whole space.")
+    return SurrogateSampler(
+        spec.build_space(),
+        spec.limits(),
+        seed=spec.seed,
+        begin=settings.begin,
+        candidates=settings.candidates,
+        ranking=None if settings.ranking == "none" else settings.ranking,
+        costs=spec.objectives[1:],
+        last_step=spec.evaluator()(spec).last_step,
+        mutation=spec.sampler.mutation,
+    )
+
+
 @SAMPLERS.register("zen")
 def _zen_sampler(spec: StudySpec, worker: int) -> BaseSampler:
     settings, space = spec.sampler, spec.build_space()

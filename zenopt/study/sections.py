@@ -209,6 +209,23 @@ class GuideSection(Section):
         return self
 
 
+class SurrogateSection(Section):
+    """What the sampler ``surrogate`` begins with, and what it chooses from.
+
+    The first ``begin`` trials come from the top of ``ranking``, far apart: an input of the predictor, ``auto`` for the
+    one that is best for the family, or ``none``. Spaces that cannot be listed have ``candidates`` candidates.
+    """
+
+    begin: int = Field(4, ge=1, le=1000)
+    candidates: int = Field(10_000, ge=100, le=1_000_000)
+    ranking: str = "auto"
+
+    @field_validator("ranking", mode="before")
+    @classmethod
+    def _yaml_null(cls, value: Any) -> Any:
+        return "none" if value is None else value
+
+
 class SamplerSection(Section):
     """Sampler that proposes candidates: zenopt's own, a class of ``optuna.samplers``, or ``module:object``.
 
@@ -230,6 +247,7 @@ class SamplerSection(Section):
     explore: float = Field(0.1, ge=0, le=1)
     tournament: int = Field(10, ge=1)
     guide: GuideSection | None = None
+    surrogate: SurrogateSection = SurrogateSection()
 
     @model_validator(mode="after")
     def _fill_population(self) -> SamplerSection:
