@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from zenopt.core.errors import PredictorError
 from zenopt.predictors.acquisition import expected_hypervolume_gain, expected_scalar_gain, pareto_front
-from zenopt.predictors.view import View
+from zenopt.predictors.view import REFINED, View
 
 Array = NDArray[np.float64]
 
@@ -63,22 +63,30 @@ def propose_front(
     while len(chosen) < count and views[0].is_open.any():
         trained = np.stack([*(view.trained_mean for view in views), *reached], axis=1)
         front = pareto_front(trained) if len(trained) else np.empty((0, len(views) + len(known)))
-        means = [*(view.mean for view in views), *fixed]
-        deviations = [*(view.deviation for view in views), *(np.zeros(len(one)) for one in fixed)]
-        reference = _reference(front, means)
-        if len(means) == 2:
-            gain = expected_hypervolume_gain(
-                (means[0], means[1]), (deviations[0], deviations[1]), front, (reference[0], reference[1])
-            )
-        else:
-            gain = expected_scalar_gain(
-                np.stack(means, axis=1), np.stack(deviations, axis=1), front, reference, rng
-            )
-        found = views[0].best_open(gain)
+        seed = int(rng.integers(2**63))
+        best = views[0].promising(_gain(views, fixed, front, seed), REFINED)
+        for view in views:
+            view.refine(best)
+        found = views[0].promising(_gain(views, fixed, front, seed), 1)[0]
         chosen.append(found)
         for view in views:
             view.believe(found)
     return chosen
+
+
+def _gain(views: Sequence[View], fixed: Sequence[Array], front: Array, seed: int) -> Array:
+    """Return what every candidate is expected to add to the volume that a front dominates."""
+    means = [*(view.mean for view in views), *fixed]
+    deviations = [*(view.deviation for view in views), *(np.zeros(len(one)) for one in fixed)]
+    reference = _reference(front, means)
+    if len(means) == 2:
+        return expected_hypervolume_gain(
+            (means[0], means[1]), (deviations[0], deviations[1]), front, (reference[0], reference[1])
+        )
+    generator = np.random.default_rng(seed)
+    return expected_scalar_gain(
+        np.stack(means, axis=1), np.stack(deviations, axis=1), front, reference, generator
+    )
 
 
 def _scale(objective: KnownObjective) -> tuple[float, float]:

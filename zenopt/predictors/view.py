@@ -16,6 +16,10 @@ Array = NDArray[np.float64]
 
 #: Expected improvements below this are rounding: the choice is then by mean plus deviation.
 NO_HOPE = 1e-9
+#: Relative difference of gains below which the first candidate is taken.
+TIE = 1e-6
+#: Candidates of largest gain that are predicted again in double precision.
+REFINED = 256
 
 
 class View:
@@ -68,16 +72,33 @@ class View:
         """Return the open candidates of largest expected improvement; each takes the earlier ones for running."""
         chosen: list[int] = []
         while len(chosen) < count and self.is_open.any():
-            chosen.append(self.best_open(self.improvement()))
+            self.refine(self.promising(self.improvement(), REFINED))
+            chosen.append(self.promising(self.improvement(), 1)[0])
             self.believe(chosen[-1])
         return chosen
 
-    def best_open(self, gain: Array) -> int:
-        """Return the open candidate of largest gain; where nothing can be gained, of largest mean plus deviation."""
+    def promising(self, gain: Array, count: int) -> list[int]:
+        """Return the open candidates of largest gain, best first, ties by place.
+
+        Where nothing can be gained, mean plus deviation decides.
+        """
         gain = np.where(self.is_open, gain, -np.inf)
         if gain.max() < NO_HOPE:
             gain = np.where(self.is_open, self.mean + self.deviation, -np.inf)
-        return int(np.argmax(gain))
+        count = min(count, int(self.is_open.sum()))
+        first = (
+            np.sort(np.argpartition(-gain, count - 1)[:count]) if count < len(gain) else np.arange(len(gain))
+        )
+        # Networks that are alike to the predictor differ by rounding, which depends on how it came to its numbers.
+        level = TIE * max(abs(float(gain.max())), NO_HOPE)
+        order = np.argsort(-np.round(gain[first] / level), kind="stable")[:count]
+        return [int(index) for index in first[order]]
+
+    def refine(self, index: Sequence[int]) -> None:
+        """Predict some of the candidates in double precision."""
+        if len(index):
+            mean, deviation = self._process.predict(self._candidates.rows(np.asarray(index, dtype=np.intp)))
+            self.mean[list(index)], self.deviation[list(index)] = mean, deviation
 
     def believe(self, index: int) -> None:
         """Take a candidate for running: it shows its posterior mean, and it is closed."""

@@ -35,11 +35,13 @@ class Candidates:
     Attributes:
         texts: The networks.
         inputs: What a predictor reads of them.
+        reader: What read them; it reads other networks alike.
         is_whole: Whether they are the whole space within the budget.
     """
 
     texts: tuple[str, ...] = field(repr=False)
     inputs: Inputs = field(repr=False)
+    reader: NetworkReader = field(repr=False)
     is_whole: bool
 
     def __len__(self) -> int:
@@ -72,13 +74,13 @@ def gather(
     listed = _listed(space, count, rng)
     if listed is None:
         found = dict.fromkeys(islice(_wander(space, limits, count, rng, move), count))
-        return Candidates(*_read(found, reader), is_whole=False)
+        return Candidates(tuple(map(str, found)), reader.read(found), reader, is_whole=False)
     architectures, is_whole = listed
     checks = bool(limits.budget.limits()) or limits.needs_check
     kept = [own for own in architectures if not checks or limits.check(own).is_feasible]
     if not kept:
         raise BudgetError("No network of the space fits the budget.")
-    return Candidates(*_read(kept, reader), is_whole=is_whole)
+    return Candidates(tuple(map(str, kept)), reader.read(kept), reader, is_whole)
 
 
 def moves(
@@ -143,7 +145,3 @@ def _wander(space: Any, limits: Limits, count: int, rng: random.Random, move: st
         if str(child) not in known:
             known.add(str(child))
             yield child
-
-
-def _read(architectures: Collection[Any], reader: NetworkReader) -> tuple[tuple[str, ...], Inputs]:
-    return tuple(map(str, architectures)), reader.read(architectures)

@@ -19,7 +19,7 @@ from zenopt.predictors.front import KnownObjective, propose_front
 from zenopt.predictors.networks import NetworkReader
 from zenopt.predictors.observations import Observations
 from zenopt.predictors.surrogate import Surrogate
-from zenopt.predictors.view import View
+from zenopt.predictors.view import REFINED, View
 from zenopt.samplers.candidates import Candidates, gather, moves
 from zenopt.samplers.population import Population
 from zenopt.samplers.told import PROPOSED_KEY, ToldPopulation
@@ -38,6 +38,8 @@ RECORD_KEY = "zenopt:surrogate"
 PARENTS = 8
 #: Moves made for a proposal, in each of two rounds.
 MOVES = 64
+#: Times that a proposal is thought over because another worker was quicker.
+RACES = 5
 
 
 @dataclass
@@ -107,7 +109,11 @@ class SurrogateSampler(ZenSampler):
     ) -> None:
         super().__init__(space, limits, seed=seed, mutation=mutation)
         self._begin = max(1, begin)
-        self._reader = NetworkReader(space, limits.resolution, limits.num_classes, limits.use_se)
+        self._gathered: Candidates | None = candidates if isinstance(candidates, Candidates) else None
+        if isinstance(candidates, Candidates):
+            self._reader = candidates.reader
+        else:
+            self._reader = NetworkReader(space, limits.resolution, limits.num_classes, limits.use_se)
         self._ranking = self._reader.ranking if ranking == "auto" else ranking
         if self._ranking is not None and self._ranking not in self._reader.names:
             raise PredictorError(
@@ -115,7 +121,6 @@ class SurrogateSampler(ZenSampler):
                 f"{', '.join(self._reader.names)}."
             )
         self._wanted = candidates
-        self._gathered: Candidates | None = candidates if isinstance(candidates, Candidates) else None
         self._cost_names = tuple(costs)
         self._candidate_costs: Array | None = None
         self._last_step = last_step
@@ -135,15 +140,31 @@ class SurrogateSampler(ZenSampler):
         told = learner.told
         told.sync()
         told.release(number)
+        for _ in range(RACES):
+            found = self._propose(study, learner, candidates, number)
+            # While this one thought, another worker may have announced the same.
+            told.sync()
+            told.release(number)
+            if str(found) not in told.known:
+                break
+        return found
+
+    def _propose(self, study: optuna.Study, learner: _Learner, candidates: Candidates, number: int) -> Any:
+        told = learner.told
         # Workers that were asked just before and have not said what they train: they do what this one would do next.
         silent = sum(text is None and other < number for other, text in told.running.items())
         rng = derive_rng(self._seed, number, "propose")
-        if len(told.full) < self._begin:
+        if not _differ(candidates):
+            found = None
+        elif len(told.full) < self._begin:
             found = self._propose_first(learner, candidates, silent)
         else:
             found = self._propose_learned(study, learner, candidates, silent, rng)
         if found is not None:
             return found
+        unknown = next((text for text in candidates.texts if text not in told.known), None)
+        if unknown is not None:
+            return self._space.parse(unknown)
         # Everything gathered is known: longer and longer moves from what is known find the rest of the space.
         parents = [told.parsed(own.text) for own in told.full[-PARENTS:]] or [self._fitted_initial()]
         return self._mutate(parents, told.known, rng, 1)
@@ -179,7 +200,7 @@ class SurrogateSampler(ZenSampler):
         pending = told.pending()
         views = self._views(learner, candidates, {}, pending)
         further: dict[str, Any] = {}
-        if not candidates.is_whole:
+        if not candidates.is_whole and views[0].is_open.any():
             for _ in range(2):
                 parents = self._promising(learner, candidates, views[0], further)
                 further.update(
@@ -234,9 +255,9 @@ class SurrogateSampler(ZenSampler):
         full = told.full
         best = np.argsort(-view.trained_mean, kind="stable")[:PARENTS]
         texts = [full[int(index)].text for index in best]
-        gain = np.where(view.is_open, view.improvement(), -np.inf)
         beside = list(further)
-        for index in np.argsort(-gain, kind="stable")[:PARENTS].tolist():
+        view.refine(view.promising(view.improvement(), REFINED))
+        for index in view.promising(view.improvement(), PARENTS):
             inside = index < len(candidates)
             texts.append(candidates.texts[index] if inside else beside[index - len(candidates)])
         return [self._space.parse(text) for text in dict.fromkeys(texts)]
@@ -315,3 +336,8 @@ class SurrogateSampler(ZenSampler):
 
     def _make_population(self, study: optuna.Study) -> Population:
         return ToldPopulation(study, self._space, self._reader, self._last_step)
+
+
+def _differ(candidates: Candidates) -> bool:
+    """Return whether a predictor can tell candidates apart."""
+    return bool((candidates.inputs.matrix != candidates.inputs.matrix[0]).any())
