@@ -60,7 +60,7 @@ class FamilyTests:
     resolution: ClassVar[int] = 32
     num_classes: ClassVar[int] = 10
     samples: ClassVar[int] = 12
-    samplers: ClassVar[tuple[str, ...]] = ("zen", "aging", "random", "tpe", "nsga2")
+    samplers: ClassVar[tuple[str, ...]] = ("zen", "aging", "surrogate", "random", "tpe", "nsga2")
 
     @cached_property
     def space(self) -> BaseSpace:
@@ -210,7 +210,7 @@ class FamilyTests:
                 "num_classes": self.num_classes,
                 "budget": {"params": params},
                 "proxy": {"name": "macs"},
-                "sampler": {"name": sampler, "screening": "off"},
+                "sampler": {"name": sampler, "screening": "off", "surrogate": {"candidates": 100}},
             }
         )
         storage = open_storage("memory:")

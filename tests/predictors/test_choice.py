@@ -27,6 +27,15 @@ def test_scale_and_back(shape: tuple[float, float]) -> None:
     assert warp.log_slope(values) == pytest.approx(np.log(slope), abs=1e-4)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_scale_goes_on_where_a_prediction_is_above_all_values(shape: tuple[float, float]) -> None:
+    """An interval above all that was seen still has a width."""
+    warp = Warp.of(np.arange(5.0), *shape)
+    reached = warp.inverse(np.linspace(-3.0, 12.0, 40))
+    assert (np.diff(reached) > 0).all()
+    assert warp.inverse(np.zeros(1)) < 4.0 < reached[-1]
+
+
 def test_scale_of_odd_values() -> None:
     flat = Warp.of(np.full(5, 10.0), 0.0, 0.3)
     assert np.isfinite(flat.forward(np.array([10.0, 9.0, 11.0]))).all()

@@ -25,6 +25,10 @@ COMMANDS = {
     "describe": ("zenopt.cli.describe:describe", "Layers and costs of an architecture."),
     "score": ("zenopt.cli.score:score", "Score an architecture by a training-free proxy."),
     "proxies": ("zenopt.cli.proxies:proxies", "List the proxies."),
+    "predict": (
+        "zenopt.cli.predict:predict",
+        "Predict the score of networks from what a study has evaluated.",
+    ),
     "correlate": ("zenopt.cli.correlate:correlate", "Rank correlation of proxies with known accuracies."),
     "export-best": ("zenopt.cli.export_best:export_best", "Score the best trials again and write a bundle."),
     "train": ("zenopt.cli.train:train_command", "Train a bundle or a structure."),

@@ -89,7 +89,7 @@ from zenopt.core.text import printable
     "--combine",
     "is_combined",
     is_flag=True,
-    help="Judge combinations, too: vote, mean of ranks, and two learned on one part, judged on the rest.",
+    help="Judge combinations, too: vote, mean of ranks, and three learned on one part, judged on the rest; `surrogate` is the predictor of the learned search.",
 )
 @click.option(
     "--features",
@@ -203,7 +203,10 @@ def correlate(
     features = features_of(architectures, resolution, classes) if has_features else None
     combined = Combined()
     if is_combined:
-        combined = combine(known, scores, chosen, features=features, train=train, **options)
+        from zenopt.predictors.networks import NetworkReader
+
+        inputs = NetworkReader(get_space(space)(), resolution, classes).read(architectures)
+        combined = combine(known, scores, chosen, features=features, inputs=inputs, train=train, **options)
     if learn_path is not None:
         _write_learned(
             learn_path,

@@ -15,11 +15,17 @@ from zenopt.core.statistics import rank_statistics, spearman
 from zenopt.core.tables import Table
 from zenopt.correlate.measure import Scores
 from zenopt.correlate.report import Correlation
-from zenopt.predictors.ensemble import VOTERS, fit_rank_weights, vote, weighted_ranks
+from zenopt.predictors.ensemble import VOTERS, fit_rank_weights, ranks, vote, weighted_ranks
 from zenopt.predictors.features import architecture_features
+from zenopt.predictors.inputs import Inputs
 from zenopt.predictors.learned import MAX_LEARNED, LearnedScore, fit_learned
+from zenopt.predictors.observations import Observations
+from zenopt.predictors.surrogate import Surrogate
+from zenopt.proxies.registry import get_proxy
 
 VOTE, MEAN, LEARNED, PROCESS = "vote", "mean-rank", "learned-ranks", "learned-process"
+#: The predictor of the learned search, on what it reads of networks and on the proxies.
+SURROGATE = "surrogate"
 
 Features = Mapping[str, Mapping[str, float]]
 
@@ -64,6 +70,7 @@ def combine(
     columns: Sequence[str],
     *,
     features: Features | None = None,
+    inputs: Inputs | None = None,
     train: int | None = None,
     repeats: int = 20,
     top_share: float = 0.1,
@@ -73,15 +80,17 @@ def combine(
     """Judges combinations of all scored proxies.
 
     ``vote`` is the majority of synflow, jacob_cov and snip (where they are among the proxies), ``mean-rank`` the plain
-    mean of all ranks. Two are learned from a random part of the architectures, and their statistics are those of the
-    rest: ``learned-ranks``, a ridge regression of ranks, and ``learned-process``, a Gaussian process on ranks and on
-    features, where there are any.
+    mean of all ranks. Others are learned from a random part of the architectures, and their statistics are those of the
+    rest: ``learned-ranks``, a ridge regression of ranks; ``learned-process``, a Gaussian process on ranks and on
+    features, where there are any; and with ``inputs`` ``surrogate``, the predictor of the learned search.
 
     Args:
         table, scores, columns, top_share, resamples, seed:
             As for :func:`~zenopt.correlate.report.correlate`; ``seed`` also splits.
         features:
             Features by architecture (see :func:`features_of`).
+        inputs:
+            What the learned search reads of the architectures, in the order of the scores.
         train:
             Architectures that are learned from; half of them if not given.
         repeats:
@@ -92,6 +101,7 @@ def combine(
     """
     result = Combined()
     names = list(scores)
+    read = None if inputs is None else _Read(inputs, scores)
     for column in columns:
         truth = table.column(column)
         texts = [text for text in scores[names[0]] if text in truth]
@@ -106,7 +116,7 @@ def combine(
         equal = dict.fromkeys(names, 1.0)
         combined[MEAN] = (texts, weighted_ranks(_rows(scores, texts, names), equal).tolist())
         known, test = _split(texts, count, f"halves {seed}")
-        learned, weights = _learn(scores, features, truth, known, test)
+        learned, weights = _learn(scores, features, read, truth, known, test)
         result.weights[column] = weights
         combined.update({name: (test, values) for name, values in learned.items()})
         for name, (judged, values) in combined.items():
@@ -114,7 +124,7 @@ def combine(
                 values, [truth[text] for text in judged], top_share=top_share, resamples=resamples, seed=seed
             )
             result.correlations.append(Correlation(column, name, found, failed=0, mean_seconds=0.0))
-        result.splits[column] = _many_splits(scores, features, truth, texts, count, repeats, seed)
+        result.splits[column] = _many_splits(scores, features, read, truth, texts, count, repeats, seed)
     return result
 
 
@@ -146,6 +156,7 @@ def learn(
 def _learn(
     scores: Scores,
     features: Features | None,
+    read: _Read | None,
     truth: Mapping[str, float],
     known: Sequence[str],
     test: Sequence[str],
@@ -157,15 +168,47 @@ def _learn(
     own = None if features is None else [features[text] for text in known]
     others = None if features is None else [features[text] for text in test]
     process = fit_learned(rows, wanted, own)
-    return {
+    learned = {
         LEARNED: weighted_ranks(unseen, weights).tolist(),
         PROCESS: process.predict(unseen, others).tolist(),
-    }, weights
+    }
+    if read is not None:
+        learned[SURROGATE] = read.predict(known, wanted, test)
+    return learned, weights
+
+
+class _Read:
+    """What the learned search reads of architectures, and the scores of proxies as one more group."""
+
+    def __init__(self, inputs: Inputs, scores: Scores) -> None:
+        texts = list(next(iter(scores.values())))
+        self._places = {text: index for index, text in enumerate(texts)}
+        proxies = np.stack(
+            [
+                ranks([by_text[text].value for text in texts], get_proxy(name).direction)
+                for name, by_text in scores.items()
+            ],
+            axis=1,
+        )
+        self._inputs = Inputs(
+            (*inputs.names, *(f"proxy {name}" for name in scores)),
+            (*inputs.groups, *("proxies" for _ in scores)),
+            np.concatenate([inputs.matrix, proxies], axis=1),
+        )
+
+    def predict(self, known: Sequence[str], wanted: Sequence[float], test: Sequence[str]) -> list[float]:
+        surrogate = Surrogate(self._inputs)
+        surrogate.learn(Observations.of(self._of(known), known, wanted))
+        return surrogate.predict(self._of(test), test).mean.tolist()
+
+    def _of(self, texts: Sequence[str]) -> Inputs:
+        return self._inputs.rows([self._places[text] for text in texts])
 
 
 def _many_splits(
     scores: Scores,
     features: Features | None,
+    read: _Read | None,
     truth: Mapping[str, float],
     texts: Sequence[str],
     count: int,
@@ -175,7 +218,7 @@ def _many_splits(
     reached: dict[str, list[float]] = {}
     for repeat in range(repeats):
         known, test = _split(texts, count, f"split {seed} {repeat}")
-        learned, _ = _learn(scores, features, truth, known, test)
+        learned, _ = _learn(scores, features, read, truth, known, test)
         for name, values in learned.items():
             found = spearman(values, [truth[text] for text in test])
             if found is not None:

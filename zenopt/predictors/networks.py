@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from zenopt.core.costs import count
 from zenopt.core.errors import ProxyError, StructureError
+from zenopt.core.text import shortened
 from zenopt.predictors.inputs import Inputs
 from zenopt.spaces.shape import shape_profile
 
@@ -61,6 +62,7 @@ class NetworkReader:
         self._levels = max(1, (resolution // SMALLEST_SIDE).bit_length())
         self._genes = _gene_columns(space.distributions)
         initial = space.parse(space.initial)
+        self._type = type(initial)
         self._scores = tuple(name for name in SCORES if name in type(initial).closed_forms)
         groups = {
             "genes": [name for names in self._genes.values() for name in names],
@@ -93,6 +95,11 @@ class NetworkReader:
         return Inputs(self.names, self.groups, matrix)
 
     def _row(self, architecture: Any) -> list[float]:
+        if not isinstance(architecture, self._type):
+            raise StructureError(
+                f"{shortened(str(architecture))} is no network of the space: expected {self._type.__name__}, got "
+                f"{type(architecture).__name__}."
+            )
         costs = count(architecture, self._resolution, self._num_classes, use_se=self._use_se)
         shape = list(self._shape(architecture).values())
         row = [

@@ -31,7 +31,7 @@ class Warp:
     Attributes:
         power: p; 0 is the logarithm.
         margin: How far the ceiling is above the best value, in units of best minus median.
-        ceiling: Value that is never reached, in units of the values.
+        ceiling: Where the gap is 0, in units of the values; with p = 0 it is never reached.
         unit: Ceiling minus median.
         mean, scale: Of z.
     """
@@ -63,12 +63,13 @@ class Warp:
         return np.asarray((z - self.mean) / self.scale, dtype=np.float64)
 
     def inverse(self, warped: Array) -> Array:
-        """Return what has these places on the scale; above the highest place there is the ceiling."""
+        """Return what has these places on the scale, which goes on beyond the ceiling as it came to it."""
         z = np.asarray(warped) * self.scale + self.mean
         if self.power == 0.0:
             gap = np.exp(np.clip(-z, -700.0, 700.0))
         else:
-            gap = np.maximum(1.0 - self.power * z, 0.0) ** (1.0 / self.power)
+            root = 1.0 - self.power * z
+            gap = np.sign(root) * np.abs(root) ** (1.0 / self.power)
         return np.asarray(self.ceiling - self.unit * gap, dtype=np.float64)
 
     def log_slope(self, values: Array) -> Array:

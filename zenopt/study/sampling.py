@@ -162,8 +162,6 @@ def _surrogate_sampler(spec: StudySpec, worker: int) -> BaseSampler:
     from zenopt.samplers.surrogate import SurrogateSampler
 
     settings = spec.sampler.surrogate
-    if spec.classes:
-        raise SpecError("sampler surrogate and classes exclude each other: it searches the whole space.")
     return SurrogateSampler(
         spec.build_space(),
         spec.limits(),

@@ -43,7 +43,7 @@ def zenopt(folder: Path, *arguments: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sampler", ["zen", "aging", "random", "tpe", "nsga2", "gp"])
+@pytest.mark.parametrize("sampler", ["zen", "aging", "surrogate", "random", "tpe", "nsga2", "gp"])
 def test_two_workers_search_with_every_sampler(tmp_path: Path, sampler: str) -> None:
     (tmp_path / "own.yaml").write_text(STUDY)
     out = zenopt(

@@ -1,0 +1,85 @@
+"""``zenopt predict``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from zenopt.cli.options import json_option, print_json, show_warnings, storage_option, table
+
+
+@click.command()
+@click.option("--study", "name", required=True, metavar="NAME", help="Name of the study in the storage.")
+@click.argument("networks", nargs=-1, required=True, metavar="STRUCTURE|FILE|BUNDLE|NAME...")
+@click.option(
+    "--probability",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.9,
+    show_default=True,
+    help="Of the value of a training to lie in the interval.",
+)
+@storage_option
+@json_option
+def predict(name: str, networks: tuple[str, ...], probability: float, storage: str, as_json: bool) -> None:
+    """Predict the score of networks from what a study has evaluated.
+
+    The study may have any sampler; most is learned where its trials are trainings. An interval is of what one
+    evaluation will show.
+
+    \b
+    zenopt predict --study cifar-small "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,1,8,1)"
+    zenopt predict --study nasbench201-table "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|none~2|" --json
+    """
+    from zenopt.core.errors import StructureError
+    from zenopt.core.text import quoted, shortened
+    from zenopt.export.names import resolve
+    from zenopt.study.prediction import predict_networks
+    from zenopt.study.study import load_study, open_existing, read_spec
+
+    show_warnings()
+    study = load_study(open_existing(storage), name)
+    spec = read_spec(study)
+    assert spec is not None
+    space = spec.space.build()
+    architectures: list[Any] = []
+    for text in networks:
+        # The study's own family first: short texts may be read by several.
+        try:
+            found = space.parse(text)
+        except StructureError:
+            found = resolve(text).architecture
+        if found is None:
+            raise StructureError(
+                f"{quoted(text)} is a library's model; a study predicts networks of its space."
+            )
+        architectures.append(found)
+    result = predict_networks(study, spec, architectures, probability=probability)
+    if as_json:
+        print_json(
+            {
+                "study": name,
+                "value": spec.evaluator().label(spec),
+                "probability": probability,
+                "learned_from": {"full": result.full, "short": result.short},
+                "record": result.record,
+                "networks": [own.to_json() for own in result.networks],
+            }
+        )
+        return
+    header = ("network", "mean", f"{probability:.0%} interval", "trained")
+    rows = [
+        (
+            shortened(own.structure, 100),
+            f"{own.mean:.4g}",
+            f"{own.low:.4g} .. {own.high:.4g}",
+            str(own.trained),
+        )
+        for own in result.networks
+    ]
+    click.echo(table(rows, header))
+    short = f" and {result.short} shorter ones" if result.short else ""
+    click.echo(
+        f"Learned from {result.full} evaluations{short} of study {name}: {spec.evaluator().label(spec)}."
+    )
+    click.echo(f"The predictor {result.record.splitlines()[0]}.")

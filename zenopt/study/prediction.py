@@ -1,0 +1,113 @@
+"""What a study has learned says of networks: the predictor of the learned search, fitted to any study."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from zenopt.core.errors import StudyError
+from zenopt.core.seeds import derive_rng
+from zenopt.core.text import quoted
+from zenopt.predictors.networks import NetworkReader
+from zenopt.predictors.surrogate import Surrogate
+from zenopt.samplers.guided import draw_candidates
+from zenopt.samplers.told import ToldPopulation
+
+if TYPE_CHECKING:
+    import optuna
+
+    from zenopt.study.spec import StudySpec
+
+#: Random networks within the budget whose spread is the unit of the inputs, beside those that were trained.
+REFERENCE = 256
+#: Full trainings without which nothing is said.
+FEWEST = 4
+
+
+@dataclass(frozen=True)
+class NetworkPrediction:
+    """What is expected of one network.
+
+    Attributes:
+        structure: Its canonical text.
+        mean: Expected value of a training, in units of the study's values.
+        low, high: Interval of what one training will show.
+        learned_from: Trainings that the prediction rests on.
+        trained: How many of them were of this network.
+    """
+
+    structure: str
+    mean: float
+    low: float
+    high: float
+    learned_from: int
+    trained: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class StudyPrediction:
+    """Predictions, and what they rest on.
+
+    Attributes:
+        networks: In the order they were asked for.
+        full, short: Full trainings that were learned from, and shorter ones.
+        record: Which inputs the predictor reads, with the evidence.
+    """
+
+    networks: tuple[NetworkPrediction, ...]
+    full: int
+    short: int
+    record: str
+
+
+def predict_networks(
+    study: optuna.Study, spec: StudySpec, architectures: Sequence[Any], *, probability: float = 0.9
+) -> StudyPrediction:
+    """Predict the score of networks from the trials of a study, whatever sampler proposed them.
+
+    Args:
+        study, spec:
+            The study.
+        architectures:
+            Networks of the family; a space may be left, as far as its parameters go.
+        probability:
+            Of the intervals.
+
+    Raises:
+        StudyError: If the study has too few values to learn from.
+        StructureError: If a network is of another family.
+    """
+    # A table lists what was trained; a prediction is for what was not.
+    space, limits = spec.space.build(), spec.limits()
+    reader = NetworkReader(space, limits.resolution, limits.num_classes, limits.use_se)
+    told = ToldPopulation(study, space, reader, spec.evaluator()(spec).last_step)
+    told.sync()
+    if len(told.full) < FEWEST:
+        raise StudyError(
+            f"A prediction needs {FEWEST} trials with values to learn from, study {quoted(study.study_name)} has "
+            f"{len(told.full)}."
+        )
+    reference = reader.read(draw_candidates(space, limits, REFERENCE, derive_rng(spec.seed, 0, "reference")))
+    observations = told.observations()
+    ranking = spec.sampler.surrogate.ranking
+    surrogate = Surrogate(
+        reference.join(observations.inputs),
+        ranking={"auto": reader.ranking, "none": None}.get(ranking, ranking),
+    )
+    surrogate.learn(observations)
+    texts = [str(own) for own in architectures]
+    found = surrogate.predict(reader.read(architectures), texts, probability=probability)
+    sign = 1.0 if spec.direction() == "maximize" else -1.0
+    trained = [own.text for own in told.told]
+    networks = []
+    for index, text in enumerate(texts):
+        ends = sorted((sign * float(found.training_low[index]), sign * float(found.training_high[index])))
+        mean = sign * float(found.mean[index])
+        networks.append(NetworkPrediction(text, mean, *ends, len(trained), trained.count(text)))
+    full = len(told.full)
+    return StudyPrediction(tuple(networks), full, len(trained) - full, surrogate.record())
