@@ -89,7 +89,8 @@ from zenopt.core.text import printable
     "--combine",
     "is_combined",
     is_flag=True,
-    help="Judge combinations, too: vote, mean of ranks, and three learned on one part, judged on the rest; `surrogate` is the predictor of the learned search.",
+    help="Judge combinations, too: vote, mean of ranks, and three learned on one part, judged on the rest; the last, "
+    "surrogate, is the predictor of the learned search.",
 )
 @click.option(
     "--features",

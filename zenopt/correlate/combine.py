@@ -183,13 +183,11 @@ class _Read:
     def __init__(self, inputs: Inputs, scores: Scores) -> None:
         texts = list(next(iter(scores.values())))
         self._places = {text: index for index, text in enumerate(texts)}
-        proxies = np.stack(
-            [
-                ranks([by_text[text].value for text in texts], get_proxy(name).direction)
-                for name, by_text in scores.items()
-            ],
-            axis=1,
-        )
+        columns = [
+            ranks([by_text[text].value for text in texts], get_proxy(name).direction)
+            for name, by_text in scores.items()
+        ]
+        proxies = np.stack(columns, axis=1)
         self._inputs = Inputs(
             (*inputs.names, *(f"proxy {name}" for name in scores)),
             (*inputs.groups, *("proxies" for _ in scores)),

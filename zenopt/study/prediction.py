@@ -106,8 +106,10 @@ def predict_networks(
     trained = [own.text for own in told.told]
     networks = []
     for index, text in enumerate(texts):
-        ends = sorted((sign * float(found.training_low[index]), sign * float(found.training_high[index])))
+        ends = [sign * float(end[index]) for end in (found.training_low, found.training_high)]
         mean = sign * float(found.mean[index])
-        networks.append(NetworkPrediction(text, mean, *ends, len(trained), trained.count(text)))
+        networks.append(
+            NetworkPrediction(text, mean, min(ends), max(ends), len(trained), trained.count(text))
+        )
     full = len(told.full)
     return StudyPrediction(tuple(networks), full, len(trained) - full, surrogate.record())
