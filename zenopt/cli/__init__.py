@@ -12,7 +12,7 @@ import click
 from zenopt._version import __version__
 from zenopt.cli.completion import with_completion
 from zenopt.core.errors import ZenoptError
-from zenopt.core.text import one_line, printable, printable_lines, quoted
+from zenopt.core.text import one_line, printable_lines, quoted
 
 #: Command -> (module:object, one line of help). The help stands here so that `zenopt --help` imports no command.
 COMMANDS = {
@@ -137,8 +137,12 @@ def main(argv: list[str] | None = None) -> None:
         message = explain(error)
         if message is None:
             raise
-        click.echo(f"Error: {printable(message)}", err=True)
+        click.echo(f"Error: {one_line(message, LONGEST)}", err=True)
         sys.exit(2)
+
+
+#: Characters of an error on the terminal; what is quoted in it may be of any length.
+LONGEST = 1000
 
 
 def make_streams_patient() -> None:

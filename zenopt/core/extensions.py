@@ -109,16 +109,17 @@ def import_extension(name: str) -> ModuleType:
 
 def _import_file(path: Path) -> ModuleType:
     if existing_path(str(path)) is None or not path.is_file():
-        raise ExtensionError(f"Cannot import {str(path)!r}: there is no such file.")
+        raise ExtensionError(f"Cannot import {quoted(str(path))}: there is no such file.")
     if not path.stem.isidentifier():
-        raise ExtensionError(f"Cannot import {str(path)!r}: {path.stem!r} is no name for a module.")
+        raise ExtensionError(f"Cannot import {quoted(str(path))}: {path.stem!r} is no name for a module.")
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)
     module = _import(path.stem, str(path))
     if module.__file__ is None or Path(module.__file__).resolve() != path.resolve():
         raise ExtensionError(
-            f"Cannot import {str(path)!r}: a module named {path.stem!r} is loaded already, from {module.__file__}."
+            f"Cannot import {quoted(str(path))}: a module named {path.stem!r} is loaded already, from "
+            f"{module.__file__}."
         )
     return module
 
@@ -129,11 +130,11 @@ def _import(module: str, name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
             raise ExtensionError(
-                f"Cannot import {name!r}: Python finds no such module; give the path of its .py file, or put its "
+                f"Cannot import {quoted(name)}: Python finds no such module; give the path of its .py file, or put its "
                 "folder on PYTHONPATH."
             ) from None
-        raise ExtensionError(f"Cannot import {name!r}: {error}.") from error
+        raise ExtensionError(f"Cannot import {quoted(name)}: {error}.") from error
     except Exception as error:
         # The module is somebody else's program and may raise anything; what it says is what the user needs.
         reason = (str(error).strip() or "no reason given").splitlines()[0]
-        raise ExtensionError(f"Cannot import {name!r}: {type(error).__name__}: {reason}") from error
+        raise ExtensionError(f"Cannot import {quoted(name)}: {type(error).__name__}: {reason}") from error

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 
 from zenopt.core.errors import ExtensionError, ProxyError, UnknownNameError
 from zenopt.core.extensions import MissingModuleError, import_named, load_object
-from zenopt.core.text import QUOTED, quoted
+from zenopt.core.text import QUOTED, quoted, quoted_list
 
 Direction = Literal["maximize", "minimize"]
 CostClass = Literal["closed form", "forward", "backward"]
@@ -218,7 +218,7 @@ def get_proxy(name: str, *, stored: bool = False) -> Proxy:
     known = proxy_names()
     close = get_close_matches(name[:QUOTED], known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else "."
-    raise UnknownNameError(f"Unknown proxy {quoted(name)}{hint} Known proxies: {', '.join(known)}")
+    raise UnknownNameError(f"Unknown proxy {quoted(name)}{hint} Known proxies: {quoted_list(known, 190)}")
 
 
 def proxy_names() -> list[str]:

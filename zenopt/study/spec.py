@@ -15,7 +15,7 @@ from zenopt.core.errors import DeviceError, SpecError, ZenoptError
 from zenopt.core.extensions import MissingModuleError, import_named
 from zenopt.core.paths import existing_path
 from zenopt.core.tables import load_table
-from zenopt.core.text import QUOTED, quoted, shortened_path
+from zenopt.core.text import QUOTED, one_line, quoted, shortened_path
 from zenopt.core.yamlfile import Overrides, Source, override, read_yaml
 from zenopt.latency.guards import Guards
 from zenopt.latency.limits import Limits
@@ -112,7 +112,7 @@ class StudySpec(Section):
         except ValidationError as error:
             raise SpecError(source.explain(error, cls)) from None
         except RecursionError:
-            raise SpecError(f"{source.name}: nested too deeply.") from None
+            raise SpecError(f"{shortened_path(source.name)}: nested too deeply.") from None
         try:
             for place, name in spec.objects().items():
                 given = (place[:length] in source.overridden for length in range(1, len(place) + 1))
@@ -124,7 +124,7 @@ class StudySpec(Section):
                 if place[0] != "space":
                     get_proxy(name, stored=True)
         except ZenoptError as error:
-            raise SpecError(f"{shortened_path(source.name)}: {error}") from None
+            raise SpecError(one_line(f"{shortened_path(source.name)}: {error}", 390)) from None
         return spec
 
     def objects(self) -> dict[tuple[str | int, ...], str]:

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, TypeVar
 
 from zenopt.core.errors import StructureError
 from zenopt.core.primitives import Node
+from zenopt.core.text import QUOTED, quoted, quoted_list, shortened
 
 ENTRY_POINT_GROUP = "zenopt.blocks"
 IMAGE_CHANNELS = 3
@@ -26,6 +27,8 @@ MAX_CHANNELS = 65_536
 MAX_STRIDE = 4
 MAX_DEPTH = 1_000
 MAX_BLOCKS = 1_000
+#: Of all blocks together: each unit of depth is several layers.
+MAX_TOTAL_DEPTH = 10_000
 
 
 class StructureWarning(UserWarning):
@@ -214,6 +217,10 @@ class Architecture:
         object.__setattr__(self, "blocks", tuple(self.blocks))
         if not 1 <= len(self.blocks) <= MAX_BLOCKS:
             raise StructureError(f"An architecture has 1 to {MAX_BLOCKS} blocks, got {len(self.blocks)}.")
+        if self.depth > MAX_TOTAL_DEPTH:
+            raise StructureError(
+                f"The depths of an architecture's blocks are at most {MAX_TOTAL_DEPTH:,} together, got {self.depth:,}."
+            )
         channels = IMAGE_CHANNELS
         for index, block in enumerate(self.blocks):
             if block.in_channels != channels:
@@ -317,7 +324,7 @@ def _parse_blocks(text: str) -> tuple[Block, ...]:
 
 
 def _read_block(name: str, inside: str, index: int, position: int) -> Block:
-    where = f"Block {index} {name} at position {position}: "
+    where = f"Block {index} {shortened(name, 40)} at position {position}: "
     variant = block_variant(name, where)
     wanted = variant.cls.arguments
     items = [item.strip() for item in inside.rpartition("|")[2].split(",")]
@@ -327,7 +334,7 @@ def _read_block(name: str, inside: str, index: int, position: int) -> Block:
     for argument, item in zip(wanted, items, strict=True):
         if not _INTEGER.fullmatch(item):
             raise StructureError(
-                f"{where}{argument} must be an integer from 1 to {_largest(argument)}, got {item!r}."
+                f"{where}{argument} must be an integer from 1 to {_largest(argument)}, got {quoted(item)}."
             )
         values[argument] = int(item)
     try:
@@ -345,11 +352,11 @@ def block_variant(name: str, where: str = "") -> Variant:
     if name not in _VARIANTS:
         _load_entry_points()
     if name not in _VARIANTS:
-        close = get_close_matches(name, _VARIANTS, n=1)
+        close = get_close_matches(name[:QUOTED], _VARIANTS, n=1)
         hint = f"; did you mean {close[0]}?" if close else "."
         raise StructureError(
-            f"{where}unknown block type {name!r}{hint} Known types: {', '.join(block_types())}; blocks of your own: "
-            "--import MODULE"
+            f"{where}unknown block type {quoted(name)}{hint} Known types: {quoted_list(block_types(), 150)}; blocks of "
+            "your own: --import MODULE"
         )
     return _VARIANTS[name]
 
@@ -357,7 +364,7 @@ def block_variant(name: str, where: str = "") -> Variant:
 def _check_range(block: str, name: str, value: Any) -> None:
     limit = _largest(name)
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= limit:
-        raise StructureError(f"{block}: {name} must be an integer from 1 to {limit}, got {value!r}.")
+        raise StructureError(f"{block}: {name} must be an integer from 1 to {limit}, got {quoted(value)}.")
 
 
 def _largest(argument: str) -> int:
