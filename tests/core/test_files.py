@@ -293,3 +293,25 @@ def test_every_format_raises_its_own_error() -> None:
     assert issubclass(TABLE.error, ZenoptError)
     refusal = TABLE.refusal("x" * 500, "y" * 500, "row 3:")
     assert len(str(refusal)) < 400 and str(refusal).startswith("Table ...xxx")
+
+
+def test_the_documented_limits_are_the_real_ones() -> None:
+    from zenopt.core import files
+
+    page = (Path(__file__).parents[2] / "docs" / "security.md").read_text(encoding="utf-8")
+    rows = {
+        line.split("|")[1].strip(): line.split("|")[2].strip() for line in page.splitlines() if "iB" in line
+    }
+    wanted = {
+        "bundle": files.BUNDLE, "device profile": files.PROFILE, "learned score": files.LEARNED,
+        "study file": files.SPEC, "recipe": files.RECIPE, "spec stored with a study": files.STORED_SPEC,
+        "structure file": files.STRUCTURE, "CSV table": files.TABLE, "CIFAR file": files.CIFAR,
+        "checkpoint": files.CHECKPOINT,
+    }  # fmt: skip
+    units = {"MiB": 2**20, "GiB": 2**30}
+    found = {
+        name.strip(): float(limit.split()[0]) * units[limit.split()[1]]
+        for names, limit in rows.items()
+        for name in names.split(",")
+    }
+    assert found == {name: format.limit for name, format in wanted.items()}

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import threading
 import time
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from socketserver import ThreadingMixIn
@@ -20,7 +21,7 @@ import sqlalchemy.exc
 
 from zenopt.core.errors import ZenoptError
 from zenopt.core.paths import file_name
-from zenopt.core.text import quoted
+from zenopt.core.text import one_line, quoted
 from zenopt.dashboard.mirror import LARGEST, MirrorStorage
 from zenopt.export.bundle import read_bundle
 from zenopt.report.figures import score_label
@@ -156,7 +157,7 @@ class Dashboard:
                 self.update()
             except (ZenoptError, sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError) as error:
                 # The database may be away for a while; what is shown stays, and the next look may succeed.
-                _logger.warning(f"Cannot read the studies: {' '.join(str(error).split())}")
+                _logger.warning(f"Cannot read the studies: {one_line(str(error))}")
             self._stop.wait(_WATCH_S)
 
     def _attach(self, bundles: Sequence[str | Path]) -> None:
@@ -167,21 +168,26 @@ class Dashboard:
                 raise DashboardError(
                     f"Bundle {folder} comes from study {quoted(bundle.study)}, which is not in this storage."
                 )
-            packed = shutil.make_archive(
-                str(self._folder / file_name(f"bundle-trial-{bundle.trial}", "A bundle's trial")),
-                "zip",
-                root_dir=Path(folder),
-            )
+            packed = self._folder / file_name(f"bundle-trial-{bundle.trial}.zip", "A bundle's trial")
+            _pack(Path(folder), packed)
             study = optuna.load_study(study_name=bundle.study, storage=self.mirror)
             optuna.artifacts.upload_artifact(
                 artifact_store=self._artifacts,
-                file_path=packed,
+                file_path=str(packed),
                 study_or_trial=study,
                 mimetype="application/zip",
             )
 
     def _clean(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _pack(folder: Path, target: Path) -> None:
+    """Packs the files of a folder; a link in it could lead to any other file."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as packed:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and not path.is_symlink():
+                packed.write(path, path.relative_to(folder))
 
 
 class _StudyPage:

@@ -17,7 +17,7 @@ from zenopt._version import __version__
 from zenopt.core.errors import BundleError
 from zenopt.core.files import BUNDLE, read_json, validated
 from zenopt.core.paths import existing_path
-from zenopt.core.text import quoted, quoted_list, shortened_path
+from zenopt.core.text import printable, quoted, quoted_list, shortened_path
 from zenopt.spaces.chain.architecture import Architecture, block_modules, block_types
 
 SCHEMA_VERSION = 1
@@ -191,7 +191,7 @@ def _readme(bundle: Bundle) -> str:
     rows += [(key, f"{value:,}" if isinstance(value, int) else value) for key, value in costs.items()]
     rows += [(f"score: {key}", value) for key, value in scores.items() if not isinstance(value, list | tuple)]
     table = "\n".join(f"| {key} | {value} |" for key, value in rows)
-    origin = f"Trial {bundle.trial} of study `{bundle.study}`." if bundle.study else ""
+    origin = f"Trial {bundle.trial} of study `{printable(bundle.study)}`." if bundle.study else ""
     modules = sorted(set((bundle.block_modules or {}).values()))
     flags = "".join(f" --import {module}" for module in modules)
     imports = "".join(f"\n    import {module}  # its blocks" for module in modules)

@@ -147,7 +147,7 @@ def load_profile(name_or_path: str | Path | DeviceProfile) -> DeviceProfile:
         path = Path(text)
     else:
         raise UnknownNameError(
-            f"Unknown device profile {text!r}; known: {', '.join(list_profiles())}, or the path of a .json file."
+            f"Unknown device profile {quoted(text)}; known: {', '.join(list_profiles())}, or the path of a .json file."
         )
     try:
         # The time of change is part of the key, so that a profile calibrated again is read again.

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from zenopt.core.errors import StructureError
 from zenopt.core.lowering import Layer, check_positive
+from zenopt.core.text import quoted
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 #: (from, to) of the six edges, in the order of the string.
@@ -45,7 +46,7 @@ class CellArchitecture:
         for (start, end), operation in zip(EDGES, self.operations, strict=True):
             if operation not in OPERATIONS:
                 raise StructureError(
-                    f"Edge {start}->{end}: unknown operation {operation!r}; allowed: {', '.join(OPERATIONS)}."
+                    f"Edge {start}->{end}: unknown operation {quoted(operation)}; allowed: {', '.join(OPERATIONS)}."
                 )
 
     @classmethod
@@ -62,19 +63,21 @@ class CellArchitecture:
         nodes = text.strip().split("+")
         if len(nodes) != 3:
             raise StructureError(
-                f"A NAS-Bench-201 string has 3 nodes joined by '+', got {len(nodes)}: {text!r}."
+                f"A NAS-Bench-201 string has 3 nodes joined by '+', got {len(nodes)}: {quoted(text)}."
             )
         operations = []
         for index, node in enumerate(nodes, start=1):
             if len(node) < 2 or node[0] != "|" or node[-1] != "|":
-                raise StructureError(f"Node {index} must begin and end with '|', got {node!r}.")
+                raise StructureError(f"Node {index} must begin and end with '|', got {quoted(node)}.")
             items = node[1:-1].split("|")
             if len(items) != index:
-                raise StructureError(f"Node {index} has {index} incoming edges, got {len(items)}: {node!r}.")
+                raise StructureError(
+                    f"Node {index} has {index} incoming edges, got {len(items)}: {quoted(node)}."
+                )
             for start, item in enumerate(items):
                 match = _ITEM.fullmatch(item)
                 if match is None or int(match.group(2)) != start:
-                    raise StructureError(f"Node {index}: expected 'operation~{start}', got {item!r}.")
+                    raise StructureError(f"Node {index}: expected 'operation~{start}', got {quoted(item)}.")
                 operations.append(match.group(1))
         return cls(tuple(operations))
 
