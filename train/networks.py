@@ -19,7 +19,7 @@ from zenopt.core.paths import existing_path
 from zenopt.export.bundle import Bundle, FamilyName, Flag, Side
 from zenopt.nn import build_network
 from zenopt.nn.weights import count_classes, load_weights, matrices, read_weights
-from zenopt.spaces.names import parse_architecture
+from zenopt.spaces.registry import parse_architecture
 from zenopt.train.errors import TrainError
 
 
@@ -54,7 +54,7 @@ class NetworkSource:
         cls, structure: str, resolution: int, use_se: bool = False, family: str = "chain"
     ) -> NetworkSource:
         """Return the source of a structure string, in its canonical spelling."""
-        return cls("structure", str(parse_architecture(structure, family)), resolution, use_se, family)
+        return cls("structure", str(parse_architecture(family, structure)), resolution, use_se, family)
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, resolution: int | None = None) -> NetworkSource:
@@ -115,7 +115,7 @@ class NetworkSource:
         """
         if self.kind == "structure":
             return build_network(
-                parse_architecture(self.text, self.family), num_classes=num_classes, use_se=self.use_se
+                parse_architecture(self.family, self.text), num_classes=num_classes, use_se=self.use_se
             )
         try:
             if self.kind == "timm":

@@ -51,7 +51,7 @@ def trace(tmp_path: Path, spec_file: Path, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path / "imported"
     sys.modules.pop("canary", None)
-    registry._PROXIES.pop("canary", None)
+    registry.PROXIES.forget("canary")
 
 
 def store(spec_file: Path, changes: dict[str, Any]) -> None:

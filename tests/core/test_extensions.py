@@ -105,9 +105,7 @@ def test_a_spec_that_names_a_broken_module_is_one_line(tmp_path: Path) -> None:
         UnknownNameError, match="Space 'own_broken:Space': Cannot import 'own_broken': SyntaxErr"
     ):
         get_space("own_broken:Space")
-    with pytest.raises(
-        ProxyError, match="Cannot load proxy 'own_broken:p': Cannot import 'own_broken': SyntaxErr"
-    ):
+    with pytest.raises(ProxyError, match="Proxy 'own_broken:p': Cannot import 'own_broken': SyntaxErr"):
         get_proxy("own_broken:p")
 
 

@@ -195,7 +195,7 @@ def correlate(
 
         images = open_training_images(data, seed=seed)
     batch = make_minibatch(images, batch_size, resolution, classes, seed, source=data or "noise")
-    settings = Measurement(batch, classes, seed, build, device=device)  # type: ignore[arg-type]
+    settings = Measurement(batch, classes, seed, build, device=device)
     with ScoreCache(cache_path) as cache, _Progress() as progress:
         scores = measure(architectures, wanted, settings, cache, progress.show)
     options: dict[str, Any] = {"top_share": top_share, "resamples": resamples, "seed": seed}

@@ -288,7 +288,7 @@ def _source(
         raise click.UsageError("--structure needs --resolution.")
     assert structure is not None
     from zenopt.cli.options import show_warnings
-    from zenopt.spaces.names import resolve
+    from zenopt.export.names import resolve
 
     show_warnings()
     named = resolve(structure)

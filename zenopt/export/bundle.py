@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,11 +15,11 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter
 
 from zenopt._version import __version__
-from zenopt.core.errors import BundleError
+from zenopt.core.errors import BundleError, ZenoptError
 from zenopt.core.files import BUNDLE, read_json, validated
 from zenopt.core.paths import existing_path
 from zenopt.core.text import printable, quoted, quoted_list, shortened_path
-from zenopt.spaces.chain.architecture import Architecture, block_modules, block_types
+from zenopt.spaces.registry import parse_architecture
 
 SCHEMA_VERSION = 1
 ARCHITECTURE_FILE = "architecture.json"
@@ -103,8 +104,8 @@ def write_bundle(bundle: Bundle, folder: str | Path, *, overwrite: bool = False)
         BundleError: If the folder holds something, or cannot be written.
     """
     folder = Path(folder)
-    if bundle.family == "chain" and bundle.block_modules is None:
-        modules = block_modules(block.type_name for block in Architecture.parse(bundle.structure).blocks)
+    if bundle.block_modules is None:
+        modules = parse_architecture(bundle.family, bundle.structure).foreign_modules()
         bundle = replace(bundle, block_modules=modules or None)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -145,19 +146,25 @@ def read_bundle(folder: str | Path) -> Bundle:
     # Earlier versions wrote null where there was nothing to say.
     content["candidates"] = content.get("candidates") or ()
     bundle = validated(_ADAPTER, content, path, BUNDLE)
-    _check_blocks(path, bundle.block_modules or {})
+    if bundle.block_modules:
+        _check_parts(path, bundle)
     return bundle
 
 
-def _check_blocks(path: Path, modules: Mapping[str, str]) -> None:
-    if set(modules) <= set(block_types()):
-        return
-    missing = sorted(set(modules) - set(block_types()))
-    module = modules[missing[0]]
-    raise BundleError(
-        f"Bundle {shortened_path(path.parent)} is made of blocks that are not zenopt's own: {quoted_list(missing)} of "
-        f"the Python module {module!r}. If you trust it, give --import {module} (or its .py file)."
-    )
+def _check_parts(path: Path, bundle: Bundle) -> None:
+    """Refuses a network of parts that nobody has imported in this run."""
+    modules = bundle.block_modules or {}
+    missing = sorted(part for part, module in modules.items() if module not in sys.modules)
+    try:
+        parse_architecture(bundle.family, bundle.structure)
+    except ZenoptError:
+        if not missing:
+            raise
+        module = modules[missing[0]]
+        raise BundleError(
+            f"Bundle {shortened_path(path.parent)} is made of blocks that are not zenopt's own: {quoted_list(missing)} "
+            f"of the Python module {module!r}. If you trust it, give --import {module} (or its .py file)."
+        ) from None
 
 
 def _is_unfinished(names: set[str]) -> bool:
@@ -214,7 +221,8 @@ Train it:
 
 Or build it:
 
-    from zenopt import Architecture{imports}
     from zenopt.nn import build_network
-    network = build_network(Architecture.parse(open("structure.txt").read()), {options})
+    from zenopt.spaces import parse_architecture{imports}
+    architecture = parse_architecture({bundle.family!r}, open("structure.txt").read().strip())
+    network = build_network(architecture, {options})
 """

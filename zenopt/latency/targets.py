@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from zenopt.core.description import unit_names
 from zenopt.core.errors import StructureError
 from zenopt.core.paths import existing_path
 
@@ -38,7 +39,7 @@ class Target:
     def build(self) -> nn.Module:
         """Builds the network with its initial weights."""
         if self.architecture is None:
-            from zenopt.spaces.names import resolve
+            from zenopt.export.names import resolve
 
             return resolve(self.text).build(self.num_classes)
         from zenopt.nn import build_network
@@ -84,7 +85,7 @@ class Target:
             parts = operation_latencies(
                 self.architecture, profile, self.resolution, self.num_classes, self.use_se
             )
-            names = [*map(str, getattr(self.architecture, "blocks", ())), "head"]
+            names = unit_names(self.architecture)
         if by_layer:
             return [
                 {
@@ -129,7 +130,7 @@ def find_target(
     Args:
         name:
             A structure string, a bundle folder, a study preset or its YAML file (its initial structure is meant), or
-            anything else that :func:`zenopt.spaces.names.resolve` knows.
+            anything else that :func:`zenopt.export.names.resolve` knows.
         resolution, num_classes, use_se:
             Replace what the bundle, preset or family says.
         stored:
@@ -149,7 +150,7 @@ def find_target(
 
 def _find(name: str, stored: bool) -> Target:
     # Names are settled by rooms above this one; only people use names, so they are imported here.
-    from zenopt.spaces.names import resolve
+    from zenopt.export.names import resolve
 
     path = existing_path(name)
     if path is not None and path.is_dir():

@@ -1,28 +1,42 @@
-"""Spaces by name: a decorator, entry points, and ``package.module:object``."""
+"""Spaces by name, and architectures by the name of their family."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from difflib import get_close_matches
-from importlib import import_module
-from importlib.metadata import entry_points
+from functools import lru_cache
 from typing import Any, TypeVar
 
-from zenopt.core.errors import ExtensionError, UnknownNameError
-from zenopt.core.extensions import MissingModuleError, import_named, load_object
-from zenopt.core.text import QUOTED, quoted
+from zenopt.core.errors import StructureError, UnknownNameError
+from zenopt.core.registry import Registry
+from zenopt.core.text import one_line, quoted
+from zenopt.spaces.base import BaseSpace
 
-ENTRY_POINT_GROUP = "zenopt.spaces"
-
-_SPACES: dict[str, Any] = {}
-_BUILT_IN = {
-    "superres": "zenopt.spaces.chain.superres",
-    "mobile": "zenopt.spaces.chain.mobile",
-    "nasbench201": "zenopt.spaces.nasbench201.space",
-}
-#: What tells a space from any other class.
-_CONTRACT = ("distributions", "suggest", "encode", "decode", "parse", "mutate")
 _Factory = TypeVar("_Factory", bound=Callable[..., Any])
+
+
+def _as_space(found: Any, name: str, is_named: bool) -> Any:
+    # A stored name could be that of any function of a loaded module; a person may name a function that makes a space.
+    if is_named or any(found is own for own in SPACES.registered()) or _is_space(found):
+        return found
+    raise UnknownNameError(f"Space {quoted(name)} is no class that derives from zenopt.spaces.BaseSpace.")
+
+
+def _is_space(found: Any) -> bool:
+    return isinstance(found, type) and issubclass(found, BaseSpace)
+
+
+SPACES: Registry[Any] = Registry(
+    "space",
+    "zenopt.spaces",
+    {
+        "superres": "zenopt.spaces.chain.superres",
+        "mobile": "zenopt.spaces.chain.mobile",
+        "nasbench201": "zenopt.spaces.nasbench201.space",
+    },
+    convert=_as_space,
+)
+#: Families that several spaces share -> the space that reads their texts.
+_FAMILIES = {"chain": "superres"}
 
 
 def register_space(name: str) -> Callable[[_Factory], _Factory]:
@@ -33,21 +47,12 @@ def register_space(name: str) -> Callable[[_Factory], _Factory]:
     Raises:
         ValueError: If the name is taken.
     """
-
-    def register(factory: _Factory) -> _Factory:
-        built_in = _BUILT_IN.get(name)
-        if _SPACES.get(name, factory) is not factory or built_in not in (None, factory.__module__):
-            raise ValueError(f"Space {name!r} is already registered.")
-        _SPACES[name] = factory
-        return factory
-
-    return register
+    return SPACES.register(name)
 
 
 def list_spaces() -> list[str]:
     """Return the names of all known spaces, third-party ones included."""
-    third_party = {point.name for point in entry_points(group=ENTRY_POINT_GROUP)}
-    return sorted({*_SPACES, *_BUILT_IN, *third_party})
+    return SPACES.names()
 
 
 def get_space(name: str, *, stored: bool = False) -> Any:
@@ -63,37 +68,49 @@ def get_space(name: str, *, stored: bool = False) -> Any:
         UnknownNameError: If there is no such space, the message lists the known ones; or its module cannot be imported.
         MissingModuleError: If a stored name is of a module that was not imported in this run.
     """
-    if ":" in name:
-        return _load_space(name, stored)
-    if name not in _SPACES and name in _BUILT_IN:
-        import_module(_BUILT_IN[name])
-    if name not in _SPACES:
-        for point in entry_points(group=ENTRY_POINT_GROUP):
-            if point.name == name:
-                register_space(name)(point.load())
-    if name not in _SPACES:
-        close = get_close_matches(name[:QUOTED], list_spaces(), n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise UnknownNameError(
-            f"Unknown space {quoted(name)}.{hint} Known spaces: {', '.join(list_spaces())}."
-        )
-    return _SPACES[name]
+    return SPACES.get(name, stored=stored)
 
 
-def _load_space(name: str, stored: bool) -> Any:
+def space_of(family: str) -> str:
+    """Return the name of a space that reads the texts of a family."""
+    return _FAMILIES.get(family, family)
+
+
+def parse_architecture(family: str, text: str) -> Any:
+    """Return the architecture that a stored text spells.
+
+    Args:
+        family:
+            ``"chain"`` for super-blocks, else the stored name of a space; nothing is imported for it.
+        text:
+            The text.
+
+    Raises:
+        StructureError: If the text is malformed, or the space cannot be made without options.
+        MissingModuleError, UnknownNameError: If there is no such space, or it is not loaded.
+    """
+    return _default_space(family, space_of(family)).parse(text)
+
+
+def _default_space(family: str, name: str) -> Any:
+    factory = get_space(name, stored=True)
     try:
-        if not stored:
-            import_named(name)
-        found, is_named = load_object(name)
-    except MissingModuleError as error:
-        raise MissingModuleError(f"Space {error}") from None
-    except ExtensionError as error:
-        raise UnknownNameError(f"Space {quoted(name)}: {error}") from None
-    # A stored name could be that of any function of a loaded module.
-    if not (is_named or any(found is own for own in _SPACES.values()) or _is_space(found)):
-        raise UnknownNameError(f"Space {quoted(name)} is no class with {', '.join(_CONTRACT)}.")
-    return found
+        return _made(factory)
+    except TypeError as error:
+        raise StructureError(
+            f"The space {quoted(family)} cannot be made without options: {one_line(str(error), 120)}."
+        ) from None
 
 
-def _is_space(found: Any) -> bool:
-    return isinstance(found, type) and all(hasattr(found, method) for method in _CONTRACT)
+@lru_cache(maxsize=64)
+def _made(factory: Callable[[], Any]) -> Any:
+    return factory()
+
+
+def recognise(text: str) -> str | None:
+    """Return the family whose architectures look like a text; ``None`` where none does."""
+    for name in list_spaces():
+        space = get_space(name)
+        if _is_space(space) and space.recognises(text):
+            return next((family for family, own in _FAMILIES.items() if own == name), name)
+    return None

@@ -7,19 +7,17 @@ A name is a structure string, a NAS-Bench-201 string, a file or bundle that hold
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zenopt.core.errors import StructureError, UnknownNameError
 from zenopt.core.files import STRUCTURE, read_text
 from zenopt.core.paths import existing_path
-from zenopt.core.text import QUOTED, one_line, quoted
+from zenopt.core.text import QUOTED, quoted
 from zenopt.export.bundle import ARCHITECTURE_FILE, read_bundle
-from zenopt.spaces import get_space, list_spaces
-from zenopt.spaces.chain.architecture import Architecture
 from zenopt.spaces.chain.zoo import card, list_models
-from zenopt.spaces.nasbench201.architecture import CellArchitecture
+from zenopt.spaces.registry import get_space, list_spaces, parse_architecture, recognise, space_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,7 +44,7 @@ class Named:
     num_classes: int = 1000
 
     def build(self, num_classes: int, *, use_se: bool = False) -> nn.Module:
-        """Build the network, with PyTorch's (or the library's) initial weights.
+        """Builds the network, with PyTorch's (or the library's) initial weights.
 
         Raises:
             UnknownNameError: If the library is missing or does not know the model.
@@ -73,73 +71,60 @@ def resolve(name: str, *, stored: bool = False) -> Named:
         BundleError: If a bundle is damaged.
     """
     text = name.strip()
-    if "(" in text and existing_path(text) is None:
-        return Named(str(architecture := Architecture.parse(text)), "chain", architecture)
-    if text.startswith("|"):
-        return _of_space("nasbench201", text)
-    prefix, colon, rest = text.partition(":")
-    if colon and prefix in LIBRARIES:
-        return Named(text, prefix, None)
-    if colon and prefix in list_spaces():
-        return _of_space(prefix, rest)
+    found = None if _is_path_with_brackets(text, stored) else _of_text(text)
+    if found is not None:
+        return found
     path = None if stored else existing_path(text)
     if path is not None:
         return _of_path(path)
     if text in list_models():
         known = card(text)
-        return Named(
-            known.structure, "chain", Architecture.parse(known.structure), known.resolution, known.num_classes
-        )
+        found = _of_family("chain", known.structure)
+        return replace(found, resolution=known.resolution, num_classes=known.num_classes)
     raise StructureError(
         f"{quoted(name)} is neither a structure string nor a readable file, bundle, published network, SPACE:TEXT "
         f"(spaces: {', '.join(list_spaces())}), timm:MODEL or torchvision:MODEL."
     )
 
 
-def parse_architecture(structure: str, family: str) -> Any:
-    """Return the architecture that a stored text spells.
-
-    Args:
-        structure:
-            The text.
-        family:
-            ``"chain"`` for super-blocks, else the stored name of a space; nothing is imported for it.
-
-    Raises:
-        StructureError: If the text is malformed, or the space cannot be made without options.
-        MissingModuleError, UnknownNameError: If there is no such space, or it is not loaded.
-    """
-    if family == "chain":
-        return Architecture.parse(structure)
-    factory = get_space(family, stored=True)
-    try:
-        space = factory()
-    except TypeError as error:
-        raise StructureError(
-            f"The space {quoted(family)} cannot be made without options: {one_line(str(error), 120)}."
-        ) from None
-    return space.parse(structure)
+def _is_path_with_brackets(text: str, stored: bool) -> bool:
+    return not stored and "(" in text and existing_path(text) is not None
 
 
-def _of_space(space: str, text: str) -> Named:
-    architecture = parse_architecture(text, space)
-    if isinstance(architecture, Architecture):
-        return Named(str(architecture), "chain", architecture)
-    if isinstance(architecture, CellArchitecture):
-        # The benchmark is one of 32-pixel images of 10 classes.
-        return Named(str(architecture), space, architecture, 32, 10)
-    return Named(str(architecture), space, architecture)
+def _of_text(text: str) -> Named | None:
+    """Return what a text is that names no file: an architecture, ``SPACE:TEXT`` or a library's model."""
+    prefix, colon, rest = text.partition(":")
+    if colon and prefix in LIBRARIES:
+        return Named(text, prefix, None)
+    if colon and prefix in list_spaces():
+        return _of_family(prefix, rest)
+    family = recognise(text)
+    if family is not None or "(" in text:
+        return _of_family(family or "chain", text)
+    return None
+
+
+def _of_family(family: str, text: str) -> Named:
+    architecture = parse_architecture(family, text)
+    space = get_space(space_of(family))
+    return Named(
+        str(architecture),
+        architecture.family,
+        architecture,
+        getattr(space, "default_resolution", 224),
+        getattr(space, "default_num_classes", 1000),
+    )
 
 
 def _of_path(path: Path) -> Named:
     if path.is_dir() or path.name == ARCHITECTURE_FILE:
         bundle = read_bundle(path)
-        return _of_space(bundle.family, bundle.structure)
-    content = read_text(path, STRUCTURE).strip()
-    # What a file holds is a text, never again the name of a file.
-    if "(" not in content and "|" not in content:
+        return _of_family(bundle.family, bundle.structure)
+    found = _of_text(read_text(path, STRUCTURE).strip())
+    if found is None:
+        # What a file holds is a text, never again the name of a file.
         raise STRUCTURE.refusal(path, "it holds no structure string")
-    return resolve(content, stored=True)
+    return found
 
 
 def _library_model(library: str, name: str, num_classes: int) -> nn.Module:
