@@ -19,6 +19,8 @@ from zenopt.core.errors import ExtensionError
 from zenopt.core.paths import existing_path
 from zenopt.core.text import quoted
 
+#: Beginnings of names that are no objects of modules here: a file, and a package that Optuna fetches and runs.
+_FILE, HUB = "learned:", "optunahub:"
 _OBJECT = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 #: What a person has named in this run, modules and objects: worker processes must know the same.
 _NAMED: dict[str, None] = {}
@@ -36,21 +38,28 @@ def named_by_person() -> tuple[str, ...]:
 def know_again(names: tuple[str, ...]) -> None:
     """Import in a worker process what a person has named in the process that began it."""
     for name in names:
-        import_named(name) if names_object(name) else import_extension(name)
+        import_named(name) if ":" in name else import_extension(name)
 
 
 def names_object(name: str) -> bool:
     """Return whether a name is that of an object in a module; ``learned:FILE`` is that of a file."""
-    return ":" in name and not name.startswith("learned:")
+    return ":" in name and not name.startswith((_FILE, HUB))
+
+
+def is_named(name: str) -> bool:
+    """Return whether a person has named a module, object or package in this run."""
+    return name in _NAMED
 
 
 def import_named(name: str) -> None:
-    """Import the module of an object that a person names; names of other kinds are left alone.
+    """Import the module of an object that a person names; a name of another kind is only noted.
 
     Raises:
         ExtensionError: If it is no ``package.module:object``, or the module cannot be imported.
     """
     if not names_object(name):
+        if name.startswith(HUB):
+            _NAMED[name] = None
         return
     if not _OBJECT.fullmatch(name):
         raise ExtensionError(f"Cannot load {quoted(name)}: expected package.module:object.")
