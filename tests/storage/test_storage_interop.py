@@ -150,7 +150,7 @@ def test_an_unknown_schema_version_gets_the_stock_storage(
 ) -> None:
     url = f"sqlite:///{tmp_path}/study.db"
     assert isinstance(open_storage(url), WriteBehindStorage)
-    monkeypatch.setattr("zenopt.storage.factory.KNOWN_SCHEMAS", ("v0",))
+    monkeypatch.setattr("zenopt.storage.tables.KNOWN_SCHEMAS", ("v0",))
     with pytest.warns(UserWarning, match="using Optuna's own storage"):
         storage = open_storage(url)
     assert not isinstance(storage, WriteBehindStorage)

@@ -179,7 +179,7 @@ def test_schema_of_another_version(tmp_path: Path) -> None:
 def test_sqlite_pragmas_on_every_connection(tmp_path: Path, synchronous: str) -> None:
     import pickle
 
-    from zenopt.storage.sqlcore import engine_of
+    from zenopt.storage.tables import engine_of
 
     storage = open_storage(f"sqlite:///{tmp_path}/study.db", synchronous=synchronous)
     for candidate in (storage, pickle.loads(pickle.dumps(storage))):

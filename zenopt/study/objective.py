@@ -14,10 +14,9 @@ from zenopt.core.seeds import derive_seed
 from zenopt.latency.limits import Check, Limits
 from zenopt.spaces.chain.architecture import Architecture
 from zenopt.spaces.chain.closed_form import closed_form_zen
-from zenopt.storage.constraints import record_constraints
 from zenopt.storage.history import StudyHistory
 from zenopt.storage.orphans import requeue_orphans
-from zenopt.storage.records import TrialRecord
+from zenopt.storage.records import TrialRecord, record_constraints
 from zenopt.study.evaluators import evaluate_architecture, table_value
 from zenopt.study.sampler_factory import NEEDS_ALL_SLOTS, NEEDS_COMPLETE
 

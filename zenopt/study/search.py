@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import queue
@@ -21,7 +22,7 @@ from zenopt.core.errors import StorageError, StudyError, ZenoptError
 from zenopt.core.extensions import import_extension
 from zenopt.samplers import make_sampler
 from zenopt.spaces.chain.architecture import Architecture, block_modules
-from zenopt.storage import open_storage, requeue_orphans
+from zenopt.storage import checkpoint, open_storage, requeue_orphans
 from zenopt.storage.history import StudyHistory
 from zenopt.storage.records import TrialRecord
 from zenopt.study.objective import Objective, run_trial
@@ -205,12 +206,16 @@ def run_search(
     )
     on_ready(spec, requeued, workers)
     watch = _Watch(study, trials, timeout_s, start, on_progress)
-    with _graceful_interrupt() as stop:
-        if workers == 1:
-            failures = _run_here(task, storage, trials, stop, watch)
-        else:
-            failures = _run_processes(task, study, devices, workers, trials, stop, watch)
-    watch.report(0)
+    try:
+        with _graceful_interrupt() as stop:
+            if workers == 1:
+                failures = _run_here(task, storage, trials, stop, watch)
+            else:
+                failures = _run_processes(task, study, devices, workers, trials, stop, watch)
+        watch.report(0)
+    finally:
+        # A notebook goes on for hours: the file is to be whole now.
+        checkpoint(storage)
     seconds = time.monotonic() - start
     is_complete = (trials is not None and watch.done >= trials) or (
         timeout_s is not None and seconds >= timeout_s
@@ -348,6 +353,8 @@ def _worker_main(task: _Task, index: int, shared: _Shared) -> None:
     parent = os.getppid()
     try:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        # The parent meets the same outage of the database; all workers would say it again.
+        logging.getLogger("zenopt.storage.retry").setLevel(logging.ERROR)
         for module in task.modules:
             import_extension(module)
         storage = open_storage(task.url, synchronous=task.synchronous)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -12,9 +11,10 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from pydantic import ValidationError
 
-from zenopt.core.errors import StorageError, StudyError
+from zenopt.core.errors import StudyError
 from zenopt.core.pareto import first_front
-from zenopt.storage import open_storage, parse_url
+from zenopt.core.text import printable
+from zenopt.storage import open_storage
 from zenopt.storage.history import StudyHistory, count_by_state, top
 from zenopt.storage.records import TrialRecord
 from zenopt.study.spec import StudySpec
@@ -23,7 +23,6 @@ from zenopt.study.spec import StudySpec
 SPEC_KEY = "zenopt:spec"
 #: Attributes read for the best trial.
 BEST_KEYS = ("structure", "params", "macs", "layers", "latency_ms", "closed_form", "score_std", "score_batch")
-DEFAULT_STORAGE = "sqlite:///zenopt.db"
 
 
 def join_study(spec: StudySpec, storage: optuna.storages.BaseStorage, name: str, device: str) -> StudySpec:
@@ -94,10 +93,7 @@ def open_existing(url: str) -> optuna.storages.BaseStorage:
     Raises:
         StorageError: If there is nothing to open.
     """
-    target = parse_url(url)
-    if target.kind in ("sqlite", "journal") and not Path(target.path).exists():
-        raise StorageError(f"storage {target.display!r}: the file does not exist; run zenopt optimize first.")
-    return open_storage(url)
+    return open_storage(url, create=False)
 
 
 def load_study(
@@ -115,7 +111,8 @@ def load_study(
         )
     except KeyError:
         names = sorted(study.study_name for study in storage.get_all_studies())
-        known = f"stored studies: {', '.join(names)}" if names else "the storage holds no study yet"
+        shown = ", ".join(map(printable, names))
+        known = f"stored studies: {shown}" if names else "the storage holds no study yet"
         raise StudyError(f"No study {name!r} in this storage; {known}.") from None
 
 
