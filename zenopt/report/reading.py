@@ -16,6 +16,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
+from zenopt.core.costs import COST_KINDS
 from zenopt.core.pareto import first_front, order
 from zenopt.storage.history import StudyHistory
 from zenopt.storage.records import STRUCTURE_KEY
@@ -24,8 +25,8 @@ from zenopt.study.study import read_spec
 
 #: Numeric user attributes of a trial that reports show; missing ones read NaN.
 NUMBERS = (
-    "params", "macs", "layers", "convs", "min_width", "depth_to_width", "latency_ms", "zennas_params",
-    "zennas_flops", "closed_form", "score_std", "score_seconds", "score_batch", "duplicate_of",
+    *COST_KINDS, "latency_ms", "zennas_params", "zennas_flops", "closed_form", "score_std", "score_seconds",
+    "score_batch", "duplicate_of",
 )  # fmt: skip
 _TEXTS = (STRUCTURE_KEY, "error")
 
