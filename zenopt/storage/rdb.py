@@ -125,5 +125,9 @@ for _name in (
     "get_study_system_attrs",
     "get_all_studies",
     "get_trial_id_from_study_id_trial_number",
+    "set_trial_intermediate_value",
+    "set_trial_user_attr",
+    "set_trial_system_attr",
+    "set_trial_state_values",
 ):
     setattr(PatientRDBStorage, _name, _waiting(_name))

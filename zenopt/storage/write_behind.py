@@ -149,26 +149,24 @@ class WriteBehindStorage(PatientRDBStorage):
         buffered = self._own(trial_id)
         if buffered is not None:
             buffered.set_intermediate_value(step, intermediate_value)
-            return
-        self._patiently(
-            lambda: self._backend.set_trial_intermediate_value(trial_id, step, intermediate_value)
-        )
+        else:
+            super().set_trial_intermediate_value(trial_id, step, intermediate_value)
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Set a user attribute of a trial."""
         buffered = self._own(trial_id)
         if buffered is not None:
             buffered.set_attr(user_attrs, key, value)
-            return
-        self._patiently(lambda: self._backend.set_trial_user_attr(trial_id, key, value))
+        else:
+            super().set_trial_user_attr(trial_id, key, value)
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Set a system attribute of a trial."""
         buffered = self._own(trial_id)
         if buffered is not None:
             buffered.set_attr(system_attrs, key, value)
-            return
-        self._patiently(lambda: self._backend.set_trial_system_attr(trial_id, key, value))
+        else:
+            super().set_trial_system_attr(trial_id, key, value)
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
@@ -181,7 +179,7 @@ class WriteBehindStorage(PatientRDBStorage):
                 if taken is not None:
                     self._buffer(taken)
                 return taken is not None
-            return self._patiently(lambda: self._backend.set_trial_state_values(trial_id, state, values))
+            return super().set_trial_state_values(trial_id, state, values)
         if values is not None:
             buffered.set_values(values)
         if state == TrialState.RUNNING:
@@ -190,7 +188,7 @@ class WriteBehindStorage(PatientRDBStorage):
             # Back to the queue: another worker may go on with what is known so far.
             self._writer.publish(buffered)
             self._release(buffered)
-            return self._patiently(lambda: self._backend.set_trial_state_values(trial_id, state, values))
+            return super().set_trial_state_values(trial_id, state, values)
         try:
             trial = self._writer.tell(buffered, state)
         except UpdateFinishedTrialError:
