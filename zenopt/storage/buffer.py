@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import datetime
 import json
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,8 +51,7 @@ class BufferedTrial:
         self.worker: str = trial.user_attrs[WORKER_KEY]
         # Rows by table and by what is unique in it: a name, a key, a step, the number of an objective.
         self.unwritten: dict[sa.Table, dict[Any, dict[str, Any]]] = {table: {} for table in KINDS}
-        # Nobody else can have finished it before we first look at it.
-        self.is_new = True
+        self.since = time.monotonic()
 
     def set_values(self, values: Sequence[float]) -> None:
         """Keep the objective values."""

@@ -54,6 +54,9 @@ from zenopt.storage.writer import RefusedRowsError, TrialWriter, read_trial
 
 # Own trials told last, which Optuna's callbacks ask for at once.
 _RECENT = 32
+# Nobody else tells a trial as soon as it was asked for; to ask the database would make short trials dearer, s.
+_MOMENT_S = 1.0
+
 _logger = logging.getLogger(__name__)
 
 _state = sa.select(trials.c.state).where(trials.c.trial_id == sa.bindparam("id"))
@@ -217,8 +220,7 @@ class WriteBehindStorage(PatientRDBStorage):
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """Return a trial; those that this process runs, or has told last, come from memory."""
         buffered = self._own(trial_id)
-        if buffered is not None and (buffered.is_new or not self._is_finished_elsewhere(buffered)):
-            buffered.is_new = False
+        if buffered is not None and not self._is_finished_elsewhere(buffered):
             return buffered.freeze()
         recent = self._recent.get(trial_id)
         if recent is not None:
@@ -336,6 +338,8 @@ class WriteBehindStorage(PatientRDBStorage):
             with reading(self.engine, may_be_lost=True) as connection:
                 return connection.execute(_state, {"id": buffered.trial_id}).scalar()
 
+        if time.monotonic() - buffered.since < _MOMENT_S:
+            return False
         state = self._patiently(read)
         if state is None or not state.is_finished():
             return False
