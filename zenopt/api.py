@@ -466,9 +466,9 @@ def optimize(
     hooks: dict[str, Any] = {}
     if progress is True:
         # The command line's own way of showing progress; nothing else of it is used here.
-        from zenopt.cli.progress import Reporter
+        from zenopt.cli.search_progress import Reporter
 
-        show = Reporter(resolved, name, storage)
+        show = Reporter(resolved, name, storage, trials=n_trials, timeout_s=timeout)
         hooks = {"on_progress": show.update, "on_ready": show.ready}
     elif progress:
         hooks = {"on_progress": progress}

@@ -89,7 +89,7 @@ def optimize(
     """
     from pathlib import Path
 
-    from zenopt.cli.progress import Reporter
+    from zenopt.cli.search_progress import Reporter
     from zenopt.cli.second_stage import run_second_stage, winner_json, winner_table
     from zenopt.study.search import default_workers, run_search
     from zenopt.study.spec import StudySpec
@@ -122,7 +122,14 @@ def optimize(
     result = None
     if opened is None:
         with Reporter(
-            spec, name, storage, quiet=quiet or as_json, verbose=verbose, log_file=log_file
+            spec,
+            name,
+            storage,
+            trials=trials,
+            timeout_s=timeout_s,
+            quiet=quiet or as_json,
+            verbose=verbose,
+            log_file=log_file,
         ) as reporter:
             result = run_search(
                 spec,

@@ -17,7 +17,7 @@ def status(name: str, storage: str, as_json: bool) -> None:
     \b
     zenopt status --study demo
     """
-    from zenopt.cli.progress import describe_status
+    from zenopt.cli.search_progress import describe_status
     from zenopt.study.study import load_study, open_existing, read_status
 
     found = read_status(load_study(open_existing(storage), name))
