@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -460,6 +461,8 @@ def optimize(
     """
     resolved = _read_spec(spec, overrides)
     name = study_name or resolved.name
+    if timeout is not None and not 0 < timeout < math.inf:
+        raise StudyError(f"timeout must be a positive number of seconds, got {timeout}.")
     if n_trials is None and timeout is None:
         n_trials, timeout = resolved.trials, resolved.timeout_s
     show: Any = nullcontext()

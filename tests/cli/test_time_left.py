@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
@@ -26,7 +27,7 @@ def shown(durations: list[float]) -> list[tuple[float, float]]:
 
 
 def rises(found: list[tuple[float, float]]) -> int:
-    return sum(after[1] > before[1] + 1e-6 for before, after in zip(found, found[1:], strict=False))
+    return sum(after[1] > before[1] + 1e-6 for before, after in pairwise(found))
 
 
 def test_equal_trials_are_exact() -> None:
@@ -48,7 +49,7 @@ def test_it_does_not_climb_where_trials_get_slower(pace: Callable[[int], float])
     found = shown(durations)
     assert rises(found) <= 6
     late = found[TRIALS // 2 : -TRIALS // 20]
-    assert all(0.6 < left / true < 1.6 for true, left in late)
+    assert all(0.5 < left / true < 1.6 for true, left in late)
     # By the mean of all trials so far it would have climbed nearly half of the way.
     total, now, mean = sum(durations), 0.0, []
     for done, seconds in enumerate(durations, start=1):

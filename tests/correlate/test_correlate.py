@@ -249,18 +249,22 @@ def test_combinations_are_judged_on_what_they_did_not_see(
     [
         (("--proxies", ","), "--proxies needs at least one name"),
         (("--proxies", "params", "--columns", ""), "--columns needs at least one name"),
-        (
-            ("--proxies", "params", "--scores", "no/x.csv"),
-            "no/x.csv cannot be written: its folder does not exist",
-        ),
-        (("--proxies", "params", "--figure", "no/x.html"), "no/x.html cannot be written"),
+        (("--proxies", "params", "--scores", "file/x.csv"), "Cannot write file/x.csv: "),
+        (("--proxies", "params", "--figure", "file/x.html"), "Cannot write file/x.html: "),
         (("--proxies", "parms"), "Unknown proxy 'parms'"),
         (("--proxies", "params", "--space", "superres"), "table.csv: Block 0 at position 0: cannot read"),
     ],
 )
 def test_bad_requests_are_found_before_anything_is_scored(
-    table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], arguments: tuple[str, ...], complaint: str
+    table: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    complaint: str,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("no folder")
     cache = tmp_path / "scores.db"
     with pytest.raises(SystemExit) as caught:
         main(["correlate", "--table", str(table), "--cache", str(cache), *arguments])

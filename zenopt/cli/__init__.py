@@ -10,6 +10,7 @@ import click
 
 from zenopt._version import __version__
 from zenopt.cli.completion import with_completion
+from zenopt.cli.study_choice import TYPED_KEY
 from zenopt.core.errors import ZenoptError
 
 #: Command -> (module:object, one line of help). The help stands here so that `zenopt --help` imports no command.
@@ -71,6 +72,11 @@ def _import_all(ctx: click.Context, parameter: click.Parameter, modules: tuple[s
 
 class LazyGroup(click.Group):
     """A group that knows its commands' names and imports them when they are used."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # For messages that show the command to type instead.
+        ctx.meta[TYPED_KEY] = list(args)
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from zenopt.cli.time_left import TimeLeft
-from zenopt.cli.words import duration, plural_of, rounded
+from zenopt.core.words import duration, plural_of, rounded
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

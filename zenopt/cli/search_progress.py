@@ -10,7 +10,7 @@ import click
 
 from zenopt._version import __version__
 from zenopt.cli.progress import Panel
-from zenopt.cli.words import plural
+from zenopt.core.words import plural
 
 if TYPE_CHECKING:
     from zenopt.storage.records import TrialRecord

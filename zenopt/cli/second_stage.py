@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from zenopt.cli.options import table
+from zenopt.cli.progress import Panel
+from zenopt.core.words import plural
 
 if TYPE_CHECKING:
     import optuna
@@ -29,38 +29,56 @@ def run_second_stage(
     url: str,
     quiet: bool,
 ) -> Winner:
-    """Trains what a search found, with progress on stderr; its spec has ``training.data``."""
-    import optuna
+    """Train what a search found, with progress on stderr; its spec has ``training.data``."""
+    with Panel(quiet=quiet) as panel:
+        import optuna
 
-    from zenopt.verify.second_stage import run_second_stage as run
+        from zenopt.verify.second_stage import run_second_stage as run
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-    def tell(line: str) -> None:
-        if not quiet:
-            click.echo(line, err=True)
+        def begin(line: str, trainings: int) -> None:
+            panel.note(line)
+            panel.start(trainings, "training")
 
-    def show(row: TrainedNetwork) -> None:
-        state = f"pruned after {row.epochs} epochs" if row.stopped else f"top-1 {row.top1:5.2f} %"
-        tell(
-            f"{row.candidate.label:24s} lr {row.learning_rate:<6g} seed {row.seed}  {state}  ({row.seconds:.0f} s)"
+        return run(
+            storage,
+            name,
+            spec,
+            output=runs / name,
+            devices=devices,
+            workers=workers,
+            url=url,
+            on_result=training_shown(panel),
+            on_step=begin,
         )
 
-    return run(
-        storage,
-        name,
-        spec,
-        output=runs / name,
-        devices=devices,
-        workers=workers,
-        url=url,
-        on_result=show,
-        on_step=tell,
-    )
+
+def training_shown(panel: Panel) -> Callable[[TrainedNetwork], None]:
+    """Return what is to be told of each training: a line for each, once, and the best so far."""
+    seen: set[tuple[str, int, float]] = set()
+    best: list[float] = []
+
+    def show(row: TrainedNetwork) -> None:
+        key = (row.candidate.structure, row.seed, row.learning_rate)
+        if key not in seen:
+            # What one part of the work trained, the next one reads and tells again.
+            seen.add(key)
+            state = (
+                f"pruned after {plural(row.epochs, 'epoch')}" if row.stopped else f"top-1 {row.top1:5.2f} %"
+            )
+            panel.note(
+                f"{row.candidate.label:24s} lr {row.learning_rate:<6g} seed {row.seed}  {state}  ({row.seconds:.0f} s)"
+            )
+        if not row.stopped:
+            best[:] = [max([row.top1, *best])]
+        panel.advance(best=f"{best[0]:.2f} %" if best else None)
+
+    return show
 
 
 def winner_table(winner: Winner) -> str:
-    """Returns the networks that were trained, best first, as a table."""
+    """Return the networks that were trained, best first, as a table."""
     rows = [
         (
             item.candidate.label,
@@ -76,7 +94,7 @@ def winner_table(winner: Winner) -> str:
 
 
 def winner_json(winner: Winner) -> dict[str, Any]:
-    """Returns what was trained, as plain data."""
+    """Return what was trained, as plain data."""
     content = winner.to_json()
     del content["recipe"]
     return content

@@ -25,9 +25,9 @@ class TimeLeft:
     """Estimates the seconds left of a run.
 
     The pace is that of the later half of what is done, so that a slow start and quick first trials are forgotten. Where
-    that half itself gets slower beyond its scatter, the slowdown is expected to go on: by the mean of all trials so far,
-    the end would move away with every trial. What is shown never creeps up; a run that turns out to be much slower than
-    promised is corrected in one step.
+    that half itself gets slower beyond its scatter, the slowdown is expected to go on: by the mean of all trials so
+    far, the end would move away with every trial. What is shown never creeps up; a run that turns out to be much
+    slower than promised is corrected in one step.
 
     Args:
         total:

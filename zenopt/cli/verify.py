@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from zenopt.cli.options import devices_option, json_option, print_json, read_devices, storage_option, table
-
-if TYPE_CHECKING:
-    from zenopt.verify.trainings import TrainedNetwork
+from zenopt.cli.data_option import check_data
+from zenopt.cli.hints import of_study, say_next
+from zenopt.cli.options import (
+    FiniteRange,
+    devices_option,
+    json_option,
+    print_json,
+    quiet_option,
+    read_devices,
+    storage_option,
+    study_option,
+    table,
+)
+from zenopt.cli.progress import Panel
+from zenopt.cli.second_stage import training_shown
+from zenopt.cli.study_choice import chosen_study
+from zenopt.core.outputs import check_folder
+from zenopt.core.words import plural
 
 
 @click.command()
-@click.option("--study", "name", required=True, metavar="NAME", help="Name of the study in the storage.")
+@study_option
 @storage_option
 @click.option(
     "--data", "data_name", required=True, help="imagefolder:PATH, cifar10:PATH, cifar100:PATH, synthetic."
@@ -44,7 +58,7 @@ if TYPE_CHECKING:
 @click.option(
     "--rate",
     "rates",
-    type=float,
+    type=FiniteRange(0, min_open=True),
     multiple=True,
     help="Learning rates to choose from, per family, on images held back from training; repeatable.",
 )
@@ -61,9 +75,10 @@ if TYPE_CHECKING:
     type=click.IntRange(1, 1024),
     help="Trainings at a time; by default one per core, or per device given.",
 )
+@quiet_option
 @json_option
 def verify(
-    name: str,
+    name: str | None,
     storage: str,
     data_name: str,
     top: int,
@@ -79,9 +94,10 @@ def verify(
     bundle_folder: str | None,
     devices: str,
     workers: int | None,
+    quiet: bool,
     as_json: bool,
 ) -> None:
-    """Train a study's best networks shortly, beside baselines of the same budget: what is the score worth?
+    """Train a study's best networks briefly, beside baselines of the same budget: what is the score worth?
 
     Accuracies are kept in the same storage as the study NAME-verify; a second run trains only what is missing. The
     table of rank agreement has 95 % intervals over networks and training seeds. What a second stage chose takes part.
@@ -92,70 +108,83 @@ def verify(
     from dataclasses import replace
     from pathlib import Path
 
-    import optuna
-
-    from zenopt.study.search import default_workers
-    from zenopt.study.study import load_study, open_existing, read_spec
-    from zenopt.train.data import open_data
+    from zenopt.export.bundle import check_bundle_folder
     from zenopt.train.recipe import load_recipe
-    from zenopt.verify import contenders
-    from zenopt.verify.linked import agreement
-    from zenopt.verify.linked import verify as run
-    from zenopt.verify.second_stage import read_winner
-    from zenopt.verify.trainings import choose_learning_rates, first_of_each
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    opened = open_existing(storage)
-    study = load_study(opened, name)
-    spec = read_spec(study)
-    assert spec is not None
+    # What is wrong is said before torch is imported, and what cannot be written before hours of training.
+    check_data(data_name)
     recipe = load_recipe(recipe_name, overrides, epochs=epochs)
-    candidates = contenders.study_best(study, spec, top)
-    winner = read_winner(opened, name)
-    if winner is not None:
-        chosen = winner.verified[0].candidate
-        candidates.insert(0, replace(chosen, label="second stage"))
-    if baselines:
-        candidates += contenders.baselines(spec, each=baselines, conv_caps=conv_caps, seed=spec.seed)
-    data = open_data(data_name)
+    if bundle_folder is not None:
+        check_bundle_folder(bundle_folder, overwrite=True)
+    check_folder(output)
     used = read_devices(devices)
-    common: dict[str, Any] = {"devices": used, "workers": workers or default_workers(used)}
+    with Panel(quiet=quiet or as_json) as panel:
+        import optuna
 
-    def show(row: TrainedNetwork) -> None:
-        if not as_json:
-            state = f"pruned after {row.epochs} epochs" if row.stopped else f"top-1 {row.top1:5.2f} %"
-            click.echo(
-                f"{row.candidate.label:24s} lr {row.learning_rate:<6g} seed {row.seed}  {state}  ({row.seconds:.0f} s)",
-                err=True,
+        from zenopt.study.study import open_existing, read_spec
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        opened = open_existing(storage)
+        study = chosen_study(opened, name)
+        name = study.study_name
+        spec = read_spec(study)
+        assert spec is not None
+        from zenopt.study.search import default_workers
+        from zenopt.train.data import open_data
+        from zenopt.verify import contenders
+        from zenopt.verify.linked import agreement
+        from zenopt.verify.linked import verify as run
+        from zenopt.verify.second_stage import read_winner
+        from zenopt.verify.trainings import choose_learning_rates, first_of_each
+
+        candidates = contenders.study_best(study, spec, top)
+        winner = read_winner(opened, name)
+        if winner is not None:
+            chosen = winner.verified[0].candidate
+            candidates.insert(0, replace(chosen, label="second stage"))
+        if baselines:
+            panel.note("Looking for baselines of the same budget.")
+            candidates += contenders.baselines(
+                spec, each=baselines, conv_caps=conv_caps, seed=spec.seed, progress=panel
             )
-
-    learning_rates = choose_learning_rates(
-        first_of_each(candidates),
-        data,
-        recipe,
-        rates,
-        resolution=spec.resolution,
-        use_se=spec.use_se,
-        output=Path(output) / "rates",
-        on_result=show,
-        **common,
-    )
-
-    verified = run(
-        opened,
-        name,
-        spec,
-        candidates,
-        data,
-        recipe,
-        output=Path(output),
-        seeds=range(seeds),
-        url=storage,
-        **common,
-        pruner=pruner,
-        learning_rates=learning_rates,
-        on_result=show,
-    )
+        data = open_data(data_name)
+        common: dict[str, Any] = {"devices": used, "workers": workers or default_workers(used)}
+        show = training_shown(panel)
+        first = first_of_each(candidates)
+        if len(rates) > 1:
+            panel.note(
+                f"Choosing among {len(rates)} learning rates for each of {plural(len(first), 'family')}."
+            )
+            panel.start(len(rates) * len(first), "training")
+        learning_rates = choose_learning_rates(
+            first,
+            data,
+            recipe,
+            rates,
+            resolution=spec.resolution,
+            use_se=spec.use_se,
+            output=Path(output) / "rates",
+            on_result=show,
+            **common,
+        )
+        networks = len({candidate.structure for candidate in candidates})
+        panel.note(f"Training {plural(networks, 'network')} for {plural(epochs, 'epoch')}.")
+        panel.start(networks * seeds, "training")
+        verified = run(
+            opened,
+            name,
+            spec,
+            candidates,
+            data,
+            recipe,
+            output=Path(output),
+            seeds=range(seeds),
+            url=storage,
+            **common,
+            pruner=pruner,
+            learning_rates=learning_rates,
+            on_result=show,
+        )
     ranks = agreement(verified) if sum(bool(item.top1) for item in verified) >= 3 else []
     exported = None
     if bundle_folder is not None and verified and verified[0].top1:
@@ -209,3 +238,16 @@ def verify(
         click.echo(table(cells, ("rank agreement with top-1", "Spearman", "95 %", "Kendall")))
     if exported:
         click.echo(f"\nExported {verified[0].candidate.label} to {exported}")
+    best = verified[0].candidate.label if verified and verified[0].top1 else None
+    if exported:
+        say_next(
+            (f"zenopt train --bundle {exported} --data {data_name} --output runs/{name}", "train it in full")
+        )
+    elif best is not None:
+        say_next(
+            (
+                f"zenopt optimize {of_study(name, '--study-name')} --trials 0 --set objective.then=train "
+                f"--set training.data={data_name}",
+                "let short trainings choose",
+            ),
+        )

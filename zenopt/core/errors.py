@@ -38,6 +38,10 @@ class BundleError(ZenoptError):
     """An exported bundle is missing, incomplete or of an unknown version."""
 
 
+class OutputError(ZenoptError):
+    """A file or folder that is to be written cannot be."""
+
+
 class DataError(ZenoptError):
     """A data set is missing or malformed."""
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from zenopt._version import __version__
-from zenopt.core.errors import BundleError
+from zenopt.core.errors import BundleError, OutputError
+from zenopt.core.outputs import check_folder
 from zenopt.spaces.chain.architecture import Architecture, block_modules, block_types
 
 SCHEMA_VERSION = 1
@@ -90,14 +91,9 @@ def write_bundle(bundle: Bundle, folder: str | Path, *, overwrite: bool = False)
     if bundle.family == "chain" and bundle.block_modules is None:
         modules = block_modules(block.type_name for block in Architecture.parse(bundle.structure).blocks)
         bundle = replace(bundle, block_modules=modules or None)
+    _check_contents(folder, overwrite)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        names = {path.name for path in folder.iterdir()}
-        if ARCHITECTURE_FILE in names:
-            if not overwrite:
-                raise BundleError(f"Folder {folder} holds a bundle already; use --force to replace it.")
-        elif names and not _is_unfinished(names):
-            raise BundleError(f"Folder {folder} is not empty and holds no bundle; name another one.")
         content = {"schema_version": SCHEMA_VERSION, **bundle.__dict__}
         write_atomically(folder / STRUCTURE_FILE, bundle.structure + "\n")
         write_atomically(folder / README_FILE, _readme(bundle))
@@ -105,6 +101,31 @@ def write_bundle(bundle: Bundle, folder: str | Path, *, overwrite: bool = False)
     except OSError as error:
         raise BundleError(f"Cannot write bundle {folder}: {error.strerror or error}.") from None
     return folder
+
+
+def check_bundle_folder(folder: str | Path, *, overwrite: bool = False) -> None:
+    """Find out whether :func:`write_bundle` could write here, before the work whose result it would write.
+
+    Raises:
+        BundleError: If the folder holds something, or cannot be written.
+    """
+    _check_contents(Path(folder), overwrite)
+    try:
+        check_folder(folder)
+    except OutputError as error:
+        raise BundleError(str(error)) from None
+
+
+def _check_contents(folder: Path, overwrite: bool) -> None:
+    try:
+        names = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    except OSError as error:
+        raise BundleError(f"Cannot write bundle {folder}: {error.strerror or error}.") from None
+    if ARCHITECTURE_FILE in names:
+        if not overwrite:
+            raise BundleError(f"Folder {folder} holds a bundle already; use --force to replace it.")
+    elif names and not _is_unfinished(names):
+        raise BundleError(f"Folder {folder} is not empty and holds no bundle; name another one.")
 
 
 def read_bundle(folder: str | Path) -> Bundle:

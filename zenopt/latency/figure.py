@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from zenopt.core.errors import DeviceError
-from zenopt.latency.output import prepare_output
+from zenopt.core.outputs import prepare_output
 from zenopt.latency.profile import DeviceProfile
 
 #: Shaded band around the diagonal.

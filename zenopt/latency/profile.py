@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from zenopt.core.errors import DeviceError, UnknownNameError, ZenoptError
+from zenopt.core.outputs import prepare_output
 from zenopt.latency.models import LatencyModel, make_model
-from zenopt.latency.output import prepare_output
 
 SCHEMA_VERSION = 1
 DEVICES_FOLDER = Path(__file__).resolve().parent / "devices"

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 
 from zenopt.core.errors import ExtensionError, ProxyError, UnknownNameError
 from zenopt.core.extensions import import_extension
+from zenopt.proxies.catalogue import BUILTIN, Summary
 
 Direction = Literal["maximize", "minimize"]
 CostClass = Literal["closed form", "forward", "backward"]
@@ -26,27 +27,8 @@ Feature = Literal["weights", "activations", "hessian", "jacobian"]
 ENTRY_POINT_GROUP = "zenopt.proxies"
 NEEDS = ("data", "labels", "gradients")
 
-#: Built-in name -> module that registers it. A table, so that one proxy can be had without importing the others.
-_BUILTIN: dict[str, str] = {
-    name: f"zenopt.proxies.{module}"
-    for module, names in {
-        "zen": ("zen",),
-        "zen_at_64": ("zen-at-64",),
-        "zen_closed_form": ("zen-closed-form",),
-        "gradnorm": ("zennas-gradnorm",),
-        "te_nas": ("te-nas-ntk", "te-nas-linear-regions"),
-        "size": ("params", "macs", "random", "zennas-params", "zennas-flops"),
-        "zico": ("zico",),
-        "swap": ("swap",),
-        "meco": ("meco",),
-        "az_nas": ("az-nas-expressivity", "az-nas-progressivity", "az-nas-trainability"),
-        "zero_cost": ("grad_norm", "snip", "plain", "grasp", "fisher", "jacob_cov"),
-        "synflow_expected": ("synflow-expected",),
-        "naswot": ("naswot", "zennas-naswot"),
-        "synflow": ("synflow", "synflow_bn", "synflow-log", "zennas-synflow"),
-    }.items()
-    for name in names
-}
+#: Built-in name -> module that registers it, so that one proxy can be had without importing the others.
+_BUILTIN = {name: f"zenopt.proxies.{summary.module}" for name, summary in BUILTIN.items()}
 
 
 @dataclass(frozen=True)
@@ -220,6 +202,21 @@ def get_proxy(name: str) -> Proxy:
 def proxy_names() -> list[str]:
     """Returns the names of all known proxies without loading them."""
     return sorted({*_BUILTIN, *_PROXIES, *_entry_points()})
+
+
+def check_proxy(name: str) -> None:
+    """Find out whether there is a proxy of a name; a built-in one is not loaded for it.
+
+    Raises:
+        UnknownNameError, ProxyError: As :func:`get_proxy` does.
+    """
+    if name not in BUILTIN:
+        get_proxy(name)
+
+
+def summaries() -> list[Summary | Proxy]:
+    """Return what people are told of every known proxy, sorted by name, without loading the built-in ones."""
+    return [BUILTIN.get(name) or get_proxy(name) for name in proxy_names()]
 
 
 def list_proxies() -> list[Proxy]:

@@ -17,7 +17,7 @@ from zenopt.core.yamlfile import Source, override, read_yaml
 from zenopt.latency.guards import Guards
 from zenopt.latency.limits import Limits
 from zenopt.latency.profile import load_profile
-from zenopt.proxies.registry import get_proxy
+from zenopt.proxies.registry import check_proxy, get_proxy
 from zenopt.spaces.tabular import TabularSpace
 from zenopt.study.sections import (
     BudgetSection,
@@ -103,9 +103,9 @@ class StudySpec(Section):
         try:
             spec.build_space()
             spec.limits()
-            get_proxy(spec.proxy.name)
+            check_proxy(spec.proxy.name)
             if spec.sampler.guide is not None and spec.sampler.guide.proxy is not None:
-                get_proxy(spec.sampler.guide.proxy)
+                check_proxy(spec.sampler.guide.proxy)
         except ZenoptError as error:
             raise SpecError(f"{source.name}: {error}") from None
         return spec

@@ -19,6 +19,7 @@ import optuna
 from filelock import FileLock, Timeout
 
 from zenopt.core.errors import StudyError
+from zenopt.core.words import plural
 from zenopt.latency.limits import Limits
 from zenopt.storage.history import top
 from zenopt.storage.records import TrialRecord
@@ -97,7 +98,7 @@ def run_second_stage(
     workers: int = 1,
     url: str | None = None,
     on_result: Callable[[TrainedNetwork], None] = lambda row: None,
-    on_step: Callable[[str], None] = lambda line: None,
+    on_step: Callable[[str, int], None] = lambda line, trainings: None,
 ) -> Winner:
     """Trains the best of every class, and the winner on all images; what is there already is not done again.
 
@@ -119,7 +120,7 @@ def run_second_stage(
         on_result:
             Told of every training.
         on_step:
-            Told in words what comes next.
+            Told in words what comes next, and of how many trainings it consists.
 
     Raises:
         StudyError: If the study has no feasible trial.
@@ -135,7 +136,10 @@ def run_second_stage(
     with _alone(output):
         first = first_of_each(candidates)
         if len(settings.rates) > 1:
-            on_step(f"Choosing among {len(settings.rates)} learning rates for each of {len(first)} classes.")
+            on_step(
+                f"Choosing among {len(settings.rates)} learning rates for each of {plural(len(first), 'class')}.",
+                len(settings.rates) * len(first),
+            )
         rates = choose_learning_rates(
             first,
             data,
@@ -166,17 +170,23 @@ def run_second_stage(
                 **common,
             )
 
-        on_step(f"Training {len(candidates)} networks of {len(first)} classes.")
+        on_step(
+            f"Training {plural(len(candidates), 'network')} of {plural(len(first), 'class')}.",
+            len(candidates),
+        )
         ranked = judge(candidates, 1)
         finalists = [item.candidate for item in ranked if item.top1][: settings.finalists]
         if not finalists:
             raise StudyError(f"Every training of study {name!r} was pruned; set training.pruner: none.")
         if settings.seeds > 1 and len(finalists) > 1:
-            on_step(f"Training the best {len(finalists)} with {settings.seeds} seeds.")
+            on_step(
+                f"Training the best {len(finalists)} with {settings.seeds} seeds.",
+                len(finalists) * settings.seeds,
+            )
             judged = judge(finalists, settings.seeds)
             chosen = {item.candidate.structure for item in judged}
             ranked = judged + [item for item in ranked if item.candidate.structure not in chosen]
-        on_step(f"Training the winner on all {len(data.train):,} images.")
+        on_step(f"Training the winner on all {len(data.train):,} images.", 1)
         own = {ranked[0].candidate.label: ranked[0].learning_rate}
         (row,) = train_briefly(
             [ranked[0].candidate],
