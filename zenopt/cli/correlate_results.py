@@ -12,22 +12,15 @@ if TYPE_CHECKING:
     from zenopt.correlate.combine import Combined
     from zenopt.correlate.report import Correlation
 
-_HEADER = (
-    "data set",
-    "proxy",
-    "Spearman",
-    "95 % interval",
-    "Kendall",
-    "top overlap",
-    "n",
-    "failed",
-    "s/arch",
-)
+_HEADER = ("proxy", "Spearman", "95 % interval", "Kendall", "top", "n", "failed", "s/arch")
 
 
 def results_text(found: Sequence[Correlation], combined: Combined) -> str:
-    """Return a line per data set and proxy, and one per combination over random splits."""
-    lines = [table([_row(item) for item in (*found, *combined.correlations)], _HEADER)]
+    """Return a table per data set with a line per proxy, and a line per combination over random splits."""
+    rows: dict[str, list[tuple[str, ...]]] = {}
+    for item in (*found, *combined.correlations):
+        rows.setdefault(item.column, []).append(_row(item))
+    lines = ["\n\n".join(f"{column}\n{table(own, _HEADER)}" for column, own in rows.items())]
     for column, by_name in combined.splits.items():
         lines += [
             f"{column}, {name}: {item.mean:.3f} over {plural(item.repeats, 'random split')} ({item.low:.3f} .. "
@@ -57,7 +50,6 @@ def results_json(found: Sequence[Correlation], combined: Combined | None) -> dic
 def _row(item: Correlation) -> tuple[str, ...]:
     found = item.statistics
     return (
-        item.column,
         item.proxy,
         _number(found.spearman.value),
         "-" if found.spearman.low is None else f"{found.spearman.low:.3f} .. {found.spearman.high:.3f}",

@@ -15,6 +15,7 @@ from zenopt.cli.options import (
     print_json,
     read_devices,
     storage_option,
+    warn,
 )
 from zenopt.core.outputs import check_folder
 
@@ -139,7 +140,7 @@ def optimize(
         check_folder(runs)
     if trials != 0:
         for warning in warnings_before(spec):
-            click.echo(f"Warning: {warning}", err=True)
+            warn(warning)
     used = read_devices(devices)
     opened = open_existing(storage) if trials == 0 else None
     result = None
@@ -171,7 +172,7 @@ def optimize(
     if result is not None and not as_json:
         reporter.summary(summary, result)
     for failure in result.failures if result is not None else ():
-        click.echo(f"Warning: {failure}", err=True)
+        warn(failure)
     winner = None
     if trains and (result is None or (result.is_complete and not result.stopped)):
         winner = run_second_stage(

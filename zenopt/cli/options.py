@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 
@@ -173,18 +173,19 @@ def show_warnings() -> None:
 
 
 def warn(text: str) -> None:
-    """Print a warning on stderr."""
-    click.echo(f"Warning: {text}", err=True)
+    """Print a warning on stderr, broken at words where that is a terminal."""
+    click.echo(wrapped(f"Warning: {text}", stream=sys.stderr), err=True)
 
 
-def columns_seen() -> int:
-    """Return the width of the terminal that shows standard output; without limit where that is a file or a pipe."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+def columns_seen(stream: TextIO | None = None) -> int:
+    """Return the width of the terminal that shows a stream, standard output by default; without limit in a pipe."""
+    stream = sys.stdout if stream is None else stream
+    return shutil.get_terminal_size().columns if stream.isatty() else sys.maxsize
 
 
-def wrapped(text: str, indent: str = "") -> str:
+def wrapped(text: str, indent: str = "", stream: TextIO | None = None) -> str:
     """Return prose broken at words where a terminal shows it, further lines indented; in a pipe it is one line."""
-    width = columns_seen()
+    width = columns_seen(stream)
     if width == sys.maxsize:
         return indent + text
     return textwrap.fill(

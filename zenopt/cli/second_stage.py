@@ -67,8 +67,11 @@ def training_shown(panel: Panel) -> Callable[[TrainedNetwork], None]:
             state = (
                 f"pruned after {plural(row.epochs, 'epoch')}" if row.stopped else f"top-1 {row.top1:5.2f} %"
             )
+            facts = row.candidate.facts
+            size = f"{facts['convs']:3.0f} convs {facts['macs'] / 1e6:6.2f}M MACs"
             panel.note(
-                f"{row.candidate.label:24s} lr {row.learning_rate:<6g} seed {row.seed}  {state}  ({row.seconds:.0f} s)"
+                f"{row.candidate.label:17s} {size}  lr {row.learning_rate:<5g} seed {row.seed}  {state}  "
+                f"{row.seconds:.0f} s"
             )
         if not row.stopped:
             best[:] = [max([row.top1, *best])]

@@ -15,7 +15,15 @@ from zenopt.cli.latency.shared import (
     run_options,
     without_lists,
 )
-from zenopt.cli.options import FiniteRange, json_option, print_json, quiet_option, show_warnings
+from zenopt.cli.options import (
+    FiniteRange,
+    json_option,
+    print_json,
+    quiet_option,
+    show_warnings,
+    warn,
+    wrapped,
+)
 from zenopt.cli.progress import Panel
 from zenopt.core.words import plural
 
@@ -115,16 +123,17 @@ def calibrate(
             }
         )
     else:
-        click.echo(f"{output}: {profile.device}, {profile.runtime}, batch {profile.batch}, {profile.dtype}")
-        click.echo(error_text("block table", errors))
-        click.echo(error_text("additive model", errors["additive_only"]))
         noise = errors["noise_floor"]
-        click.echo(
+        for line in (
+            f"{output}: {profile.device}, {profile.runtime}, batch {profile.batch}, {profile.dtype}",
+            error_text("block table", errors),
+            error_text("additive model", errors["additive_only"]),
             f"Single visits of one network scatter by {noise['visit_scatter']:.1%}; held-out reference times "
-            f"({plural(noise['visits'], 'visit')} each) have a standard error of {noise['standard_error']:.1%}."
-        )
+            f"({plural(noise['visits'], 'visit')} each) have a standard error of {noise['standard_error']:.1%}.",
+        ):
+            click.echo(wrapped(line))
         if verdict.warning is not None:
-            click.echo(f"Warning: {verdict.warning} {verdict.remedy}", err=True)
+            warn(f"{verdict.warning} {verdict.remedy}")
     if not is_written:
         click.echo(f"Error: {output} was not written; --force writes it all the same.", err=True)
         raise click.exceptions.Exit(1)

@@ -8,7 +8,7 @@ import click
 
 from zenopt.cli.hints import say_next
 from zenopt.cli.latency.shared import error_text, force_option
-from zenopt.cli.options import json_option, print_json, show_warnings
+from zenopt.cli.options import json_option, print_json, show_warnings, warn
 from zenopt.core.words import plural
 
 
@@ -85,7 +85,7 @@ def fit(
         click.echo(f"{output}: {plural(len(rows), 'network')}")
         click.echo(error_text(str(profile.errors["protocol"]), profile.errors))
         if verdict.warning is not None:
-            click.echo(f"Warning: {verdict.warning} Measure more networks, each for longer.", err=True)
+            warn(f"{verdict.warning} Measure more networks, each for longer.")
     if not is_written:
         click.echo(f"Error: {output} was not written; --force writes it all the same.", err=True)
         raise click.exceptions.Exit(1)

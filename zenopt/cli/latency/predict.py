@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from zenopt.cli.options import NETWORK, json_option, network_options, print_json, show_warnings
+from zenopt.cli.options import NETWORK, json_option, network_options, print_json, show_warnings, warn
 
 
 @click.command()
@@ -60,4 +60,4 @@ def predict(
         f"({prediction.device}, batch {prediction.batch}, {device.dtype})"
     )
     for warning in prediction.warnings:
-        click.echo(f"Warning: {warning}", err=True)
+        warn(warning)
