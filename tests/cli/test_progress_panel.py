@@ -183,6 +183,21 @@ def test_a_notebook_gets_html_that_is_drawn_over(tmp_path: Path) -> None:
     assert shown["text/plain"].startswith("2/2 <trial>s  100%") and "best 1.5" in shown["text/html"]
 
 
+def test_a_search_in_a_notebook_shows_one_bar_and_no_warning(tmp_path: Path) -> None:
+    nbformat, client = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    code = (
+        "import zenopt\nchange = ['proxy.name=zen-closed-form', 'sampler.screening_candidates=20']\n"
+        "result = zenopt.optimize('cifar-small', 'memory:', n_trials=3, overrides=change, progress=True)"
+    )
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    client.NotebookClient(book, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = book.cells[0].outputs
+    assert not [output["text"] for output in outputs if output.get("name") == "stderr"]
+    (shown,) = [output["data"]["text/plain"] for output in outputs if "data" in output]
+    assert shown.startswith("3/3 trials  100%") and "0:00 left" in shown
+    assert outputs[1]["text"] == "Study cifar-small in memory:\n"
+
+
 def test_the_panel_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom zenopt.cli.progress import Panel\nPanel()\n"

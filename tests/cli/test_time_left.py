@@ -50,12 +50,16 @@ def test_it_does_not_climb_where_trials_get_slower(pace: Callable[[int], float])
     assert rises(found) <= 6
     late = found[TRIALS // 2 : -TRIALS // 20]
     assert all(0.5 < left / true < 1.6 for true, left in late)
-    # By the mean of all trials so far it would have climbed nearly half of the way.
+
+
+def test_the_mean_of_all_trials_would_climb() -> None:
+    """What the estimate replaces: it says how hard the durations above are."""
+    durations = [1 + k / 30 for k in range(TRIALS)]
     total, now, mean = sum(durations), 0.0, []
     for done, seconds in enumerate(durations, start=1):
         now += seconds
         mean.append((total - now, now / done * (TRIALS - done)))
-    assert rises(mean) > 40
+    assert rises(mean) > 100 > 6 >= rises(shown(durations))
 
 
 def test_noise_moves_it_little() -> None:

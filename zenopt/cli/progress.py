@@ -166,6 +166,7 @@ class Panel:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._view.part_over(self._state)
         self._view.close()
 
 

@@ -48,6 +48,9 @@ class TimeLeft:
         if self._total is None or done <= self._points[-1][1]:
             return
         self._points.append((elapsed_s, done))
+        if done >= self._total:
+            self._end_s = elapsed_s
+            return
         if len(self._points) > _MOST_POINTS:
             self._points = [*self._points[:-1:2], self._points[-1]]
         self._estimates.append(elapsed_s + self._estimate_s(max(0.0, self._total - done)))
