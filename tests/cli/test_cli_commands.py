@@ -155,7 +155,7 @@ def test_a_stored_study_goes_on_by_its_name(zenopt: Callable, spec_file: Path) -
 
 def test_progress_lines_when_piped(zenopt: Callable, spec_file: Path) -> None:
     run = zenopt("optimize", "--study", str(spec_file), "--trials", "3", "--workers", "1")
-    assert "Budget: params <= 30000, layers <= 8" in run.err
+    assert "Budget: params <= 30,000, layers <= 8" in run.err
     assert "\x1b" not in run.err + run.out
     assert "3 trials in" in run.out and "Best: trial" in run.out
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shlex
+import sys
 
 import click
 from click.core import ParameterSource
+
+from zenopt.cli.options import columns_seen
 
 
 def say_next(*commands: tuple[str, str]) -> None:
@@ -21,8 +24,8 @@ def say_next(*commands: tuple[str, str]) -> None:
     if asked.get("quiet") or asked.get("as_json") or not commands:
         return
     width = max(len(command) for command, _ in commands)
-    # Words only beside commands that leave room for them on a narrow terminal.
-    has_room = width + max(len(words) for _, words in commands) + 10 <= 100
+    # Words only where they fit beside the commands.
+    has_room = width + max(len(words) for _, words in commands) + 12 <= columns_seen(sys.stderr)
     for index, (command, words) in enumerate(commands):
         text = f"{'Next:' if index == 0 else '     '}  {command}"
         click.echo(f"{text:<{width + 7}}  # {words}" if has_room else text, err=True)

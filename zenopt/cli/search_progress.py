@@ -68,7 +68,10 @@ class Reporter:
 
     def ready(self, spec: StudySpec, requeued: int, workers: int) -> None:
         """Say what is about to run."""
-        budget = ", ".join(f"{key} <= {value:g}" for key, value in spec.limits().budget.limits().items())
+        budget = ", ".join(
+            f"{key} {'>=' if key == 'min_width' else '<='} {value:,.12g}"
+            for key, value in spec.limits().budget.limits().items()
+        )
         score = f"{spec.proxy.name}, batch {spec.proxy.batch_size}"
         lines = [
             f"Study {self._name} in {self._storage}",
