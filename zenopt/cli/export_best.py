@@ -91,9 +91,8 @@ def export_best(
         study = chosen_study(open_existing(storage), name)
         # Imported late: scoring imports torch, which takes seconds.
         from zenopt.export.deploy import deploy_bundle
-        from zenopt.export.standalone import write_model_file
+        from zenopt.export.standalone import write_bundle_model
         from zenopt.latency.training_speed import training_speed
-        from zenopt.spaces.chain.architecture import Architecture
         from zenopt.study.best import make_bundle, rescore_top
         from zenopt.study.finalists import why_not_measured
         from zenopt.verify.second_stage import decide, export_winner
@@ -113,14 +112,7 @@ def export_best(
                 panel.note(f"Finalists were not measured: {reason}")
             bundle = make_bundle(study, spec, candidates)
             folder = write_bundle(bundle, output, overwrite=force)
-        if bundle.family == "chain":
-            write_model_file(
-                Architecture.parse(bundle.structure),
-                folder / "model.py",
-                resolution=bundle.resolution,
-                num_classes=bundle.num_classes,
-                use_se=bundle.use_se,
-            )
+        write_bundle_model(bundle, folder)
         deployed = deploy_bundle(bundle, folder, formats) if formats else []
     costs = bundle.costs or {}
     speed = training_speed(costs["macs"], costs["activation_bytes"])

@@ -14,6 +14,7 @@ from typing import Any
 from zenopt._version import __version__
 from zenopt.core.errors import BundleError, OutputError
 from zenopt.core.outputs import check_folder
+from zenopt.core.words import rounded
 from zenopt.spaces.chain.architecture import Architecture, block_modules, block_types
 
 SCHEMA_VERSION = 1
@@ -36,6 +37,7 @@ class Bundle:
         scores: The search's score and the fresh ones, by name.
         constraints: Signed relative violation of every limit.
         study, trial: Where it came from.
+        origin: Where it came from in words, if it is no trial.
         spec: The study spec.
         versions: Versions of what made it.
         seed: Seed of the study.
@@ -53,6 +55,7 @@ class Bundle:
     constraints: Mapping[str, float] | None = None
     study: str | None = None
     trial: int | None = None
+    origin: str | None = None
     spec: Mapping[str, Any] | None = None
     versions: Mapping[str, str] | None = None
     seed: int | None = None
@@ -206,10 +209,14 @@ def write_atomically(path: Path, text: str) -> None:
 def _readme(bundle: Bundle) -> str:
     costs, scores = bundle.costs or {}, bundle.scores or {}
     rows = [("resolution", f"{bundle.resolution} px"), ("classes", bundle.num_classes)]
-    rows += [(key, f"{value:,}" if isinstance(value, int) else value) for key, value in costs.items()]
-    rows += [(f"score: {key}", value) for key, value in scores.items() if not isinstance(value, list | tuple)]
+    rows += [(key, rounded(value)) for key, value in costs.items()]
+    rows += [
+        (f"score: {key}", rounded(value))
+        for key, value in scores.items()
+        if value is not None and not isinstance(value, list | tuple)
+    ]
     table = "\n".join(f"| {key} | {value} |" for key, value in rows)
-    origin = f"Trial {bundle.trial} of study `{bundle.study}`." if bundle.study else ""
+    origin = bundle.origin or (f"Trial {bundle.trial} of study `{bundle.study}`." if bundle.study else "")
     modules = sorted(set((bundle.block_modules or {}).values()))
     flags = "".join(f" --import {module}" for module in modules)
     imports = "".join(f"\n    import {module}  # its blocks" for module in modules)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from zenopt.core.primitives import Conv, Node, Norm, Relu, Residual, SqueezeExcite
-from zenopt.export.bundle import write_atomically
+from zenopt.export.bundle import Bundle, write_atomically
 from zenopt.nn.modules import BN_EPS
 from zenopt.spaces.chain.architecture import Architecture
 
@@ -127,6 +127,18 @@ def write_model_file(
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, text)
     return file
+
+
+def write_bundle_model(bundle: Bundle, folder: Path) -> None:
+    """Write ``model.py`` into a bundle's folder, where its family is that of chains."""
+    if bundle.family == "chain":
+        write_model_file(
+            Architecture.parse(bundle.structure),
+            folder / "model.py",
+            resolution=bundle.resolution,
+            num_classes=bundle.num_classes,
+            use_se=bundle.use_se,
+        )
 
 
 def _kept(nodes: tuple[Node, ...], use_se: bool) -> list[Node]:

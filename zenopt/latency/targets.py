@@ -27,6 +27,7 @@ class Target:
         resolution: Side of the square input image in pixels.
         num_classes: Outputs of the classifier.
         use_se: Whether it has squeeze-excite gates.
+        family: ``"chain"``, or the name of its space; ``None`` for a model of timm or torchvision.
     """
 
     text: str
@@ -34,6 +35,7 @@ class Target:
     resolution: int
     num_classes: int
     use_se: bool
+    family: str | None = "chain"
 
     def build(self) -> nn.Module:
         """Builds the network with its initial weights."""
@@ -150,7 +152,14 @@ def _find(name: str) -> Target:
     if name and "(" not in name and (path.is_dir() or path.name == ARCHITECTURE_FILE):
         bundle = read_bundle(path)
         architecture = resolve(name).architecture
-        return Target(bundle.structure, architecture, bundle.resolution, bundle.num_classes, bundle.use_se)
+        return Target(
+            bundle.structure,
+            architecture,
+            bundle.resolution,
+            bundle.num_classes,
+            bundle.use_se,
+            bundle.family,
+        )
     if "(" not in name and not name.startswith("|"):
         from zenopt.study.spec import StudySpec, list_presets
 
@@ -161,6 +170,10 @@ def _find(name: str) -> Target:
             if not isinstance(initial, str) or not initial:
                 raise StructureError(f"Study {name} has no initial structure to time.")
             architecture = space.parse(initial)
-            return Target(str(architecture), architecture, spec.resolution, spec.num_classes, spec.use_se)
+            family = getattr(space, "family", "chain")
+            return Target(
+                str(architecture), architecture, spec.resolution, spec.num_classes, spec.use_se, family
+            )
     named = resolve(name)
-    return Target(named.text, named.architecture, named.resolution, named.num_classes, False)
+    family = None if named.architecture is None else named.family
+    return Target(named.text, named.architecture, named.resolution, named.num_classes, False, family)

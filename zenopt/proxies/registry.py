@@ -74,6 +74,7 @@ class Proxy:
         residual: Whether an architecture is scored with residual links unless the caller says.
         deterministic: Whether the score depends on no random number, so that repeats would agree.
         shares: Which shared passes it reads (see :mod:`zenopt.proxies.passes`), so that they are planned together.
+        per_layer: For a score that is a sum over layers, what each layer adds, by its name; called with a Probe.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Proxy:
     residual: bool = True
     deterministic: bool = False
     shares: tuple[Feature, ...] = ()
+    per_layer: Callable[..., dict[str, Any]] | None = None
 
 
 _PROXIES: dict[str, Proxy] = {}
@@ -160,7 +162,7 @@ def register_proxy(
         summary = description or first_line.replace("``", "").removesuffix(".")
         _PROXIES[name] = Proxy(
             name, direction, cost_class, needs, kind, summary, function, on_architecture, residual, deterministic,
-            tuple(shares),
+            tuple(shares), getattr(function, "per_layer", None),
         )  # fmt: skip
         return function
 
