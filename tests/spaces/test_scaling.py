@@ -10,7 +10,10 @@ from zenopt import Architecture, count
 from zenopt.core.errors import StructureError
 from zenopt.spaces.chain.scaling import ALPHA, BETA, GAMMA, Factors, compound_to, scale, scaled_resolution
 
-TEXT = "SuperConvK3BNRELU(3,16,1,1)SuperResK3K3(16,40,2,24,3)SuperResIDWE4K5(40,48,1,160,1)SuperConvK1BNRELU(48,128,1,1)"
+TEXT = (
+    "SuperConvK3BNRELU(3,16,1,1)SuperResK3K3(16,40,2,24,3)SuperResIDWE4K5(40,48,1,160,1)"
+    "SuperConvK1BNRELU(48,128,1,1)"
+)
 
 
 def test_widths_are_multiples_of_8_and_depths_are_rounded_up() -> None:

@@ -34,6 +34,7 @@ COMMANDS = {
         "zenopt.cli.train:deploy_command",
         "Write TorchScript, torch.export or ONNX files of trained weights.",
     ),
+    "card": ("zenopt.cli.card:card", "Write a bundle as a model card for the Hugging Face hub."),
     "models": ("zenopt.cli.models:models", "List the published ZenNets."),
     "doctor": ("zenopt.cli.doctor:doctor", "Check environment, devices and storage."),
     "serve-storage": (
