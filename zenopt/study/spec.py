@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from zenopt.core.budget import Budget
 from zenopt.core.errors import DeviceError, SpecError, ZenoptError
+from zenopt.core.places import STUDIES_FOLDER
 from zenopt.core.tables import load_table
 from zenopt.core.yamlfile import Source, override, read_yaml
 from zenopt.latency.guards import Guards
@@ -30,8 +31,6 @@ from zenopt.study.sections import (
     SpaceSection,
     TrainingSection,
 )
-
-STUDIES_FOLDER = Path(__file__).resolve().parents[1] / "studies"
 
 
 class StudySpec(Section):
