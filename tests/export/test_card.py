@@ -12,7 +12,6 @@ import torch
 import yaml
 
 from zenopt.cli import main
-from zenopt.core.errors import BundleError
 from zenopt.export.bundle import Bundle, write_bundle
 from zenopt.export.card import Trained, write_card
 from zenopt.nn import build_network
@@ -96,7 +95,7 @@ def test_the_front_matter_and_the_facts(tmp_path: Path) -> None:
     ):
         assert fact in text
     config = json.loads((folder / "config.json").read_text())
-    assert config["model_args"] == {"structure": TEXT, "use_se": True}
+    assert config["model_args"] == {"family": "chain", "structure": TEXT, "use_se": True}
     assert config["label_names"] == ["cat", "dog", "owl"] and config["num_features"] == 24
 
 
@@ -110,10 +109,14 @@ def test_an_architecture_without_weights(tmp_path: Path) -> None:
     assert timm.create_model(f"local-dir:{folder}")(torch.zeros(2, 3, 16, 16)).shape == (2, 3)
 
 
-def test_other_families_have_no_card(tmp_path: Path) -> None:
-    cell = Bundle("|none~0|", resolution=32, num_classes=10, family="nasbench201")
-    with pytest.raises(BundleError, match="not for the family 'nasbench201'"):
-        write_card(cell, tmp_path, name="x")
+def test_a_card_of_another_family(tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm")
+    import zenopt.export.timm_model  # noqa: F401
+
+    text = "|skip_connect~0|+|none~0|nor_conv_1x1~1|+|none~0|none~1|nor_conv_3x3~2|"
+    cell = Bundle(text, resolution=32, num_classes=10, family="nasbench201")
+    folder = write_card(cell, tmp_path / "card", name="card")
+    assert timm.create_model(f"local-dir:{folder}")(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
 
 
 def test_the_command_reads_a_run(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +13,7 @@ from zenopt.cli.hints import say_next
 from zenopt.cli.options import json_option, print_json
 
 if TYPE_CHECKING:
+    from zenopt.export.bundle import Bundle
     from zenopt.export.card import Trained
 
 
@@ -87,7 +88,7 @@ def card(
         say_next((f"huggingface-cli upload OWNER/NAME {shlex.quote(str(folder))}", "publish it"))
 
 
-def _trained(path: Path, bundle: Any) -> Trained:
+def _trained(path: Path, bundle: Bundle) -> Trained:
     """Return what a checkpoint of a training run holds; it must be of the bundle's network.
 
     Raises:
@@ -96,7 +97,7 @@ def _trained(path: Path, bundle: Any) -> Trained:
     from zenopt.export.card import Trained
     from zenopt.nn import build_network
     from zenopt.nn.weights import load_weights, read_torch_file
-    from zenopt.spaces.chain.architecture import Architecture
+    from zenopt.spaces.registry import parse_architecture
     from zenopt.train.data import STATISTICS
     from zenopt.train.errors import CheckpointError
     from zenopt.train.recipe import Recipe
@@ -106,7 +107,9 @@ def _trained(path: Path, bundle: Any) -> Trained:
         raise CheckpointError(f"{path} is not a checkpoint of a training run.")
     recipe = Recipe.model_validate(content["recipe"])
     network = build_network(
-        Architecture.parse(bundle.structure), num_classes=len(content["classes"]), use_se=bundle.use_se
+        parse_architecture(bundle.family, bundle.structure),
+        num_classes=len(content["classes"]),
+        use_se=bundle.use_se,
     )
     load_weights(network, path)
     mean, std = STATISTICS[content["statistics"] if recipe.normalize == "auto" else recipe.normalize]

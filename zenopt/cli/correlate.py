@@ -207,7 +207,7 @@ def correlate(
         torch.set_num_threads(threads)
         architectures = draw_sample(known, chosen, drawn_from, sample, seed)
         batch = make_minibatch(data, batch_size, resolution, classes, seed)
-        settings = Measurement(batch, classes, seed, build, device=device)  # type: ignore[arg-type]
+        settings = Measurement(batch, classes, seed, build, device=device)
         with ScoreCache(cache_path) as cache:
             scores = measure(architectures, wanted, settings, cache, panel)
         options: dict[str, Any] = {"top_share": top_share, "resamples": resamples, "seed": seed}

@@ -95,7 +95,7 @@ def export_best(
         from zenopt.latency.training_speed import training_speed
         from zenopt.study.best import make_bundle, rescore_top
         from zenopt.study.finalists import why_not_measured
-        from zenopt.verify.second_stage import decide, export_winner
+        from zenopt.verify.final import decide, export_winner
 
         winner = decide(study, by)
         candidates: list[Rescored] = []

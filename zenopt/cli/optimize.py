@@ -107,7 +107,7 @@ def optimize(
     from pathlib import Path
 
     from zenopt.cli.search_progress import Reporter
-    from zenopt.cli.second_stage import run_second_stage, winner_json, winner_table
+    from zenopt.cli.second_stage import run_trainings, winner_json, winner_table
     from zenopt.study.advice import warnings_before
     from zenopt.study.search import default_workers, run_search
     from zenopt.study.spec import StudySpec
@@ -130,12 +130,13 @@ def optimize(
     # A limit given here replaces both of the spec's: `--trials 30` is not cut short by a preset's timeout.
     if trials is None and timeout_s is None:
         trials, timeout_s = spec.trials, spec.timeout_s
-    trains = spec.objective.then == "train" and spec.training.data is not None
+    is_trained = spec.objective.kind == "train"
+    trains = is_trained or (spec.objective.then == "train" and spec.training.data is not None)
     if trials == 0 and not trains:
         raise click.UsageError(
             "--trials 0 is for a second stage: set objective.then=train and training.data=..."
         )
-    if trains:
+    if trains and spec.training.data is not None:
         check_data(str(spec.training.data), "training.data")
         check_folder(runs)
     if trials != 0:
@@ -164,6 +165,7 @@ def optimize(
                 workers=workers,
                 devices=used,
                 synchronous=synchronous,
+                runs=runs,
                 on_progress=reporter.update,
                 on_ready=reporter.ready,
             )
@@ -175,7 +177,7 @@ def optimize(
         warn(failure)
     winner = None
     if trains and (result is None or (result.is_complete and not result.stopped)):
-        winner = run_second_stage(
+        winner = run_trainings(
             opened,
             name,
             spec,

@@ -163,13 +163,13 @@ def _scaled(found: Target, factors: Factors) -> Any:
         StructureError: If its space offers none.
     """
     from zenopt.core.errors import StructureError
-    from zenopt.spaces import get_space
     from zenopt.spaces.chain.architecture import Architecture
     from zenopt.spaces.chain.scaling import scale as scale_chain
+    from zenopt.spaces.registry import get_space, space_of
 
     if isinstance(found.architecture, Architecture):
         return scale_chain(found.architecture, factors)
-    space: Any = None if found.family is None else get_space(found.family)()
+    space: Any = None if found.architecture is None else get_space(space_of(found.architecture.family))()
     if not hasattr(space, "scale"):
         raise StructureError(
             f"Only chains of super-blocks can be scaled, and families whose space has a method scale; {found.text} is "
@@ -184,7 +184,7 @@ def _bundle(network: str, found: Target, larger: Any, side: int, costs: Costs, f
     source = f"bundle `{network}`" if Path(network).exists() else f"`{found.text}`"
     return Bundle(
         structure=str(larger),
-        family=found.family or "chain",
+        family=larger.family,
         resolution=side,
         num_classes=found.num_classes,
         use_se=found.use_se,

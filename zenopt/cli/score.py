@@ -66,7 +66,11 @@ def score(
     from zenopt.spaces.names import Named, resolve
     from zenopt.study.scoring import score_named
 
-    named = resolve(network) if found.architecture is None else Named(found.text, "", found.architecture)
+    named = (
+        resolve(network)
+        if found.architecture is None
+        else Named(found.text, found.architecture.family, found.architecture)
+    )
     result = score_named(
         named,
         get_proxy(proxy),
@@ -81,18 +85,11 @@ def score(
         residual=residual,
     )
     if as_json:
-        print_json(
-            {
-                **result.__dict__,
-                "values": list(result.values),
-                "num_classes": found.num_classes,
-                "use_se": found.use_se,
-            }
-        )
+        print_json({**result.to_json(), "num_classes": found.num_classes, "use_se": found.use_se})
         return
     spread = f" +- {result.std:.4g} over {len(result.values)} draws" if len(result.values) > 1 else ""
     gates = ", squeeze-excite" if found.use_se else ""
     click.echo(
-        f"{result.proxy}: {result.mean:.6g}{spread} (at {found.resolution} px, "
+        f"{result.source}: {result.mean:.6g}{spread} (at {found.resolution} px, "
         f"{plural(found.num_classes, 'class')}{gates}; {result.seconds:.2f} s on {result.device})"
     )

@@ -68,8 +68,10 @@ class Reporter:
 
     def ready(self, spec: StudySpec, requeued: int, workers: int) -> None:
         """Say what is about to run."""
+        from zenopt.core.budget import is_lower_limit
+
         budget = ", ".join(
-            f"{key} {'>=' if key == 'min_width' else '<='} {value:,.12g}"
+            f"{key} {'>=' if is_lower_limit(key) else '<='} {value:,.12g}"
             for key, value in spec.limits().budget.limits().items()
         )
         score = f"{spec.proxy.name}, batch {spec.proxy.batch_size}"

@@ -1,4 +1,4 @@
-"""The second stage of a study on the command line: after ``optimize``, and in ``export-best``."""
+"""Trainings that decide, on the command line: after ``optimize``, in ``verify`` and in ``export-best``."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     import optuna
 
     from zenopt.study.spec import StudySpec
-    from zenopt.verify.second_stage import Winner
-    from zenopt.verify.trainings import TrainedNetwork
+    from zenopt.verify.final import Winner
+    from zenopt.verify.linked import Training
 
 
-def run_second_stage(
+def run_trainings(
     storage: optuna.storages.BaseStorage,
     name: str,
     spec: StudySpec,
@@ -29,55 +29,64 @@ def run_second_stage(
     url: str,
     quiet: bool,
 ) -> Winner:
-    """Train what a search found, with progress on stderr; its spec has ``training.data``."""
+    """Choose by trainings, with progress on stderr: in the second stage of a search, or in a study that trains."""
     with Panel(quiet=quiet) as panel:
         import optuna
 
-        from zenopt.verify.second_stage import run_second_stage as run
+        from zenopt.verify.final import finish, run_second_stage
+        from zenopt.verify.linked import Place
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-        def begin(line: str, trainings: int) -> None:
-            panel.note(line)
-            panel.start(trainings, "training")
-
-        return run(
-            storage,
-            name,
-            spec,
-            output=runs / name,
-            devices=devices,
-            workers=workers,
-            url=url,
-            on_result=training_shown(panel),
-            on_step=begin,
-        )
+        show = training_shown(panel)
+        place = Place(storage, url, runs, devices, workers, on_result=show, progress=panel)
+        run = finish if spec.objective.kind == "train" else run_second_stage
+        return run(name, spec, place, step_shown(panel))
 
 
-def training_shown(panel: Panel) -> Callable[[TrainedNetwork], None]:
-    """Return what is to be told of each training: a line for each, once, and the best so far."""
+def step_shown(panel: Panel) -> Callable[[str], None]:
+    """Return what is to be told of every step of the work: its line, and a clock that begins anew."""
+
+    def show(line: str) -> None:
+        panel.note(line)
+        panel.start(None, "")
+
+    return show
+
+
+def training_shown(panel: Panel) -> Callable[[Training], None]:
+    """Return what is to be told of every training: a line for each, once, and the best so far."""
     seen: set[tuple[str, int, float]] = set()
     best: list[float] = []
 
-    def show(row: TrainedNetwork) -> None:
-        key = (row.candidate.structure, row.seed, row.learning_rate)
+    def show(training: Training) -> None:
+        key = (training.candidate.structure, training.seed, training.learning_rate)
         if key not in seen:
-            # What one part of the work trained, the next one reads and tells again.
+            # What one step trained, the next one reads and tells again.
             seen.add(key)
-            state = (
-                f"pruned after {plural(row.epochs, 'epoch')}" if row.stopped else f"top-1 {row.top1:5.2f} %"
-            )
-            facts = row.candidate.facts
-            size = f"{facts['convs']:3.0f} convs {facts['macs'] / 1e6:6.2f}M MACs"
-            panel.note(
-                f"{row.candidate.label:17s} {size}  lr {row.learning_rate:<5g} seed {row.seed}  {state}  "
-                f"{row.seconds:.0f} s"
-            )
-        if not row.stopped:
-            best[:] = [max([row.top1, *best])]
-        panel.advance(best=f"{best[0]:.2f} %" if best else None)
+            panel.note(training_line(training))
+        if training.top1 is not None:
+            best[:] = [max([training.top1, *best])]
+        panel.advance(0, best=f"{best[0]:.2f} %" if best else None)
 
     return show
+
+
+def training_line(training: Training) -> str:
+    """Return a line that tells of a training and which network it was of."""
+    from optuna.trial import TrialState
+
+    if training.top1 is not None:
+        state = f"top-1 {training.top1:5.2f} %"
+    elif training.state == TrialState.PRUNED:
+        state = f"pruned after {plural(len(training.curve), 'epoch')}"
+    else:
+        state = f"failed: {training.error}"
+    facts = training.candidate.facts
+    size = f"{facts['convs']:3.0f} convs {facts['macs'] / 1e6:6.2f}M MACs"
+    return (
+        f"{training.candidate.label:17s} {size}  lr {training.learning_rate:<5g} seed {training.seed}  {state}  "
+        f"{training.seconds:.0f} s"
+    )
 
 
 def winner_table(winner: Winner) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from zenopt.cli.data_option import check_data
@@ -20,10 +18,9 @@ from zenopt.cli.options import (
     table,
 )
 from zenopt.cli.progress import Panel
-from zenopt.cli.second_stage import training_shown
+from zenopt.cli.second_stage import step_shown, training_shown
 from zenopt.cli.study_choice import chosen_study
 from zenopt.core.outputs import check_folder
-from zenopt.core.words import plural
 
 
 @click.command()
@@ -130,65 +127,49 @@ def verify(
         spec = read_spec(study)
         assert spec is not None
         from zenopt.study.search import default_workers
-        from zenopt.train.data import open_data
-        from zenopt.verify import contenders
-        from zenopt.verify.linked import agreement
-        from zenopt.verify.linked import verify as run
-        from zenopt.verify.second_stage import read_winner
-        from zenopt.verify.trainings import choose_learning_rates, first_of_each
+        from zenopt.verify import candidates as choices
+        from zenopt.verify.agreement import agreement
+        from zenopt.verify.compare import compare
+        from zenopt.verify.final import read_winner
+        from zenopt.verify.linked import Place
 
-        candidates = contenders.study_best(study, spec, top)
+        candidates = choices.study_best(study, spec, top)
         winner = read_winner(opened, name)
         if winner is not None:
             chosen = winner.verified[0].candidate
             candidates.insert(0, replace(chosen, label="second stage"))
         if baselines:
             panel.note("Looking for baselines of the same budget.")
-            candidates += contenders.baselines(
+            candidates += choices.baselines(
                 spec, each=baselines, conv_caps=conv_caps, seed=spec.seed, progress=panel
             )
-        data = open_data(data_name)
-        common: dict[str, Any] = {"devices": used, "workers": workers or default_workers(used)}
-        show = training_shown(panel)
-        first = first_of_each(candidates)
-        if len(rates) > 1:
-            panel.note(
-                f"Choosing among {len(rates)} learning rates for each of {plural(len(first), 'family')}."
-            )
-            panel.start(len(rates) * len(first), "training")
-        learning_rates = choose_learning_rates(
-            first,
-            data,
-            recipe,
-            rates,
-            resolution=spec.resolution,
-            use_se=spec.use_se,
-            output=Path(output) / "rates",
-            on_result=show,
-            **common,
-        )
-        networks = len({candidate.structure for candidate in candidates})
-        panel.note(f"Training {plural(networks, 'network')} for {plural(epochs, 'epoch')}.")
-        panel.start(networks * seeds, "training")
-        verified = run(
+        place = Place(
             opened,
+            storage,
+            Path(output),
+            used,
+            workers or default_workers(used),
+            on_result=training_shown(panel),
+            progress=panel,
+        )
+        verified = compare(
             name,
             spec,
             candidates,
-            data,
-            recipe,
-            output=Path(output),
-            seeds=range(seeds),
-            url=storage,
-            **common,
+            place,
+            data=data_name,
+            recipe=recipe_name,
+            overrides=overrides,
+            epochs=epochs,
+            seeds=seeds,
+            rates=rates,
             pruner=pruner,
-            learning_rates=learning_rates,
-            on_result=show,
+            on_step=step_shown(panel),
         )
     ranks = agreement(verified) if sum(bool(item.top1) for item in verified) >= 3 else []
     exported = None
     if bundle_folder is not None and verified and verified[0].top1:
-        from zenopt.verify.trained_bundle import export_trained
+        from zenopt.verify.final import export_trained
 
         exported = str(export_trained(spec, f"{name}-verify", verified, recipe, data_name, bundle_folder))
     if as_json:
@@ -217,7 +198,7 @@ def verify(
             f"{item.mean:.2f}" if item.top1 else "-",
             " ".join(f"{value:.2f}" for value in item.top1) or f"{item.pruned} pruned",
             f"{item.learning_rate:g}",
-            f"{item.candidate.facts['closed_form']:.1f}",
+            f"{item.candidate.facts.get('closed_form', float('nan')):.1f}",
             f"{item.candidate.facts['convs']:.0f}",
             f"{item.candidate.facts['macs'] / 1e6:.2f}",
         )

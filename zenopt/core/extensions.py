@@ -10,12 +10,21 @@ import sys
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from zenopt.core.errors import ExtensionError
+from zenopt.core.errors import ExtensionError, UnknownNameError
+
+#: What was imported on demand, as it was named; files by their absolute path. Worker processes import the same.
+_IMPORTED: dict[str, None] = {}
+
+
+def imported_extensions() -> tuple[str, ...]:
+    """Return what :func:`import_extension` has imported in this process, in order."""
+    return tuple(_IMPORTED)
 
 
 def import_extension(name: str) -> ModuleType:
-    """Imports a module of the user's own.
+    """Import a module of the user's own.
 
     Args:
         name:
@@ -26,10 +35,14 @@ def import_extension(name: str) -> ModuleType:
         ExtensionError: If there is no such module or file, or it fails while it is imported.
     """
     if name.endswith(".py"):
-        return _import_file(Path(name))
+        module = _import_file(Path(name))
+        _IMPORTED[str(Path(name).resolve())] = None
+        return module
     if not all(part.isidentifier() for part in name.split(".")):
         raise ExtensionError(f"Cannot import {name!r}: expected package.module, or the path of a .py file.")
-    return _import(name, name)
+    module = _import(name, name)
+    _IMPORTED[name] = None
+    return module
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -62,3 +75,25 @@ def _import(module: str, name: str) -> ModuleType:
         # The module is somebody else's program and may raise anything; what it says is what the user needs.
         reason = (str(error).strip() or "no reason given").splitlines()[0]
         raise ExtensionError(f"Cannot import {name!r}: {type(error).__name__}: {reason}") from error
+
+
+def load_object(path: str, what: str) -> Any:
+    """Imports ``package.module:object``.
+
+    Raises:
+        UnknownNameError: If the path is malformed, or the module cannot be imported or lacks the object.
+    """
+    module_name, _, attribute = path.partition(":")
+    if not all(part.isidentifier() for part in (*module_name.split("."), *attribute.split("."))):
+        raise UnknownNameError(f"Cannot load {what} {path!r}: expected package.module:object.")
+    try:
+        found: Any = import_extension(module_name)
+    except ExtensionError as error:
+        raise UnknownNameError(f"{what.capitalize()} {path!r}: {error}") from None
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise UnknownNameError(
+                f"Module {module_name!r} has no {attribute!r}, needed for {what} {path!r}."
+            )
+        found = getattr(found, part)
+    return found

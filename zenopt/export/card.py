@@ -10,12 +10,13 @@ from typing import Any
 
 import yaml
 
+from zenopt.core.description import describe
 from zenopt.core.errors import BundleError
 from zenopt.core.words import plural, rounded
 from zenopt.export.bundle import Bundle, write_atomically
 from zenopt.export.standalone import write_model_file
 from zenopt.latency.training_speed import training_speed
-from zenopt.spaces.chain.architecture import Architecture
+from zenopt.spaces.registry import parse_architecture
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -62,7 +63,7 @@ def write_card(
 
     Args:
         bundle:
-            A bundle of the family of chains.
+            Which network.
         folder:
             Where; made if missing. Files of an older card are replaced.
         name:
@@ -73,20 +74,16 @@ def write_card(
             Identifier of the weights' licence, e.g. ``"apache-2.0"``.
 
     Raises:
-        BundleError: If the bundle is of another family, or the folder cannot be written.
+        BundleError: If the folder cannot be written.
     """
-    if bundle.family != "chain":
-        raise BundleError(
-            f"A model card is for chains of super-blocks, not for the family {bundle.family!r}."
-        )
     folder = Path(folder)
-    architecture = Architecture.parse(bundle.structure)
+    architecture = parse_architecture(bundle.family, bundle.structure)
     classes = bundle.num_classes if trained is None else len(trained.classes)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if trained is not None:
             _write_weights(folder / WEIGHTS_FILE, trained.weights)
-        config = _config(bundle, architecture, classes, trained, license)
+        config = _config(bundle, describe(architecture).features, classes, trained, license)
         write_atomically(folder / CONFIG_FILE, json.dumps(config, indent=2) + "\n")
         write_model_file(
             architecture,
@@ -110,7 +107,7 @@ def _write_weights(path: Path, weights: dict[str, Any]) -> None:
 
 
 def _config(
-    bundle: Bundle, architecture: Architecture, classes: int, trained: Trained | None, license: str | None
+    bundle: Bundle, features: int, classes: int, trained: Trained | None, license: str | None
 ) -> dict[str, Any]:
     """Return what timm reads: which model to build, and what it expects of images."""
     expected: dict[str, Any] = {
@@ -118,7 +115,6 @@ def _config(
         "fixed_input_size": False,
         "num_classes": classes,
         "pool_size": None,
-        "first_conv": "blocks.0.0",
         "classifier": "classifier",
         "license": license,
     }
@@ -130,10 +126,10 @@ def _config(
             "interpolation": trained.interpolation,
         }
     return {
-        "architecture": "zenopt_chain",
+        "architecture": "zenopt_network",
         "num_classes": classes,
-        "num_features": architecture.out_channels,
-        "model_args": {"structure": bundle.structure, "use_se": bundle.use_se},
+        "num_features": features,
+        "model_args": {"family": bundle.family, "structure": bundle.structure, "use_se": bundle.use_se},
         **({} if trained is None else {"label_names": list(trained.classes)}),
         "pretrained_cfg": expected,
     }
@@ -209,6 +205,4 @@ With nothing but torch{"" if trained is None else " and safetensors"}, in this f
 ```text
 {bundle.structure}
 ```
-
-Each block reads `Type(in, out, stride, bottleneck, depth)`; convolutions have no bottleneck.
 """

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zenopt.core.description import unit_names
 from zenopt.core.errors import StructureError
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ class Target:
         resolution: Side of the square input image in pixels.
         num_classes: Outputs of the classifier.
         use_se: Whether it has squeeze-excite gates.
-        family: ``"chain"``, or the name of its space; ``None`` for a model of timm or torchvision.
     """
 
     text: str
@@ -35,7 +35,6 @@ class Target:
     resolution: int
     num_classes: int
     use_se: bool
-    family: str | None = "chain"
 
     def build(self) -> nn.Module:
         """Builds the network with its initial weights."""
@@ -86,7 +85,7 @@ class Target:
             parts = operation_latencies(
                 self.architecture, profile, self.resolution, self.num_classes, self.use_se
             )
-            names = [*map(str, getattr(self.architecture, "blocks", ())), "head"]
+            names = unit_names(self.architecture)
         if by_layer:
             return [
                 {
@@ -152,14 +151,7 @@ def _find(name: str) -> Target:
     if name and "(" not in name and (path.is_dir() or path.name == ARCHITECTURE_FILE):
         bundle = read_bundle(path)
         architecture = resolve(name).architecture
-        return Target(
-            bundle.structure,
-            architecture,
-            bundle.resolution,
-            bundle.num_classes,
-            bundle.use_se,
-            bundle.family,
-        )
+        return Target(bundle.structure, architecture, bundle.resolution, bundle.num_classes, bundle.use_se)
     if "(" not in name and not name.startswith("|"):
         from zenopt.study.spec import StudySpec, list_presets
 
@@ -170,10 +162,6 @@ def _find(name: str) -> Target:
             if not isinstance(initial, str) or not initial:
                 raise StructureError(f"Study {name} has no initial structure to time.")
             architecture = space.parse(initial)
-            family = getattr(space, "family", "chain")
-            return Target(
-                str(architecture), architecture, spec.resolution, spec.num_classes, spec.use_se, family
-            )
+            return Target(str(architecture), architecture, spec.resolution, spec.num_classes, spec.use_se)
     named = resolve(name)
-    family = None if named.architecture is None else named.family
-    return Target(named.text, named.architecture, named.resolution, named.num_classes, False, family)
+    return Target(named.text, named.architecture, named.resolution, named.num_classes, False)

@@ -7,6 +7,7 @@ with what the proxies declare themselves.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Summary:
     cost_class: str
     needs: tuple[str, ...]
     description: str
-    direction: str = "maximize"
+    direction: Literal["maximize", "minimize"] = "maximize"
 
 
 _BATCH = ("data", "labels", "gradients")
@@ -221,3 +222,8 @@ BUILTIN = {
         ),
     )
 }
+
+#: The three measures that vote in Abdelfattah et al., "Zero-Cost Proxies for Lightweight NAS".
+VOTERS = ("synflow", "jacob_cov", "snip")
+#: The measures whose ranks AZ-NAS adds up.
+AZ_NAS = ("az-nas-expressivity", "az-nas-progressivity", "az-nas-trainability", "macs")

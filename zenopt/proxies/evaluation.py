@@ -6,14 +6,14 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
 from zenopt.core.errors import ProxyError
+from zenopt.core.score import Score
 from zenopt.proxies.devices import full_precision, resolve_device
 from zenopt.proxies.probe import Loss, Probe
 from zenopt.proxies.randomness import make_generator
@@ -23,24 +23,6 @@ _LOG = logging.getLogger(__name__)
 
 #: The measures of the zero-cost-nas release.
 ZERO_COST = ("grad_norm", "snip", "grasp", "fisher", "jacob_cov", "plain", "synflow_bn", "synflow")
-
-
-@dataclass(frozen=True)
-class Result:
-    """One proxy's answer.
-
-    Attributes:
-        value: The score, always finite; ``None`` if there is none.
-        seconds: Wall time. A pass that several proxies share counts for the first of them.
-        error: Why there is no value; ``None`` if there is one.
-        layers: What each layer adds to the score, by its name; ``None`` unless asked for, and for scores that are no
-            sums over layers.
-    """
-
-    value: float | None
-    seconds: float
-    error: str | None = None
-    layers: Mapping[str, torch.Tensor] | None = field(default=None, repr=False, compare=False)
 
 
 def evaluate(
@@ -54,7 +36,7 @@ def evaluate(
     seed: int = 0,
     gamma: float = 0.01,
     per_layer: bool = False,
-) -> dict[str, Result]:
+) -> dict[str, Score]:
     """Score a network by several proxies on one minibatch.
 
     The network is copied: its parameters, buffers, gradients, mode and device stay as they are, and so does the global
@@ -118,7 +100,7 @@ def evaluate(
     return {proxy.name: _evaluate_one(proxy, probe, seed, per_layer) for proxy in found}
 
 
-def _evaluate_one(proxy: Proxy, probe: Probe, seed: int, per_layer: bool) -> Result:
+def _evaluate_one(proxy: Proxy, probe: Probe, seed: int, per_layer: bool) -> Score:
     start = time.perf_counter()
     layers: dict[str, torch.Tensor] | None = None
     while True:
@@ -140,7 +122,7 @@ def _evaluate_one(proxy: Proxy, probe: Probe, seed: int, per_layer: bool) -> Res
             break
         if probe.inputs.device.type == "cuda":
             torch.cuda.empty_cache()
-    return Result(value, time.perf_counter() - start, error, layers)
+    return Score(value, time.perf_counter() - start, error, proxy.name, layers=layers)
 
 
 def _value(

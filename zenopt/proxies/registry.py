@@ -216,6 +216,15 @@ def check_proxy(name: str) -> None:
         get_proxy(name)
 
 
+def direction_of(name: str) -> Direction:
+    """Return which scores of a proxy are better; a built-in one is not loaded for it.
+
+    Raises:
+        UnknownNameError, ProxyError: As :func:`get_proxy` does.
+    """
+    return (BUILTIN.get(name) or get_proxy(name)).direction
+
+
 def summaries() -> list[Summary | Proxy]:
     """Return what people are told of every known proxy, sorted by name, without loading the built-in ones."""
     return [BUILTIN.get(name) or get_proxy(name) for name in proxy_names()]

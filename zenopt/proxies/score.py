@@ -5,42 +5,18 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from zenopt.core.description import describe
 from zenopt.core.errors import ProxyError, ZenoptError
 from zenopt.core.lowering import check_positive
+from zenopt.core.score import Score
 from zenopt.proxies.devices import full_precision, resolve_device
 from zenopt.proxies.probe import Probe
 from zenopt.proxies.randomness import fresh_network, make_generator
 from zenopt.proxies.registry import Proxy, ScoreSettings, get_proxy
-from zenopt.spaces.chain.architecture import Architecture
-
-
-@dataclass(frozen=True)
-class Score:
-    """A proxy's score of one architecture.
-
-    Attributes:
-        proxy: Name of the proxy.
-        mean: Mean over repeats.
-        std: Population standard deviation over repeats; 0 for one.
-        values: The score of every repeat.
-        seconds: Wall time of all repeats.
-        batch_size, resolution, seed, device: What it was measured with.
-    """
-
-    proxy: str
-    mean: float
-    std: float
-    values: tuple[float, ...]
-    seconds: float
-    batch_size: int
-    resolution: int
-    seed: int
-    device: str
 
 
 def score_architecture(
@@ -61,7 +37,7 @@ def score_architecture(
 
     Args:
         architecture:
-            An :class:`~zenopt.spaces.chain.architecture.Architecture` or one of a registered family.
+            An architecture of any family.
         proxy:
             Name of a proxy (see :func:`~zenopt.proxies.get_proxy`).
         resolution:
@@ -98,8 +74,8 @@ def score_architecture(
         raise ProxyError(f"gamma must be a positive number, got {gamma!r}.")
     found = get_proxy(proxy) if isinstance(proxy, str) else proxy
     where = resolve_device(device)
-    # Only chains of super-blocks can be had without their links.
-    default_residual = found.residual or not isinstance(architecture, Architecture)
+    # Some families cannot be had without their links.
+    default_residual = found.residual or not describe(architecture).has_links
     values = []
     start = time.perf_counter()
     for repeat in range(1 if found.deterministic else repeats):
@@ -129,8 +105,8 @@ def score_architecture(
     if found.deterministic:
         values *= repeats
     return Score(
-        proxy=found.name,
-        mean=statistics.fmean(values),
+        source=found.name,
+        value=statistics.fmean(values),
         std=statistics.pstdev(values),
         values=tuple(values),
         seconds=time.perf_counter() - start,

@@ -16,7 +16,6 @@ from zenopt.core.seeds import derive_rng
 from zenopt.latency.limits import Limits
 from zenopt.samplers.population import Population
 from zenopt.samplers.zen import MAX_ATTEMPTS, WARM_UP, ZenSampler
-from zenopt.spaces.drawing import draw_random
 
 if TYPE_CHECKING:
     import optuna
@@ -163,7 +162,7 @@ class GuidedSampler(ZenSampler):
         """Returns different new children within the budget, in random order, at most as many as are compared."""
         wanted = max(1, self._guide.moves if self._guide is not None else 1)
         drawn: Iterable[Any]
-        if wanted > 1 and not longer and callable(getattr(self._space, "neighbours", None)):
+        if wanted > 1 and not longer:
             drawn = _shuffled(self._space.neighbours(parent), rng)
         else:
             blocks = self._blocks(population) + longer
@@ -193,7 +192,7 @@ def draw_candidates(space: Any, limits: Limits, count: int, rng: random.Random) 
     """
     found: dict[str, Any] = {}
     for _ in range(DRAWS_PER_MOVE * count):
-        drawn = draw_random(space, rng)
+        drawn = space.draw(rng)
         if drawn is None:
             continue
         try:

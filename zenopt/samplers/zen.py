@@ -5,29 +5,25 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import TrialState
 
-from zenopt.core.errors import BudgetError
+from zenopt.core.errors import BudgetError, SpecError
 from zenopt.core.seeds import derive_rng, derive_seed
 from zenopt.latency.limits import Limits
-from zenopt.samplers.array_screening import ArrayScreen
 from zenopt.samplers.pareto import ParetoPopulation
 from zenopt.samplers.population import Population
 from zenopt.samplers.screening import Screening, screen
-from zenopt.spaces.chain.closed_form import closed_form_zen
-from zenopt.spaces.chain.fork import mutate_fork
-from zenopt.spaces.chain.space import ChainSpace
-from zenopt.spaces.drawing import draw_random
 from zenopt.storage.records import STRUCTURE_KEY
 
 if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
+
+    from zenopt.spaces.base import ArrayScreening
 
 #: While the population is not larger, Zen-NAS mutates one block of the initial structure.
 WARM_UP = 10
@@ -108,10 +104,10 @@ class ZenSampler(BaseSampler):
         self._seed = seed
         self._population_size = population_size
         self._screening = screening
-        self._mutate_once: Mutation = partial(mutate_fork, space) if mutation == "fork" else space.mutate
+        self._mutate_once: Mutation = space.moves[mutation]
         self._mutation = mutation
         self._batch_size = batch_size
-        self._array_screen: ArrayScreen | None = None
+        self._array_screen: ArrayScreening | None = None
         self._random_initial = random_initial
         self._closed_form = closed_form
         self._parents = parents
@@ -133,13 +129,25 @@ class ZenSampler(BaseSampler):
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """Returns the whole space; the same in every trial."""
+        """Return the whole space; the same in every trial."""
+        self._check_study(study)
         return dict(self._space.distributions)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Returns the parameters of the proposed architecture."""
+        """Return the parameters of the proposed architecture.
+
+        Of a search space with other parameters than the space's, each is drawn independently; of a part of the space,
+        that part is returned.
+        """
+        self._check_study(study)
+        own = self._space.distributions
+        if any(own.get(name) != distribution for name, distribution in search_space.items()):
+            return {
+                name: self.sample_independent(study, trial, name, distribution)
+                for name, distribution in search_space.items()
+            }
         if self._space.is_complete(trial.params):
             # Taken over from a worker that died: the trial keeps what it was going to evaluate.
             return {}
@@ -147,14 +155,19 @@ class ZenSampler(BaseSampler):
             architecture = self.propose(study, trial.number)
             # Other threads must not propose it while it runs.
             self._population(study).known.add(str(architecture))
-        return self._space.encode(architecture)
+        params = self._space.encode(architecture)
+        return {name: value for name, value in params.items() if name in search_space}
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Draws parameters that are not the space's, uniformly."""
+        """Draw parameters that are not the space's, uniformly."""
+        self._check_study(study)
         sampler = RandomSampler(seed=derive_seed(self._seed, trial.number, param_name) % 2**32)
         return sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    def _check_study(self, study: optuna.Study) -> None:
+        """Raises a :class:`ValueError` where the study has more objectives than the sampler looks at."""
 
     def after_trial(
         self,
@@ -200,11 +213,16 @@ class ZenSampler(BaseSampler):
     def _screened(
         self, parents: list[Any], known: set[str], screening: Screening, rng: random.Random
     ) -> Any | None:
-        if isinstance(self._space, ChainSpace) and self._closed_form is None:
+        if self._space.screens_arrays and self._closed_form is None:
             if self._array_screen is None:
-                self._array_screen = ArrayScreen(
-                    self._space, self._limits, screening, batch_size=self._batch_size, mutation=self._mutation
+                self._array_screen = self._space.array_screening(
+                    self._limits,
+                    candidates=screening.candidates,
+                    elites=screening.elites,
+                    batch_size=self._batch_size,
+                    move=self._mutation,
                 )
+            assert self._array_screen is not None
             return self._array_screen.pick(parents, known, rng)
         return screen(
             parents,
@@ -236,7 +254,7 @@ class ZenSampler(BaseSampler):
     def _random(self, known: set[str], rng: random.Random) -> Any | None:
         """Returns a new random architecture, shrunk into the budget; ``None`` if none is found soon."""
         for _ in range(RANDOM_ATTEMPTS):
-            found = draw_random(self._space, rng)
+            found = self._space.draw(rng)
             if found is None:
                 continue
             fitted = self._limits.closest_fit(self._space, found)
@@ -264,4 +282,7 @@ class ZenSampler(BaseSampler):
     def _value(self, architecture: Any) -> float:
         if self._closed_form is not None:
             return self._closed_form(architecture)
-        return closed_form_zen(architecture, self._limits.resolution)
+        value = architecture.closed_form("zen", resolution=self._limits.resolution, batch_size=64)
+        if value is None:
+            raise SpecError(f"Screening needs a closed form, which {type(architecture).__name__} has not.")
+        return float(value)

@@ -8,8 +8,9 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
-from zenopt.core.errors import ExtensionError, UnknownNameError
-from zenopt.core.extensions import import_extension
+from zenopt.core.errors import UnknownNameError
+from zenopt.core.extensions import load_object
+from zenopt.spaces.base import BaseSpace
 
 ENTRY_POINT_GROUP = "zenopt.spaces"
 
@@ -19,6 +20,8 @@ _BUILT_IN = {
     "mobile": "zenopt.spaces.chain.mobile",
     "nasbench201": "zenopt.spaces.nasbench201.space",
 }
+#: Families that several spaces share -> the space that reads their texts.
+_FAMILIES = {"chain": "superres"}
 _Factory = TypeVar("_Factory", bound=Callable[..., Any])
 
 
@@ -72,23 +75,31 @@ def get_space(name: str) -> Any:
     return _SPACES[name]
 
 
-def load_object(path: str, what: str) -> Any:
-    """Imports ``package.module:object``.
+def space_of(family: str) -> str:
+    """Return the name of a space that reads the texts of a family."""
+    return _FAMILIES.get(family, family)
+
+
+def parse_architecture(family: str, text: str) -> Any:
+    """Read an architecture by the name of its family, as bundles and checkpoints store it.
+
+    Args:
+        family:
+            ``"chain"`` for super-blocks, else the name of a space.
+        text:
+            Its canonical text.
 
     Raises:
-        UnknownNameError: If the path is malformed, or the module cannot be imported or lacks the object.
+        UnknownNameError: If there is no such family.
+        StructureError: If the text is malformed.
     """
-    module_name, _, attribute = path.partition(":")
-    if not all(part.isidentifier() for part in (*module_name.split("."), *attribute.split("."))):
-        raise UnknownNameError(f"Cannot load {what} {path!r}: expected package.module:object.")
-    try:
-        found: Any = import_extension(module_name)
-    except ExtensionError as error:
-        raise UnknownNameError(f"{what.capitalize()} {path!r}: {error}") from None
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise UnknownNameError(
-                f"Module {module_name!r} has no {attribute!r}, needed for {what} {path!r}."
-            )
-        found = getattr(found, part)
-    return found
+    return get_space(space_of(family))().parse(text)
+
+
+def recognise(text: str) -> str | None:
+    """Return the family whose architectures look like a text; ``None`` where none does."""
+    for name in (*_BUILT_IN, *_SPACES):
+        space = get_space(name)
+        if isinstance(space, type) and issubclass(space, BaseSpace) and space.recognises(text):
+            return next((family for family, own in _FAMILIES.items() if own == name), name)
+    return None

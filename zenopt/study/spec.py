@@ -6,21 +6,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from zenopt.core.budget import Budget
-from zenopt.core.errors import DeviceError, SpecError, ZenoptError
+from zenopt.core.budget import LIMITS, Budget, is_lower_limit
+from zenopt.core.errors import DeviceError, SpecError, UnknownNameError, ZenoptError
 from zenopt.core.places import STUDIES_FOLDER
 from zenopt.core.tables import load_table
 from zenopt.core.yamlfile import Source, override, read_yaml
 from zenopt.latency.guards import Guards
 from zenopt.latency.limits import Limits
 from zenopt.latency.profile import load_profile
-from zenopt.proxies.registry import check_proxy, get_proxy
+from zenopt.proxies.registry import check_proxy
 from zenopt.spaces.tabular import TabularSpace
+from zenopt.study.evaluators import EVALUATORS
 from zenopt.study.sections import (
+    KNOWN_SAMPLERS,
     BudgetSection,
     ClassSection,
     LatencySection,
@@ -31,6 +33,12 @@ from zenopt.study.sections import (
     SpaceSection,
     TrainingSection,
 )
+
+if TYPE_CHECKING:
+    from zenopt.study.evaluators.base import Evaluator
+
+#: What trainings must agree in, for their accuracies to be compared.
+_TRAINING_IDENTITY = ("data", "recipe", "overrides", "epochs", "held_back")
 
 
 class StudySpec(Section):
@@ -49,7 +57,7 @@ class StudySpec(Section):
     classes: tuple[ClassSection, ...] = ()
     latency: LatencySection | None = None
     objective: ObjectiveSection = ObjectiveSection()
-    objectives: tuple[Literal["score", "latency_ms", "params", "macs"], ...] = ("score",)
+    objectives: tuple[str, ...] = ("score",)
     proxy: ProxySection = ProxySection()
     sampler: SamplerSection = SamplerSection()
     training: TrainingSection = TrainingSection()
@@ -62,7 +70,10 @@ class StudySpec(Section):
         if self.budget.latency_ms is not None and self.latency is None:
             raise ValueError("budget.latency_ms needs a latency section that names a device")
         if not self.objectives or self.objectives[0] != "score":
-            raise ValueError("objectives must begin with score; params, macs and latency_ms may follow")
+            raise ValueError("objectives must begin with score; costs may follow")
+        unknown = [name for name in self.objectives[1:] if name not in LIMITS]
+        if unknown:
+            raise ValueError(f"objectives: {unknown[0]} is no cost; costs are {', '.join(LIMITS)}")
         if len(set(self.objectives)) != len(self.objectives):
             raise ValueError("objectives names one twice")
         if "latency_ms" in self.objectives and self.latency is None:
@@ -102,12 +113,23 @@ class StudySpec(Section):
         try:
             spec.build_space()
             spec.limits()
-            check_proxy(spec.proxy.name)
+            spec.evaluator()
+            spec.direction()
+            if spec.sampler.name not in KNOWN_SAMPLERS:
+                # Imported late: samplers import Optuna, which reading a preset does not need.
+                from zenopt.study.sampling import check_sampler
+
+                check_sampler(spec)
             if spec.sampler.guide is not None and spec.sampler.guide.proxy is not None:
                 check_proxy(spec.sampler.guide.proxy)
         except ZenoptError as error:
             raise SpecError(f"{source.name}: {error}") from None
         return spec
+
+    @classmethod
+    def validated_data(cls, content: dict[str, Any], name: str = "spec") -> StudySpec:
+        """Validate plain data, e.g. of a dictionary; ``name`` is what messages call it."""
+        return cls.validated(Source(name, content))
 
     def overridden(self, overrides: Iterable[str]) -> StudySpec:
         """Returns the spec with some fields changed, validated again.
@@ -144,25 +166,38 @@ class StudySpec(Section):
             return TabularSpace(space, self.objective.table, self.objective.column)
         return space
 
-    def check_tables(self) -> None:
-        """Reads the tables the spec names, so that a search finds out before it begins.
+    def evaluator(self) -> type[Evaluator]:
+        """Return what gives architectures their value.
 
         Raises:
-            DataError: If a table or its column is missing or malformed.
+            SpecError: If there is no evaluator of this name.
         """
-        for section in (self.objective, self.sampler.guide):
-            if section is not None and section.table is not None and section.column is not None:
-                load_table(section.table).column(section.column)
+        try:
+            return EVALUATORS.get(self.objective.kind)
+        except UnknownNameError as error:
+            raise SpecError(f"objective.kind: {error}") from None
+
+    def check(self) -> None:
+        """Find out whether everything a search reads is there, so that it ends before it begins.
+
+        Raises:
+            ZenoptError: If a table, a column or data is missing or malformed.
+        """
+        self.evaluator().check(self)
+        guide = self.sampler.guide
+        if guide is not None and guide.table is not None and guide.column is not None:
+            load_table(guide.table).column(guide.column)
 
     def direction(self) -> Literal["maximize", "minimize"]:
-        """Returns which values are better."""
-        if self.objective.kind == "table":
-            return self.objective.direction
-        return get_proxy(self.proxy.name).direction
+        """Return which values are better."""
+        return self.evaluator().direction(self)
 
     def directions(self) -> list[Literal["maximize", "minimize"]]:
-        """Returns which values are better, for every objective; costs are minimised."""
-        return [self.direction(), *(["minimize"] * (len(self.objectives) - 1))]  # type: ignore[list-item]
+        """Return which values are better, for every objective; costs are minimised."""
+        return [
+            self.direction(),
+            *("maximize" if is_lower_limit(name) else "minimize" for name in self.objectives[1:]),
+        ]
 
     def limits(self) -> Limits:
         """Returns the budget with what is needed to check it; the latency limit has its margin applied."""
@@ -197,11 +232,19 @@ class StudySpec(Section):
         found = []
         for section in self.classes:
             tighter: dict[str, Any] = {
-                name: (max if name == "min_width" else min)(limit, own.get(name, limit))
+                name: (max if is_lower_limit(name) else min)(limit, own.get(name, limit))
                 for name, limit in section.limits().items()
             }
-            found.append((section.label, replace(limits, budget=replace(limits.budget, **tighter))))
+            found.append((section.label, replace(limits, budget=limits.budget.with_limits(**tighter))))
         return found
+
+    def class_label(self, architecture: Any) -> str:
+        """Return the first class whose limits an architecture keeps; ``"all"`` where there are none."""
+        classes = self.class_limits()
+        if not classes:
+            return "all"
+        costs = self.limits().count(architecture)
+        return next((label for label, limits in classes if limits.keeps(costs)), "all")
 
     def with_batch_size(self, device: str) -> StudySpec:
         """Returns the spec with the score batch fixed for a kind of device (``cpu``, ``cuda:1``, ...)."""
@@ -229,6 +272,8 @@ class StudySpec(Section):
         )
         content = self.model_dump(mode="json")
         flat = dict(_flatten({key: content[key] for key in kept}))
+        if self.objective.kind == "train":
+            flat.update((f"training.{key}", content["training"][key]) for key in _TRAINING_IDENTITY)
         # What is not in use may differ: batches by device, once one is chosen, and narrow bounds of a wide search. What
         # follows the search changes nothing in it.
         unused = ("proxy.batch_sizes", "objective.then") + (

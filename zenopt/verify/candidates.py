@@ -5,24 +5,28 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import numpy as np
 import optuna
 
 from zenopt.core.errors import BudgetError, StudyError
 from zenopt.core.progress import SILENT, Progress
 from zenopt.latency.limits import Limits
 from zenopt.samplers.screening import Screening, screen
-from zenopt.spaces.chain.closed_form import closed_form_zen
-from zenopt.spaces.chain.fork import random_architecture
 from zenopt.storage.history import top
 from zenopt.storage.records import TrialRecord
 from zenopt.study.spec import StudySpec
-from zenopt.verify.trainings import Candidate
+from zenopt.verify.linked import Candidate
 
 #: Facts that the search recorded and that are compared with accuracy.
 RECORDED = ("score_mean", "closed_form", "latency_ms")
 BASELINES = ("random", "params-max", "macs-max")
+#: Depth classes of a study whose spec names none.
+QUANTILES = (0.25, 0.5, 0.75, 1.0)
+#: Trials that are looked through, best first, for candidates of the classes.
+LOOKED_AT = 20_000
 
 
 def facts_of(structure: str, spec: StudySpec, recorded: dict[str, float] | None = None) -> dict[str, float]:
@@ -31,7 +35,6 @@ def facts_of(structure: str, spec: StudySpec, recorded: dict[str, float] | None 
     check = spec.limits().check(architecture)
     costs = check.costs
     facts = {
-        "closed_form": closed_form_zen(architecture, spec.resolution),
         "params": costs.params,
         "macs": costs.macs,
         "layers": costs.layers,
@@ -40,6 +43,9 @@ def facts_of(structure: str, spec: StudySpec, recorded: dict[str, float] | None 
         "depth_to_width": costs.depth_to_width,
         "min_width": costs.min_width,
     }
+    closed_form = architecture.closed_form("zen", resolution=spec.resolution, batch_size=64)
+    if closed_form is not None:
+        facts = {"closed_form": closed_form, **facts}
     if check.latency_ms is not None:
         facts["latency_ms"] = check.latency_ms
     return {**facts, **(recorded or {})}
@@ -114,7 +120,7 @@ def baselines(
     progress.start(each * (len(BASELINES) + len(conv_caps)), "baseline")
     rng = random.Random(f"baselines:{seed}")
     while sum(candidate.label == "random" for candidate in found) < each:
-        drawn = random_architecture(space, rng)
+        drawn = space.draw(rng)
         if drawn is not None and str(fitted := limits.closest_fit(space, drawn)) not in known:
             add("random", fitted)
     kinds: list[tuple[str, Limits, Callable[[Any], float]]] = [
@@ -122,8 +128,8 @@ def baselines(
         ("macs-max", limits, lambda architecture: float(limits.count(architecture).macs)),
     ]
     for cap in conv_caps:
-        capped = replace(limits, budget=replace(limits.budget, convs=cap))
-        kinds.append((f"zen, convs <= {cap}", capped, lambda a: closed_form_zen(a, spec.resolution)))
+        capped = replace(limits, budget=limits.budget.with_limits(convs=cap))
+        kinds.append((f"zen, convs <= {cap}", capped, partial(_closed_form, resolution=spec.resolution)))
     for label, own_limits, value in kinds:
         try:
             initial = own_limits.closest_fit(space, space.parse(space.initial))
@@ -142,3 +148,48 @@ def baselines(
             if best is not None:
                 add(label, best)
     return found
+
+
+def _closed_form(architecture: Any, resolution: int) -> float:
+    value = architecture.closed_form("zen", resolution=resolution, batch_size=64)
+    if value is None:
+        raise StudyError(f"{type(architecture).__name__} has no closed-form score for a capped baseline.")
+    return float(value)
+
+
+def class_candidates(study: optuna.Study, spec: StudySpec, per_class: int) -> list[Candidate]:
+    """Returns the best feasible structures of every class, none twice.
+
+    The classes are the spec's; without any, quarters of the study's networks by their number of convolutions.
+
+    Raises:
+        StudyError: If the study has no feasible trial.
+    """
+    space = spec.build_space()
+    records: dict[str, TrialRecord] = {}
+    for record in top(study, LOOKED_AT, ("structure", *RECORDED)):
+        if record.structure is not None:
+            records.setdefault(record.structure, record)
+    if not records:
+        raise StudyError(f"Study {study.study_name!r} has no feasible trial to train; search on.")
+    limits = spec.limits()
+    costs = {structure: limits.count(space.parse(structure)) for structure in records}
+    classes = spec.class_limits() or _depth_classes(limits, [item.convs for item in costs.values()])
+    found: dict[str, Candidate] = {}
+    for label, own in classes:
+        taken = 0
+        for structure, record in records.items():
+            if taken == per_class:
+                break
+            if structure not in found and own.keeps(costs[structure]):
+                found[structure] = candidate_of(record, spec, label)
+                taken += 1
+    return list(found.values())
+
+
+def _depth_classes(limits: Limits, convs: Sequence[int]) -> list[tuple[str, Limits]]:
+    caps = sorted({int(cap) for cap in np.quantile(convs, QUANTILES, method="higher")})
+    return [
+        (f"convs <= {cap}", replace(limits, budget=limits.budget.with_limits(convs=float(cap))))
+        for cap in caps
+    ]
