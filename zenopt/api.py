@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 
 from zenopt.core.costs import COST_KINDS
 from zenopt.core.errors import StudyError, ZenoptError
+from zenopt.core.words import plural
 from zenopt.core.yamlfile import Source
 from zenopt.report.analysis import pareto_front, survivors
 from zenopt.report.figures import Figure, against_costs, closed_form, costs_of, progress
@@ -77,11 +78,11 @@ class Result:
         data = self.data
         if data.is_multi:
             names = ", ".join(data.spec.objectives)
-            front = f"{len(data.front)} networks on the front of {names}"
-            return f"<Result of {self.name!r}: {data.size} trials, {front}>"
+            front = f"{plural(len(data.front), 'network')} on the front of {names}"
+            return f"<Result of {self.name!r}: {plural(data.size, 'trial')}, {front}>"
         ranked = data.ranked()
         best = f"best {data.values[ranked[0]]:.4g}" if len(ranked) else "nothing within the budget yet"
-        return f"<Result of {self.name!r}: {data.size} trials, {best}>"
+        return f"<Result of {self.name!r}: {plural(data.size, 'trial')}, {best}>"
 
     @property
     def name(self) -> str:
@@ -480,7 +481,9 @@ def optimize(
             **hooks,
         )
     if run.failures and not run.is_complete and not run.stopped:
-        raise StudyError(f"Study {name!r} stopped after {run.done} trials: {'; '.join(run.failures)}.")
+        raise StudyError(
+            f"Study {name!r} stopped after {plural(run.done, 'trial')}: {'; '.join(run.failures)}."
+        )
     return Result(load_study(run.storage, name), run)
 
 

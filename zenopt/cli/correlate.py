@@ -50,18 +50,30 @@ if TYPE_CHECKING:
     help="Architectures drawn from the table; by default all. A larger sample contains a smaller one.",
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of sample, batch, weights."
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of the sample, the batch and the weights.",
 )
 @click.option(
     "--data",
     metavar="imagefolder:PATH",
     help="Real images: PATH/train/CLASS/* or PATH/CLASS/*. By default noise with random labels.",
 )
-@click.option("--batch-size", type=click.IntRange(2, 65_536), default=64, show_default=True)
+@click.option(
+    "--batch-size", type=click.IntRange(2, 65_536), default=64, show_default=True, help="Images in the batch."
+)
 @click.option(
     "--resolution", type=click.IntRange(4, 8192), default=32, show_default=True, help="Image side, px."
 )
-@click.option("--classes", type=click.IntRange(1, 1_000_000), default=10, show_default=True)
+@click.option(
+    "--classes",
+    type=click.IntRange(1, 1_000_000),
+    default=10,
+    show_default=True,
+    help="Outputs of the networks.",
+)
 @click.option(
     "--build",
     type=click.Choice(["official", "zero-cost"]),
@@ -78,7 +90,11 @@ if TYPE_CHECKING:
     help="Share of the architectures that counts as top.",
 )
 @click.option(
-    "--resamples", type=click.IntRange(0, 100_000), default=1000, show_default=True, help="Of the bootstrap."
+    "--resamples",
+    type=click.IntRange(0, 100_000),
+    default=1000,
+    show_default=True,
+    help="Bootstrap resamples.",
 )
 @click.option("--device", default="cpu", show_default=True, help="Torch device.")
 @click.option(
@@ -90,19 +106,19 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False),
     default="zenopt-scores.db",
     show_default=True,
-    help="SQLite file of scores; an interrupted run goes on from it.",
+    help="SQLite file of scores, from which an interrupted run goes on.",
 )
 @click.option(
     "--combine",
     "is_combined",
     is_flag=True,
-    help="Judge combinations, too: vote, mean of ranks, and two learned on one part, judged on the rest.",
+    help="Also judge combinations: vote, mean of ranks, and two that are learned on one part and judged on the rest.",
 )
 @click.option(
     "--features",
     "has_features",
     is_flag=True,
-    help="What is learned also reads the shape: paths and operations of a cell, size and depth of others.",
+    help="Let what is learned also read the shape of a network: paths and operations of a cell, size and depth.",
 )
 @click.option(
     "--train",
@@ -154,18 +170,19 @@ def correlate(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Rank correlation of proxies with known accuracies.
+    """Compare proxies with known accuracies, by rank correlation.
 
     Positive means the proxy is right, whatever its direction; architectures it fails on rank last. Intervals are 95 %
     bootstrap intervals over architectures.
 
     \b
-    zenopt correlate --table nb201_accuracy.csv.gz --proxies params,synflow-log --sample 300
-    zenopt correlate --table nb201_accuracy.csv.gz --proxies snip,jacob_cov --sample 300 \\
+    zenopt correlate --table nb201.csv.gz --proxies params,snip --sample 300
+    zenopt correlate --table nb201.csv.gz --proxies snip,jacob_cov --sample 300 \\
         --data imagefolder:cifar10 --figure correlations.html
-    zenopt correlate --space superres --table trained.csv --where epochs=18 --proxies zen-closed-form
-    zenopt correlate --table nb201_accuracy.csv.gz --columns cifar10_test --proxies params,synflow-expected \\
-        --features --combine --train 300
+    zenopt correlate --space superres --table trained.csv --where epochs=18 \\
+        --proxies zen-closed-form
+    zenopt correlate --table nb201.csv.gz --columns cifar10_test \\
+        --proxies params,synflow-expected --features --combine --train 300
     """
     if (has_features or train is not None) and not (is_combined or learn_path):
         raise click.UsageError(

@@ -49,14 +49,14 @@ def describe(
     verify: bool,
     as_json: bool,
 ) -> None:
-    """Layers and costs of a network.
+    """Show the layers and costs of a network.
 
     A bundle is described at its own resolution, with its own classes and gates. A NAME is that of a published ZenNet or
     of a preset (its initial structure), nasbench201:ARCHSTR, timm:MODEL or torchvision:MODEL.
 
     \b
-    zenopt describe "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,1,8,1)" --resolution 32 --classes 10
     zenopt describe demo-bundle --verify
+    zenopt describe "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,1,8,1)"
     """
     from zenopt.latency.targets import find_target
 

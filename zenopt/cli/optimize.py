@@ -28,14 +28,16 @@ if TYPE_CHECKING:
 @click.option(
     "--study", metavar="PRESET|FILE", help="A preset (see `zenopt studies`) or a YAML file of your own."
 )
-@click.option("--study-name", metavar="NAME", help="Name in the storage; by default the spec's name.")
+@click.option(
+    "--study-name", metavar="NAME", help="Name of the study in the storage; by default that of the spec."
+)
 @storage_option
 @click.option(
     "--trials",
     type=click.IntRange(min=0),
     help="Trials to add, shared by the workers; 0 for the second stage alone.",
 )
-@click.option("--timeout", "timeout_s", type=SECONDS, help="Seconds to search.")
+@click.option("--timeout", "timeout_s", type=SECONDS, help="Seconds after which no further trial begins.")
 @click.option(
     "--workers", type=click.IntRange(1, 1024), help="Processes; by default one per core, or per device given."
 )
@@ -102,7 +104,7 @@ def optimize(
     \b
     zenopt optimize --study cifar-params1m --trials 300
     zenopt optimize --study mine.yaml --set budget.params=5e5 --timeout 600
-    zenopt optimize --study latency01ms --storage postgresql://user@host/db --workers 4
+    zenopt optimize --study latency01ms --storage postgresql://user@host/db
     """
     from pathlib import Path
 
@@ -216,7 +218,7 @@ def _say_next(status: StudyStatus, spec: StudySpec, lacks_data: bool) -> None:
     second_stage = f"zenopt optimize {stored} --trials 0 --set training.data=imagefolder:PATH"
     say_next(
         *([(second_stage, "the second stage: short trainings choose")] if lacks_data else []),
-        (f"zenopt status {study}", "how the study stands"),
+        (f"zenopt status {study}", "its progress so far"),
         (f"zenopt report {study}", "figures, and pictures of the best networks"),
         (f"zenopt export-best {study} --output {status.name}-bundle", "the winner, ready to train"),
     )

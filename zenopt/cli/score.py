@@ -19,12 +19,26 @@ from zenopt.core.words import plural
 @click.argument("network", metavar=NETWORK)
 @click.option("--proxy", default="zen", show_default=True, help="A proxy (see `zenopt proxies`).")
 @network_options
-@click.option("--batch-size", type=click.IntRange(1, 65_536), default=16, show_default=True)
-@click.option("--repeats", type=click.IntRange(1, 100_000), default=1, show_default=True, help="Fresh draws.")
 @click.option(
-    "--gamma", type=FiniteRange(0, min_open=True), default=0.01, show_default=True, help="Perturbation."
+    "--batch-size", type=click.IntRange(1, 65_536), default=16, show_default=True, help="Images in the batch."
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--repeats",
+    type=click.IntRange(1, 100_000),
+    default=1,
+    show_default=True,
+    help="Fresh draws, of which the mean is given.",
+)
+@click.option(
+    "--gamma",
+    type=FiniteRange(0, min_open=True),
+    default=0.01,
+    show_default=True,
+    help="Size of the input perturbation (Zen-scores).",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of weights and inputs."
+)
 @click.option("--device", default="cpu", show_default=True, help="Torch device.")
 @click.option(
     "--residual/--no-residual",
@@ -53,8 +67,8 @@ def score(
 
     \b
     zenopt score demo-bundle --repeats 8
-    zenopt score "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,1,8,1)" --resolution 32 --proxy zen-closed-form
-    zenopt score "nasbench201:|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_1x1~2|" --proxy naswot
+    zenopt score net.txt --resolution 32 --proxy zen-closed-form
+    zenopt score zennet_imagenet1k_latency01ms --repeats 2
     zenopt score timm:resnet18 --proxy synflow-log
     """
     from zenopt.latency.targets import find_target

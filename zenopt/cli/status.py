@@ -14,7 +14,7 @@ from zenopt.cli.study_choice import chosen_study
 @storage_option
 @json_option
 def status(name: str | None, storage: str, as_json: bool) -> None:
-    """Show how a study stands and its best network.
+    """Show the progress of a study and its best network.
 
     \b
     zenopt status

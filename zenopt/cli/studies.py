@@ -65,4 +65,4 @@ def _stored(storage: str, as_json: bool) -> None:
         space = status.spec.space.name if status.spec is not None else "-"
         rows.append((status.name, space, str(status.trials), str(status.complete), str(status.running), best))
     click.echo(table(rows, ("study", "space", "trials", "complete", "running", "best")))
-    say_next((f"zenopt status {of_study(statuses[0].name)}", "how a study stands"))
+    say_next((f"zenopt status {of_study(statuses[0].name)}", "the progress of a study"))

@@ -32,7 +32,9 @@ from zenopt.core.outputs import check_folder
 @click.option(
     "--top", type=click.IntRange(1, 1000), default=5, show_default=True, help="Best networks to train."
 )
-@click.option("--epochs", type=click.IntRange(1), default=6, show_default=True)
+@click.option(
+    "--epochs", type=click.IntRange(1), default=6, show_default=True, help="Epochs of each training."
+)
 @click.option(
     "--seeds", type=click.IntRange(1, 100), default=1, show_default=True, help="Trainings of each network."
 )
@@ -50,16 +52,26 @@ from zenopt.core.outputs import check_folder
     "--recipe", "recipe_name", default="basic", show_default=True, help="A recipe's name, or a file."
 )
 @click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replaces a field of the recipe."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Replace a field of the recipe; repeatable.",
 )
 @click.option(
     "--rate",
     "rates",
     type=FiniteRange(0, min_open=True),
     multiple=True,
-    help="Learning rates to choose from, per family, on images held back from training; repeatable.",
+    help="Learning rate to choose from, for each kind of network, on images held back; repeatable.",
 )
-@click.option("--pruner", type=click.Choice(["none", "median", "halving"]), default="none", show_default=True)
+@click.option(
+    "--pruner",
+    type=click.Choice(["none", "median", "halving"]),
+    default="none",
+    show_default=True,
+    help="Ends trainings that fall behind: Optuna's median or successive-halving pruner.",
+)
 @click.option(
     "--output", default="runs/verify", show_default=True, type=click.Path(), help="Folder of the runs."
 )
@@ -100,7 +112,7 @@ def verify(
     table of rank agreement has 95 % intervals over networks and training seeds. What a second stage chose takes part.
 
     \b
-    zenopt verify --study demo --data imagefolder:cifar --top 5 --epochs 6 --conv-cap 12 --conv-cap 24
+    zenopt verify --study demo --data imagefolder:cifar --conv-cap 12
     """
     from dataclasses import replace
     from pathlib import Path

@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 @click.option(
     "--interval",
     type=FiniteRange(min=0.1),
-    help="Seconds between looks; by default 2 in a terminal, 10 in a pipe.",
+    help="Seconds between updates; by default 2 on a terminal, 10 in a pipe.",
 )
 @click.option(
-    "--timeout", "timeout_s", type=FiniteRange(min=0), help="Stop after so many seconds; 0 looks once."
+    "--timeout", "timeout_s", type=FiniteRange(min=0), help="Stop after this many seconds; 0 looks once."
 )
-@click.option("--until-idle", is_flag=True, help="Stop when nobody works on the study any more.")
+@click.option("--until-idle", is_flag=True, help="Stop when no worker is left.")
 def watch(
     name: str | None, storage: str, interval: float | None, timeout_s: float | None, until_idle: bool
 ) -> None:
@@ -43,7 +43,7 @@ def watch(
 
     \b
     zenopt watch --study demo
-    zenopt watch --study demo --storage postgresql://user@host/db --until-idle | tee progress.log
+    zenopt watch --study demo --until-idle | tee progress.log
     """
     from zenopt.report.following import Follower
     from zenopt.study.study import open_existing, read_spec

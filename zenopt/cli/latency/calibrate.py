@@ -35,16 +35,24 @@ from zenopt.core.words import plural
 @click.option("--classes", type=click.IntRange(1, 1_000_000), help="Classes; else the study's.")
 @click.option("--se/--no-se", "use_se", default=None, help="Squeeze-excite gates; else the study's.")
 @click.option(
-    "--seconds", type=FiniteRange(1), default=60.0, show_default=True, help="Time for what is fitted."
+    "--seconds",
+    type=FiniteRange(1),
+    default=60.0,
+    show_default=True,
+    help="Time to measure what is fitted; the held-out networks come on top.",
 )
 @click.option(
-    "--held-out", type=click.IntRange(3), default=20, show_default=True, help="Networks to test on."
+    "--held-out",
+    type=click.IntRange(3),
+    default=20,
+    show_default=True,
+    help="Networks that show how good the fit is.",
 )
 @click.option(
     "--statistic", type=click.Choice(["median", "minimum"]), default="median", show_default=True,
-    help="minimum: on a machine that others disturb.",
+    help="What is taken of a visit's runs; minimum for a machine that others disturb.",
 )  # fmt: skip
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the choice of networks.")
 @click.option(
     "-o",
     "--output",
@@ -77,7 +85,7 @@ def calibrate(
     without --force (exit code 1).
 
     \b
-    zenopt latency calibrate --study cifar-params1m --batch 16 --threads 1 --output my-cpu.json
+    zenopt latency calibrate --study cifar-params1m --output my-cpu.json
     """
     from zenopt.core.outputs import prepare_output
 

@@ -24,14 +24,30 @@ from zenopt.core.words import plural
     help="The profile to write, a .json file.",
 )
 @click.option("--device-name", required=True, help="The device in words.")
-@click.option("--batch", type=click.IntRange(1, 65_536), default=1, show_default=True)
 @click.option(
-    "--dtype", type=click.Choice(["fp32", "fp16", "bf16", "int8"]), default="fp32", show_default=True
+    "--batch",
+    type=click.IntRange(1, 65_536),
+    default=1,
+    show_default=True,
+    help="Images per run, as measured.",
 )
 @click.option(
-    "--resolution", type=click.IntRange(1, 8192), default=224, show_default=True, help="For rows without."
+    "--dtype",
+    type=click.Choice(["fp32", "fp16", "bf16", "int8"]),
+    default="fp32",
+    show_default=True,
+    help="Number format, as measured.",
 )
-@click.option("--classes", type=click.IntRange(1), default=1000, show_default=True, help="For rows without.")
+@click.option(
+    "--resolution",
+    type=click.IntRange(1, 8192),
+    default=224,
+    show_default=True,
+    help="Of rows that give none.",
+)
+@click.option(
+    "--classes", type=click.IntRange(1), default=1000, show_default=True, help="Of rows that give none."
+)
 @force_option
 @json_option
 def fit(
@@ -51,7 +67,7 @@ def fit(
     `zenopt latency calibrate`.
 
     \b
-    zenopt latency fit --csv phone.csv --device-name "My phone" --output phone.json
+    zenopt latency fit --csv phone.csv --device-name "My phone" -o phone.json
     """
     from zenopt.core.outputs import prepare_output
     from zenopt.latency.csvfit import fit_profile, read_rows

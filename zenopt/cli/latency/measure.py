@@ -24,10 +24,10 @@ from zenopt.core.words import plural
 @network_options
 @click.option("--seconds", type=FiniteRange(0.01), default=10.0, show_default=True, help="Time limit.")
 @click.option(
-    "--command", help="Measure by a program that gets an ONNX file ({onnx}) and prints milliseconds."
+    "--command", help="Let a program measure, which gets an ONNX file ({onnx}) and prints milliseconds."
 )
 @click.option(
-    "--cache", type=click.Path(dir_okay=False), help="Database of measurements; else the user's own."
+    "--cache", type=click.Path(dir_okay=False), help="Database of measurements; by default the user's own."
 )
 @click.option("--no-cache", is_flag=True, help="Neither read nor keep measurements.")
 @click.option("--refresh", is_flag=True, help="Measure even what is known.")

@@ -10,7 +10,9 @@ from zenopt.cli.options import NETWORK, json_option, network_options, print_json
 @click.command()
 @click.argument("target", metavar=NETWORK)
 @click.option("--device", "profile", required=True, metavar="PROFILE", help="A profile's name or file.")
-@click.option("--batch", type=click.IntRange(1, 65_536), help="Refused if the profile's differs.")
+@click.option(
+    "--batch", type=click.IntRange(1, 65_536), help="Images per run; refused if the profile's differs."
+)
 @network_options
 @click.option("--any-resolution", is_flag=True, help="Predict outside the profile's resolutions.")
 @click.option("--any-batch", is_flag=True, help="Accept the profile's batch for another.")
@@ -29,7 +31,7 @@ def predict(
     """Predict a network's latency on a device you need not have.
 
     \b
-    zenopt latency predict zennet_imagenet1k_latency05ms --device v100-fp16-b64-eager
+    zenopt latency predict latency05ms --device v100-fp16-b64-eager
     """
     from zenopt.latency import load_profile
     from zenopt.latency.predict import check_batch

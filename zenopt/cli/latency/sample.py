@@ -12,14 +12,14 @@ from zenopt.core.words import plural
 
 @click.command()
 @click.option("--study", required=True, help="Preset or file of the study whose networks are wanted.")
-@click.option("--count", type=click.IntRange(1, 10_000), default=20, show_default=True)
+@click.option("--count", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False), required=True, help="The CSV file to write.")
 @click.option(
     "--command", help="Measure each by a program that gets an ONNX file ({onnx}) and prints milliseconds."
 )
-@click.option("--batch", type=click.IntRange(1, 65_536), default=1, show_default=True)
+@click.option("--batch", type=click.IntRange(1, 65_536), default=1, show_default=True, help="Images per run.")
 @click.option("--onnx-folder", type=click.Path(file_okay=False), help="Write an ONNX file per network here.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the choice of networks.")
 @quiet_option
 @json_option
 def sample(
@@ -36,7 +36,8 @@ def sample(
     """Write networks to measure somewhere else, as CSV and ONNX, or measure them by a command.
 
     \b
-    zenopt latency sample --study cifar-params1m --count 24 --output phone.csv --command "python run.py {onnx}"
+    zenopt latency sample --study cifar-params1m --output phone.csv \\
+        --command "python run.py {onnx}"
     """
     from zenopt.core.outputs import check_folder
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from zenopt.core.words import plural
+
 if TYPE_CHECKING:
     from zenopt.latency.options import MeasureOptions
 
@@ -18,12 +20,17 @@ def run_options(function: F) -> F:
     for option in reversed(
         (
             click.option("--device", default="cpu", show_default=True, help="cpu, cuda:N or mps."),
-            click.option("--batch", type=click.IntRange(1, 65_536), default=1, show_default=True),
-            click.option("--dtype", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32", show_default=True),
+            click.option(
+                "--batch", type=click.IntRange(1, 65_536), default=1, show_default=True, help="Images per run.",
+            ),
+            click.option(
+                "--dtype", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32", show_default=True,
+                help="Number format.",
+            ),
             click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads; else torch's own choice."),
-            click.option("--channels-last", is_flag=True, help="Memory format of weights and images."),
-            click.option("--compile", "compiled", is_flag=True, help="Through torch.compile."),
-            click.option("--onnxruntime", is_flag=True, help="In onnxruntime instead of torch."),
+            click.option("--channels-last", is_flag=True, help="Use the channels-last memory format."),
+            click.option("--compile", "compiled", is_flag=True, help="Run through torch.compile."),
+            click.option("--onnxruntime", is_flag=True, help="Run in onnxruntime instead of torch."),
             click.option(
                 "--clock", type=click.Choice(["wall", "cpu"]), default="wall", show_default=True,
                 help="cpu: processor time of this process, for busy machines; needs --threads 1.",
@@ -65,7 +72,7 @@ def error_text(what: str, errors: Any) -> str:
         rank = "undefined" if errors["spearman"] is None else f"{errors['spearman']:.3f}"
         text += (
             f", largest {errors['max']:.0%}, {errors['within_10']:.0%} within 10%, "
-            f"Spearman {rank} ({errors['networks']} networks)"
+            f"Spearman {rank} ({plural(errors['networks'], 'network')})"
         )
     return text
 
