@@ -65,8 +65,8 @@ def test_optimize(spec_file: Path, columns: int) -> None:
     lines = general(seen.lines)
     assert lines[:4] == [
         "Study tiny in sqlite:///zenopt.db",
-        "Budget: params <= #, layers <= # (true counts); score: zen, batch #",
-        "Sampler zen, # worker.",
+        "Budget: params <= #, layers <= # (true counts)",
+        "Score: zen, batch #; sampler zen, # worker.",
         "# trials in # s, # per second.",
     ]
     assert lines[4] == "Study tiny: # trials, # complete, # pruned, # running, # failed."

@@ -75,6 +75,20 @@ def test_what_others_print_goes_above_the_bar(columns: int) -> None:
 
 
 @pytest.mark.parametrize("columns", WIDTHS)
+def test_a_long_note_breaks_between_words(columns: int) -> None:
+    words = " ".join(f"word{number}" for number in range(40))
+
+    def work() -> None:
+        with Panel() as panel:
+            panel.start(2, "network")
+            panel.note(words)
+
+    seen = watch(columns, work)
+    assert " ".join(seen.lines) == words and len(seen.lines) > 2
+    assert all(columns - 8 <= len(line) <= columns for line in seen.lines[:-1])
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
 def test_an_error_leaves_no_bar_behind(columns: int) -> None:
     def work() -> None:
         streams = sys.stdout, sys.stderr

@@ -239,16 +239,22 @@ class _Screen(_Nothing):
         if self._streams is None:
             self._streams = sys.stdout, sys.stderr
             if sys.stderr.isatty():
-                sys.stderr = _Above(self.note, sys.stderr)
+                sys.stderr = _Above(self._above, sys.stderr)
             # Standard output may be a file or a pipe, which is no business of the bar.
             if sys.stdout.isatty():
-                sys.stdout = _Above(self.note, sys.stdout)
+                sys.stdout = _Above(self._above, sys.stdout)
             self._live.start()
 
     def note(self, text: str) -> None:
         from rich.text import Text
 
-        # Not markup: a structure or an error may have brackets.
+        # Not markup: an error may have brackets. Lines break between words.
+        self._console.print(Text.from_ansi(text), overflow="fold")
+
+    def _above(self, text: str) -> None:
+        from rich.text import Text
+
+        # Left to the terminal to break, so that what is copied is whole.
         self._console.print(Text.from_ansi(text), soft_wrap=True)
 
     def close(self) -> None:

@@ -74,10 +74,9 @@ class Reporter:
             f"{key} {'>=' if is_lower_limit(key) else '<='} {value:,.12g}"
             for key, value in spec.limits().budget.limits().items()
         )
-        score = f"{spec.proxy.name}, batch {spec.proxy.batch_size}"
         lines = [
             f"Study {self._name} in {self._storage}",
-            f"Budget: {budget or 'none'} ({spec.budget.counting} counts); score: {score}",
+            f"Budget: {budget or 'none'} ({spec.budget.counting} counts)",
         ]
         if spec.latency is not None and spec.budget.latency_ms is not None:
             lines.append(
@@ -86,7 +85,10 @@ class Reporter:
             )
         if requeued:
             lines.append(f"Resuming {plural(requeued, 'unfinished trial')} of dead workers.")
-        lines.append(f"Sampler {spec.sampler.name}, {plural(workers, 'worker')}.")
+        batch = f", batch {spec.proxy.batch_size}" if spec.objective.kind == "proxy" else ""
+        lines.append(
+            f"Score: {spec.evaluator().label(spec)}{batch}; sampler {spec.sampler.name}, {plural(workers, 'worker')}."
+        )
         for line in lines:
             self._write(line)
             self._panel.note(line)
