@@ -21,6 +21,7 @@ from zenopt.cli.options import (
     print_json,
     show_warnings,
     table,
+    wrapped,
 )
 from zenopt.core.words import plural
 
@@ -116,7 +117,7 @@ def _describe_architecture(
     click.echo(layer_table(layers, timed) if show_layers else block_table(architecture, layers, timed))
     click.echo()
     click.echo(_costs_text(content))
-    click.echo(f"training          {speed.text}")
+    click.echo(wrapped(f"training          {speed.text}", indent_more=18))
     if verify:
         click.echo()
         click.echo(_verify_text(content["verify"]))

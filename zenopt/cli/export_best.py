@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from zenopt.cli.hints import say_next
-from zenopt.cli.options import json_option, print_json, quiet_option, storage_option, study_option
+from zenopt.cli.options import (
+    json_option,
+    print_json,
+    quiet_option,
+    storage_option,
+    study_option,
+    wrapped,
+)
 from zenopt.cli.progress import Panel
 from zenopt.cli.study_choice import chosen_study
 from zenopt.core.words import plural
@@ -140,7 +147,7 @@ def export_best(
         f"Exported {what} to {folder}: {costs['params']:,} params, {costs['macs']:,} MACs, "
         f"{plural(costs['layers'], 'layer')}{latency}"
     )
-    click.echo(f"Training: {speed.text}")
+    click.echo(wrapped(f"Training: {speed.text}"))
     click.echo(bundle.structure)
     for written in deployed:
         click.echo(

@@ -183,13 +183,17 @@ def columns_seen(stream: TextIO | None = None) -> int:
     return shutil.get_terminal_size().columns if stream.isatty() else sys.maxsize
 
 
-def wrapped(text: str, indent: str = "", stream: TextIO | None = None) -> str:
+def wrapped(text: str, indent: str = "", stream: TextIO | None = None, indent_more: int = 2) -> str:
     """Return prose broken at words where a terminal shows it, further lines indented; in a pipe it is one line."""
     width = columns_seen(stream)
     if width == sys.maxsize:
         return indent + text
     return textwrap.fill(
-        text, width, initial_indent=indent, subsequent_indent=f"{indent}  ", break_on_hyphens=False
+        text,
+        width,
+        initial_indent=indent,
+        subsequent_indent=indent + " " * indent_more,
+        break_on_hyphens=False,
     )
 
 

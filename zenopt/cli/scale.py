@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zenopt.cli.hints import say_next
-from zenopt.cli.options import NETWORK, FiniteRange, json_option, print_json, show_warnings, table
+from zenopt.cli.options import NETWORK, FiniteRange, json_option, print_json, show_warnings, table, wrapped
 
 if TYPE_CHECKING:
     from zenopt.core.costs import Costs
@@ -111,7 +111,7 @@ def scale(
         old, new = getattr(before, key), getattr(after, key)
         rows.append((name, f"{old:,}", f"{new:,}", f"{new / old:.2f}"))
     click.echo(table(rows, ("cost", "before", "after", "ratio")))
-    click.echo(f"Training: {training_speed(after.macs, after.activation_bytes).text}")
+    click.echo(wrapped(f"Training: {training_speed(after.macs, after.activation_bytes).text}"))
     click.echo(str(larger))
     if folder is None:
         typed = " ".join(

@@ -42,8 +42,8 @@ class TrainingSpeed:
         hours = _EPOCH / speed / 3600
         epoch = f"{hours * 60:.0f} min" if hours < 1.5 else f"{hours:.0f} h"
         return (
-            f"about {float(f'{speed:.1g}' if speed < 10 else f'{speed:.2g}'):,g} images/s on one CPU core, an epoch of "
-            f"{_EPOCH:,} images in {epoch}: {advice}"
+            f"about {float(f'{speed:.1g}' if speed < 10 else f'{speed:.2g}'):,g} images/s on one CPU core "
+            f"({_EPOCH:,} images in {epoch}): {advice}"
         )
 
     def to_json(self) -> dict[str, Any]:
