@@ -16,7 +16,7 @@ help:
 setup: $(STAMP)
 
 # torch and torchvision are asked for together, so that the resolver takes a pair that fits.
-$(STAMP): setup.cfg pyproject.toml
+$(STAMP): setup.cfg setup.py pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet torch torchvision

@@ -83,7 +83,7 @@ FIELDS = {
     "proxy.repeats": "Draws that are averaged into one score.",
     "proxy.gamma": "Size of the input change of the Zen-score.",
     "proxy.residual": "Score with shortcuts or without; else the proxy's own default.",
-    "sampler": "Who proposes architectures.",
+    "sampler": "What proposes architectures.",
     "sampler.options": "Options of a sampler that is not zenopt's own, as its class takes them.",
     "sampler.name": "`zen` and `aging` are evolutions, the others Optuna's own samplers.",
     "sampler.population": "Trials that may become parents; by default 512, of `aging` 64.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -15,6 +16,7 @@ from optuna.trial import TrialState
 
 from zenopt.core.costs import COST_KINDS
 from zenopt.core.errors import StudyError, ZenoptError
+from zenopt.core.words import plural
 from zenopt.core.yamlfile import Overrides, Source
 from zenopt.report.analysis import pareto_front, survivors
 from zenopt.report.figures import Figure, against_costs, closed_form, costs_of, progress
@@ -77,11 +79,11 @@ class Result:
         data = self.data
         if data.is_multi:
             names = ", ".join(data.spec.objectives)
-            front = f"{len(data.front)} networks on the front of {names}"
-            return f"<Result of {self.name!r}: {data.size} trials, {front}>"
+            front = f"{plural(len(data.front), 'network')} on the front of {names}"
+            return f"<Result of {self.name!r}: {plural(data.size, 'trial')}, {front}>"
         ranked = data.ranked()
         best = f"best {data.values[ranked[0]]:.4g}" if len(ranked) else "nothing within the budget yet"
-        return f"<Result of {self.name!r}: {data.size} trials, {best}>"
+        return f"<Result of {self.name!r}: {plural(data.size, 'trial')}, {best}>"
 
     @property
     def name(self) -> str:
@@ -456,15 +458,17 @@ def optimize(
     resolved = _read_spec(spec, overrides)
     name = study_name or resolved.name
     storage = storage or default_storage()
+    if timeout is not None and not 0 < timeout < math.inf:
+        raise StudyError(f"timeout must be a positive number of seconds, got {timeout}.")
     if n_trials is None and timeout is None:
         n_trials, timeout = resolved.trials, resolved.timeout_s
     show: Any = nullcontext()
     hooks: dict[str, Any] = {}
     if progress is True:
         # The command line's own way of showing progress; nothing else of it is used here.
-        from zenopt.cli.progress import Reporter
+        from zenopt.cli.search_progress import Reporter
 
-        show = Reporter(resolved, name, storage)
+        show = Reporter(resolved, name, storage, trials=n_trials, timeout_s=timeout)
         hooks = {"on_progress": show.update, "on_ready": show.ready}
     elif progress:
         hooks = {"on_progress": progress}
@@ -480,7 +484,9 @@ def optimize(
             **hooks,
         )
     if run.failures and not run.is_complete and not run.stopped:
-        raise StudyError(f"Study {name!r} stopped after {run.done} trials: {'; '.join(run.failures)}.")
+        raise StudyError(
+            f"Study {name!r} stopped after {plural(run.done, 'trial')}: {'; '.join(run.failures)}."
+        )
     return Result(load_study(run.storage, name), run)
 
 

@@ -13,7 +13,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from zenopt.core.errors import DataError, DeviceError
+from zenopt.core.errors import DataError, DeviceError, OutputError
 from zenopt.latency import load_profile, predict_latency_ms
 from zenopt.latency.cache import MeasurementCache
 from zenopt.latency.calibrate import calibrate
@@ -333,7 +333,7 @@ def test_figure(tmp_path) -> None:
     assert len(figure.data[-1].x) == 18
     write_figure(held_out_pairs(profile), "title", tmp_path / "figure.json")
     assert json.loads((tmp_path / "figure.json").read_text())["data"]
-    with pytest.raises(DeviceError, match=r"\.html or \.json"):
+    with pytest.raises(OutputError, match=r"\.html or \.json"):
         write_figure(held_out_pairs(profile), "title", tmp_path / "figure.gif")
     with pytest.raises(DeviceError, match="keeps no held-out networks"):
         held_out_pairs(load_profile("v100-fp16-b64-tensorrt"))

@@ -11,7 +11,7 @@ import numpy as np
 import optuna
 import pytest
 
-from zenopt.cli.progress import describe_status
+from zenopt.cli.search_progress import describe_status
 from zenopt.core.errors import SpecError
 from zenopt.core.pareto import front_numbers, order
 from zenopt.samplers.fronts import Fronts

@@ -25,8 +25,9 @@ from zenopt.core.primitives import (
     SqueezeExcite,
     Zero,
 )
-from zenopt.export.bundle import write_atomically
+from zenopt.export.bundle import Bundle, write_atomically
 from zenopt.nn.modules import FUNCTIONS
+from zenopt.spaces.registry import parse_architecture
 
 _HEAD = '''"""A network found by zenopt; this file needs only torch.
 
@@ -236,6 +237,17 @@ def write_model_file(
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, text)
     return file
+
+
+def write_bundle_model(bundle: Bundle, folder: Path) -> Path:
+    """Write ``model.py`` into a bundle's folder."""
+    return write_model_file(
+        parse_architecture(bundle.family, bundle.structure),
+        folder / "model.py",
+        resolution=bundle.resolution,
+        num_classes=bundle.num_classes,
+        use_se=bundle.use_se,
+    )
 
 
 def _literals(nodes: Iterable[Node], use_se: bool, used: set[str]) -> list[tuple[Any, ...]]:

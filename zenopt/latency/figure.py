@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from zenopt.core.errors import DeviceError
+from zenopt.core.outputs import prepare_output
 from zenopt.core.text import one_line, quoted
-from zenopt.latency.output import prepare_output
 from zenopt.latency.profile import DeviceProfile
 
 #: Shaded band around the diagonal.

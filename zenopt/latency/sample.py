@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
 from zenopt.core.errors import DeviceError
+from zenopt.core.outputs import prepare_output
+from zenopt.core.progress import SILENT, Progress
 from zenopt.latency.onnx import export_onnx, measure_by_command
-from zenopt.latency.output import prepare_output
 from zenopt.latency.stream import network_stream
 from zenopt.latency.targets import Target
 
@@ -23,9 +23,9 @@ def write_sample(
     batch: int = 1,
     onnx_folder: str | Path | None = None,
     seed: int = 0,
-    progress: Callable[[str], None] = lambda line: None,
+    progress: Progress = SILENT,
 ) -> int:
-    """Draws networks of a study's space and writes them as a table that :mod:`zenopt.latency.csvfit` reads.
+    """Draw networks of a study's space and write them as a table that :mod:`zenopt.latency.csvfit` reads.
 
     Rows are written as they come, so that a device that fails half-way loses nothing.
 
@@ -46,7 +46,7 @@ def write_sample(
         seed:
             Of the choice of networks.
         progress:
-            Called with a line for people per network.
+            Is told of every network.
 
     Returns:
         How many networks were written.
@@ -65,6 +65,7 @@ def write_sample(
         with Path(output).open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(("structure", "latency_ms", "resolution", "num_classes", "use_se"))
+            progress.start(count, "network")
             for index, network in enumerate(islice(stream, count)):
                 target = Target(str(network), network, spec.resolution, spec.num_classes, spec.use_se)
                 latency_ms = ""
@@ -80,7 +81,7 @@ def write_sample(
                     (target.text, latency_ms, spec.resolution, spec.num_classes, int(spec.use_se))
                 )
                 file.flush()
-                progress(f"{index + 1} of {count} {latency_ms}".rstrip())
+                progress.advance(latency_ms=latency_ms or None)
     except OSError as error:
         raise DeviceError(f"Cannot write {error.filename or output}: {error.strerror}.") from error
     return count

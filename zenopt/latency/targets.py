@@ -150,24 +150,24 @@ def find_target(
 
 def _find(name: str, stored: bool) -> Target:
     # Names are settled by rooms above this one; only people use names, so they are imported here.
+    from zenopt.export.bundle import ARCHITECTURE_FILE, read_bundle
     from zenopt.export.names import resolve
 
     path = existing_path(name)
-    if path is not None and path.is_dir():
-        from zenopt.export.bundle import read_bundle
-
+    if path is not None and (path.is_dir() or path.name == ARCHITECTURE_FILE):
         bundle = read_bundle(path)
         architecture = resolve(name).architecture
         return Target(bundle.structure, architecture, bundle.resolution, bundle.num_classes, bundle.use_se)
-    from zenopt.study.spec import StudySpec, list_presets
+    if "(" not in name and not name.startswith("|"):
+        from zenopt.study.spec import StudySpec, list_presets
 
-    if name in list_presets() or name.endswith((".yaml", ".yml")):
-        spec = StudySpec.load(name, stored=stored)
-        space = spec.build_space()
-        initial = getattr(space, "initial", None)
-        if not isinstance(initial, str) or not initial:
-            raise StructureError(f"Study {name} has no initial structure to time.")
-        architecture = space.parse(initial)
-        return Target(str(architecture), architecture, spec.resolution, spec.num_classes, spec.use_se)
+        if name in list_presets() or name.endswith((".yaml", ".yml")):
+            spec = StudySpec.load(name, stored=stored)
+            space = spec.build_space()
+            initial = getattr(space, "initial", None)
+            if not isinstance(initial, str) or not initial:
+                raise StructureError(f"Study {name} has no initial structure to time.")
+            architecture = space.parse(initial)
+            return Target(str(architecture), architecture, spec.resolution, spec.num_classes, spec.use_se)
     named = resolve(name)
     return Target(named.text, named.architecture, named.resolution, named.num_classes, False)

@@ -94,7 +94,7 @@ def _heading(sections: Sequence[Section]) -> str:
     state = f", with {running} trial{'s' * (running > 1)} under way" if running else ""
     return (
         f'<header><p class="faint">zenopt report</p><h1>{escape(names)}</h1>'
-        f'<p class="faint">Read {read_at}{state}.</p><nav>{nav}</nav></header>'
+        f'<p class="faint">Snapshot of {read_at}{state}.</p><nav>{nav}</nav></header>'
     )
 
 

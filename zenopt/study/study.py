@@ -16,6 +16,7 @@ from zenopt.core.errors import StudyError
 from zenopt.core.files import STORED_SPEC, first_problem, parse_json
 from zenopt.core.pareto import first_front
 from zenopt.core.text import one_line, quoted, quoted_list, shortened
+from zenopt.core.words import plural
 from zenopt.storage import open_storage
 from zenopt.storage.history import StudyHistory, count_by_state, top
 from zenopt.storage.records import TrialRecord
@@ -99,8 +100,8 @@ def _describe(study: optuna.Study, spec: StudySpec) -> None:
     limits = ", ".join(f"{name} {limit:g}" for name, limit in spec.limits().budget.limits().items())
     note = (
         f"{spec.description or spec.name}\n\nMade by zenopt: space {spec.space.name}, {spec.resolution} px, "
-        f"{spec.num_classes} classes; budget: {limits or 'none'}. A trial is feasible where all of its constraints are "
-        "at most 0; infeasible trials are pruned, or have the worst value there is."
+        f"{plural(spec.num_classes, 'class')}; budget: {limits or 'none'}. A trial is feasible where all of its "
+        "constraints are at most 0; infeasible trials are pruned, or have the worst value there is."
     )
     # As optuna-dashboard keeps the note of a study; it need not be installed here.
     storage, study_id = study._storage, study._study_id

@@ -18,6 +18,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from zenopt.core.errors import StudyError
 from zenopt.core.paths import file_name
+from zenopt.core.progress import SILENT
+from zenopt.core.progress import Progress as Listener
 from zenopt.storage import requeue_orphans
 from zenopt.study.evaluators.train import LABEL_KEY, LEARNING_RATE_KEY, RUN_KEY, SEED_KEY, TrainEvaluator
 from zenopt.study.search import Progress, run_search
@@ -109,6 +111,7 @@ class Place:
         workers: Trainings at a time, each in a process of its own.
         on_result: Told of every training, also of those that were done before.
         on_progress: Told how far the trainings are.
+        progress: Told of every training that is done now, not of those that were done before.
     """
 
     storage: optuna.storages.BaseStorage
@@ -118,6 +121,7 @@ class Place:
     workers: int = 1
     on_result: Callable[[Training], None] = lambda training: None
     on_progress: Callable[[Progress], None] = lambda progress: None
+    progress: Listener = SILENT
 
 
 def training_spec(spec: StudySpec, name: str, **training: Any) -> StudySpec:
@@ -272,6 +276,7 @@ class TrainingStudy:
             return
         by_identity = {identity: candidate for identity, (candidate, _) in wanted.items()}
         reported: set[str] = set()
+        self.place.progress.start(len(wanted), "training")
 
         def progress(found: Progress) -> None:
             self.place.on_progress(found)
@@ -297,6 +302,7 @@ class TrainingStudy:
             if identity in wanted and identity not in reported:
                 reported.add(identity)
                 self.place.on_result(_training(wanted[identity], trial))
+                self.place.progress.advance()
 
 
 def verified(trainings: Iterable[Training]) -> list[Verified]:
