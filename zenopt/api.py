@@ -16,7 +16,8 @@ from optuna.trial import TrialState
 from zenopt.core.errors import StudyError, ZenoptError
 from zenopt.core.yamlfile import Source
 from zenopt.report.analysis import pareto_front, survivors
-from zenopt.report.figures import Figure, against_costs, closed_form, costs_of, progress
+from zenopt.report.figure import Figure
+from zenopt.report.figures import against_costs, closed_form, costs_of, progress
 from zenopt.report.objective_figures import front_figures, hypervolume_figures
 from zenopt.report.reading import NUMBERS, StudyData, read_study
 from zenopt.study.search import Progress, SearchResult, run_search
@@ -262,12 +263,36 @@ class Result:
         Raises:
             StudyError: If the study has too few candidates to say.
         """
-        from zenopt.report.importances import importances
+        from zenopt.report.importances import importances, read_parameters
         from zenopt.report.stage_figures import importance_figure
 
-        weights, trials = importances(self.study, self.data)
-        found = [importance_figure(weights, trials)] if weights else []
-        return self._figure(found, found[0].key if found else "importances")
+        sample = read_parameters(self.study, self.data)
+        weights = importances(self.data, sample)
+        return self._figure(
+            [importance_figure(weights, len(sample.trials))] if weights else [], "importances"
+        )
+
+    def plot_parallel(self) -> go.Figure:
+        """Return the candidates over score, costs and the most important parameters, one line a candidate.
+
+        Raises:
+            StudyError: If the study has too few candidates to say which parameters are important.
+        """
+        from zenopt.report.importances import importances, read_parameters
+        from zenopt.report.parallel import parallel_figure
+
+        sample = read_parameters(self.study, self.data)
+        return self._figure(parallel_figure(self.data, sample, importances(self.data, sample)), "parallel")
+
+    def plot_timeline(self) -> go.Figure:
+        """Return the trials by worker over time.
+
+        Raises:
+            StudyError: If no trial has started.
+        """
+        from zenopt.report.timeline import timeline
+
+        return self._figure(timeline(self.data), "timeline")
 
     def report(self, path: str | Path, compare: Sequence[Result] = ()) -> Path:
         """Writes the study as one HTML file, as ``zenopt report`` does, and returns its path.
@@ -369,15 +394,19 @@ class Result:
         Raises:
             ZenoptError: If nothing is within the budget, or the folder cannot be written.
         """
-        from zenopt.export.bundle import write_bundle
+        from zenopt.export.bundle import read_bundle, write_bundle
         from zenopt.study.best import make_bundle, rescore_top
+        from zenopt.study.exported import record_export
         from zenopt.verify.second_stage import decide, export_winner
 
         winner = decide(self.study, by)
         if winner is not None:
-            return export_winner(self.study, winner, folder, overwrite=overwrite)
-        spec, candidates = rescore_top(self.study, count=top, repeats=repeats, device=device)
-        return write_bundle(make_bundle(self.study, spec, candidates), folder, overwrite=overwrite)
+            written = export_winner(self.study, winner, folder, overwrite=overwrite)
+        else:
+            spec, candidates = rescore_top(self.study, count=top, repeats=repeats, device=device)
+            written = write_bundle(make_bundle(self.study, spec, candidates), folder, overwrite=overwrite)
+        record_export(self.study, read_bundle(written))
+        return written
 
     def _candidates(self, positions: Sequence[int]) -> list[Candidate]:
         data = self.data

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import re
+from functools import cached_property
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import optuna
 import plotly.graph_objects as go
 import pytest
 from plotly.offline import get_plotlyjs
+from report_pages import content_of, unpack
 
 from zenopt.report import write_report
 from zenopt.report.figures import POINTS
@@ -20,7 +20,7 @@ from zenopt.storage import open_storage
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import join_study, load_study
 
-_VOID = {"meta", "link", "br", "hr", "img", "input", "rect", "line"}
+_VOID = {"meta", "link", "br", "hr", "img", "input", "rect", "line", "path", "circle"}
 
 
 class _Page(HTMLParser):
@@ -62,11 +62,13 @@ class _Page(HTMLParser):
         else:
             self.words.append(data)
 
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        return content_of(self.text)
+
     @property
     def figures(self) -> dict[str, Any]:
-        found = re.search(r'id="figures">(.*?)</script>', self.text, re.DOTALL)
-        assert found is not None
-        return json.loads(found[1])
+        return self.content["figures"]
 
 
 @pytest.fixture(scope="module")
@@ -83,13 +85,14 @@ def test_is_one_well_formed_file(page: _Page) -> None:
     assert "default-src 'none'" in page.text
     for link in page.links:
         assert link.startswith("#") and link[1:] in page.ids
-    assert page.text.count(get_plotlyjs()) == 1
+    assert unpack(page.text, "plotly") == get_plotlyjs()
 
 
 def test_holds_every_figure(page: _Page) -> None:
     assert page.plots == [
-        "best-trials", "best-time", "feasible", "score-params", "score-macs", "score-layers", "closed-form",
-        "stage-width", "stage-bottleneck", "stage-depth", "stage-kernel", "stage-type", "importances",
+        "best-trials", "best-time", "feasible", "timeline", "score-params", "score-macs", "score-layers",
+        "closed-form", "stage-width", "stage-bottleneck", "stage-depth", "stage-kernel", "stage-type", "importances",
+        "parallel",
     ]  # fmt: skip
     assert set(page.figures) == set(page.plots)
     for figure in page.figures.values():

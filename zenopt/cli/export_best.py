@@ -67,17 +67,26 @@ def export_best(
     \b
     zenopt export-best --study demo --output demo-bundle
     """
+    import optuna
+    import sqlalchemy.exc
+
     from zenopt.cli.second_stage import winner_table
     from zenopt.export.bundle import read_bundle, write_bundle
     from zenopt.export.deploy import deploy_bundle
     from zenopt.export.standalone import write_model_file
+    from zenopt.report.trainings import parent_of
     from zenopt.spaces.chain.architecture import Architecture
     from zenopt.study.best import Rescored, make_bundle, rescore_top
+    from zenopt.study.exported import record_export
     from zenopt.study.finalists import why_not_measured
     from zenopt.study.study import load_study, open_existing
     from zenopt.verify.second_stage import decide, export_winner
 
     study = load_study(open_existing(storage), name)
+    parent = parent_of(study)
+    if parent is not None:
+        click.echo(f"Study {name} holds trainings of study {parent}: exporting from {parent}.", err=True)
+        study = load_study(study._storage, parent)
     winner = decide(study, by)
     candidates: list[Rescored] = []
     if winner is not None:
@@ -103,6 +112,14 @@ def export_best(
             resolution=bundle.resolution,
             num_classes=bundle.num_classes,
             use_se=bundle.use_se,
+        )
+    try:
+        record_export(study, bundle)
+    except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
+        # Who may only read a study may still export from it.
+        reason = " ".join(str(error.__cause__ or error).split())[:200]
+        click.echo(
+            f"Warning: the export is not noted on the study, so its report cannot name it: {reason}", err=True
         )
     deployed = deploy_bundle(bundle, folder, formats) if formats else []
     if as_json:

@@ -21,10 +21,12 @@ import sqlalchemy.exc
 from zenopt.core.errors import ZenoptError
 from zenopt.dashboard.mirror import LARGEST, MirrorStorage
 from zenopt.export.bundle import read_bundle
-from zenopt.report.figures import score_label
+from zenopt.report.figure import score_label
+from zenopt.report.networks import Network, make_front, network_at
 from zenopt.report.picture import WIDTH, draw
 from zenopt.report.reading import StudyData, read_study
-from zenopt.report.sections import Network, describe_settings, make_front, make_section, network_at
+from zenopt.report.sections import make_section
+from zenopt.report.words import describe_settings
 from zenopt.study.study import open_existing, read_spec
 
 HOST = "127.0.0.1"

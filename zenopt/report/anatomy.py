@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from zenopt.core.lowering import Layer, lower
 from zenopt.latency.parts import network_parts
 from zenopt.latency.predict import part_latency_ms
 from zenopt.latency.profile import DeviceProfile
+from zenopt.report.graph import Graph, graph_of
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """A residual link around some convolutions of a block.
+
+    Attributes:
+        start, end: It goes around ``convs[start:end]``.
+        projection: The convolution on it; ``None`` where it is the identity.
+    """
+
+    start: int
+    end: int
+    projection: Layer | None
 
 
 @dataclass(frozen=True)
@@ -20,6 +35,8 @@ class BlockFacts:
         stage: Stage counted from 1; ``None`` for stem and head.
         depth: Repetitions of the block's unit.
         convs: Convolutions of its main path in order.
+        shortcuts: Residual links, in order.
+        gates: Positions of the convolutions that a squeeze-excite gate follows.
         inner_channels: Bottleneck width, where the type has one.
         stride: Side of the input map over side of the output map, rounded.
         latency_ms: Predicted milliseconds per image, where a device is known.
@@ -29,6 +46,8 @@ class BlockFacts:
     stage: int | None
     depth: int
     convs: tuple[Layer, ...]
+    shortcuts: tuple[Shortcut, ...]
+    gates: tuple[int, ...]
     in_channels: int
     out_channels: int
     inner_channels: int | None
@@ -51,6 +70,7 @@ class Anatomy:
         num_classes: Outputs of the classifier.
         blocks: The blocks in order.
         device: Name of the profile behind the latencies, or ``None``.
+        graph: The cell of a network of cells; ``None`` for a chain of blocks.
     """
 
     structure: str
@@ -58,6 +78,7 @@ class Anatomy:
     num_classes: int
     blocks: tuple[BlockFacts, ...]
     device: str | None
+    graph: Graph | None = None
 
     @property
     def params(self) -> int:
@@ -85,7 +106,7 @@ def dissect(
     use_se: bool = False,
     device: DeviceProfile | None = None,
 ) -> Anatomy:
-    """Takes a network apart.
+    """Take a network apart.
 
     Args:
         architecture:
@@ -117,12 +138,17 @@ def dissect(
         is_head = position == len(groups) - 1
         facts.append(_facts(own, block, stages[index] if block is not None else None, latency_ms, is_head))
     return Anatomy(
-        str(architecture), resolution, num_classes, tuple(facts), device.name if device is not None else None
+        structure=str(architecture),
+        resolution=resolution,
+        num_classes=num_classes,
+        blocks=tuple(facts if blocks else _merged(facts)),
+        device=device.name if device is not None else None,
+        graph=graph_of(architecture),
     )
 
 
 def short_name(type_name: str) -> str:
-    """Returns a block type's name without what all of them share: ``SuperResK1K5K1`` -> ``K1K5K1``."""
+    """Return a block type's name without what all of them share: ``SuperResK1K5K1`` -> ``K1K5K1``."""
     if type_name.startswith("SuperConv"):
         return f"{type_name.removeprefix('SuperConv').removesuffix('BNRELU')} conv"
     return type_name.removeprefix("SuperRes")
@@ -132,17 +158,24 @@ def _facts(
     layers: list[Layer], block: Any, stage: int | None, latency_ms: float | None, is_head: bool
 ) -> BlockFacts:
     convs = tuple(layer for layer in layers if layer.kind == "conv" and layer.role == "body")
+    # The additions of a cell are the cell itself, and its graph shows them.
+    has_links = block is not None or any(layer.role == "projection" for layer in layers)
+    shortcuts, gates = _links(layers) if has_links else ((), ())
     outputs = [layer for layer in layers if layer.role in ("body", "head")] or layers
     last = outputs[-1]
     if block is not None:
         name, depth = short_name(block.type_name), block.depth
+    elif is_head:
+        name, depth = "pool, linear", 1
     else:
-        name, depth = ("pool, linear" if is_head else f"block {layers[0].block}"), 1
+        name, depth = (f"K{convs[0].kernel} conv" if len(convs) == 1 else "block"), 1
     return BlockFacts(
         name=name,
         stage=stage,
         depth=depth,
         convs=convs,
+        shortcuts=shortcuts,
+        gates=gates,
         in_channels=layers[0].in_channels,
         out_channels=last.out_channels,
         inner_channels=getattr(block, "bottleneck", None),
@@ -168,3 +201,41 @@ def _stages(blocks: tuple[Any, ...]) -> list[int | None]:
             stage += 1
         stages.append(stage)
     return stages
+
+
+def _links(layers: list[Layer]) -> tuple[tuple[Shortcut, ...], tuple[int, ...]]:
+    """Return the residual links of a block and the positions of its squeeze-excite gates."""
+    shortcuts: list[Shortcut] = []
+    gates: list[int] = []
+    start = convs = 0
+    projection: Layer | None = None
+    for layer in layers:
+        if layer.kind == "conv" and layer.role == "body":
+            convs += 1
+        elif layer.kind == "conv" and layer.role == "projection":
+            projection = layer
+        elif layer.kind == "multiply" and layer.role == "se":
+            gates.append(convs - 1)
+        elif layer.kind == "add":
+            shortcuts.append(Shortcut(start, convs, projection))
+            start, projection = convs, None
+    return tuple(shortcuts), tuple(gates)
+
+
+def _merged(facts: list[BlockFacts]) -> list[BlockFacts]:
+    """Return the blocks of a network of cells, equal neighbours as one."""
+    found: list[BlockFacts] = []
+    for own in facts:
+        if found and _look(found[-1]) == _look(own):
+            params, macs = found[-1].params + own.params, found[-1].macs + own.macs
+            found[-1] = replace(found[-1], name="cell", depth=found[-1].depth + 1, params=params, macs=macs)
+        else:
+            found.append(own)
+    return found
+
+
+def _look(block: BlockFacts) -> tuple[Any, ...]:
+    """Return what equal blocks have in common, wherever they stand."""
+    shapes = tuple((conv.kernel, conv.in_channels, conv.out_channels, conv.groups) for conv in block.convs)
+    sizes = (block.in_channels, block.out_channels, block.in_size, block.out_size)
+    return shapes, sizes, block.params // block.depth, block.macs // block.depth

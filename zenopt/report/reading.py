@@ -26,6 +26,7 @@ from zenopt.storage.constraints import LEGACY_KEY, PREFIX, is_feasible
 from zenopt.storage.reading import read_trials
 from zenopt.storage.records import STRUCTURE_KEY
 from zenopt.storage.sqlcore import engine_of, system_attrs, trial_values, trials, user_attrs
+from zenopt.storage.workers import WORKER_KEY
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import read_spec
 
@@ -34,7 +35,7 @@ NUMBERS = (
     "params", "macs", "layers", "convs", "min_width", "depth_to_width", "latency_ms", "zennas_params",
     "zennas_flops", "closed_form", "score_std", "score_seconds", "score_batch", "duplicate_of",
 )  # fmt: skip
-_TEXTS = (STRUCTURE_KEY, "error")
+_TEXTS = (STRUCTURE_KEY, WORKER_KEY, "error")
 _CHUNK = 400
 
 
@@ -55,6 +56,7 @@ class StudyData:
         started, ended: Unix time in seconds; NaN where unknown.
         columns: Arrays of the numeric user attributes in :data:`NUMBERS`.
         structures: Structure string or ``None``.
+        workers: Who ran the trial, as :class:`~zenopt.storage.workers.Worker` writes itself, or ``None``.
         errors: How often each error message of a failed trial occurs.
         read_at: When it was read, Unix time in seconds.
     """
@@ -72,6 +74,7 @@ class StudyData:
     ended: np.ndarray
     columns: dict[str, np.ndarray]
     structures: list[str | None]
+    workers: list[str | None]
     errors: Counter[str]
     read_at: float
 
@@ -226,9 +229,13 @@ def _read_tables(connection: sa.Connection, study_id: int, objectives: int) -> d
     for trial_id, is_violated in _violations(connection, of_study):
         if is_violated and trial_id in position:
             feasible[position[trial_id]] = False
-    structures: list[str | None] = [None] * size
-    for index, text in texts[STRUCTURE_KEY]:
-        structures[index] = json.loads(text)
+
+    def column_of(key: str) -> list[str | None]:
+        column: list[str | None] = [None] * size
+        for index, text in texts[key]:
+            column[index] = json.loads(text)
+        return column
+
     return {
         "ids": np.array([row[0] for row in rows], dtype=np.int64),
         "numbers": np.array([row[1] for row in rows], dtype=np.int64),
@@ -238,7 +245,8 @@ def _read_tables(connection: sa.Connection, study_id: int, objectives: int) -> d
         "started": _unix([row[3] for row in rows]),
         "ended": _unix([row[4] for row in rows]),
         "columns": {key: _column(texts[key], size) for key in NUMBERS},
-        "structures": structures,
+        "structures": column_of(STRUCTURE_KEY),
+        "workers": column_of(WORKER_KEY),
         "errors": Counter(str(json.loads(text)) for _, text in texts["error"]),
     }
 
@@ -297,5 +305,6 @@ def _read_trials(found: list[FrozenTrial], objectives: int) -> dict[str, Any]:
         "ended": np.array([local(trial.datetime_complete) for trial in found], dtype=float),
         "columns": {key: np.array([number(trial, key) for trial in found], dtype=float) for key in NUMBERS},
         "structures": [trial.user_attrs.get(STRUCTURE_KEY) for trial in found],
+        "workers": [trial.user_attrs.get(WORKER_KEY) for trial in found],
         "errors": Counter(str(trial.user_attrs["error"]) for trial in found if "error" in trial.user_attrs),
     }

@@ -21,6 +21,8 @@ from zenopt.study.spec import StudySpec
 
 #: Study user attribute with the resolved spec, as JSON.
 SPEC_KEY = "zenopt:spec"
+#: User attribute of a linked study: the study whose networks its trials train.
+PARENT_KEY = "zenopt:verifies"
 #: Attributes read for the best trial.
 BEST_KEYS = ("structure", "params", "macs", "layers", "latency_ms", "closed_form", "score_std", "score_batch")
 DEFAULT_STORAGE = "sqlite:///zenopt.db"
@@ -129,6 +131,11 @@ def read_spec(study: optuna.Study, *, missing_ok: bool = False) -> StudySpec | N
     if text is None:
         if missing_ok:
             return None
+        parent = study.user_attrs.get(PARENT_KEY)
+        if parent is not None:
+            raise StudyError(
+                f"Study {study.study_name!r} holds short trainings of study {parent!r} and no search; name {parent!r}."
+            )
         raise StudyError(f"Study {study.study_name!r} was not made by zenopt (it stores no spec).")
     try:
         return StudySpec.model_validate_json(text)

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from zenopt.core.errors import StudyError
 from zenopt.study.spec import StudySpec
-from zenopt.study.study import open_existing
+from zenopt.study.study import PARENT_KEY, open_existing
 from zenopt.train.data import DataSet
 from zenopt.train.errors import TrainError
 from zenopt.train.recipe import Recipe
@@ -23,7 +23,7 @@ from zenopt.verify.parallel import run_jobs
 from zenopt.verify.trainings import Candidate, TrainedNetwork, train_briefly
 
 #: Study user attribute that names the study whose networks were trained.
-VERIFIES_KEY = "zenopt:verifies"
+VERIFIES_KEY = PARENT_KEY
 PRUNERS = ("none", "median", "halving")
 
 
