@@ -94,10 +94,15 @@ def test_trials_are_sorted_filtered_and_saved(chromium: Path, single: Path, stud
       const place = document.querySelector("[data-trials]"), table = place.table;
       const heads = [...place.querySelectorAll("th")].map((head) => head.textContent);
       const cells = (column) => [...place.querySelectorAll("tbody tr")].map((row) => row.children[column].textContent);
-      const said = { heads, rows: table.rows.length, best: cells(0)[0], pages: place.querySelector(".bar").textContent };
+      const said = { heads, rows: table.rows.length, best: cells(0)[0] };
+      said.pages = place.querySelector(".bar").textContent;
       place.querySelectorAll("th button")[heads.indexOf("params")].click();
       said.params = cells(heads.indexOf("params"));
-      const ask = (text) => { table.filter.value = text; table.update(); return [table.rows.length, table.note.textContent]; };
+      const ask = (text) => {
+        table.filter.value = text;
+        table.update();
+        return [table.rows.length, table.note.textContent];
+      };
       said.over = ask("state=over params>500k");
       said.words = ask("SuperResK1K7K1 score>40");
       said.unknown = ask("nonsense<3");

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 
 import pytest
 
@@ -173,7 +174,7 @@ def test_eighty_blocks_can_be_read() -> None:
     lines = [
         float(element.attrib["y"]) for element in root.iter(f"{_SVG}text") if element.attrib["x"] == "236"
     ]
-    gaps = [second - first for first, second in zip(lines[2:], lines[3:], strict=False)]
+    gaps = [second - first for first, second in pairwise(lines[2:])]
     assert min(gaps) > 11
     short = draw(dissect(_deep(5), 32, 10), "short")
     assert float(ET.fromstring(short).attrib["viewBox"].split()[3]) < 560
