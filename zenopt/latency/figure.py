@@ -129,7 +129,9 @@ def predicted_against_measured(pairs: Sequence[tuple[str, float, float]], title:
     figure.add_bar(
         x=errors[order], y=list(range(len(order))), orientation="h", showlegend=False, row=2, col=1,
         marker={"color": [_OUTSIDE if is_outside[index] else _INSIDE for index in order]},
-        customdata=[[_wrapped(pairs[index][0]), float(measured[index]), float(predicted[index])] for index in order.tolist()],
+        customdata=[
+            [_wrapped(pairs[index][0]), float(measured[index]), float(predicted[index])] for index in order.tolist()
+        ],
         hovertemplate="<b>%{customdata[0]}</b><br>%{x:+.1%}: predicted %{customdata[2]:.4g} ms, measured "
         "%{customdata[1]:.4g} ms<extra></extra>",
     )  # fmt: skip
