@@ -28,7 +28,7 @@ def test_a_small_study_is_shown_whole(study: optuna.Study) -> None:
         assert ours.params == theirs.params
         assert theirs.user_attrs.items() <= ours.user_attrs.items()
     pruned = next(trial for trial in shown if trial.state == TrialState.PRUNED)
-    assert pruned.user_attrs["violation:params"] == pruned.system_attrs["constraints"][0]
+    assert pruned.user_attrs["constraint:params"] == pruned.system_attrs["constraints"][0]
     assert mirror.get_best_trial(found["cifar"]).number == study.best_trial.number
     assert mirror.get_n_trials(found["cifar"], TrialState.RUNNING) == 1
     assert mirror.get_trial(original[5]._trial_id).number == 5
