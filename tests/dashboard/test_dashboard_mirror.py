@@ -119,6 +119,15 @@ def test_studies_come_and_go(tmp_path) -> None:
     assert found.directions == [optuna.study.StudyDirection.MAXIMIZE]
 
 
+def test_attributes_of_a_study(tmp_path) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/attributes.db")
+    study = optuna.create_study(storage=storage, study_name="mine")
+    study.set_user_attr("zenopt:spec", "{}")
+    study.set_user_attr("owner", "me")
+    (found,) = MirrorStorage(storage).get_all_studies()
+    assert found.user_attrs == {"owner": "me"}
+
+
 def test_deleting_in_the_browser_hides_only(tmp_path) -> None:
     storage = open_storage(f"sqlite:///{tmp_path}/kept.db")
     optuna.create_study(storage=storage, study_name="kept")

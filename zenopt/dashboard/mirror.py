@@ -28,6 +28,8 @@ from zenopt.study.study import load_study
 #: A study with more trials than this is shown by its elites.
 LARGEST = 2000
 ELITES, LATEST, SAMPLE = 512, 200, 600
+#: Beginning of the study attributes that zenopt keeps for itself.
+_OWN_KEYS = "zenopt:"
 #: Settings of a training that are shown as its parameters.
 _SETTINGS: dict[str, BaseDistribution] = {
     "learning_rate": FloatDistribution(1e-6, 1e3, log=True),
@@ -132,7 +134,9 @@ class MirrorStorage(InMemoryStorage):
                     continue
                 study_id = self.create_new_study(stored.directions, stored.study_name)
                 for key, value in stored.user_attrs.items():
-                    self.set_study_user_attr(study_id, key, value)
+                    # Ours are long lines of JSON that push the page beyond the screen; the note says the same in words.
+                    if not key.startswith(_OWN_KEYS):
+                        self.set_study_user_attr(study_id, key, value)
                 for key, value in stored.system_attrs.items():
                     self.set_study_system_attr(study_id, key, value)
                 self._by_source[identity] = study_id
