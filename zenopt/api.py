@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -48,6 +48,7 @@ class Candidate:
         structure: Canonical text of the architecture.
         costs: ``params``, ``macs``, ``layers`` and, where known, ``latency_ms`` (predicted) and others.
         architecture: The architecture itself, to count, build or score.
+        spec: The spec of the study it came from, which says at what resolution it is built.
     """
 
     trial: int
@@ -55,6 +56,32 @@ class Candidate:
     structure: str
     costs: dict[str, float]
     architecture: Any
+    spec: StudySpec | None = field(default=None, repr=False, compare=False)
+
+    def _repr_html_(self) -> str:
+        """Return the candidate as a card with its picture, as notebooks show it."""
+        from zenopt.report.anatomy import dissect
+        from zenopt.report.card import card
+
+        facts = [("score", f"{self.score:.4f}")]
+        facts += [
+            (key.replace("_", " "), f"{value:,.5g}" if isinstance(value, float) else f"{value:,}")
+            for key, value in self.costs.items()
+        ]
+        spec, anatomy, lines = self.spec, None, []
+        if spec is not None:
+            anatomy = dissect(
+                self.architecture,
+                spec.resolution,
+                spec.num_classes,
+                use_se=spec.use_se,
+                device=spec.limits().device,
+            )
+            gates = ", use_se=True" if spec.use_se else ""
+            lines.append(
+                f"zenopt.nn.build_network(candidate.architecture, num_classes={spec.num_classes}{gates})"
+            )
+        return card(f"Trial {self.trial}", facts, anatomy=anatomy, structure=self.structure, following=lines)
 
 
 class Result:
@@ -84,6 +111,33 @@ class Result:
         ranked = data.ranked()
         best = f"best {data.values[ranked[0]]:.4g}" if len(ranked) else "nothing within the budget yet"
         return f"<Result of {self.name!r}: {data.size} trials, {best}>"
+
+    def _repr_html_(self) -> str:
+        """Return the study as a card with its best network, as notebooks show it."""
+        from zenopt.report.card import card, tile_facts
+        from zenopt.report.choices import chosen_networks
+        from zenopt.report.networks import best_networks
+        from zenopt.report.trainings import read_trainings
+        from zenopt.report.words import search_tiles
+
+        trainings = read_trainings(self.study)
+        chosen = chosen_networks(self.study, self.data, trainings)
+        networks = [item.network for item in chosen] or list(best_networks(self.data, 1))
+        what = chosen[0].title if chosen else "Best score of the front"
+        lines = [
+            "result.best",
+            'result.plot_pareto("macs")',
+            'result.report("report.html")',
+            'result.export("bundle")',
+        ]
+        return card(
+            f"Study {self.name}",
+            tile_facts(search_tiles(self.data, trainings)),
+            anatomy=networks[0].anatomy if networks else None,
+            structure=networks[0].structure if networks else "",
+            following=lines if networks else ["result.refresh()"],
+            note=f"{what}: {networks[0].title}." if networks else "",
+        )
 
     @property
     def name(self) -> str:
@@ -422,7 +476,9 @@ class Result:
             structure = str(data.structures[position])
             score = float(data.values[position])
             found.append(
-                Candidate(int(data.numbers[position]), score, structure, costs, space.parse(structure))
+                Candidate(
+                    int(data.numbers[position]), score, structure, costs, space.parse(structure), data.spec
+                )
             )
         return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import plotly.graph_objects as go
 from optuna.trial import TrialState
@@ -109,7 +111,7 @@ def _curves(found: Trainings, numbers: dict[str, int], key: str, group: str) -> 
                 f"{network.learning_rate:g}{_TRIAL}<extra>{network.label}</extra>",
             )  # fmt: skip
             in_legend.add(network.label)
-    figure.update_xaxes(tickformat="d", rangemode="tozero")
+    figure.update_xaxes(_epochs(found))
     words = f"One line is one training: {found.summary()}."
     words += " Lines that end in a cross were pruned." if pruned else ""
     words += " The thick line is the winner." if best is not None else ""
@@ -215,8 +217,15 @@ def comparison_of(all_found: list[tuple[str, Trainings]]) -> go.Figure:
             x=run.epochs, y=run.accuracies, mode="lines+markers", name=name, line={"color": colour, "width": 2},
             hovertemplate=f"epoch %{{x}}: %{{y:.2f}} %<br>{network.label}<extra>{name}</extra>",
         )  # fmt: skip
-    figure.update_xaxes(tickformat="d", rangemode="tozero")
+    figure.update_xaxes(_epochs(*(found for _, found in all_found)))
     return figure
+
+
+def _epochs(*all_found: Trainings) -> dict[str, Any]:
+    """Return an axis of epochs, whose ticks are whole."""
+    runs = [run for found in all_found for network in found.networks for run in network.runs]
+    last = max((epoch for run in runs for epoch in run.epochs), default=1)
+    return {"dtick": max(1, round(last / 10)), "tickformat": "d", "range": [0, last * 1.04]}
 
 
 def _cycle(count: int) -> list[str]:
