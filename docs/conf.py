@@ -14,8 +14,8 @@ release = version = __version__
 
 extensions = ["myst_nb"]
 source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
-# Notebooks (docs/notebooks links to those of examples/) are kept without outputs; the site runs them, which takes a minute
-# or two, and again only where they have changed.
+# Notebooks (docs/notebooks links to those of examples/) are kept without outputs; the site runs them, which takes a
+# minute or two, and again only where they have changed.
 nb_execution_mode = "cache"
 nb_execution_timeout = 900
 nb_execution_in_temp = True

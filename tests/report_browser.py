@@ -52,7 +52,8 @@ function measure() {
 let acted = false;
 function act() {
   const page = frame.contentDocument;
-  if (acted || !page || !page.documentElement.dataset.ready) return;
+  const root = page && page.documentElement;
+  if (acted || !root || !root.dataset.ready) return;
   acted = true;
   const script = page.createElement("script");
   script.textContent = ACTION;

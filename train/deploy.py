@@ -13,7 +13,7 @@ import torch
 from zenopt.export.deploy import SUFFIXES, accuracy, export_network, load_exported, quantize_onnx
 from zenopt.export.standalone import write_model_file
 from zenopt.nn.weights import load_weights, read_torch_file
-from zenopt.spaces.chain.architecture import Architecture
+from zenopt.spaces.registry import parse_architecture
 from zenopt.train.checkpoint import write_file
 from zenopt.train.data import STATISTICS, DataSet, Images, open_data
 from zenopt.train.errors import CheckpointError, TrainError
@@ -113,10 +113,9 @@ def deploy_run(
         file = quantize_onnx(output / "network.onnx", output / "network-int8.onnx", images)
         entry = {"format": "onnx-int8", "file": file.name, "bytes": file.stat().st_size}
         facts["files"].append(entry | judged(load_exported(file, "onnx")))
-    if source.kind == "structure" and source.family == "chain":
-        architecture = Architecture.parse(source.text)
+    if source.kind == "structure":
         write_model_file(
-            architecture,
+            parse_architecture(source.family, source.text),
             output / "model.py",
             resolution=side,
             num_classes=len(classes),

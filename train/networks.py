@@ -18,8 +18,7 @@ from zenopt.core.errors import UnknownNameError
 from zenopt.export.bundle import Bundle
 from zenopt.nn import build_network
 from zenopt.nn.weights import count_classes, load_weights, matrices, read_weights
-from zenopt.spaces import get_space
-from zenopt.spaces.chain.architecture import Architecture
+from zenopt.spaces.registry import parse_architecture
 from zenopt.train.errors import TrainError
 
 
@@ -54,7 +53,7 @@ class NetworkSource:
         cls, structure: str, resolution: int, use_se: bool = False, family: str = "chain"
     ) -> NetworkSource:
         """Return the source of a structure string, in its canonical spelling."""
-        return cls("structure", str(_parse(structure, family)), resolution, use_se, family)
+        return cls("structure", str(parse_architecture(family, structure)), resolution, use_se, family)
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, resolution: int | None = None) -> NetworkSource:
@@ -104,7 +103,9 @@ class NetworkSource:
             TrainError: The library is not installed, or its weights cannot be had.
         """
         if self.kind == "structure":
-            return build_network(_parse(self.text, self.family), num_classes=num_classes, use_se=self.use_se)
+            return build_network(
+                parse_architecture(self.family, self.text), num_classes=num_classes, use_se=self.use_se
+            )
         try:
             if self.kind == "timm":
                 import timm
@@ -192,12 +193,6 @@ def _offline_at_once() -> Iterator[None]:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
-
-
-def _parse(structure: str, family: str) -> Any:
-    if family == "chain":
-        return Architecture.parse(structure)
-    return get_space(family)().parse(structure)
 
 
 def _library_resolution(kind: str, name: str) -> int:

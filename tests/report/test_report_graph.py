@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from dataclasses import dataclass
 from itertools import combinations
+from typing import ClassVar
 
 import pytest
 
+from zenopt.core.description import Unit
 from zenopt.core.errors import ZenoptError
+from zenopt.core.primitives import Conv, Edge, Graph, Identity, Node, Norm, Pool, Zero
 from zenopt.report import dissect, draw
-from zenopt.report.graph import Graph, Node, graph_of, lay_out, layers_of
-from zenopt.report.graph_picture import draw_graph
+from zenopt.report.cells import cells_of, diagram_of, operation_words
+from zenopt.report.diagram import draw_diagram
+from zenopt.report.graph import Box, Diagram, lay_out, layers_of
 from zenopt.spaces.chain.architecture import Architecture
 from zenopt.spaces.nasbench201.architecture import CellArchitecture
 
@@ -16,21 +21,21 @@ CELL = "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|none~1|
 _SVG = "{http://www.w3.org/2000/svg}"
 
 
-def graph(edges: str) -> Graph:
+def diagram(edges: str) -> Diagram:
     pairs = [(edge[0], edge[1]) for edge in edges.split()]
     keys = sorted({key for pair in pairs for key in pair})
-    return Graph(tuple(Node(key, key) for key in keys), tuple(pairs))
+    return Diagram(tuple(Box(key, key) for key in keys), tuple(pairs))
 
 
 def test_every_edge_leads_down() -> None:
-    found = graph("ab ac ad be ce df eg fg ag ah gh dh")
+    found = diagram("ab ac ad be ce df eg fg ag ah gh dh")
     layers = layers_of(found)
-    assert all(layers[start] < layers[end] for start, end in found.edges)
+    assert all(layers[start] < layers[end] for start, end in found.arrows)
     assert (layers["a"], layers["h"]) == (0, 4)
 
 
 def test_what_stands_in_a_layer_does_not_overlap() -> None:
-    layout = lay_out(graph("ab ac ad be ce df eg fg ag ah gh dh"))
+    layout = lay_out(diagram("ab ac ad be ce df eg fg ag ah gh dh"))
     rows: dict[int, list[float]] = {}
     for layer, place in layout.places.values():
         rows.setdefault(layer, []).append(place)
@@ -41,7 +46,7 @@ def test_what_stands_in_a_layer_does_not_overlap() -> None:
 
 def test_edges_are_untangled() -> None:
     # In the order of the names every edge of the middle crosses another; sorted by neighbours none does.
-    layout = lay_out(graph("ab ac ad bg cf de eh fh gh"))
+    layout = lay_out(diagram("ab ac ad bg cf de eh fh gh"))
     place = {key: layout.places[key][1] for key in "bcdefg"}
     middle = [("b", "g"), ("c", "f"), ("d", "e")]
     for (a, b), (c, d) in combinations(middle, 2):
@@ -50,19 +55,19 @@ def test_edges_are_untangled() -> None:
 
 def test_a_cycle_and_unknown_nodes_are_refused() -> None:
     with pytest.raises(ZenoptError, match="cycle"):
-        graph("ab bc ca")
+        diagram("ab bc ca")
     with pytest.raises(ZenoptError, match="does not have: b"):
-        Graph((Node("a", "a"),), (("a", "b"),))
+        Diagram((Box("a", "a"),), (("a", "b"),))
 
 
 def test_a_cell_from_its_text() -> None:
-    found = graph_of(CellArchitecture.parse(CELL))
-    assert found is not None
-    labels = sorted(node.label for node in found.nodes if node.kind == "operation")
+    ((name, found),) = cells_of(CellArchitecture.parse(CELL))
+    assert name == "cell"
+    labels = sorted(box.label for box in found.boxes if box.kind == "operation")
     # An edge without operation is no edge.
     assert labels == ["avg pool 3×3", "conv 1×1", "conv 3×3", "conv 3×3", "identity"]
-    assert len(found.edges) == 10
-    root = ET.fromstring(draw_graph(found, "a cell", standalone=True))
+    assert len(found.arrows) == 10
+    root = ET.fromstring(draw_diagram(found, "a cell", standalone=True))
     words = [element.text for element in root.iter(f"{_SVG}text")]
     assert {"a cell", "input", "output", "sum 1", "sum 2", *labels} <= set(words)
     classes = [element.attrib["class"] for element in root.iter(f"{_SVG}g")]
@@ -80,10 +85,46 @@ def test_a_cell_from_its_text() -> None:
 def test_the_picture_of_a_cells_network_has_the_cell() -> None:
     anatomy = dissect(CellArchitecture.parse(CELL), 32, 10)
     assert [(block.name, block.depth) for block in anatomy.blocks] == [
-        ("K3 conv", 1), ("cell", 5), ("block", 1), ("cell", 5), ("block", 1), ("cell", 5), ("pool, linear", 1),
+        ("stem", 1), ("cell", 5), ("reduction", 1), ("cell", 5), ("reduction", 1), ("cell", 5), ("pool, linear", 1),
     ]  # fmt: skip
     assert sum(block.params for block in anatomy.blocks) == anatomy.params
     words = [element.text for element in ET.fromstring(draw(anatomy)).iter(f"{_SVG}text")]
-    assert {"The cell", "identity", "cell × 5"} <= set(words)
+    assert {"cell", "identity", "cell × 5"} <= set(words)
     chain = dissect(Architecture.parse("SuperConvK3BNRELU(3,8,1,1)"), 32, 10)
-    assert chain.graph is None and "The cell" not in draw(chain)
+    assert chain.cells == ()
+
+
+def test_a_reduction_has_its_shortcut() -> None:
+    reduction = dissect(CellArchitecture.parse(CELL), 32, 10).blocks[2]
+    ((shortcut),) = reduction.shortcuts
+    assert (shortcut.start, shortcut.end) == (0, 2) and shortcut.projection is not None
+
+
+def test_cells_of_two_inputs() -> None:
+    nodes = (Conv(8, 8, 3, groups=8), Conv(8, 8, 1), Norm(8))
+    edges = (
+        Edge(0, 2, nodes),
+        Edge(1, 2, (Identity(8),)),
+        Edge(0, 3, (Zero(8),)),
+        Edge(2, 3, (Pool(8, 3, kind="max"),)),
+    )
+
+    @dataclass(frozen=True)
+    class Twice(Unit):
+        in_channels: int = 8
+        out_channels: int = 16
+        inputs: ClassVar[tuple[int, ...]] = (-2, -1)
+
+        def expand(self) -> tuple[Node, ...]:
+            return (Graph(2, edges, (2, 3)),)
+
+        def __str__(self) -> str:
+            return "twice"
+
+    found = diagram_of(Twice())
+    assert found is not None
+    labels = [box.label for box in found.boxes]
+    assert labels[:4] == ["2 back", "the one before", "sum 1", "sum 2"]
+    assert labels[4:] == ["separable 3×3", "identity", "max pool 3×3", "output: all side by side"]
+    assert {start for start, end in found.arrows if end == "output"} == {"place2", "place3"}
+    assert operation_words((Conv(8, 8, 5, dilation=2, groups=8),)) == ("dilated 5×5", 5)

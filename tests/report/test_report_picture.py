@@ -91,19 +91,15 @@ def test_standalone_files_bring_their_style() -> None:
     ET.fromstring(standalone)
 
 
-def test_other_families_need_layers_only() -> None:
-    class Cell:
+def test_other_families_need_a_description_only() -> None:
+    class Other:
+        description = Architecture.parse(SUPERRES).description
+
         def __str__(self) -> str:
-            return "|cell|"
+            return "|other|"
 
-        def lower(self, resolution: int, *, num_classes: int, use_se: bool):
-            from zenopt.core.lowering import lower
-
-            return lower(Architecture.parse(SUPERRES), resolution, num_classes=num_classes)
-
-    anatomy = dissect(Cell(), 32, 10, device=load_profile("v100-fp16-b64"))
-    assert anatomy.structure == "|cell|"
-    assert anatomy.latency_ms is None
+    anatomy = dissect(Other(), 32, 10, device=load_profile("v100-fp16-b64"))
+    assert anatomy.structure == "|other|"
     assert anatomy.macs == count(Architecture.parse(SUPERRES), 32, 10).macs
     ET.fromstring(draw(anatomy))
 

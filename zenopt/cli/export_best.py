@@ -75,7 +75,7 @@ def export_best(
     from zenopt.export.deploy import deploy_bundle
     from zenopt.export.standalone import write_model_file
     from zenopt.report.trainings import parent_of
-    from zenopt.spaces.chain.architecture import Architecture
+    from zenopt.spaces.registry import parse_architecture
     from zenopt.study.best import Rescored, make_bundle, rescore_top
     from zenopt.study.exported import record_export
     from zenopt.study.finalists import why_not_measured
@@ -105,14 +105,13 @@ def export_best(
             click.echo(f"Finalists were not measured: {reason}", err=True)
         bundle = make_bundle(study, spec, candidates)
         folder = write_bundle(bundle, output, overwrite=force)
-    if bundle.family == "chain":
-        write_model_file(
-            Architecture.parse(bundle.structure),
-            folder / "model.py",
-            resolution=bundle.resolution,
-            num_classes=bundle.num_classes,
-            use_se=bundle.use_se,
-        )
+    write_model_file(
+        parse_architecture(bundle.family, bundle.structure),
+        folder / "model.py",
+        resolution=bundle.resolution,
+        num_classes=bundle.num_classes,
+        use_se=bundle.use_se,
+    )
     try:
         record_export(study, bundle)
     except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:

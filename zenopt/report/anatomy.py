@@ -5,25 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from zenopt.core.lowering import Layer, lower
+from zenopt.core.description import Unit, describe
+from zenopt.core.lowering import Layer, lower, unit_out_size, walk_units
 from zenopt.latency.parts import network_parts
 from zenopt.latency.predict import part_latency_ms
 from zenopt.latency.profile import DeviceProfile
-from zenopt.report.graph import Graph, graph_of
-
-
-@dataclass(frozen=True)
-class Shortcut:
-    """A residual link around some convolutions of a block.
-
-    Attributes:
-        start, end: It goes around ``convs[start:end]``.
-        projection: The convolution on it; ``None`` where it is the identity.
-    """
-
-    start: int
-    end: int
-    projection: Layer | None
+from zenopt.report.cells import cells_of, diagram_of
+from zenopt.report.graph import Diagram
+from zenopt.report.links import Links, Shortcut, links_of
 
 
 @dataclass(frozen=True)
@@ -33,7 +22,7 @@ class BlockFacts:
     Attributes:
         name: Short name of its type, e.g. ``K1K5K1``.
         stage: Stage counted from 1; ``None`` for stem and head.
-        depth: Repetitions of the block's unit.
+        depth: Repetitions of the block's unit; of a cell, how many equal ones follow each other.
         convs: Convolutions of its main path in order.
         shortcuts: Residual links, in order.
         gates: Positions of the convolutions that a squeeze-excite gate follows.
@@ -70,7 +59,7 @@ class Anatomy:
         num_classes: Outputs of the classifier.
         blocks: The blocks in order.
         device: Name of the profile behind the latencies, or ``None``.
-        graph: The cell of a network of cells; ``None`` for a chain of blocks.
+        cells: Name and diagram of every different cell; nothing for a chain of blocks.
     """
 
     structure: str
@@ -78,7 +67,7 @@ class Anatomy:
     num_classes: int
     blocks: tuple[BlockFacts, ...]
     device: str | None
-    graph: Graph | None = None
+    cells: tuple[tuple[str, Diagram], ...] = ()
 
     @property
     def params(self) -> int:
@@ -110,7 +99,7 @@ def dissect(
 
     Args:
         architecture:
-            A chain of super-blocks, or any architecture with a ``lower`` method that gives layers.
+            An architecture of any family.
         resolution:
             Side of the square input image in pixels.
         num_classes:
@@ -120,67 +109,57 @@ def dissect(
         device:
             Profile that predicts latencies of super-blocks.
     """
-    expand = getattr(architecture, "lower", None)
-    if expand is not None:
-        layers = expand(resolution, num_classes=num_classes, use_se=use_se)
-    else:
-        layers = lower(architecture, resolution, num_classes=num_classes, use_se=use_se)
+    layers = lower(architecture, resolution, num_classes=num_classes, use_se=use_se)
+    description = describe(architecture)
     groups: dict[int, list[Layer]] = {}
     for layer in layers:
         groups.setdefault(layer.block, []).append(layer)
-    blocks = tuple(getattr(architecture, "blocks", ()))
-    stages = _stages(blocks)
-    parts = list(network_parts(architecture, resolution, num_classes, use_se)) if blocks else []
-    facts = []
-    for position, (index, own) in enumerate(groups.items()):
-        block = blocks[index] if index < len(blocks) else None
-        latency_ms = part_latency_ms(device, parts[index]) if device is not None and parts else None
-        is_head = position == len(groups) - 1
-        facts.append(_facts(own, block, stages[index] if block is not None else None, latency_ms, is_head))
+    stages = _stages(architecture, resolution)
+    times: dict[int, float] = {}
+    if device is not None:
+        for place, part in enumerate(network_parts(architecture, resolution, num_classes, use_se)):
+            index = min(place, description.head_index)
+            times[index] = times.get(index, 0.0) + part_latency_ms(device, part)
+    facts: list[BlockFacts] = []
+    before: Unit | None = None
+    for index, own in groups.items():
+        unit = description.units[index] if index < description.head_index else None
+        found = _facts(own, unit, stages[index] if unit is not None else None, times.get(index), use_se)
+        # Equal cells that follow each other are one row; the shape of a chain is its blocks, one by one.
+        if unit is not None and unit == before and diagram_of(unit) is not None:
+            facts[-1] = _joined(facts[-1], found)
+        else:
+            facts.append(found)
+        before = unit
     return Anatomy(
         structure=str(architecture),
         resolution=resolution,
         num_classes=num_classes,
-        blocks=tuple(facts if blocks else _merged(facts)),
+        blocks=tuple(facts),
         device=device.name if device is not None else None,
-        graph=graph_of(architecture),
+        cells=cells_of(architecture),
     )
 
 
-def short_name(type_name: str) -> str:
-    """Return a block type's name without what all of them share: ``SuperResK1K5K1`` -> ``K1K5K1``."""
-    if type_name.startswith("SuperConv"):
-        return f"{type_name.removeprefix('SuperConv').removesuffix('BNRELU')} conv"
-    return type_name.removeprefix("SuperRes")
-
-
 def _facts(
-    layers: list[Layer], block: Any, stage: int | None, latency_ms: float | None, is_head: bool
+    layers: list[Layer], unit: Unit | None, stage: int | None, latency_ms: float | None, use_se: bool
 ) -> BlockFacts:
     convs = tuple(layer for layer in layers if layer.kind == "conv" and layer.role == "body")
-    # The additions of a cell are the cell itself, and its graph shows them.
-    has_links = block is not None or any(layer.role == "projection" for layer in layers)
-    shortcuts, gates = _links(layers) if has_links else ((), ())
+    links = Links(use_se) if unit is None else links_of(unit.expand(), use_se)
     outputs = [layer for layer in layers if layer.role in ("body", "head")] or layers
     last = outputs[-1]
-    if block is not None:
-        name, depth = short_name(block.type_name), block.depth
-    elif is_head:
-        name, depth = "pool, linear", 1
-    else:
-        name, depth = (f"K{convs[0].kernel} conv" if len(convs) == 1 else "block"), 1
     return BlockFacts(
-        name=name,
+        name="pool, linear" if unit is None else unit.label,
         stage=stage,
-        depth=depth,
+        depth=1 if unit is None else unit.repeats,
         convs=convs,
-        shortcuts=shortcuts,
-        gates=gates,
+        shortcuts=tuple(links.shortcuts),
+        gates=tuple(links.gates),
         in_channels=layers[0].in_channels,
         out_channels=last.out_channels,
-        inner_channels=getattr(block, "bottleneck", None),
+        inner_channels=None if unit is None else unit.inner_channels,
         kernel=max((conv.kernel for conv in convs), default=1),
-        stride=1 if is_head else round(layers[0].in_size / last.out_size),
+        stride=1 if unit is None else round(layers[0].in_size / last.out_size),
         in_size=layers[0].in_size,
         out_size=last.out_size,
         params=sum(layer.params for layer in layers),
@@ -189,53 +168,28 @@ def _facts(
     )
 
 
-def _stages(blocks: tuple[Any, ...]) -> list[int | None]:
-    """Stage of each block, counted as the spaces of super-block chains do: a stride opens the next one."""
+def _joined(first: BlockFacts, second: BlockFacts) -> BlockFacts:
+    """Return a block and an equal one after it as one."""
+    times = (first.latency_ms, second.latency_ms)
+    return replace(
+        first,
+        depth=first.depth + second.depth,
+        params=first.params + second.params,
+        macs=first.macs + second.macs,
+        latency_ms=None if None in times else sum(time or 0.0 for time in times),
+    )
+
+
+def _stages(architecture: Any, resolution: int) -> list[int | None]:
+    """Stage of each unit: a smaller map opens the next one."""
     stages: list[int | None] = []
     stage = 0
-    for block in blocks:
-        if not block.is_residual:
+    for unit, size in walk_units(architecture, resolution):
+        if not unit.in_stage:
             stages.append(None)
             continue
-        if stage == 0 or block.stride > 1:
+        in_size = size if isinstance(size, int) else size[-1]
+        if stage == 0 or unit_out_size(unit, size) < in_size:
             stage += 1
         stages.append(stage)
     return stages
-
-
-def _links(layers: list[Layer]) -> tuple[tuple[Shortcut, ...], tuple[int, ...]]:
-    """Return the residual links of a block and the positions of its squeeze-excite gates."""
-    shortcuts: list[Shortcut] = []
-    gates: list[int] = []
-    start = convs = 0
-    projection: Layer | None = None
-    for layer in layers:
-        if layer.kind == "conv" and layer.role == "body":
-            convs += 1
-        elif layer.kind == "conv" and layer.role == "projection":
-            projection = layer
-        elif layer.kind == "multiply" and layer.role == "se":
-            gates.append(convs - 1)
-        elif layer.kind == "add":
-            shortcuts.append(Shortcut(start, convs, projection))
-            start, projection = convs, None
-    return tuple(shortcuts), tuple(gates)
-
-
-def _merged(facts: list[BlockFacts]) -> list[BlockFacts]:
-    """Return the blocks of a network of cells, equal neighbours as one."""
-    found: list[BlockFacts] = []
-    for own in facts:
-        if found and _look(found[-1]) == _look(own):
-            params, macs = found[-1].params + own.params, found[-1].macs + own.macs
-            found[-1] = replace(found[-1], name="cell", depth=found[-1].depth + 1, params=params, macs=macs)
-        else:
-            found.append(own)
-    return found
-
-
-def _look(block: BlockFacts) -> tuple[Any, ...]:
-    """Return what equal blocks have in common, wherever they stand."""
-    shapes = tuple((conv.kernel, conv.in_channels, conv.out_channels, conv.groups) for conv in block.convs)
-    sizes = (block.in_channels, block.out_channels, block.in_size, block.out_size)
-    return shapes, sizes, block.params // block.depth, block.macs // block.depth

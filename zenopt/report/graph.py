@@ -1,4 +1,4 @@
-"""Networks that branch, as graphs: nodes in layers, edges between them, placed so that little crosses."""
+"""Diagrams of what branches: boxes in layers, arrows between them, placed so that little crosses."""
 
 from __future__ import annotations
 
@@ -8,24 +8,17 @@ from itertools import pairwise
 from typing import Any
 
 from zenopt.core.errors import ZenoptError
-from zenopt.spaces.nasbench201.architecture import EDGES, CellArchitecture
 
-#: Times the nodes of a layer are sorted by the places of their neighbours, down and up.
+#: Times the boxes of a layer are sorted by the places of their neighbours, down and up.
 _SWEEPS = 8
-_WORDS = {
-    "skip_connect": "identity",
-    "nor_conv_1x1": "conv 1×1",
-    "nor_conv_3x3": "conv 3×3",
-    "avg_pool_3x3": "avg pool 3×3",
-}
 
 
 @dataclass(frozen=True)
-class Node:
-    """A node of a graph.
+class Box:
+    """A box of a diagram.
 
     Attributes:
-        key: Its name in the edges.
+        key: Its name in the arrows.
         label: What is written in it.
         kind: ``"state"`` (a feature map) or ``"operation"``.
         kernel: Side of its kernel, which colours it; ``None`` where it has no weights.
@@ -38,30 +31,30 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Graph:
-    """A directed graph without cycles; an edge is a pair of node keys.
+class Diagram:
+    """Boxes and arrows between them, without cycles; an arrow is a pair of box keys.
 
     Raises:
-        ZenoptError: If an edge names no node, or there is a cycle.
+        ZenoptError: If an arrow names no box, or there is a cycle.
     """
 
-    nodes: tuple[Node, ...]
-    edges: tuple[tuple[str, str], ...]
+    boxes: tuple[Box, ...]
+    arrows: tuple[tuple[str, str], ...]
 
     def __post_init__(self) -> None:
-        known = {node.key for node in self.nodes}
-        unknown = sorted({key for edge in self.edges for key in edge if key not in known})
+        known = {box.key for box in self.boxes}
+        unknown = sorted({key for arrow in self.arrows for key in arrow if key not in known})
         if unknown:
-            raise ZenoptError(f"Edges of a graph name nodes that it does not have: {', '.join(unknown)}.")
+            raise ZenoptError(f"Arrows of a diagram name boxes that it does not have: {', '.join(unknown)}.")
         layers_of(self)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the nodes of a graph lie.
+    """Where the boxes of a diagram lie.
 
     Attributes:
-        places: Layer of each node from the top and its place in it, from 0 to 1; an edge that passes a layer has a
+        places: Layer of each box from the top and its place in it, from 0 to 1; an arrow that passes a layer has a
             place there too, under the key ``(start, end, layer)``.
         layers: Number of layers.
         columns: Most places in a layer; those of a layer lie at least a column apart.
@@ -72,32 +65,14 @@ class Layout:
     columns: int
 
 
-def graph_of(architecture: Any) -> Graph | None:
-    """Return the graph of the cell of an architecture; ``None`` for a chain of blocks."""
-    if not isinstance(architecture, CellArchitecture):
-        return None
-    last = max(end for _, end in EDGES)
-    names = {0: "input", last: "output"}
-    nodes = [Node(f"map{index}", names.get(index, f"sum {index}"), "state") for index in range(last + 1)]
-    edges = []
-    for (start, end), operation in zip(EDGES, architecture.operations, strict=True):
-        if operation == "none":
-            continue
-        key = f"{operation}:{start}:{end}"
-        kernel = int(operation[-1]) if operation.startswith("nor_conv") else None
-        nodes.append(Node(key, _WORDS[operation], "operation", kernel))
-        edges += [(f"map{start}", key), (key, f"map{end}")]
-    return Graph(tuple(nodes), tuple(edges))
-
-
-def layers_of(graph: Graph) -> dict[str, int]:
-    """Return the layer of each node: one below the lowest of those before it.
+def layers_of(diagram: Diagram) -> dict[str, int]:
+    """Return the layer of each box: one below the lowest of those before it.
 
     Raises:
         ZenoptError: If there is a cycle.
     """
-    before: dict[str, list[str]] = {node.key: [] for node in graph.nodes}
-    for start, end in graph.edges:
+    before: dict[str, list[str]] = {box.key: [] for box in diagram.boxes}
+    for start, end in diagram.arrows:
         before[end].append(start)
     found: dict[str, int] = {}
     while len(found) < len(before):
@@ -107,20 +82,20 @@ def layers_of(graph: Graph) -> dict[str, int]:
             if key not in found and all(start in found for start in starts)
         }
         if not ready:
-            raise ZenoptError("A graph to draw must not have a cycle.")
+            raise ZenoptError("A diagram must not have a cycle.")
         found.update(ready)
     return found
 
 
-def lay_out(graph: Graph) -> Layout:
-    """Place the nodes in layers, each near the middle of its neighbours.
+def lay_out(diagram: Diagram) -> Layout:
+    """Place the boxes in layers, each near the middle of its neighbours.
 
-    Edges that pass layers take a place in each, so that they are drawn around the nodes there (Sugiyama, Tagawa, Toda:
+    Arrows that pass layers take a place in each, so that they are drawn around the boxes there (Sugiyama, Tagawa, Toda:
     "Methods for visual understanding of hierarchical system structures", 1981).
     """
-    layer_of: dict[Any, int] = dict(layers_of(graph))
+    layer_of: dict[Any, int] = dict(layers_of(diagram))
     links: list[tuple[Any, Any]] = []
-    for start, end in graph.edges:
+    for start, end in diagram.arrows:
         path: list[Any] = [start]
         for layer in range(layer_of[start] + 1, layer_of[end]):
             path.append((start, end, layer))

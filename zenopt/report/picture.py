@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from zenopt.report.anatomy import Anatomy, BlockFacts
-from zenopt.report.graph_picture import graph_content
+from zenopt.report.diagram import diagram_content
 from zenopt.report.slabs import BODY_WIDTH, BODY_X, body_height, is_grouped, slabs
 from zenopt.report.svg import STYLE_FILE, WIDTH, frame, heading, kernel_class, nice_below, text
 
@@ -27,7 +27,7 @@ def draw(anatomy: Anatomy, title: str = "", *, standalone: bool = False) -> str:
     coloured by kernel, outlined where it is depthwise. Brackets at the left of the slabs are shortcuts, with a square
     where they project; dots at the right are squeeze-excite gates. The squares at the far left are the feature maps, to
     the scale of the input image. The bars at the right are the block's shares of the network's params, MACs and
-    latency. The cell of a network of cells is drawn as a graph above its blocks.
+    latency. Different cells are drawn as diagrams above the blocks.
 
     Args:
         anatomy:
@@ -44,9 +44,9 @@ def draw(anatomy: Anatomy, title: str = "", *, standalone: bool = False) -> str:
     is_compact = sum(_height(block, _ROW) for block in anatomy.blocks) > _TALL
     lines, y = heading(title)
     parts = [lines]
-    if anatomy.graph is not None:
-        content, height = graph_content(anatomy.graph, y + 24)
-        parts += [text(0, y + 14, "The cell", "zp-faint"), content]
+    for name, diagram in anatomy.cells:
+        content, height = diagram_content(diagram, y + 24)
+        parts += [text(0, y + 14, name, "zp-faint"), content]
         y += height + 36
     header, y = _header(anatomy, y, widest)
     parts.append(header)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from zenopt.core.lowering import Layer
-from zenopt.report.anatomy import BlockFacts, Shortcut
+from zenopt.report.anatomy import BlockFacts
+from zenopt.report.links import Shortcut
 from zenopt.report.svg import kernel_class
 
 #: Middle of the slabs, and the width of the widest, in SVG units.

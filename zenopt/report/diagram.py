@@ -1,25 +1,25 @@
-"""The picture of a graph of operations, in the style of the pictures of networks."""
+"""The picture of a diagram of operations, in the style of the pictures of networks."""
 
 from __future__ import annotations
 
 from html import escape
 from typing import Any
 
-from zenopt.report.graph import Graph, Layout, Node, lay_out
+from zenopt.report.graph import Box, Diagram, Layout, lay_out
 from zenopt.report.svg import WIDTH, frame, heading, kernel_class, text
 
 _LAYER, _NODE, _ARROW = 50.0, 24.0, 4.0
 _CHARACTER, _PADDING, _APART = 6.4, 18.0, 8.0
 
 
-def draw_graph(graph: Graph, title: str = "", *, standalone: bool = False) -> str:
-    """Draw a graph from top to bottom.
+def draw_diagram(diagram: Diagram, title: str = "", *, standalone: bool = False) -> str:
+    """Draw a diagram from top to bottom.
 
     Feature maps are outlined, operations filled with the colour of their kernel; what has no weights stays pale.
 
     Args:
-        graph:
-            Nodes and edges.
+        diagram:
+            Boxes and arrows.
         title:
             Line above the picture.
         standalone:
@@ -29,16 +29,16 @@ def draw_graph(graph: Graph, title: str = "", *, standalone: bool = False) -> st
         An ``<svg>`` element.
     """
     lines, top = heading(title)
-    content, height = graph_content(graph, top + 6)
-    return frame(lines + content, top + 6 + height, title or "Picture of a graph", standalone=standalone)
+    content, height = diagram_content(diagram, top + 6)
+    return frame(lines + content, top + 6 + height, title or "Diagram", standalone=standalone)
 
 
-def graph_content(graph: Graph, top: float) -> tuple[str, float]:
-    """Return the elements of a graph drawn below ``top``, and their height."""
-    layout = lay_out(graph)
+def diagram_content(diagram: Diagram, top: float) -> tuple[str, float]:
+    """Return the elements of a diagram drawn below ``top``, and their height."""
+    layout = lay_out(diagram)
     points = {key: _point(layout, key, top) for key in layout.places}
-    parts = [_edge(start, end, points, layout) for start, end in graph.edges]
-    parts += [_node(node, points[node.key], layout.columns) for node in graph.nodes]
+    parts = [_edge(start, end, points, layout) for start, end in diagram.arrows]
+    parts += [_box(box, points[box.key], layout.columns) for box in diagram.boxes]
     return "".join(parts), layout.layers * _LAYER - (_LAYER - _NODE)
 
 
@@ -63,16 +63,16 @@ def _edge(start: str, end: str, points: dict[Any, tuple[float, float]], layout: 
     return f'<path class="zp-link" d="{"".join(path)}"/><path class="zp-tip" d="{arrow}"/>'
 
 
-def _node(node: Node, point: tuple[float, float], columns: int) -> str:
+def _box(box: Box, point: tuple[float, float], columns: int) -> str:
     x, y = point
     room = WIDTH / columns - _APART
-    width = min(room, _CHARACTER * len(node.label) + _PADDING)
+    width = min(room, _CHARACTER * len(box.label) + _PADDING)
     letters = max(1, int((width - 8) / _CHARACTER))
-    label = node.label if len(node.label) <= letters + 1 else f"{node.label[: letters - 1]}…"
-    kernel = "" if node.kernel is None else f" {kernel_class(node.kernel)}"
-    radius = _NODE / 2 if node.kind == "state" else 4
+    label = box.label if len(box.label) <= letters + 1 else f"{box.label[: letters - 1]}…"
+    kernel = "" if box.kernel is None else f" {kernel_class(box.kernel)}"
+    radius = _NODE / 2 if box.kind == "state" else 4
     return (
-        f'<g class="zp-node zp-{escape(node.kind)}{kernel}"><title>{escape(node.label)}</title>'
+        f'<g class="zp-node zp-{escape(box.kind)}{kernel}"><title>{escape(box.label)}</title>'
         f'<rect x="{x - width / 2:.1f}" y="{y - _NODE / 2:.1f}" width="{width:.1f}" height="{_NODE}" rx="{radius}"/>'
         f"{text(x, y + 4, label, '', 'middle')}</g>"
     )
