@@ -12,7 +12,12 @@ project = "zenopt"
 author = "The zenopt authors"
 release = version = __version__
 
-extensions = ["myst_nb"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
 source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
 # Notebooks (docs/notebooks links to those of examples/) are kept without outputs; the site runs them, which takes a
 # minute or two, and again only where they have changed.
