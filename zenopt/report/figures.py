@@ -205,7 +205,9 @@ def against_costs(data: StudyData) -> list[Figure]:
             if key == "latency_ms" and data.spec.latency is not None:
                 margin = f" (the margin of {data.spec.latency.margin:g} applied)"
             caption.append(f"The line is the budget of {amount(limits[key])}{margin}.")
-        frame = robust_scale(costs[known], (*costs[front], *((limits[key],) if key in limits else ())))
+        # Of the front, what has a score that is shown.
+        is_shown = np.zeros(len(front), dtype=bool) if scale is None else ~scale.outside(data.values[front])
+        frame = robust_scale(costs[known], (*costs[front[is_shown]], *((limits[key],) if key in limits else ())))
         if frame is not None:
             figure.update_xaxes(range=[frame.low, frame.high])
             beside = int(frame.outside(costs[known]).sum())
