@@ -24,7 +24,7 @@ from zenopt.nn.weights import read_torch_file
 from zenopt.train import checkpoint
 from zenopt.train.data import DataSet
 from zenopt.train.distributed import World
-from zenopt.train.errors import CheckpointError, TrainError
+from zenopt.train.errors import CheckpointError, DivergedError, TrainError
 from zenopt.train.evaluate import Evaluation, evaluate
 from zenopt.train.loader import StepSampler, test_loader, train_loader
 from zenopt.train.objective import Objective
@@ -344,13 +344,13 @@ def _seed_step(seed: int, place: Sequence[int], rank: int) -> None:
 def _check_finite(loss_sum: torch.Tensor, output: Path, epoch: int, step: int, lr: float) -> None:
     if not torch.isfinite(loss_sum):
         place = f"epoch {epoch + 1}, step {step + 1} (lr {lr:.4g})"
-        raise TrainError(f"The loss is no longer a number at {place}; {_last_good(output)}.")
+        raise DivergedError(f"The loss is no longer a number at {place}; {_last_good(output)}.")
 
 
 def _check_weights(network: nn.Module, output: Path, epoch: int) -> None:
     """Keep weights that are no numbers out of checkpoints: the loss of the step that made them was still one."""
     if not all(bool(torch.isfinite(parameter).all()) for parameter in network.parameters()):
-        raise TrainError(f"The weights are no longer numbers in epoch {epoch + 1}; {_last_good(output)}.")
+        raise DivergedError(f"The weights are no longer numbers in epoch {epoch + 1}; {_last_good(output)}.")
 
 
 def _last_good(output: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -41,6 +42,22 @@ class Silent:
 
     def close(self) -> None:
         pass
+
+
+class EpochReporter(Silent):
+    """Hands the accuracy of every epoch on, and shows nothing.
+
+    Args:
+        report:
+            Told (epoch, top-1 in percent) after the epoch was kept; what it raises ends the run there.
+    """
+
+    def __init__(self, report: Callable[[int, float], None]) -> None:
+        self._report = report
+
+    def end(self, row: dict[str, Any]) -> None:
+        if row["top1"] is not None:
+            self._report(row["epoch"], row["top1"])
 
 
 def summary(row: dict[str, Any], epochs: int) -> str:

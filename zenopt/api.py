@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from zenopt.verify.second_stage import Winner
-    from zenopt.verify.trainings import TrainedNetwork
+    from zenopt.verify.final import Winner
+    from zenopt.verify.linked import Training
 
 #: Costs of a candidate, of the attributes a trial has.
 _COSTS = (
@@ -369,7 +369,7 @@ class Result:
         runs: str | Path = "runs",
         devices: Sequence[str] = ("cpu",),
         overrides: Sequence[str] = (),
-        on_result: Callable[[TrainedNetwork], None] = lambda row: None,
+        on_result: Callable[[Training], None] = lambda row: None,
     ) -> Winner:
         """Trains the best of every class for a short time, as the second stage of a study does.
 
@@ -393,23 +393,18 @@ class Result:
         Raises:
             ZenoptError: If there is no feasible trial, the data cannot be read, or training fails.
         """
-        from zenopt.verify.second_stage import run_second_stage
+        from zenopt.verify.final import finish, run_second_stage
+        from zenopt.verify.linked import Place
 
-        spec = self.spec.overridden(overrides)
-        spec = spec.model_copy(update={"training": spec.training.model_copy(update={"data": data})})
-        return run_second_stage(
-            self.study._storage,
-            self.name,
-            spec,
-            output=Path(runs) / self.name,
-            devices=devices,
-            on_result=on_result,
-        )
+        spec = self.spec.overridden([*overrides, f"training.data={data}"])
+        place = Place(self.study._storage, None, Path(runs), devices, 1, on_result)
+        run = finish if spec.objective.kind == "train" else run_second_stage
+        return run(self.name, spec, place)
 
     @property
     def winner(self) -> Winner | None:
         """What short trainings chose, or ``None`` where there were none."""
-        from zenopt.verify.second_stage import read_winner
+        from zenopt.verify.final import read_winner
 
         return read_winner(self.study._storage, self.name)
 
@@ -451,7 +446,7 @@ class Result:
         from zenopt.export.bundle import read_bundle, write_bundle
         from zenopt.study.best import make_bundle, rescore_top
         from zenopt.study.exported import record_export
-        from zenopt.verify.second_stage import decide, export_winner
+        from zenopt.verify.final import decide, export_winner
 
         winner = decide(self.study, by)
         if winner is not None:

@@ -16,11 +16,12 @@ from torchvision.utils import save_image
 from zenopt.cli import main
 from zenopt.core.costs import count
 from zenopt.core.errors import DataError
+from zenopt.core.score import Score
 from zenopt.core.tables import load_table
 from zenopt.correlate import Measurement, measure
 from zenopt.correlate.batch import make_minibatch
 from zenopt.correlate.sample import draw_sample
-from zenopt.correlate.score_cache import CachedScore, ScoreCache
+from zenopt.correlate.score_cache import ScoreCache
 from zenopt.proxies.evaluation import evaluate
 from zenopt.spaces.nasbench201.architecture import CellArchitecture
 from zenopt.spaces.nasbench201.space import NasBench201Space
@@ -176,8 +177,8 @@ def test_builds_differ_where_they_should() -> None:
 
 def test_a_cache_keeps_settings_apart(tmp_path: Path) -> None:
     with ScoreCache(tmp_path / "scores.db") as cache:
-        cache.put({"a": 1, "b": 2}, "net", {"p": CachedScore(1.5, 0.1), "q": CachedScore(None, 0.2, "no")})
-        assert cache.get({"b": 2, "a": 1}, "p") == {"net": CachedScore(1.5, 0.1)}
+        cache.put({"a": 1, "b": 2}, "net", {"p": Score(1.5, 0.1), "q": Score(None, 0.2, "no")})
+        assert cache.get({"b": 2, "a": 1}, "p") == {"net": Score(1.5, 0.1)}
         assert cache.get({"a": 1}, "p") == {}
         assert cache.get({"a": 1, "b": 2}, "q")["net"].error == "no"
 

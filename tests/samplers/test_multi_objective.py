@@ -13,12 +13,12 @@ import pytest
 from zenopt.cli.progress import describe_status
 from zenopt.core.errors import SpecError
 from zenopt.core.pareto import front_numbers, order
-from zenopt.samplers import make_sampler
 from zenopt.samplers.fronts import Fronts
 from zenopt.samplers.pareto import ParetoPopulation
 from zenopt.storage import open_storage
 from zenopt.study.best import rescore_top
 from zenopt.study.objective import Objective, run_trial
+from zenopt.study.sampling import make_sampler
 from zenopt.study.search import run_search
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import join_study, load_study, read_status

@@ -18,12 +18,12 @@ from zenopt.core.costs import count
 from zenopt.core.seeds import derive_seed
 from zenopt.proxies import register_proxy, score_architecture
 from zenopt.proxies.registry import ScoreSettings
-from zenopt.samplers import make_sampler
 from zenopt.spaces.chain.architecture import Architecture
 from zenopt.spaces.chain.closed_form import closed_form_zen
 from zenopt.storage import WORKER_KEY, StudyHistory, Worker, constraints_of, open_storage
 from zenopt.storage.workers import host_name
 from zenopt.study.objective import Objective, run_trial
+from zenopt.study.sampling import make_sampler
 from zenopt.study.spec import StudySpec
 
 calls: Counter[str] = Counter()
@@ -332,7 +332,7 @@ def test_the_structure_of_a_dead_worker_is_taken_over(
     text = enqueue(study, one, times=2)
     dead = study.ask()
     one.build_space().suggest(dead)
-    assert StudyHistory(study).claim_structure(dead, text) is None
+    assert StudyHistory(study).claim(dead, text) is None
     dead.set_user_attr(WORKER_KEY, str(Worker(host_name(), 2**22 + 1, "long ago")))
     assert run_trial(study, objective) == TrialState.COMPLETE
     assert "duplicate_of" not in study.trials[1].user_attrs

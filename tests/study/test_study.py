@@ -13,10 +13,10 @@ from optuna.trial import TrialState
 from zenopt.core.errors import StorageError, StudyError
 from zenopt.export.bundle import read_bundle, write_bundle
 from zenopt.proxies import register_proxy
-from zenopt.samplers import make_sampler
 from zenopt.storage import open_storage
 from zenopt.study.best import make_bundle, rescore_top
 from zenopt.study.objective import Objective, run_trial
+from zenopt.study.sampling import make_sampler
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import (
     SPEC_KEY,

@@ -80,7 +80,7 @@ def export_best(
     from zenopt.study.exported import record_export
     from zenopt.study.finalists import why_not_measured
     from zenopt.study.study import load_study, open_existing
-    from zenopt.verify.second_stage import decide, export_winner
+    from zenopt.verify.final import decide, export_winner
 
     study = load_study(open_existing(storage), name)
     parent = parent_of(study)

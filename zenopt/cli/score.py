@@ -75,7 +75,7 @@ def score(
         use_se=use_se,
     )
     if as_json:
-        print_json({**found.__dict__, "values": list(found.values)})
+        print_json(found.to_json())
         return
     spread = f" +- {found.std:.4g} over {len(found.values)} draws" if len(found.values) > 1 else ""
-    click.echo(f"{found.proxy}: {found.mean:.6g}{spread} ({found.seconds:.2f} s on {found.device})")
+    click.echo(f"{found.source}: {found.mean:.6g}{spread} ({found.seconds:.2f} s on {found.device})")

@@ -50,5 +50,9 @@ class UnknownNameError(ZenoptError):
     """A registry does not hold the requested name."""
 
 
-class ProxyError(ZenoptError):
+class EvaluationError(ZenoptError):
+    """An architecture has no value, for a reason of its own: its trial fails, and a search goes on."""
+
+
+class ProxyError(EvaluationError):
     """A proxy could not score a network, or its score was not a finite number."""

@@ -10,8 +10,9 @@ import sys
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from zenopt.core.errors import ExtensionError
+from zenopt.core.errors import ExtensionError, UnknownNameError
 
 #: What was imported on demand, as it was named; files by their absolute path. Worker processes import the same.
 _IMPORTED: dict[str, None] = {}
@@ -74,3 +75,25 @@ def _import(module: str, name: str) -> ModuleType:
         # The module is somebody else's program and may raise anything; what it says is what the user needs.
         reason = (str(error).strip() or "no reason given").splitlines()[0]
         raise ExtensionError(f"Cannot import {name!r}: {type(error).__name__}: {reason}") from error
+
+
+def load_object(path: str, what: str) -> Any:
+    """Imports ``package.module:object``.
+
+    Raises:
+        UnknownNameError: If the path is malformed, or the module cannot be imported or lacks the object.
+    """
+    module_name, _, attribute = path.partition(":")
+    if not all(part.isidentifier() for part in (*module_name.split("."), *attribute.split("."))):
+        raise UnknownNameError(f"Cannot load {what} {path!r}: expected package.module:object.")
+    try:
+        found: Any = import_extension(module_name)
+    except ExtensionError as error:
+        raise UnknownNameError(f"{what.capitalize()} {path!r}: {error}") from None
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise UnknownNameError(
+                f"Module {module_name!r} has no {attribute!r}, needed for {what} {path!r}."
+            )
+        found = getattr(found, part)
+    return found

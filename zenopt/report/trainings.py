@@ -10,7 +10,8 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from zenopt.study.study import PARENT_KEY, load_study
+from zenopt.study.study import load_study
+from zenopt.verify.linked import LINK_KEY
 
 #: Endings of the names of linked studies, and what they hold.
 KINDS = {"trained": "second stage", "verify": "verification"}
@@ -153,7 +154,7 @@ class Trainings:
 
 def parent_of(study: optuna.Study) -> str | None:
     """Return the study whose networks a linked study trains; ``None`` for any other study."""
-    found = study.user_attrs.get(PARENT_KEY)
+    found = study.user_attrs.get(LINK_KEY)
     return None if found is None else str(found)
 
 

@@ -8,8 +8,8 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
-from zenopt.core.errors import ExtensionError, UnknownNameError
-from zenopt.core.extensions import import_extension
+from zenopt.core.errors import UnknownNameError
+from zenopt.core.extensions import load_object
 from zenopt.spaces.base import BaseSpace
 
 ENTRY_POINT_GROUP = "zenopt.spaces"
@@ -73,28 +73,6 @@ def get_space(name: str) -> Any:
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise UnknownNameError(f"Unknown space {name!r}.{hint} Known spaces: {', '.join(list_spaces())}.")
     return _SPACES[name]
-
-
-def load_object(path: str, what: str) -> Any:
-    """Imports ``package.module:object``.
-
-    Raises:
-        UnknownNameError: If the path is malformed, or the module cannot be imported or lacks the object.
-    """
-    module_name, _, attribute = path.partition(":")
-    if not all(part.isidentifier() for part in (*module_name.split("."), *attribute.split("."))):
-        raise UnknownNameError(f"Cannot load {what} {path!r}: expected package.module:object.")
-    try:
-        found: Any = import_extension(module_name)
-    except ExtensionError as error:
-        raise UnknownNameError(f"{what.capitalize()} {path!r}: {error}") from None
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise UnknownNameError(
-                f"Module {module_name!r} has no {attribute!r}, needed for {what} {path!r}."
-            )
-        found = getattr(found, part)
-    return found
 
 
 def space_of(family: str) -> str:

@@ -74,8 +74,8 @@ def score_named(
         values.append(result.value)
         seconds += result.seconds
     return Score(
-        proxy=proxy.name,
-        mean=statistics.fmean(values),
+        source=proxy.name,
+        value=statistics.fmean(values),
         std=statistics.pstdev(values),
         values=tuple(values),
         seconds=seconds,

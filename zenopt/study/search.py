@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -19,11 +20,12 @@ from optuna.trial import TrialState
 
 from zenopt.core.errors import StorageError, StudyError, ZenoptError
 from zenopt.core.extensions import import_extension, imported_extensions
-from zenopt.samplers import make_sampler
 from zenopt.storage import open_storage, requeue_orphans
 from zenopt.storage.history import StudyHistory
 from zenopt.storage.records import TrialRecord
 from zenopt.study.objective import Objective, run_trial
+from zenopt.study.pruners import make_pruner
+from zenopt.study.sampling import check_sampler, make_sampler
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import join_study, load_study
 
@@ -111,6 +113,7 @@ class _Task:
     deadline: float | None
     synchronous: str
     modules: tuple[str, ...] = ()
+    runs: str = "runs"
 
 
 def available_cores() -> int:
@@ -133,6 +136,9 @@ def run_search(
     workers: int | None = None,
     devices: Sequence[str] = ("cpu",),
     synchronous: str = "NORMAL",
+    runs: str | Path = "runs",
+    storage: optuna.storages.BaseStorage | None = None,
+    linked: bool = False,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_ready: Callable[[StudySpec, int, int], None] = lambda spec, requeued, workers: None,
 ) -> SearchResult:
@@ -159,6 +165,12 @@ def run_search(
             Torch devices, shared out round-robin.
         synchronous:
             SQLite's durability: ``"NORMAL"`` or ``"FULL"``.
+        runs:
+            Folder of the trainings, where trials are trained; each study has its own in it.
+        storage:
+            The storage, where it is open already; several workers open the URL, too.
+        linked:
+            See :func:`~zenopt.study.study.join_study`.
         on_progress:
             Called after trials, a few times per second.
         on_ready:
@@ -183,13 +195,14 @@ def run_search(
     if trials is not None:
         workers = min(workers, trials)
     _check_devices(devices)
-    spec.check_tables()
+    spec.check()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     start = time.monotonic()
     # A sampler that cannot be made leaves no empty study behind.
-    make_sampler(spec)
-    storage = open_storage(url, synchronous=synchronous)
-    spec = join_study(spec, storage, name, devices[0])
+    check_sampler(spec)
+    if storage is None:
+        storage = open_storage(url, synchronous=synchronous)
+    spec = join_study(spec, storage, name, devices[0], linked=linked)
     study = load_study(storage, name)
     requeued = len(requeue_orphans(study))
     task = _Task(
@@ -201,6 +214,7 @@ def run_search(
         None if timeout_s is None else start + timeout_s,
         synchronous,
         _modules(spec) if workers > 1 else (),
+        str(Path(runs) / name),
     )
     on_ready(spec, requeued, workers)
     watch = _Watch(study, trials, timeout_s, start, on_progress)
@@ -312,10 +326,11 @@ def _work(
     import torch
 
     torch.set_num_threads(task.threads)
-    study = load_study(storage, task.name, make_sampler(task.spec, index))
-    objective = Objective(task.spec, study, task.device, should_stop)
+    study = load_study(storage, task.name, make_sampler(task.spec, index), make_pruner(task.spec))
+    objective = Objective(task.spec, study, task.device, should_stop, Path(task.runs))
     while not should_stop() and (task.deadline is None or time.monotonic() < task.deadline) and claim():
-        run_trial(study, objective)
+        if run_trial(study, objective, only_queued=task.spec.sampler.name == "queue") is None:
+            return
         after_trial()
 
 

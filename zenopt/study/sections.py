@@ -137,13 +137,14 @@ class ProxySection(Section):
 
 
 class ObjectiveSection(Section):
-    """Where the value of an architecture comes from: the proxy, or a column of a table of known results.
+    """Where the value of an architecture comes from: the name of an evaluator.
 
-    What the table does not list is outside the space. ``then: train`` adds a second stage; see
+    ``proxy``, a column of a ``table`` of known results (what it does not list is outside the space), ``train``: the
+    accuracy after a short training, or ``module:Class``. ``then: train`` adds a second stage; see
     :class:`TrainingSection`.
     """
 
-    kind: Literal["proxy", "table"] = "proxy"
+    kind: str = "proxy"
     table: str | None = None
     column: str | None = None
     direction: Literal["maximize", "minimize"] = "maximize"
@@ -154,8 +155,10 @@ class ObjectiveSection(Section):
         given = (self.table is not None, self.column is not None)
         if self.kind == "table" and not all(given):
             raise ValueError("a table objective needs the keys table (a CSV file) and column")
-        if self.kind == "proxy" and any(given):
+        if self.kind in ("proxy", "train") and any(given):
             raise ValueError("table and column are keys of a table objective; set kind: table")
+        if self.kind == "train" and self.then is not None:
+            raise ValueError("an objective of kind train trains every network; leave out then: train")
         return self
 
 
@@ -185,8 +188,14 @@ class GuideSection(Section):
         return self
 
 
+#: Samplers that are there without a look at anything installed; others are looked up when a spec is read.
+KNOWN_SAMPLERS = ("zen", "aging", "random", "tpe", "nsga2", "nsga3", "gp", "cmaes", "qmc", "queue")
+
+
 class SamplerSection(Section):
-    """Who proposes.
+    """Sampler that proposes candidates: zenopt's own, a class of ``optuna.samplers``, or ``module:object``.
+
+    ``options`` are for the samplers that are not zenopt's own.
 
     ``mutation`` chooses Zen-NAS's published mutation or the cheaper one of its fork; ``random_initial`` architectures
     are drawn at random before the evolution begins, as the fork does (Zen-NAS begins with the initial structure alone).
@@ -194,9 +203,10 @@ class SamplerSection(Section):
     Zen-NAS, and 64 for aging evolution, which is random until it is full.
     """
 
-    name: Literal["zen", "random", "tpe", "nsga2", "gp", "aging"] = "zen"
+    name: str = "zen"
+    options: dict[str, Any] = Field(default_factory=dict)
     population: int = Field(default=None, ge=2)  # type: ignore[assignment]
-    mutation: Literal["zen", "fork"] = "zen"
+    mutation: str = "zen"
     random_initial: int | None = Field(None, ge=0)
     screening: Literal["auto", "on", "off"] = "auto"
     screening_candidates: int = Field(4000, ge=1)
@@ -247,18 +257,37 @@ class ClassSection(Section):
         )
 
 
+class PrunerSection(Section):
+    """Ends trainings early; the names are ``none``, those of Optuna's pruners, or ``module:Class``."""
+
+    name: str = "none"
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
 class TrainingSection(Section):
-    """The second stage: short trainings of the best of each class, judged on training images held back."""
+    """Short trainings, of every trial (``objective.kind: train``) or of the best of each class (``then: train``).
+
+    Networks are judged on training images held back; ``held_back: 0`` judges on the test images, which is for comparing
+    finished networks, not for choosing among them. With several ``rates`` the learning rate is chosen for each class of
+    the study, or it is a parameter of its own (``rate_by: parameter``).
+    """
 
     data: str | None = None
     recipe: str = "basic"
+    overrides: tuple[str, ...] = ()
     epochs: int = Field(6, ge=1)
     rates: tuple[float, ...] = ()
+    rate_by: Literal["class", "parameter"] = "class"
     per_class: int = Field(2, ge=1, le=1000)
     finalists: int = Field(2, ge=1, le=1000)
     seeds: int = Field(3, ge=1, le=100)
-    held_back: float = Field(0.1, gt=0, lt=1)
-    pruner: Literal["none", "median", "halving"] = "none"
+    held_back: float = Field(0.1, ge=0, lt=1)
+    pruner: PrunerSection = PrunerSection()
+
+    @field_validator("pruner", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
 
     @field_validator("rates")
     @classmethod

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from zenopt.core.budget import Budget
-from zenopt.core.errors import DeviceError, SpecError, ZenoptError
+from zenopt.core.errors import DeviceError, SpecError, UnknownNameError, ZenoptError
 from zenopt.core.tables import load_table
 from zenopt.core.yamlfile import Source, override, read_yaml
 from zenopt.latency.guards import Guards
@@ -19,7 +19,9 @@ from zenopt.latency.limits import Limits
 from zenopt.latency.profile import load_profile
 from zenopt.proxies.registry import get_proxy
 from zenopt.spaces.tabular import TabularSpace
+from zenopt.study.evaluators import EVALUATORS
 from zenopt.study.sections import (
+    KNOWN_SAMPLERS,
     BudgetSection,
     ClassSection,
     LatencySection,
@@ -31,6 +33,11 @@ from zenopt.study.sections import (
     TrainingSection,
 )
 
+if TYPE_CHECKING:
+    from zenopt.study.evaluators.base import Evaluator
+
+#: What trainings must agree in, for their accuracies to be compared.
+_TRAINING_IDENTITY = ("data", "recipe", "overrides", "epochs", "held_back")
 STUDIES_FOLDER = Path(__file__).resolve().parents[1] / "studies"
 
 
@@ -103,12 +110,23 @@ class StudySpec(Section):
         try:
             spec.build_space()
             spec.limits()
-            get_proxy(spec.proxy.name)
+            spec.evaluator()
+            spec.direction()
+            if spec.sampler.name not in KNOWN_SAMPLERS:
+                # Imported late: samplers import Optuna, which reading a preset does not need.
+                from zenopt.study.sampling import check_sampler
+
+                check_sampler(spec)
             if spec.sampler.guide is not None and spec.sampler.guide.proxy is not None:
                 get_proxy(spec.sampler.guide.proxy)
         except ZenoptError as error:
             raise SpecError(f"{source.name}: {error}") from None
         return spec
+
+    @classmethod
+    def validated_data(cls, content: dict[str, Any], name: str = "spec") -> StudySpec:
+        """Validate plain data, e.g. of a dictionary; ``name`` is what messages call it."""
+        return cls.validated(Source(name, content))
 
     def overridden(self, overrides: Iterable[str]) -> StudySpec:
         """Returns the spec with some fields changed, validated again.
@@ -145,21 +163,31 @@ class StudySpec(Section):
             return TabularSpace(space, self.objective.table, self.objective.column)
         return space
 
-    def check_tables(self) -> None:
-        """Reads the tables the spec names, so that a search finds out before it begins.
+    def evaluator(self) -> type[Evaluator]:
+        """Return what gives architectures their value.
 
         Raises:
-            DataError: If a table or its column is missing or malformed.
+            SpecError: If there is no evaluator of this name.
         """
-        for section in (self.objective, self.sampler.guide):
-            if section is not None and section.table is not None and section.column is not None:
-                load_table(section.table).column(section.column)
+        try:
+            return EVALUATORS.get(self.objective.kind)
+        except UnknownNameError as error:
+            raise SpecError(f"objective.kind: {error}") from None
+
+    def check(self) -> None:
+        """Find out whether everything a search reads is there, so that it ends before it begins.
+
+        Raises:
+            ZenoptError: If a table, a column or data is missing or malformed.
+        """
+        self.evaluator().check(self)
+        guide = self.sampler.guide
+        if guide is not None and guide.table is not None and guide.column is not None:
+            load_table(guide.table).column(guide.column)
 
     def direction(self) -> Literal["maximize", "minimize"]:
-        """Returns which values are better."""
-        if self.objective.kind == "table":
-            return self.objective.direction
-        return get_proxy(self.proxy.name).direction
+        """Return which values are better."""
+        return self.evaluator().direction(self)
 
     def directions(self) -> list[Literal["maximize", "minimize"]]:
         """Returns which values are better, for every objective; costs are minimised."""
@@ -204,6 +232,14 @@ class StudySpec(Section):
             found.append((section.label, replace(limits, budget=replace(limits.budget, **tighter))))
         return found
 
+    def class_label(self, architecture: Any) -> str:
+        """Return the first class whose limits an architecture keeps; ``"all"`` where there are none."""
+        classes = self.class_limits()
+        if not classes:
+            return "all"
+        costs = self.limits().count(architecture)
+        return next((label for label, limits in classes if limits.keeps(costs)), "all")
+
     def with_batch_size(self, device: str) -> StudySpec:
         """Returns the spec with the score batch fixed for a kind of device (``cpu``, ``cuda:1``, ...)."""
         if self.proxy.batch_size is not None:
@@ -230,6 +266,8 @@ class StudySpec(Section):
         )
         content = self.model_dump(mode="json")
         flat = dict(_flatten({key: content[key] for key in kept}))
+        if self.objective.kind == "train":
+            flat.update((f"training.{key}", content["training"][key]) for key in _TRAINING_IDENTITY)
         # What is not in use may differ: batches by device, once one is chosen, and narrow bounds of a wide search. What
         # follows the search changes nothing in it.
         unused = ("proxy.batch_sizes", "objective.then") + (

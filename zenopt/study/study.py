@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,22 @@ from zenopt.study.spec import StudySpec
 
 #: Study user attribute with the resolved spec, as JSON.
 SPEC_KEY = "zenopt:spec"
-#: User attribute of a linked study: the study whose networks its trials train.
-PARENT_KEY = "zenopt:verifies"
 #: Attributes read for the best trial.
 BEST_KEYS = ("structure", "params", "macs", "layers", "latency_ms", "closed_form", "score_std", "score_batch")
+#: Longest attribute that optuna-dashboard writes of a note.
+_NOTE_LENGTH = 2045
 DEFAULT_STORAGE = "sqlite:///zenopt.db"
 
 
-def join_study(spec: StudySpec, storage: optuna.storages.BaseStorage, name: str, device: str) -> StudySpec:
-    """Creates the study, or joins a stored one that agrees with the spec.
+def join_study(
+    spec: StudySpec,
+    storage: optuna.storages.BaseStorage,
+    name: str,
+    device: str,
+    *,
+    linked: bool = False,
+) -> StudySpec:
+    """Create the study, or join a stored one that agrees with the spec.
 
     Args:
         spec:
@@ -40,6 +48,9 @@ def join_study(spec: StudySpec, storage: optuna.storages.BaseStorage, name: str,
             Name of the study in the storage.
         device:
             Kind of device that will score; fixes the score batch of a new study.
+        linked:
+            The study keeps trainings for another one. They may differ in recipe, epochs and data, since every
+            trial says how it was trained; those of version 0.1 had no spec.
 
     Returns:
         The spec to use: the given one with the study's score batch.
@@ -58,9 +69,10 @@ def join_study(spec: StudySpec, storage: optuna.storages.BaseStorage, name: str,
                 f"Study {name!r} is to {found}, the spec's objective to {', '.join(directions)}; "
                 f"choose another name with --study-name."
             )
-        if study.get_trials(deepcopy=False):
+        if study.get_trials(deepcopy=False) and not linked:
             raise StudyError(f"Study {name!r} was not made by zenopt; choose another name with --study-name.")
         study.set_user_attr(SPEC_KEY, resolved.model_dump_json())
+        _describe(study, resolved)
         # Another worker may have created the study in the same moment: the one spec that is stored counts.
         stored = read_spec(study)
         assert stored is not None
@@ -68,6 +80,8 @@ def join_study(spec: StudySpec, storage: optuna.storages.BaseStorage, name: str,
         resolved = spec.model_copy(
             update={"proxy": spec.proxy.model_copy(update={"batch_size": stored.proxy.batch_size})}
         )
+    if linked:
+        return resolved
     differences = _differences(stored.identity(), resolved.identity())
     if differences:
         raise StudyError(
@@ -75,6 +89,28 @@ def join_study(spec: StudySpec, storage: optuna.storages.BaseStorage, name: str,
             f"{'; '.join(differences)}. Choose another name with --study-name."
         )
     return resolved
+
+
+def _describe(study: optuna.Study, spec: StudySpec) -> None:
+    """Tells readers that know Optuna alone what the values are, and what is searched."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([spec.evaluator().label(spec), *spec.objectives[1:]])
+    limits = ", ".join(f"{name} {limit:g}" for name, limit in spec.limits().budget.limits().items())
+    note = (
+        f"{spec.description or spec.name}\n\nMade by zenopt: space {spec.space.name}, {spec.resolution} px, "
+        f"{spec.num_classes} classes; budget: {limits or 'none'}. A trial is feasible where all of its constraints are "
+        "at most 0; infeasible trials are pruned, or have the worst value there is."
+    )
+    # As optuna-dashboard keeps the note of a study; it need not be installed here.
+    storage, study_id = study._storage, study._study_id
+    for start in range(0, len(note), _NOTE_LENGTH):
+        storage.set_study_system_attr(
+            study_id,
+            f"dashboard:note_str:{start // _NOTE_LENGTH}",
+            note[start : start + _NOTE_LENGTH],
+        )
+    storage.set_study_system_attr(study_id, "dashboard:note_ver", 1)
 
 
 def _differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
@@ -103,7 +139,10 @@ def open_existing(url: str) -> optuna.storages.BaseStorage:
 
 
 def load_study(
-    storage: optuna.storages.BaseStorage, name: str, sampler: optuna.samplers.BaseSampler | None = None
+    storage: optuna.storages.BaseStorage,
+    name: str,
+    sampler: optuna.samplers.BaseSampler | None = None,
+    pruner: optuna.pruners.BasePruner | None = None,
 ) -> optuna.Study:
     """Loads a stored study.
 
@@ -113,7 +152,10 @@ def load_study(
     try:
         # A given sampler keeps Optuna from making a TPESampler, which imports what nobody uses.
         return optuna.load_study(
-            study_name=name, storage=storage, sampler=sampler or optuna.samplers.RandomSampler()
+            study_name=name,
+            storage=storage,
+            sampler=sampler or optuna.samplers.RandomSampler(),
+            pruner=pruner or optuna.pruners.NopPruner(),
         )
     except KeyError:
         names = sorted(study.study_name for study in storage.get_all_studies())
@@ -131,11 +173,6 @@ def read_spec(study: optuna.Study, *, missing_ok: bool = False) -> StudySpec | N
     if text is None:
         if missing_ok:
             return None
-        parent = study.user_attrs.get(PARENT_KEY)
-        if parent is not None:
-            raise StudyError(
-                f"Study {study.study_name!r} holds short trainings of study {parent!r} and no search; name {parent!r}."
-            )
         raise StudyError(f"Study {study.study_name!r} was not made by zenopt (it stores no spec).")
     try:
         return StudySpec.model_validate_json(text)

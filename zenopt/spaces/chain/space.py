@@ -364,6 +364,40 @@ class ChainSpace(BaseSpace):
         weights = {**PUBLISHED_TYPE_WEIGHTS, **(self.type_weights or {})}
         return list(accumulate(weights.get(name, 1.0) for name in self.blocks))
 
+    def neighbours(self, architecture: Architecture) -> list[Architecture]:
+        """Return the chains that one change of one block of a Zen-NAS mutation leads to, splits left out."""
+        chain = architecture.blocks
+        last = len(chain) - 1
+        changes: list[tuple[int, Block]] = []
+        for index, block in enumerate(chain):
+            if isinstance(block, ResidualBlock):
+                fields = {
+                    "in_channels": block.in_channels, "out_channels": block.out_channels, "stride": block.stride,
+                    "bottleneck": block.bottleneck, "depth": block.depth,
+                }  # fmt: skip
+                changes += [(index, make_block(name, **fields)) for name in self.blocks]
+                changes += [
+                    (index, replace(block, bottleneck=width))
+                    for width in width_choices(block.bottleneck, self.max_bottleneck)
+                ]
+                changes += [
+                    (index, replace(block, depth=depth))
+                    for depth in depth_choices(block.depth)
+                    if depth <= self.max_depth
+                ]
+            if index < last or self.head_width is None:
+                largest = self.max_width if index < last else self.max_head
+                changes += [
+                    (index, replace(block, out_channels=width))
+                    for width in width_choices(block.out_channels, largest)
+                ]
+        found: dict[Architecture, None] = {}
+        for index, block in changes:
+            child = Architecture.chain((*chain[:index], block, *chain[index + 1 :]))
+            if child != architecture and self.contains(child):
+                found.setdefault(child)
+        return list(found)
+
     @property
     def moves(self) -> dict[str, Callable[..., Any | None]]:
         """Zen-NAS's mutation and the fork's."""
