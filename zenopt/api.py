@@ -13,6 +13,7 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
+from zenopt.core.costs import COST_KINDS
 from zenopt.core.errors import StudyError, ZenoptError
 from zenopt.core.yamlfile import Source
 from zenopt.report.analysis import pareto_front, survivors
@@ -32,10 +33,7 @@ if TYPE_CHECKING:
     from zenopt.verify.linked import Training
 
 #: Costs of a candidate, of the attributes a trial has.
-_COSTS = (
-    "params", "macs", "layers", "convs", "min_width", "depth_to_width", "latency_ms", "zennas_params",
-    "zennas_flops",
-)  # fmt: skip
+_COSTS = (*COST_KINDS, "latency_ms", "zennas_params", "zennas_flops")
 
 
 @dataclass(frozen=True)

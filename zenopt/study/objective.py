@@ -12,6 +12,7 @@ import optuna
 from optuna.exceptions import TrialPruned
 from optuna.trial import TrialState
 
+from zenopt.core.costs import COST_KINDS
 from zenopt.core.errors import EvaluationError
 from zenopt.core.seeds import derive_seed
 from zenopt.latency.limits import Check, Limits
@@ -123,10 +124,10 @@ class Objective:
 
     def _values(self, score: float, check: Check) -> float | tuple[float, ...]:
         """Returns the values of all objectives; the score comes first."""
-        known = {"params": check.costs.params, "macs": check.costs.macs, "latency_ms": check.latency_ms}
-        costs = [known[name] for name in self._spec.objectives[1:]]
-        if not costs:
+        names = self._spec.objectives[1:]
+        if not names:
             return score
+        costs = [check.latency_ms if name == "latency_ms" else getattr(check.costs, name) for name in names]
         return (score, *(float(cost) for cost in costs if cost is not None))
 
     def _owner(
@@ -187,7 +188,7 @@ class Objective:
 
     def _record_costs(self, trial: optuna.Trial, architecture: Any, check: Check) -> None:
         costs = check.costs
-        for name in ("params", "macs", "layers", "convs", "min_width", "depth_to_width"):
+        for name in COST_KINDS:
             trial.set_user_attr(name, getattr(costs, name))
         if self._spec.budget.counting == "zennas":
             # The violations are of these counts; params and macs stay the true ones.

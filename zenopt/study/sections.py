@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from inspect import Parameter, signature
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 
+from zenopt.core.budget import LIMITS, is_lower_limit
+from zenopt.core.costs import COST_KINDS
 from zenopt.core.errors import SpecError
 from zenopt.spaces.registry import get_space
 
@@ -64,23 +66,27 @@ class SpaceSection(Section):
                     )
 
 
-class BudgetSection(Section):
-    """Upper limits on costs (``min_width`` is a lower one); a missing key is no limit."""
+class _BudgetBase(Section):
+    """Limits on costs; a missing key is no limit."""
 
-    params: float | None = Field(None, gt=0)
-    macs: float | None = Field(None, gt=0)
-    layers: float | None = Field(None, gt=0)
-    latency_ms: float | None = Field(None, gt=0)
-    convs: float | None = Field(None, gt=0)
-    min_width: float | None = Field(None, gt=0)
-    depth_to_width: float | None = Field(None, gt=0)
-    counting: Literal["true", "zennas"] = "true"
+    if TYPE_CHECKING:
+        latency_ms: float | None = None
+        counting: str = "true"
 
-    @field_validator("counting", mode="before")
+    @field_validator("counting", mode="before", check_fields=False)
     @classmethod
     def _yaml_true(cls, value: Any) -> Any:
         # YAML reads a bare true as a boolean.
         return "true" if value is True else value
+
+
+#: A key for every cost of :data:`zenopt.core.costs.COST_KINDS`, and the latency.
+BudgetSection = create_model(
+    "BudgetSection",
+    __base__=_BudgetBase,
+    **{name: (float | None, Field(None, gt=0)) for name in LIMITS},  # type: ignore[call-overload]
+    counting=(Literal["true", "zennas"], "true"),
+)
 
 
 class GuardsSection(Section):
@@ -126,9 +132,16 @@ class BatchSizes(Section):
 
 
 class ProxySection(Section):
-    """What gives an architecture its value."""
+    """A training-free score, or a combination of several.
+
+    ``vote`` (by majority, of synflow, jacob_cov and snip unless ``parts`` names others), ``az-nas`` (its sum of
+    logarithms of ranks) and ``sum`` (weighted mean of ranks, weights in ``parts``) rank a candidate among ``reference``
+    random architectures within the budget.
+    """
 
     name: str = "zen"
+    parts: dict[str, float] = Field(default_factory=dict)
+    reference: int = Field(32, ge=2, le=10_000)
     batch_size: int | None = Field(None, ge=1)
     batch_sizes: BatchSizes = BatchSizes()
     repeats: int = Field(1, ge=1)
@@ -228,18 +241,11 @@ class SamplerSection(Section):
         return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
 
-class ClassSection(Section):
-    """A tighter budget within the study's; the names are those of :class:`BudgetSection`."""
-
-    params: float | None = Field(None, gt=0)
-    macs: float | None = Field(None, gt=0)
-    layers: float | None = Field(None, gt=0)
-    convs: float | None = Field(None, gt=0)
-    min_width: float | None = Field(None, gt=0)
-    depth_to_width: float | None = Field(None, gt=0)
+class _ClassBase(Section):
+    """A tighter budget within the study's; the names are those of the budget."""
 
     @model_validator(mode="after")
-    def _check_any(self) -> ClassSection:
+    def _check_any(self) -> _ClassBase:
         if not self.limits():
             raise ValueError(f"a class needs at least one of {', '.join(type(self).model_fields)}")
         return self
@@ -252,9 +258,16 @@ class ClassSection(Section):
     def label(self) -> str:
         """The class in words, e.g. ``convs <= 10``."""
         return ", ".join(
-            f"{name} {'>=' if name == 'min_width' else '<='} {limit:g}"
+            f"{name} {'>=' if is_lower_limit(name) else '<='} {limit:g}"
             for name, limit in self.limits().items()
         )
+
+
+ClassSection = create_model(
+    "ClassSection",
+    __base__=_ClassBase,
+    **{name: (float | None, Field(None, gt=0)) for name in COST_KINDS},  # type: ignore[call-overload]
+)
 
 
 class PrunerSection(Section):

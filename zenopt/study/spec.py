@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from zenopt.core.budget import Budget
+from zenopt.core.budget import LIMITS, Budget, is_lower_limit
 from zenopt.core.errors import DeviceError, SpecError, UnknownNameError, ZenoptError
 from zenopt.core.tables import load_table
 from zenopt.core.yamlfile import Source, override, read_yaml
@@ -57,7 +57,7 @@ class StudySpec(Section):
     classes: tuple[ClassSection, ...] = ()
     latency: LatencySection | None = None
     objective: ObjectiveSection = ObjectiveSection()
-    objectives: tuple[Literal["score", "latency_ms", "params", "macs"], ...] = ("score",)
+    objectives: tuple[str, ...] = ("score",)
     proxy: ProxySection = ProxySection()
     sampler: SamplerSection = SamplerSection()
     training: TrainingSection = TrainingSection()
@@ -70,7 +70,10 @@ class StudySpec(Section):
         if self.budget.latency_ms is not None and self.latency is None:
             raise ValueError("budget.latency_ms needs a latency section that names a device")
         if not self.objectives or self.objectives[0] != "score":
-            raise ValueError("objectives must begin with score; params, macs and latency_ms may follow")
+            raise ValueError("objectives must begin with score; costs may follow")
+        unknown = [name for name in self.objectives[1:] if name not in LIMITS]
+        if unknown:
+            raise ValueError(f"objectives: {unknown[0]} is no cost; costs are {', '.join(LIMITS)}")
         if len(set(self.objectives)) != len(self.objectives):
             raise ValueError("objectives names one twice")
         if "latency_ms" in self.objectives and self.latency is None:
@@ -190,8 +193,11 @@ class StudySpec(Section):
         return self.evaluator().direction(self)
 
     def directions(self) -> list[Literal["maximize", "minimize"]]:
-        """Returns which values are better, for every objective; costs are minimised."""
-        return [self.direction(), *(["minimize"] * (len(self.objectives) - 1))]  # type: ignore[list-item]
+        """Return which values are better, for every objective; costs are minimised."""
+        return [
+            self.direction(),
+            *("maximize" if is_lower_limit(name) else "minimize" for name in self.objectives[1:]),
+        ]
 
     def limits(self) -> Limits:
         """Returns the budget with what is needed to check it; the latency limit has its margin applied."""
@@ -226,10 +232,10 @@ class StudySpec(Section):
         found = []
         for section in self.classes:
             tighter: dict[str, Any] = {
-                name: (max if name == "min_width" else min)(limit, own.get(name, limit))
+                name: (max if is_lower_limit(name) else min)(limit, own.get(name, limit))
                 for name, limit in section.limits().items()
             }
-            found.append((section.label, replace(limits, budget=replace(limits.budget, **tighter))))
+            found.append((section.label, replace(limits, budget=limits.budget.with_limits(**tighter))))
         return found
 
     def class_label(self, architecture: Any) -> str:
