@@ -372,6 +372,7 @@ def _offered(module: ModuleType) -> list[str]:
 
 
 def _api_index(packages: list[ModuleType], home: dict[int, tuple[str, str]]) -> str:
+    """Returns the index; what a thing is for is read from its docstring when the site is built."""
     lines = [
         NOTE,
         "# Python API",
@@ -380,23 +381,18 @@ def _api_index(packages: list[ModuleType], home: dict[int, tuple[str, str]]) -> 
         "",
     ]
     for module in packages:
-        lines += [f"## [{module.__name__}](api/{module.__name__}.md)", "", _first_line(module), ""]
-        rows = []
+        lines += [f"## [{module.__name__}](api/{module.__name__}.md)", "", "```{eval-rst}"]
+        lines += [f".. automodule:: {module.__name__}", "   :no-index:", ""]
+        lines += [".. autosummary::", ""]
         for name in _offered(module):
-            found = getattr(module, name)
-            place, own = home[id(found)]
-            rows.append(
-                (
-                    f"[`{name}`](api/{place}.md#{own.lower()})",
-                    _first_line(found) if _is_described(found) else "",
-                )
-            )
-        lines += [_table(("name", "what"), rows), ""]
+            place, own = home[id(getattr(module, name))]
+            lines.append(f"   {own}" if place == module.__name__ else f"   {place}.{own}")
+        lines += ["```", ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _api_page(module: ModuleType, home: dict[int, tuple[str, str]]) -> str:
-    lines = [NOTE, f"# {module.__name__}", "", _first_line(module), ""]
+    lines = [NOTE, f"# {module.__name__}", ""]
     for name in _offered(module):
         found = getattr(module, name)
         place, own = home[id(found)]
@@ -416,16 +412,6 @@ def _directive(path: str, found: Any) -> list[str]:
     if inspect.isroutine(found):
         return [f".. autofunction:: {path}"]
     return [f".. autodata:: {path}", "   :no-value:"]
-
-
-def _is_described(found: Any) -> bool:
-    """Returns whether an object has words of its own; a plain value has those of its type."""
-    return inspect.isclass(found) or inspect.isroutine(found)
-
-
-def _first_line(found: Any) -> str:
-    text = (inspect.getdoc(found) or "").split("\n\n")[0].replace("\n", " ")
-    return re.sub(r"``(.*?)``", r"`\1`", re.sub(r":\w+:`~?(.*?)`", r"`\1`", text))
 
 
 PAGES = {"commands.md": commands, "spec.md": spec, **api_pages()}

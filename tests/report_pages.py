@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from zenopt.study.study import PARENT_KEY
+from zenopt.verify.linked import LINK_KEY
 
 
 def unpack(page: str, name: str = "content") -> str:
@@ -43,7 +43,7 @@ def make_trainings(study: optuna.Study, count: int = 5, *, has_winner: bool = Tr
     linked = optuna.create_study(
         storage=study._storage, study_name=f"{study.study_name}-trained", direction="maximize"
     )
-    linked.set_user_attr(PARENT_KEY, study.study_name)
+    linked.set_user_attr(LINK_KEY, study.study_name)
     accuracies = [60.0 - abs(index - 2) for index in range(count)]
     for index, trial in enumerate(best):
         for seed in range(2 if index == 2 else 1):
@@ -63,7 +63,8 @@ def make_trainings(study: optuna.Study, count: int = 5, *, has_winner: bool = Tr
                         "epochs": 3,
                         "data": "imagefolder:DATA (0.1 held back)",
                         "seconds": 12.0,
-                        "score_mean": trial.value,
+                        # A training's own score is its accuracy.
+                        "score_mean": None if is_pruned else curve[3],
                         **{
                             key: trial.user_attrs[key]
                             for key in ("params", "macs", "convs", "layers", "closed_form")

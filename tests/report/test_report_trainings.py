@@ -13,14 +13,13 @@ from report_pages import content_of, figures_of, make_trainings
 from report_studies import make_study
 
 from zenopt.cli import main
-from zenopt.core.errors import StudyError
 from zenopt.export.bundle import Bundle
 from zenopt.report import write_report
 from zenopt.report.reading import read_study
 from zenopt.report.trainings import parent_of, read_trainings
 from zenopt.storage.sqlcore import engine_of
 from zenopt.study.exported import read_export, record_export
-from zenopt.study.study import load_study, read_spec
+from zenopt.study.study import load_study
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -121,12 +120,57 @@ def test_status(run: Run) -> None:
     assert found["networks"][0]["mean"] == 60.5 and found["winner"]["test_top1"] == 59.25
 
 
-def test_a_linked_study_is_no_search(trained_study: optuna.Study, run: Run) -> None:
-    with pytest.raises(StudyError, match="short trainings of study 'small'"):
-        read_spec(load_study(trained_study._storage, "small-trained"))
+def test_export_of_a_linked_study_is_that_of_the_search(run: Run) -> None:
     # Its weights are only named here, so that what is exported can be seen from the message.
     code, _, err = run("export-best", "--study", "small-trained", "--output", "none")
     assert code == 2 and "exporting from small" in err and "weights of the winner of 'small'" in err
+
+
+def test_rates_are_told_apart(tmp_path: Path) -> None:
+    study = make_study(f"sqlite:///{tmp_path}/a.db", "a", 40)
+    linked = make_trainings(study, 4)
+    best = linked.best_trial
+    linked.add_trial(
+        optuna.trial.create_trial(
+            value=99.0, intermediate_values={1: 99.0}, user_attrs={**best.user_attrs, "learning_rate": 8.0}
+        )
+    )
+    (found,) = read_trainings(study)
+    assert [network.learning_rate for network in found.networks[:2]] == [8.0, 0.5]
+    assert found.networks[0].structure == found.networks[1].structure
+    assert len(found.different()) == len(found.networks) - 1
+    # One lucky rate is not what was chosen.
+    assert found.best is found.networks[1] and found.is_winner(found.networks[1])
+
+
+def test_scores_are_those_of_the_search(trained_study: optuna.Study, tmp_path: Path) -> None:
+    (section,) = write_report([trained_study], tmp_path / "report.html", top=1)
+    by_structure = {t.user_attrs["structure"]: t.value for t in trained_study.trials if t.value is not None}
+    for network in section.trainings[0].networks:
+        assert network.score == by_structure[network.structure]
+
+
+def test_a_study_whose_trials_are_trainings(tmp_path: Path) -> None:
+    overrides = ("objective.kind=train", "training.data=synthetic", "sampler.screening=off")
+    study = make_study(f"sqlite:///{tmp_path}/a.db", "a", 30, overrides=overrides)
+    (empty,) = read_trainings(study)
+    assert (empty.kind, empty.networks) == ("trainings", ())
+    first = study.best_trial
+    for seed, accuracy in ((0, 50.0), (1, 54.0)):
+        attributes = {**first.user_attrs, "training_seed": seed, "learning_rate": 0.1, "label": None}
+        curve = {1: 30.0, 2: accuracy}
+        study.add_trial(
+            optuna.trial.create_trial(value=accuracy, intermediate_values=curve, user_attrs=attributes)
+        )
+    (section,) = write_report([study], tmp_path / "report.html", top=1)
+    (found,) = section.trainings
+    assert [network.mean for network in found.networks] == [52.0]
+    curves = next(figure for figure in section.figures if figure.key == "trained-curves")
+    assert len(curves.figure.data) == 2
+    assert (
+        "top-1 accuracy"
+        in next(f for f in section.figures if f.key == "best-trials").figure.layout.yaxis.title.text
+    )
 
 
 def test_why_another_network_was_exported(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ _LINES = 12
 
 
 def describe_trainings(found: Trainings) -> str:
-    """Return the trainings of a linked study: a line of counts, the winner, and networks by accuracy."""
+    """Return the trainings of a study: a line of counts, the winner, and networks by accuracy."""
     lines = [
         f"Study {found.name}, {found.kind} of {found.parent}: {found.summary()}; data: {found.data or 'unknown'}."
     ]
@@ -36,22 +36,24 @@ def describe_trainings(found: Trainings) -> str:
             f"{network.mean:.2f}" if network.finished else "-",
             " ".join(f"{value:.2f}" for value in network.finished) or network.runs[-1].state.name.lower(),
             f"{network.learning_rate:g}",
-            f"{network.score:.2f}",
+            f"{network.facts['closed_form']:.2f}" if "closed_form" in network.facts else "-",
             *(f"{network.facts[key]:,.0f}" if key in network.facts else "-" for key in ("params", "macs")),
         )
         for network in found.networks[:_LINES]
     ]
-    lines.append(table(rows, ("class", "top-1 %", "each seed", "lr", "score", "params", "MACs")))
+    lines.append(table(rows, ("class", "top-1 %", "each seed", "lr", "closed form", "params", "MACs")))
     if len(found.networks) > _LINES:
         lines.append(f"... and {len(found.networks) - _LINES} more (--json lists all)")
     return "\n".join(lines)
 
 
 def trainings_json(found: Trainings) -> dict[str, Any]:
-    """Return the trainings of a linked study as plain data."""
+    """Return the trainings of a study as plain data."""
     content = asdict(found)
     for network, plain in zip(found.networks, content["networks"], strict=True):
         plain["mean"] = network.mean if network.finished else None
+        # What only a report knows, which reads the search as well.
+        del plain["score"]
         for run, row in zip(network.runs, plain["runs"], strict=True):
             row["state"] = run.state.name.lower()
     return content

@@ -44,7 +44,7 @@ def summary_table(sections: Sequence[Section]) -> tuple[tuple[str, ...], list[tu
             row += ["none", "-", "-", "-", "-"]
         settled = int(data.scored.sum() + data.over_budget.sum())
         row += [f"{data.scored.sum() / settled:.1%}" if settled else "-", duration(duration_of(data))]
-        accuracies = [item.networks[0].mean for item in section.trainings if item.networks]
+        accuracies = [item.best.mean for item in section.trainings if item.best is not None]
         row.append(show(max(accuracies, default=float("nan")), ".2f"))
         rows.append(tuple(row))
     header.append("best accuracy, %")

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from zenopt.core.costs import COST_KINDS
 from zenopt.report.reading import StudyData
 from zenopt.report.scales import Scale
+from zenopt.study.evaluators import EVALUATORS
 from zenopt.study.spec import StudySpec
 
 BLUE, GREY, ORANGE, GREEN, RED, PURPLE = "#4c8bd0", "#98a2b3", "#d98324", "#3aa675", "#d4574e", "#9a6fd0"
@@ -68,13 +70,14 @@ def new_figure(x_title: str, y_title: str, height: int = HEIGHT, **layout: Any) 
 
 
 def score_source(spec: StudySpec) -> str:
-    """Return what gives the scores of a study: a proxy, or the column of a table."""
-    return str(spec.objective.column) if spec.objective.kind == "table" else spec.proxy.name
+    """Return what gives the scores of a study: a proxy, the column of a table, trainings."""
+    return EVALUATORS.get(spec.objective.kind).label(spec)
 
 
 def score_label(spec: StudySpec) -> str:
     """Return the score of a study as the title of an axis."""
-    return f"score ({score_source(spec)})"
+    source = score_source(spec)
+    return source if spec.objective.kind == "train" else f"score ({source})"
 
 
 def latency_label(spec: StudySpec) -> str:
@@ -95,7 +98,7 @@ def amount(value: float) -> str:
 
 def key_label(key: str) -> str:
     """Return a cost's name in running text."""
-    return {"macs": "MACs", "latency_ms": "latency"}.get(key, key)
+    return "latency" if key == "latency_ms" else COST_KINDS[key].title if key in COST_KINDS else key
 
 
 def points(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from optuna.trial import TrialState
 
+from zenopt.core.costs import COST_KINDS
 from zenopt.report.analysis import feasible_share, pareto_front, rank_correlation, running_best, thin_out
 from zenopt.report.figure import (
     BLUE,
@@ -36,6 +37,8 @@ from zenopt.study.spec import StudySpec
 #: Points drawn per figure; more of them are sampled, and the caption says so.
 POINTS = 2500
 _BEST_KEPT = 200
+#: Costs that are drawn whether or not the budget limits them, and first.
+_ALWAYS = ("params", "macs", "latency_ms")
 _CROSS = {"size": 4, "color": ORANGE, "opacity": 0.5, "symbol": "x"}
 
 
@@ -53,30 +56,27 @@ def costs_of(data: StudyData) -> dict[str, Cost]:
 
     Params and MACs are the counts that the budget is written in.
     """
-    known = {
-        key: cost for key, cost in budget_costs(data.spec).items() if key in ("params", "macs", "latency_ms")
-    }
     limits = data.spec.limits().budget.limits()
-    for name in ("layers", "convs"):
-        if name in limits:
-            known[name] = Cost(name, name, "")
-    return {key: cost for key, cost in known.items() if np.isfinite(data.columns[cost.column]).any()}
+    return {
+        key: cost
+        for key, cost in budget_costs(data.spec).items()
+        if (key in _ALWAYS or key in limits) and np.isfinite(data.columns[cost.column]).any()
+    }
 
 
 def budget_costs(spec: StudySpec) -> dict[str, Cost]:
     """Return every cost that a budget may limit, in the counts that the budget is written in."""
-    zennas = spec.budget.counting == "zennas"
-    return {
-        "params": Cost("zennas_params", "params (ZenNAS count)", "~s")
-        if zennas
-        else Cost("params", "params", "~s"),
-        "macs": Cost("zennas_flops", "MACs (ZenNAS count)", "~s") if zennas else Cost("macs", "MACs", "~s"),
-        "latency_ms": Cost("latency_ms", latency_label(spec), ""),
-        **{
-            name: Cost(name, name.replace("_", " "), "")
-            for name in ("layers", "convs", "min_width", "depth_to_width")
-        },
-    }
+    costs = {key: Cost(key, kind.title, "") for key, kind in COST_KINDS.items()}
+    costs["latency_ms"] = Cost("latency_ms", latency_label(spec), "")
+    for key, column in (("params", "zennas_params"), ("macs", "zennas_flops")):
+        title = COST_KINDS[key].title
+        if spec.budget.counting == "zennas":
+            costs[key] = Cost(column, f"{title} (ZenNAS count)", "~s")
+        else:
+            costs[key] = Cost(key, title, "~s")
+    costs["activation_bytes"] = Cost("activation_bytes", COST_KINDS["activation_bytes"].title, "~s")
+    first = [key for key in _ALWAYS if key in costs]
+    return {key: costs[key] for key in [*first, *(key for key in costs if key not in first)]}
 
 
 def score_scale(data: StudyData) -> Scale | None:
@@ -207,7 +207,9 @@ def against_costs(data: StudyData) -> list[Figure]:
             caption.append(f"The line is the budget of {amount(limits[key])}{margin}.")
         # Of the front, what has a score that is shown.
         is_shown = np.zeros(len(front), dtype=bool) if scale is None else ~scale.outside(data.values[front])
-        frame = robust_scale(costs[known], (*costs[front[is_shown]], *((limits[key],) if key in limits else ())))
+        frame = robust_scale(
+            costs[known], (*costs[front[is_shown]], *((limits[key],) if key in limits else ()))
+        )
         if frame is not None:
             figure.update_xaxes(range=[frame.low, frame.high])
             beside = int(frame.outside(costs[known]).sum())

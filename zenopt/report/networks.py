@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from zenopt.core.costs import COST_KINDS
 from zenopt.report.anatomy import Anatomy, dissect
 from zenopt.report.objective_figures import objective_words
 from zenopt.report.objectives import spread
 from zenopt.report.reading import StudyData
 
+#: Costs that are listed whether or not anything is asked of them.
+_FACTS = ("params", "macs", "layers", "convs")
 #: Members of a front that its table lists.
 FRONT_ROWS = 24
 
@@ -101,7 +104,7 @@ def network_at(data: StudyData, position: int) -> Network:
 
 def objective_text(name: str, value: float) -> str:
     """Return the value of an objective as text."""
-    return f"{value:,.0f}" if name in ("params", "macs") else f"{value:.4f}"
+    return f"{value:,.0f}" if name in COST_KINDS and name != "depth_to_width" else f"{value:.4f}"
 
 
 def show(value: float, form: str) -> str:
@@ -124,6 +127,8 @@ def _facts(data: StudyData, position: int) -> tuple[tuple[str, str], ...]:
         facts.append(("score, std of draws", show(number("score_std"), ".3g")))
     mode = data.spec.latency.mode if data.spec.latency is not None else "predicted"
     kind = {"table": "from measured blocks"}.get(mode, mode)
+    named = {*data.spec.limits().budget.limits(), *data.spec.objectives}
+    further = [key for key in COST_KINDS if key in named and key not in _FACTS]
     rows: Sequence[tuple[str, str, str]] = (
         ("closed_form", "closed form", ".4f"),
         ("params", "params", ",.0f"),
@@ -132,6 +137,7 @@ def _facts(data: StudyData, position: int) -> tuple[tuple[str, str], ...]:
         ("zennas_flops", "MACs, ZenNAS count", ",.0f"),
         ("layers", "layers", ".0f"),
         ("convs", "convolutions", ".0f"),
+        *((key, COST_KINDS[key].title, ",.4g" if key == "depth_to_width" else ",.0f") for key in further),
         ("latency_ms", f"latency, ms ({kind})", ".4f"),
     )
     facts += [

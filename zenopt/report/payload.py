@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from optuna.trial import TrialState
 
+from zenopt.core.costs import COST_KINDS
 from zenopt.report.figure import first_start, score_label
 from zenopt.report.figures import budget_costs
 from zenopt.report.reading import StudyData
@@ -20,13 +21,9 @@ from zenopt.report.timeline import worker_name
 _COLUMNS = (
     ("score_std", "score, std of draws"),
     ("closed_form", "closed form"),
-    ("params", "params"),
-    ("macs", "MACs"),
+    *((key, kind.title) for key, kind in COST_KINDS.items()),
     ("zennas_params", "params, ZenNAS count"),
     ("zennas_flops", "MACs, ZenNAS count"),
-    ("layers", "layers"),
-    ("convs", "convolutions"),
-    ("min_width", "fewest channels"),
     ("latency_ms", "latency, ms"),
     ("duplicate_of", "same as trial"),
 )

@@ -70,7 +70,7 @@ def make_section(study: optuna.Study, data: StudyData, top: int) -> Section:
         top:
             How many of the best networks to show.
     """
-    trainings = tuple(read_trainings(study))
+    trainings = tuple(_read(study, data))
     search = progress(data)
     if data.is_multi:
         # The best score alone says little where other objectives count: the volume leads.
@@ -113,7 +113,7 @@ def make_linked_section(study: optuna.Study, parent: optuna.Study, data: StudyDa
         name:
             What to call the linked study.
     """
-    trainings = tuple(read_trainings(study))
+    trainings = tuple(_read(study, data))
     chosen = [item for item in chosen_networks(parent, data, trainings) if item.is_trained]
     return Section(
         data=data,
@@ -128,6 +128,17 @@ def make_linked_section(study: optuna.Study, parent: optuna.Study, data: StudyDa
         trial_commands=trial_commands(parent, data),
         shows_search=False,
     )
+
+
+def _read(study: optuna.Study, data: StudyData) -> list[Trainings]:
+    """Return the trainings of a study's networks with what its search said of them."""
+    scores: dict[str, float] = {}
+    for position in data.ranked():
+        if data.structures[position] is not None:
+            scores.setdefault(str(data.structures[position]), float(data.values[position]))
+    # On the scale of Zen-scores the formula speaks for what was not measured.
+    is_zen = data.spec.objective.kind == "proxy" and data.spec.proxy.name.startswith("zen")
+    return read_trainings(study, scores, by_formula=is_zen)
 
 
 def numbers_by_structure(data: StudyData) -> dict[str, int]:

@@ -12,11 +12,13 @@ from zenopt.core.statistics import spearman
 from zenopt.report.figure import BLUE, GREEN, HEIGHT, SERIES, Figure, key_label, new_figure
 from zenopt.report.trainings import Trained, Trainings
 
+#: Networks whose curves are drawn, and that are listed.
+_CURVES, _LISTED = 60, 100
 _TRIAL = "<br>trial %{customdata[0]} of the search"
 #: Networks below which nothing is said of ranks.
 _FEWEST = 4
 _AGREEMENTS = (
-    "score_mean",
+    "score",
     "closed_form",
     "params",
     "macs",
@@ -43,10 +45,10 @@ def training_figures(found: Trainings, numbers: dict[str, int], group: str) -> l
     figures = []
     if any(run.accuracies for network in found.networks for run in network.runs):
         figures.append(_curves(found, numbers, f"{prefix}-curves", group))
-    scored = [network for network in found.networks if network.finished and np.isfinite(network.score)]
+    scored = [network for network in found.different() if network.finished and np.isfinite(network.score)]
     if scored:
         figures.insert(0, _against_score(found, scored, numbers, f"{prefix}-score", group))
-    agreement = _agreement([network for network in found.networks if network.finished])
+    agreement = _agreement(scored)
     if agreement:
         figures.append(_agreement_figure(agreement, len(scored), f"{prefix}-agreement", group))
     return figures
@@ -74,7 +76,7 @@ def _against_score(
         )  # fmt: skip
     words = f"{len(networks)} networks trained on {found.data}; bars reach from the worst to the best seed."
     if found.winner is not None:
-        own = [network for network in networks if network.structure == found.winner.structure]
+        own = [network for network in networks if found.is_winner(network)]
         figure.add_scatter(
             x=[network.score for network in own], y=[network.mean for network in own], mode="markers", name="winner",
             marker={"size": 17, "symbol": "circle-open", "color": GREEN, "line": {"width": 2.5}}, hoverinfo="skip",
@@ -91,8 +93,7 @@ def _curves(found: Trainings, numbers: dict[str, int], key: str, group: str) -> 
     in_legend: set[str] = set()
     pruned = 0
     # The winner is drawn last, over the others.
-    best = found.winner.structure if found.winner is not None else None
-    for network in sorted(found.networks, key=lambda network: network.structure == best):
+    for network in sorted(found.networks[:_CURVES], key=found.is_winner):
         for run in network.runs:
             if not run.accuracies:
                 continue
@@ -103,7 +104,7 @@ def _curves(found: Trainings, numbers: dict[str, int], key: str, group: str) -> 
             figure.add_scatter(
                 x=run.epochs, y=run.accuracies, mode="lines+markers", name=network.label, legendgroup=network.label,
                 showlegend=network.label not in in_legend,
-                line={"color": colour, "width": 3 if network.structure == best else 1.5},
+                line={"color": colour, "width": 3 if found.is_winner(network) else 1.5},
                 opacity=0.45 if is_pruned else 1.0,
                 marker={"color": colour, "size": [4] * before + [8], "symbol": ["circle"] * before + [end]},
                 customdata=[[numbers.get(network.structure), run.seed]] * len(run.epochs),
@@ -113,8 +114,9 @@ def _curves(found: Trainings, numbers: dict[str, int], key: str, group: str) -> 
             in_legend.add(network.label)
     figure.update_xaxes(_epochs(found))
     words = f"One line is one training: {found.summary()}."
+    words += f" Those of the best {_CURVES} networks are drawn." if len(found.networks) > _CURVES else ""
     words += " Lines that end in a cross were pruned." if pruned else ""
-    words += " The thick line is the winner." if best is not None else ""
+    words += " The thick lines are the winner's." if found.winner is not None else ""
     return Figure(key, "Learning curves", words, figure, group)
 
 
@@ -124,7 +126,7 @@ def _agreement(networks: list[Trained]) -> dict[str, float]:
     means = [network.mean for network in networks]
     found = {}
     for name in _AGREEMENTS:
-        values = [network.facts.get(name) for network in networks]
+        values = [network.score if name == "score" else network.facts.get(name) for network in networks]
         rho = None if None in values else spearman([float(value or 0.0) for value in values], means)
         if rho is not None:
             found[name] = rho
@@ -148,7 +150,6 @@ def _agreement_figure(found: dict[str, float], networks: int, key: str, group: s
 
 
 _WORDS = {
-    "score_mean": "score",
     "closed_form": "closed form",
     "convs": "convolutions",
     "macs_per_conv": "MACs per convolution",
@@ -182,7 +183,7 @@ def training_table(
         "",
     )
     rows = []
-    for network in found.networks:
+    for network in found.networks[:_LISTED]:
         pruned = sum(run.state == TrialState.PRUNED for run in network.runs)
         seeds = [f"{value:.2f}" for value in network.finished] + (
             ["pruned" if pruned == 1 else f"{pruned} pruned"] if pruned else []
@@ -199,7 +200,7 @@ def training_table(
                     for key in ("params", "macs", "convs")
                 ),
                 str(numbers.get(network.structure, "-")),
-                "winner" if found.winner is not None and network.structure == found.winner.structure else "",
+                "winner" if found.is_winner(network) else "",
             )
         )
     return header, rows
@@ -209,7 +210,7 @@ def comparison_of(all_found: list[tuple[str, Trainings]]) -> go.Figure:
     """Return the best accuracy so far over epochs of the best network of each of several linked studies."""
     figure = new_figure("epoch", "accuracy, %")
     for (name, found), colour in zip(all_found, _cycle(len(all_found)), strict=True):
-        network = next((item for item in found.networks if item.finished), None)
+        network = found.best
         if network is None:
             continue
         run = max((run for run in network.runs if run.top1 is not None), key=lambda run: run.top1 or 0.0)

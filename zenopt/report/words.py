@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from optuna.trial import TrialState
 
+from zenopt.core.budget import is_lower_limit
 from zenopt.report.figure import amount, key_label, score_source
 from zenopt.report.networks import objective_text
 from zenopt.report.objective_figures import objective_words
@@ -20,8 +21,10 @@ Tiles = tuple[tuple[str, str, str], ...]
 def describe_settings(data: StudyData) -> str:
     """Return the study's settings in a line."""
     spec = data.spec
-    limits = ", ".join(f"{name} ≤ {amount(value)}" for name, value in spec.limits().budget.limits().items())
-    limits = limits.replace("min_width ≤", "min_width ≥")
+    limits = ", ".join(
+        f"{key_label(name)} {'≥' if is_lower_limit(name) else '≤'} {amount(value)}"
+        for name, value in spec.limits().budget.limits().items()
+    )
     parts = [
         f"space {spec.space.name}",
         f"{spec.resolution} px, {spec.num_classes} classes",
@@ -69,11 +72,11 @@ def search_tiles(data: StudyData, trainings: Sequence[Trainings] = ()) -> Tiles:
         for index, name in enumerate(data.spec.objectives[1:], start=1):
             lowest = ranked[np.argmin(data.objectives[ranked, index])]
             value = objective_text(name, data.objectives[lowest, index])
-            word = "fewest" if name in ("params", "macs", "layers", "convs") else "lowest"
+            word = "fewest" if name in ("params", "macs", "layers", "convs", "activation_bytes") else "lowest"
             tiles.append((f"{word} {key_label(name)}", value, f"trial {data.numbers[lowest]}"))
     else:
         tiles.append(("best score", "none", "no candidate within the budget yet"))
-    tiles += [_accuracy(found) for found in trainings if found.networks and found.networks[0].finished]
+    tiles += [_accuracy(found) for found in trainings if found.best is not None]
     settled = int(data.scored.sum() + data.over_budget.sum())
     if settled:
         tiles.append(
@@ -93,8 +96,8 @@ def search_tiles(data: StudyData, trainings: Sequence[Trainings] = ()) -> Tiles:
 def training_tiles(found: Trainings) -> Tiles:
     """Return (label, number, remark) of a linked study."""
     runs = [run for network in found.networks for run in network.runs]
-    tiles = [("trainings", f"{len(runs):,}", f"of {len(found.networks)} networks")]
-    if found.networks and found.networks[0].finished:
+    tiles = [("trainings", f"{len(runs):,}", f"of {len(found.different())} networks")]
+    if found.best is not None:
         tiles.append(_accuracy(found))
     if found.winner is not None:
         tiles.append(("winner on test images", f"{found.winner.test_top1:.2f} %", found.winner.label))
@@ -106,7 +109,8 @@ def training_tiles(found: Trainings) -> Tiles:
 
 
 def _accuracy(found: Trainings) -> tuple[str, str, str]:
-    best = found.networks[0]
+    best = found.best
+    assert best is not None
     seeds = len(best.finished)
     return (
         "best accuracy",
