@@ -115,7 +115,7 @@ def test_a_file_of_ones_own(write: Callable[[str], Path]) -> None:
             "proxy: {batch_sizes: {cpu: 1}}",
             r"proxy\.batch_sizes\.cpu: input should be greater than or equal to 2",
         ),
-        ("space: {name: superes}", r"Unknown space 'superes'\. Did you mean 'superres'\?"),
+        ("space: {name: superes}", r"Unknown space 'superes'; did you mean 'superres'\?"),
         ("space: {bounds: narrow}", r"space\.bounds is 'narrow' but space\.narrow gives no bounds"),
         (
             "space: {options: {slotz: 2}}",

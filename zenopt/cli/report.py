@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zenopt.cli.options import json_option, print_json, split_study, storage_option
+from zenopt.core.text import printable
 
 if TYPE_CHECKING:
     from zenopt.report.sections import Section
@@ -79,7 +80,7 @@ def report(
     if figure is not None:
         write_figure(studies, figure, output, labels=names)
         content: dict[str, Any] = {"output": output, "figure": figure, "studies": names}
-        text = f"Wrote figure {figure} of {', '.join(names)} to {output}."
+        text = f"Wrote figure {figure} of {', '.join(map(printable, names))} to {output}."
     else:
         sections = write_report(studies, output, top=top, labels=names)
         keys = [found.key for found in sections[0].figures]
@@ -100,4 +101,4 @@ def report(
 def _summary(section: Section) -> str:
     trainings = [f"{found.count:,} trainings ({found.kind})" for found in section.trainings]
     trials = [f"{section.data.size:,} trials"] if section.shows_search else []
-    return f"{section.name} with {' and '.join([*trials, *trainings])}"
+    return f"{printable(section.name)} with {' and '.join([*trials, *trainings])}"

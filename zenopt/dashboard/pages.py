@@ -22,7 +22,7 @@ from zenopt.report.reading import read_study
 from zenopt.report.sections import Section, make_linked_section, make_section, numbers_by_structure
 from zenopt.report.training_figures import training_table
 from zenopt.report.trainings import Trainings, parent_of
-from zenopt.study.study import load_study, read_spec
+from zenopt.study.study import load_study, note_of, read_spec
 
 #: Figures of the report that the dashboard does not have by itself.
 _FIGURES = (
@@ -58,11 +58,14 @@ class StudyPage:
     def __init__(self, shown: optuna.Study, source: optuna.Study, artifacts: Any) -> None:
         self._shown, self._source, self._artifacts = shown, source, artifacts
         self._parent = parent_of(source)
-        self._is_ours = self._parent is not None or read_spec(source, missing_ok=True) is not None
+        spec = read_spec(source, missing_ok=True)
+        self._is_ours = self._parent is not None or spec is not None
         self._best: int | None = None
         self._size = -1
         self._drawn_at = float("-inf")
-        self._note = ""
+        # The note that every study is made with gives way to a longer one; what a person wrote does not.
+        self._note = "" if spec is None else note_of(spec)
+        self._is_noted = False
         self._pictures: dict[str, str] = {}
 
     def update(self) -> None:
@@ -76,7 +79,7 @@ class StudyPage:
         except ValueError:
             best = None
         is_due = size != self._size and time.monotonic() - self._drawn_at > _REDRAW_S
-        if best == self._best and not is_due and self._note:
+        if best == self._best and not is_due and self._is_noted:
             return
         section = self._read()
         names = (
@@ -136,14 +139,17 @@ class StudyPage:
         from optuna_dashboard import get_note, save_note
 
         # What a person has written over our note stays.
-        if text != self._note and get_note(self._shown) == self._note:
+        if text != self._note and get_note(self._shown) in (self._note, ""):
             save_note(self._shown, text)
             self._note = text
+        self._is_noted = True
 
 
 def _note(section: Section, pictures: dict[str, str], study_id: int) -> str:
     """Return the study's note, in Markdown."""
-    lines = [section.settings, ""]
+    description = section.data.spec.description
+    lines = [description, ""] if description and section.shows_search else []
+    lines += [section.settings, ""]
     limits = list(section.data.spec.limits().budget.limits())
     if limits and section.shows_search:
         # The dashboard lists constraints as numbers without names.

@@ -15,6 +15,8 @@ import optuna
 import sqlalchemy.exc
 
 from zenopt.core.errors import ZenoptError
+from zenopt.core.paths import file_name
+from zenopt.core.text import quoted
 from zenopt.dashboard.mirror import LARGEST, MirrorStorage
 from zenopt.dashboard.pages import StudyPage
 from zenopt.export.bundle import read_bundle
@@ -124,7 +126,11 @@ class Dashboard:
                         mirrored.study,
                         self._artifacts,
                     )
-                self._pages[study_id].update()
+                try:
+                    self._pages[study_id].update()
+                except ZenoptError as error:
+                    # What one study stores keeps no other one from being shown.
+                    _logger.warning(f"Study {quoted(mirrored.study.study_name)}: {error}")
 
     def _follow(self) -> None:
         while not self._stop.is_set():
@@ -141,10 +147,12 @@ class Dashboard:
             bundle = read_bundle(folder)
             if bundle.study not in names:
                 raise DashboardError(
-                    f"Bundle {folder} comes from study {bundle.study!r}, which is not in this storage."
+                    f"Bundle {folder} comes from study {quoted(bundle.study)}, which is not in this storage."
                 )
             packed = shutil.make_archive(
-                str(self._folder / f"bundle-trial-{bundle.trial}"), "zip", root_dir=Path(folder)
+                str(self._folder / file_name(f"bundle-trial-{bundle.trial}", "A bundle's trial")),
+                "zip",
+                root_dir=Path(folder),
             )
             study = optuna.load_study(study_name=bundle.study, storage=self.mirror)
             optuna.artifacts.upload_artifact(

@@ -44,7 +44,8 @@ def chosen_networks(
 ) -> tuple[Chosen, ...]:
     """Return the networks to show large: the one that is exported first, the best score last.
 
-    Of several objectives no network is the best: only what trainings chose or what was exported is shown.
+    Of several objectives no network is the best: only what trainings chose or what was exported is shown. Nothing is
+    where the module of the study's space is not imported, so that networks cannot be taken apart.
 
     Args:
         study:
@@ -54,6 +55,8 @@ def chosen_networks(
         trainings:
             Its linked studies.
     """
+    if data.spec.missing_module() is not None:
+        return ()
     found: list[Chosen] = []
     exported = read_export(study)
     winner = next((item.winner for item in trainings if item.winner is not None), None)

@@ -38,8 +38,11 @@ def trial_commands(study: optuna.Study, data: StudyData) -> list[tuple[str, str]
     """Return (what it does, command) for a trial; ``{number}`` and ``{structure}`` stand for its own."""
     name, storage, spec = shlex.quote(study.study_name), storage_words(study), data.spec
     gates = " --se" if spec.use_se else ""
-    family = getattr(spec.build_space(), "family", "chain")
-    structure = "'{structure}'" if family == "chain" else f"'{family}:{{structure}}'"
+    structure = "'{structure}'"
+    if spec.missing_module() is None:
+        space = spec.build_space()
+        family = space.parse(space.initial).family
+        structure = structure if family == "chain" else f"'{family}:{{structure}}'"
     return [
         (
             "Train this network",

@@ -13,9 +13,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from zenopt.core.costs import COST_KINDS
+from zenopt.core.errors import ExtensionError, SpecError
 from zenopt.report.reading import StudyData
 from zenopt.report.scales import Scale
-from zenopt.study.evaluators import EVALUATORS
 from zenopt.study.spec import StudySpec
 
 BLUE, GREY, ORANGE, GREEN, RED, PURPLE = "#4c8bd0", "#98a2b3", "#d98324", "#3aa675", "#d4574e", "#9a6fd0"
@@ -71,7 +71,11 @@ def new_figure(x_title: str, y_title: str, height: int = HEIGHT, **layout: Any) 
 
 def score_source(spec: StudySpec) -> str:
     """Return what gives the scores of a study: a proxy, the column of a table, trainings."""
-    return EVALUATORS.get(spec.objective.kind).label(spec)
+    try:
+        return str(spec.evaluator().label(spec))
+    except (ExtensionError, SpecError):
+        # An evaluator that is not installed, or whose module is not imported: its name says enough.
+        return spec.objective.kind
 
 
 def score_label(spec: StudySpec) -> str:

@@ -58,7 +58,12 @@ class Front:
 
 
 def best_networks(data: StudyData, count: int) -> tuple[Network, ...]:
-    """Return the best networks of distinct structure, best first; of several objectives, a sample of the front."""
+    """Return the best networks of distinct structure, best first; of several objectives, a sample of the front.
+
+    Nothing where the module of the study's space is not imported, so that networks cannot be taken apart.
+    """
+    if data.spec.missing_module() is not None:
+        return ()
     positions = spread(data.front, count) if data.is_multi else data.top(count)
     return tuple(network_at(data, int(position)) for position in positions)
 

@@ -77,7 +77,8 @@ def make_section(study: optuna.Study, data: StudyData, top: int) -> Section:
         search = [*hypervolume_figures(data), *(figure for figure in search if figure.key != "best-time")]
     figures = [*_trained(trainings, data), *front_figures(data), *search, *timeline(data)]
     figures += [*against_costs(data), *closed_form(data)]
-    history = survivors(data)
+    missing = data.spec.missing_module()
+    history = survivors(data) if missing is None else None
     if history is not None:
         figures += stage_figures(history)
     sample = read_parameters(study, data)
@@ -92,7 +93,8 @@ def make_section(study: optuna.Study, data: StudyData, top: int) -> Section:
         networks=best_networks(data, top),
         chosen=chosen_networks(study, data, trainings),
         tiles=search_tiles(data, trainings),
-        settings=describe_settings(data),
+        settings=describe_settings(data)
+        + ("" if missing is None else f" · no pictures of networks: {missing}"),
         trainings=trainings,
         commands=study_commands(study),
         trial_commands=trial_commands(study, data),

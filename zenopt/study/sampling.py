@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.samplers import BaseSampler
 
-from zenopt.core.errors import SpecError, UnknownNameError
-from zenopt.core.registry import Registry
+from zenopt.core.errors import SpecError
 from zenopt.core.seeds import derive_seed
 from zenopt.samplers.aging import AgingSampler
 from zenopt.samplers.classes import ClassSampler
@@ -19,23 +17,11 @@ from zenopt.samplers.guided import Guide, GuidedSampler
 from zenopt.samplers.screening import Screening
 from zenopt.samplers.zen import ZenSampler
 from zenopt.study.cheap_scores import cheap_score
+from zenopt.study.registries import HUB, SAMPLERS, STOCK_SAMPLERS
 
 if TYPE_CHECKING:
     from zenopt.study.spec import StudySpec
 
-#: Called with a spec and the index of the worker; returns a sampler. A sampler class is made with its options.
-SAMPLERS: Registry[Callable[[StudySpec, int], BaseSampler]] = Registry("sampler", "zenopt.samplers")
-#: Short names of Optuna's own.
-STOCK = {
-    "random": "RandomSampler",
-    "queue": "RandomSampler",
-    "tpe": "TPESampler",
-    "nsga2": "NSGAIISampler",
-    "nsga3": "NSGAIIISampler",
-    "gp": "GPSampler",
-    "cmaes": "CmaEsSampler",
-    "qmc": "QMCSampler",
-}
 #: Options of stock samplers unless the spec says otherwise.
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "TPESampler": {"constant_liar": True},
@@ -51,7 +37,6 @@ _DEFINE_BY_RUN = frozenset({"RandomSampler", "TPESampler"})
 GUIDED = frozenset({"zen", "aging"})
 #: Proxies whose order the closed-form Zen-score predicts.
 SCREENED_PROXIES = frozenset({"zen", "zen-closed-form"})
-_HUB = "optunahub:"
 
 
 def make_sampler(spec: StudySpec, worker: int = 0) -> BaseSampler:
@@ -76,27 +61,15 @@ def make_sampler(spec: StudySpec, worker: int = 0) -> BaseSampler:
     stock = _stock_class(settings.name)
     if stock is not None:
         return _made(stock, spec, derive_seed(spec.seed, worker, settings.name) % 2**32)
-    if settings.name.startswith(_HUB):
+    if settings.name.startswith(HUB):
         return _made(_hub_class(settings.name), spec, derive_seed(spec.seed, worker, "hub") % 2**32)
-    found = SAMPLERS.get(settings.name)
+    found = SAMPLERS.get(settings.name, stored=True)
     if isinstance(found, type):
         return _made(found, spec, derive_seed(spec.seed, worker, settings.name) % 2**32)
     sampler = found(spec, worker)
     if not isinstance(sampler, BaseSampler):
         raise SpecError(f"sampler.name: {settings.name!r} gives no Optuna sampler.")
     return sampler
-
-
-def check_sampler(spec: StudySpec) -> None:
-    """Find out whether a spec's sampler can be made; see :func:`make_sampler`."""
-    try:
-        make_sampler(spec)
-    except UnknownNameError as error:
-        known = sorted({*SAMPLERS.names(), *STOCK} - {"queue"})
-        raise SpecError(
-            f"sampler.name: there is no sampler {spec.sampler.name!r}; known: {', '.join(known)}, a class of "
-            f"optuna.samplers, or module:object. {error}"
-        ) from None
 
 
 def needs_all_slots(spec: StudySpec) -> bool:
@@ -113,14 +86,14 @@ def _wants(spec: StudySpec, attribute: str) -> bool:
     stock = _stock_class(spec.sampler.name)
     if stock is not None:
         return stock.__name__ not in _DEFINE_BY_RUN
-    if spec.sampler.name.startswith(_HUB):
+    if spec.sampler.name.startswith(HUB):
         return True
     # A sampler of one's own may say so by an attribute; zenopt's own need neither.
-    return bool(getattr(SAMPLERS.get(spec.sampler.name), attribute, False))
+    return bool(getattr(SAMPLERS.get(spec.sampler.name, stored=True), attribute, False))
 
 
 def _stock_class(name: str) -> type[BaseSampler] | None:
-    found = getattr(optuna.samplers, STOCK.get(name, name), None)
+    found = getattr(optuna.samplers, STOCK_SAMPLERS.get(name, name), None)
     return found if isinstance(found, type) and issubclass(found, BaseSampler) else None
 
 
@@ -131,7 +104,7 @@ def _hub_class(name: str) -> type[BaseSampler]:
         raise SpecError(
             f"sampler {name} needs the package optunahub (pip install optunahub) and network access."
         ) from None
-    package, _, wanted = name.removeprefix(_HUB).partition(":")
+    package, _, wanted = name.removeprefix(HUB).partition(":")
     try:
         module = optunahub.load_module(package)
     except Exception as error:

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator
 
 from zenopt.core.budget import LIMITS, is_lower_limit
 from zenopt.core.costs import COST_KINDS
-from zenopt.core.errors import SpecError
+from zenopt.core.errors import SpecError, ZenoptError
+from zenopt.core.text import one_line, quoted
 from zenopt.spaces.registry import get_space
 
 
@@ -37,7 +38,8 @@ class SpaceSection(Section):
         Raises:
             ZenoptError: If the space is unknown or an option does not fit it.
         """
-        factory = get_space(self.name)
+        # Whoever reads a study file for a person has imported what it names.
+        factory = get_space(self.name, stored=True)
         self._check_options(factory)
         options = dict(self.options)
         if self.bounds == "narrow":
@@ -48,8 +50,14 @@ class SpaceSection(Section):
             options["initial"] = self.initial
         try:
             return factory(**options)
-        except TypeError as error:
-            raise SpecError(f"space.options do not fit the space {self.name!r}: {error}.") from None
+        except ZenoptError:
+            raise
+        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+            # An option of another kind than the space expects; which one, only the space can tell.
+            reason = f"{type(error).__name__}: {one_line(str(error), 120)}"
+            raise SpecError(
+                f"space.options do not fit the space {quoted(self.name)}: {reason.rstrip('.')}."
+            ) from None
 
     def _check_options(self, factory: Any) -> None:
         known = signature(factory).parameters
@@ -199,10 +207,6 @@ class GuideSection(Section):
         if not self.warm_up and self.moves < 2:
             raise ValueError("a guide needs warm_up, or moves of at least 2")
         return self
-
-
-#: Samplers that are there without a look at anything installed; others are looked up when a spec is read.
-KNOWN_SAMPLERS = ("zen", "aging", "random", "tpe", "nsga2", "nsga3", "gp", "cmaes", "qmc", "queue")
 
 
 class SamplerSection(Section):

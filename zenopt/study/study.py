@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -14,7 +13,10 @@ from optuna.trial import TrialState
 from pydantic import ValidationError
 
 from zenopt.core.errors import StorageError, StudyError
+from zenopt.core.files import STORED_SPEC, first_problem, parse_json
 from zenopt.core.pareto import first_front
+from zenopt.core.paths import existing_path
+from zenopt.core.text import one_line, quoted, quoted_list, shortened
 from zenopt.storage import open_storage, parse_url
 from zenopt.storage.history import StudyHistory, count_by_state, top
 from zenopt.storage.records import TrialRecord
@@ -96,12 +98,7 @@ def _describe(study: optuna.Study, spec: StudySpec) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names([spec.evaluator().label(spec), *spec.objectives[1:]])
-    limits = ", ".join(f"{name} {limit:g}" for name, limit in spec.limits().budget.limits().items())
-    note = (
-        f"{spec.description or spec.name}\n\nMade by zenopt: space {spec.space.name}, {spec.resolution} px, "
-        f"{spec.num_classes} classes; budget: {limits or 'none'}. A trial is feasible where all of its constraints are "
-        "at most 0; infeasible trials are pruned, or have the worst value there is."
-    )
+    note = note_of(spec)
     # As optuna-dashboard keeps the note of a study; it need not be installed here.
     storage, study_id = study._storage, study._study_id
     for start in range(0, len(note), _NOTE_LENGTH):
@@ -111,6 +108,16 @@ def _describe(study: optuna.Study, spec: StudySpec) -> None:
             note[start : start + _NOTE_LENGTH],
         )
     storage.set_study_system_attr(study_id, "dashboard:note_ver", 1)
+
+
+def note_of(spec: StudySpec) -> str:
+    """Return the note that a new study has in optuna-dashboard."""
+    limits = ", ".join(f"{name} {limit:g}" for name, limit in spec.limits().budget.limits().items())
+    return (
+        f"{spec.description or spec.name}\n\nMade by zenopt: space {spec.space.name}, {spec.resolution} px, "
+        f"{spec.num_classes} classes; budget: {limits or 'none'}. A trial is feasible where all of its constraints are "
+        "at most 0; infeasible trials are pruned, or have the worst value there is."
+    )
 
 
 def _differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
@@ -123,7 +130,7 @@ def _differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
 
 
 def _show(value: Any, missing: object) -> str:
-    return "(not set)" if value is missing else json.dumps(value)
+    return "(not set)" if value is missing else shortened(json.dumps(value))
 
 
 def open_existing(url: str) -> optuna.storages.BaseStorage:
@@ -133,7 +140,7 @@ def open_existing(url: str) -> optuna.storages.BaseStorage:
         StorageError: If there is nothing to open.
     """
     target = parse_url(url)
-    if target.kind in ("sqlite", "journal") and not Path(target.path).exists():
+    if target.kind in ("sqlite", "journal") and existing_path(target.path) is None:
         raise StorageError(f"storage {target.display!r}: the file does not exist; run zenopt optimize first.")
     return open_storage(url)
 
@@ -159,8 +166,8 @@ def load_study(
         )
     except KeyError:
         names = sorted(study.study_name for study in storage.get_all_studies())
-        known = f"stored studies: {', '.join(names)}" if names else "the storage holds no study yet"
-        raise StudyError(f"No study {name!r} in this storage; {known}.") from None
+        known = f"stored studies: {quoted_list(names, 1000)}" if names else "the storage holds no study yet"
+        raise StudyError(f"No study {quoted(name)} in this storage; {known}.") from None
 
 
 def read_spec(study: optuna.Study, *, missing_ok: bool = False) -> StudySpec | None:
@@ -170,17 +177,17 @@ def read_spec(study: optuna.Study, *, missing_ok: bool = False) -> StudySpec | N
         StudyError: If there is none, or it cannot be read by this version.
     """
     text = study.user_attrs.get(SPEC_KEY)
-    if text is None:
-        if missing_ok:
-            return None
-        raise StudyError(f"Study {study.study_name!r} was not made by zenopt (it stores no spec).")
+    if text is None and missing_ok:
+        return None
+    name = quoted(study.study_name)
+    if not isinstance(text, str):
+        raise StudyError(f"Study {name} was not made by zenopt (it stores no spec).")
     try:
-        return StudySpec.model_validate_json(text)
+        return StudySpec.model_validate(parse_json(text, study.study_name, STORED_SPEC))
     except ValidationError as error:
-        problem = error.errors()[0]
+        place, problem = first_problem(error)
         raise StudyError(
-            f"Study {study.study_name!r} stores a spec this version cannot read: "
-            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}."
+            f"Study {name} stores a spec this version cannot read: {place}: {one_line(problem, 200)}."
         ) from None
 
 

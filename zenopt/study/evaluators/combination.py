@@ -12,17 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from zenopt.core.errors import BudgetError, ProxyError, SpecError
 from zenopt.core.seeds import derive_rng, derive_seed
-from zenopt.predictors.ensemble import AZ_NAS, VOTERS, az_nas, vote, weighted_ranks
+from zenopt.predictors.ensemble import COMBINATIONS, az_nas, vote, weighted_ranks
 
 if TYPE_CHECKING:
     from zenopt.study.spec import StudySpec
 
-#: Combination -> its proxies with their weights, where the spec gives none.
-COMBINATIONS: dict[str, dict[str, float]] = {
-    "vote": dict.fromkeys(VOTERS, 1.0),
-    "az-nas": dict.fromkeys(AZ_NAS, 1.0),
-    "sum": {},
-}
 _DRAWS = 50
 
 ScoreOf = Callable[[Any, str, int], "float | None"]

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from zenopt.core.errors import ProxyError
 from zenopt.core.score import Score
 from zenopt.proxies.registry import get_proxy
-from zenopt.study.evaluators import EVALUATORS
 from zenopt.study.evaluators.base import Direction, Evaluator, Report, ignore
 from zenopt.study.evaluators.combination import Combination, parts_of
+from zenopt.study.registries import EVALUATORS
 
 if TYPE_CHECKING:
     from zenopt.study.spec import StudySpec
@@ -27,9 +27,9 @@ class ProxyEvaluator(Evaluator):
     def direction(cls, spec: StudySpec) -> Direction:
         parts = parts_of(spec)
         if parts is None:
-            return get_proxy(spec.proxy.name).direction
+            return get_proxy(spec.proxy.name, stored=True).direction
         for name in parts:
-            get_proxy(name)
+            get_proxy(name, stored=True)
         return "maximize"
 
     @classmethod
@@ -83,7 +83,7 @@ class ProxyEvaluator(Evaluator):
         proxy = self.spec.proxy
         return score_architecture(
             architecture,
-            name,
+            get_proxy(name, stored=True),
             resolution=self.spec.resolution,
             num_classes=self.spec.num_classes,
             batch_size=proxy.batch_size or proxy.batch_sizes.cpu,
