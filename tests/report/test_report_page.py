@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from html.parser import HTMLParser
 from pathlib import Path
@@ -151,6 +152,12 @@ def test_several_studies(study: optuna.Study, latency_study: optuna.Study, tmp_p
     assert "<b>latency" not in page.text
     assert "<b>latency</b> & co" in " ".join(page.words)
     assert "not on one scale" in " ".join(page.words)
+    # A click opens a trial of the study whose figure it is; common figures say it of each trace.
+    for key, study_index in re.findall(r'data-figure="(s\d-[^"]*)" data-study="(\d)"', page.text):
+        assert key.startswith(f"s{study_index}-")
+    common = go.Figure(page.figures["compare-trials"])
+    assert [trace.meta["study"] for trace in common.data] == [0, 1]
+    assert [found["name"] for found in page.content["studies"]] == ["cifar", "<b>latency</b> & co"]
     limits = go.Figure(page.figures["s1-score-latency-ms"]).layout.shapes
     assert limits[0].x0 == pytest.approx(0.1 * 0.85)
 

@@ -35,8 +35,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], css: str = "") -
     )
 
 
-def figures(found: Sequence[Figure], prefix: str, first: str = "") -> str:
-    """Return figures as a grid of cards."""
+def figures(found: Sequence[Figure], prefix: str, study: int, first: str = "") -> str:
+    """Return figures as a grid of cards; a click on their points opens trials of the study at a position."""
     cards = []
     # Cards stand in pairs, the last three of an odd number in one row, so that no place stays empty.
     narrow = [figure.key for figure in found if not figure.least_width and not figure.is_wide]
@@ -49,7 +49,7 @@ def figures(found: Sequence[Figure], prefix: str, first: str = "") -> str:
         wide = " wide" if is_wide else " third" if figure.key in thirds else ""
         cards.append(
             f'<figure class="card{wide}" id="{prefix}fig-{figure.key}"><h3>{escape(figure.title)}</h3>'
-            f'<div class="scroll"><div class="plot" data-figure="{prefix}{figure.key}" data-study="{figure.study}" '
+            f'<div class="scroll"><div class="plot" data-figure="{prefix}{figure.key}" data-study="{study}" '
             f'style="{style}" role="img" aria-label="{escape(figure.title)}"></div></div>'
             f"<figcaption>{escape(figure.caption)}</figcaption></figure>"
         )

@@ -144,12 +144,14 @@ def _hypervolumes(datas: Sequence[StudyData], divisor: float, unit: str) -> list
     box = objective_box(datas)
     by_trial = new_figure("trial", "hypervolume")
     by_time = new_figure(f"time since the first trial, {unit}", "hypervolume")
-    for data, colour in _coloured(datas):
+    for index, (data, colour) in enumerate(_coloured(datas)):
         joined, shares = hypervolume_history(data, box)
         words: dict[str, Any] = {"y_label": "hypervolume", "y_format": ".1%", "numbers": data.numbers[joined]}
         step(by_trial, data.numbers[joined], shares, _last(data), _name(data), colour, **words)
         times = elapsed_seconds(data)[joined] / divisor
         step(by_time, times, shares, duration_of(data) / divisor, _name(data), colour, x_label=unit, **words)
+        for figure in (by_trial, by_time):
+            figure.data[-1].meta = {"study": index}
     caption = (
         f"{hypervolume_caption(len(datas[0].directions))} The box is that of all candidates of all studies."
     )

@@ -33,7 +33,6 @@ class Figure:
         caption: What it shows and what it left out, in a sentence or two.
         figure: The plotly figure, without a theme.
         group: Heading of the page under which it stands.
-        study: Position of the study whose trials the points are; a click on one opens it.
         least_width: Pixels below which it is scrolled instead of squeezed.
         is_wide: Whether it takes a whole row of a page.
     """
@@ -43,7 +42,6 @@ class Figure:
     caption: str
     figure: go.Figure
     group: str = "Search"
-    study: int = 0
     least_width: int = 0
     is_wide: bool = False
 

@@ -152,7 +152,7 @@ def _article(section: Section, prefix: str, index: int, *, is_single: bool) -> s
         own = [figure for figure in section.figures if figure.group == group]
         parts.append(f'<h2 id="{prefix}{group.lower()}">{escape(_GROUPS.get(group, group))}</h2>')
         first = cards.front(section.front) if group == "Front" and section.front is not None else ""
-        parts.append(cards.figures(own, prefix, first))
+        parts.append(cards.figures(own, prefix, index, first))
         parts += [
             _training_card(section, item) for item in section.trainings if TRAINED_GROUPS[item.kind] == group
         ]
@@ -197,7 +197,7 @@ def _comparison(sections: Sequence[Section], comparison: Sequence[Figure]) -> st
             f'<details class="card"><summary>What differs in their specs ({len(differing[1])} fields)</summary>'
             f"{cards.table(*differing)}</details>"
         )
-    parts.append(cards.figures(comparison, ""))
+    parts.append(cards.figures(comparison, "", 0))
     pictures = [
         cards.picture(section.chosen[0].network, f"s{index}-", index, f"{section.name}, ")
         for index, section in enumerate(sections)

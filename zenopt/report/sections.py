@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import optuna
 
@@ -150,11 +150,6 @@ def numbers_by_structure(data: StudyData) -> dict[str, int]:
         if text is not None:
             found.setdefault(text, int(data.numbers[position]))
     return found
-
-
-def of_study(figures: Sequence[Figure], index: int) -> list[Figure]:
-    """Return figures whose points are trials of the study at a position of the report."""
-    return [replace(figure, study=index) for figure in figures]
 
 
 def _trained(trainings: Sequence[Trainings], data: StudyData) -> list[Figure]:
