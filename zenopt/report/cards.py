@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from zenopt.report.choices import Chosen
+from zenopt.report.commands import filled
 from zenopt.report.figure import Figure
 from zenopt.report.networks import Front, Network
 from zenopt.report.picture import draw
@@ -56,7 +57,13 @@ def figures(found: Sequence[Figure], prefix: str, study: int, first: str = "") -
     return f'<div class="grid">{first}{"".join(cards)}</div>'
 
 
-def chosen(found: Sequence[Chosen], commands: Sequence[tuple[str, str]], prefix: str, study: int) -> str:
+def chosen(
+    found: Sequence[Chosen],
+    commands: Sequence[tuple[str, str]],
+    trial_commands: Sequence[tuple[str, str]],
+    prefix: str,
+    study: int,
+) -> str:
     """Return the networks that are shown large: a single one beside its picture, several in columns."""
     if not found:
         return ""
@@ -68,7 +75,12 @@ def chosen(found: Sequence[Chosen], commands: Sequence[tuple[str, str]], prefix:
         content.append(f'<div class="facts">{_facts(item.network)}</div>')
         content.append(code("Structure", item.network.structure, "structure"))
         if len(found) == 1:
-            content += [code(label, command) for label, command in commands]
+            network = item.network
+            own = [
+                (label, filled(command, network.number, network.structure))
+                for label, command in trial_commands[1:]
+            ]
+            content += [code(label, command) for label, command in (*commands, *own)]
         heading = f"<h3>{escape(item.title)}</h3>" if len(found) > 1 else ""
         parts.append(
             f'<div class="chosen"><div class="card">{heading}{"".join(content)}</div>'

@@ -34,6 +34,11 @@ def study_commands(study: optuna.Study) -> list[tuple[str, str]]:
     ]
 
 
+def filled(command: str, number: int, structure: str) -> str:
+    """Return a command of :func:`trial_commands` for a trial."""
+    return command.replace("{number}", str(number)).replace("{structure}", structure)
+
+
 def trial_commands(study: optuna.Study, data: StudyData) -> list[tuple[str, str]]:
     """Return (what it does, command) for a trial; ``{number}`` and ``{structure}`` stand for its own."""
     name, storage, spec = shlex.quote(study.study_name), storage_words(study), data.spec
