@@ -18,7 +18,7 @@ from zenopt.latency import load_profile, predict_latency_ms
 from zenopt.latency.cache import MeasurementCache
 from zenopt.latency.calibrate import calibrate
 from zenopt.latency.csvfit import fit_profile, read_rows
-from zenopt.latency.figure import held_out_pairs, predicted_against_measured, write_figure
+from zenopt.latency.figure import errors_of, held_out_pairs, predicted_against_measured, write_figure
 from zenopt.latency.fill import ENOUGH_VISITS, FIRST_VISITS, TableFiller
 from zenopt.latency.fit import fit_relative
 from zenopt.latency.live import LiveLatency
@@ -330,7 +330,23 @@ def test_weights_of_a_fit() -> None:
 def test_figure(tmp_path) -> None:
     profile = load_profile("v100-fp16-b64-eager")
     figure = predicted_against_measured(held_out_pairs(profile), "title")
-    assert len(figure.data[-1].x) == 18
+    points = [trace for trace in figure.data if trace.name in ("within 10 %", "beyond 10 %")]
+    assert sum(len(trace.x) for trace in points) == 18
+    # Every network is named beside its error, the largest at the top.
+    bars = figure.data[-1]
+    assert len(bars.x) == len(figure.layout.yaxis2.ticktext) == 18
+    assert (
+        abs(bars.x[-1])
+        == max(abs(error) for error in bars.x)
+        == pytest.approx(profile.errors["max"], abs=1e-3)
+    )
+    assert "ZenNet-flops400M-SE" in figure.layout.yaxis2.ticktext
+    errors = errors_of(held_out_pairs(profile))
+    assert errors.mean == pytest.approx(profile.errors["mape"], abs=1e-3)
+    assert errors.within_10 == pytest.approx(profile.errors["within_10"], abs=1e-3)
+    assert "61% within 10 %" in figure.layout.title.text and "title" in figure.layout.title.text
+    # Ticks are whole numbers, not the bare 2 and 5 of plotly's own.
+    assert {"0.1", "0.2", "0.5", "1"} <= set(figure.layout.xaxis.ticktext)
     write_figure(held_out_pairs(profile), "title", tmp_path / "figure.json")
     assert json.loads((tmp_path / "figure.json").read_text())["data"]
     with pytest.raises(OutputError, match=r"\.html or \.json"):

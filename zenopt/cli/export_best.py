@@ -19,7 +19,7 @@ from zenopt.cli.options import (
 )
 from zenopt.cli.progress import Panel
 from zenopt.cli.study_choice import chosen_study
-from zenopt.core.text import printable
+from zenopt.core.text import one_line, printable
 from zenopt.core.words import plural
 
 if TYPE_CHECKING:
@@ -88,20 +88,31 @@ def export_best(
     \b
     zenopt export-best --study demo --output demo-bundle
     """
+    import optuna
+    import sqlalchemy.exc
+
     from zenopt.export.bundle import check_bundle_folder, read_bundle, write_bundle
 
     # Before the work of minutes, not after it.
     check_bundle_folder(output, overwrite=force)
     _check_formats(formats)
     with Panel(quiet=quiet or as_json) as panel:
-        from zenopt.study.study import open_existing
+        from zenopt.report.trainings import parent_of
+        from zenopt.study.study import load_study, open_existing
 
         study = chosen_study(open_existing(storage), name)
+        parent = parent_of(study)
+        if parent is not None:
+            panel.note(
+                f"Study {study.study_name} holds trainings of study {parent}: exporting from {parent}."
+            )
+            study = load_study(study._storage, parent)
         # Imported late: scoring imports torch, which takes seconds.
         from zenopt.export.deploy import deploy_bundle
         from zenopt.export.standalone import write_bundle_model
         from zenopt.latency.training_speed import training_speed
         from zenopt.study.best import make_bundle, rescore_top
+        from zenopt.study.exported import record_export
         from zenopt.study.finalists import why_not_measured
         from zenopt.verify.final import decide, export_winner
 
@@ -121,6 +132,14 @@ def export_best(
             bundle = make_bundle(study, spec, candidates)
             folder = write_bundle(bundle, output, overwrite=force)
         write_bundle_model(bundle, folder)
+        try:
+            record_export(study, bundle)
+        except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
+            # Who may only read a study may still export from it.
+            panel.note(
+                "Warning: the export is not noted on the study, so its report cannot name it: "
+                f"{one_line(str(error.__cause__ or error), 200)}"
+            )
         deployed = deploy_bundle(bundle, folder, formats) if formats else []
     costs = bundle.costs or {}
     speed = training_speed(costs["macs"], costs["activation_bytes"])

@@ -38,9 +38,13 @@ def chosen_study(storage: optuna.storages.BaseStorage, name: str | None) -> optu
 
 def _only(storage: optuna.storages.BaseStorage) -> str:
     from zenopt.study.study import SPEC_KEY
+    from zenopt.verify.linked import LINK_KEY
 
     studies = storage.get_all_studies()
-    ours = sorted(study.study_name for study in studies if SPEC_KEY in study.user_attrs)
+    searches = (
+        study for study in studies if SPEC_KEY in study.user_attrs and LINK_KEY not in study.user_attrs
+    )
+    ours = sorted(study.study_name for study in searches)
     names = ours or sorted(study.study_name for study in studies)
     if not names:
         raise StudyError("The storage holds no study yet; run zenopt optimize first.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from zenopt.cli.options import json_option, print_json
-from zenopt.core.words import plural
+from zenopt.core.text import printable
 
 
 @click.command()
@@ -15,14 +15,20 @@ from zenopt.core.words import plural
 )
 @json_option
 def plot(profile: str, output: str, as_json: bool) -> None:
-    """Draw predicted against measured latency of a profile's held-out networks."""
+    """Draw predicted against measured latency of a profile's held-out networks, and the error of each.
+
+    \b
+    zenopt latency plot v100-fp16-b64 --output errors.html
+    """
     from zenopt.latency import load_profile
-    from zenopt.latency.figure import held_out_pairs, write_figure
+    from zenopt.latency.figure import errors_of, held_out_pairs, write_figure
 
     device = load_profile(profile)
     pairs = held_out_pairs(device)
-    write_figure(pairs, f"{device.name}: {device.errors.get('protocol', '')}", output)
+    how = f"{device.dtype}, batch {device.batch}, {device.errors.get('protocol', 'held-out networks')}"
+    write_figure(pairs, f"{device.name}: {device.device}, {how}", output)
+    errors = errors_of(pairs)
     if as_json:
-        print_json({"output": output, "networks": len(pairs)})
+        print_json({"output": output, **errors.__dict__})
     else:
-        click.echo(f"{output}: {plural(len(pairs), 'network')}")
+        click.echo(printable(f"{output}: {errors}"))
