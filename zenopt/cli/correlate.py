@@ -158,7 +158,6 @@ def correlate(
     """
     import torch
 
-    from zenopt.core.tables import load_table
     from zenopt.correlate.batch import make_minibatch
     from zenopt.correlate.combine import Combined, combine, features_of
     from zenopt.correlate.measure import Measurement, measure
@@ -168,6 +167,7 @@ def correlate(
     from zenopt.correlate.score_cache import ScoreCache
     from zenopt.proxies import get_proxy
     from zenopt.spaces import get_space
+    from zenopt.spaces.tabular import space_table
 
     show_warnings()
     if (has_features or train is not None) and not (is_combined or learn_path):
@@ -180,13 +180,14 @@ def correlate(
         _check_output(output)
     wanted = [get_proxy(own).name for own in _names(proxies)]
     torch.set_num_threads(threads)
-    known = load_table(path, where)
+    searched = get_space(space)()
+    known = space_table(searched, path, where)
     chosen = _names(columns, "--columns") if columns is not None else known.accuracy_columns()
     for column in chosen:
         known.column(column)
     if learn_path is not None:
         _check_learnable(learn_path, chosen, wanted, data, build)
-    architectures = draw_sample(known, chosen, get_space(space)(), sample, seed)
+    architectures = draw_sample(known, chosen, searched, sample, seed)
     batch = make_minibatch(data, batch_size, resolution, classes, seed)
     settings = Measurement(batch, classes, seed, build, device=device)
     with ScoreCache(cache_path) as cache, _Progress() as progress:

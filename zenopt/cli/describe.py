@@ -15,10 +15,10 @@ from zenopt.cli.options import json_option, print_json, show_warnings, table
 @click.option(
     "--resolution",
     type=click.IntRange(1, 8192),
-    show_default="224; NAS-Bench-201: 32",
+    show_default="the family's, mostly 224",
     help="Image side, px.",
 )
-@click.option("--classes", type=click.IntRange(1, 1_000_000), show_default="1000; NAS-Bench-201: 10")
+@click.option("--classes", type=click.IntRange(1, 1_000_000), show_default="the family's, mostly 1000")
 @click.option("--se", "use_se", is_flag=True, help="With squeeze-excite gates.")
 @click.option(
     "--layers", "show_layers", is_flag=True, help="Print every layer instead of one line per block."
@@ -40,7 +40,7 @@ def describe(
 ) -> None:
     """Layers and costs of a network.
 
-    A NAME is that of a published ZenNet, nasbench201:ARCHSTR, timm:MODEL or torchvision:MODEL.
+    A NAME is that of a published ZenNet, SPACE:TEXT (nasbench-macro:11111111), timm:MODEL or torchvision:MODEL.
 
     \b
     zenopt describe "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,1,8,1)" --resolution 32 --classes 10

@@ -13,10 +13,10 @@ from zenopt.cli.options import json_option, print_json, show_warnings
 @click.option(
     "--resolution",
     type=click.IntRange(1, 8192),
-    show_default="224; NAS-Bench-201: 32",
+    show_default="the family's, mostly 224",
     help="Image side, px.",
 )
-@click.option("--classes", type=click.IntRange(1, 1_000_000), show_default="1000; NAS-Bench-201: 10")
+@click.option("--classes", type=click.IntRange(1, 1_000_000), show_default="the family's, mostly 1000")
 @click.option("--batch-size", type=click.IntRange(1, 65_536), default=16, show_default=True)
 @click.option("--repeats", type=click.IntRange(1, 100_000), default=1, show_default=True, help="Fresh draws.")
 @click.option(
@@ -47,7 +47,7 @@ def score(
 ) -> None:
     """Score a network by a training-free proxy.
 
-    A NAME is that of a published ZenNet, nasbench201:ARCHSTR, timm:MODEL or torchvision:MODEL.
+    A NAME is that of a published ZenNet, SPACE:TEXT (nasbench-macro:11111111), timm:MODEL or torchvision:MODEL.
 
     \b
     zenopt score demo-bundle --resolution 32 --classes 100 --repeats 8

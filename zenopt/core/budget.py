@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from math import isnan
 
 from zenopt.core.costs import Costs
 from zenopt.core.errors import BudgetError
@@ -74,7 +75,7 @@ class Budget:
                 Its latency; needed if there is a latency limit.
 
         Raises:
-            BudgetError: If the latency is needed and missing.
+            BudgetError: If the latency or a recorded cost is needed and missing.
         """
         params, macs = costs.counted(self.counting)
         used: dict[str, float] = {
@@ -94,6 +95,11 @@ class Budget:
                     raise BudgetError("budget.latency_ms is set but no latency of the architecture is known.")
                 used[name] = latency_ms
             violations[name] = (used[name] - limit) / limit
+        unknown = [name for name, violation in violations.items() if isnan(violation)]
+        if unknown:
+            raise BudgetError(
+                f"budget.{unknown[0]} is set but nothing records that cost of the architectures of this space."
+            )
         return violations
 
 

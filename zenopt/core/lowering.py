@@ -190,8 +190,7 @@ def _lowered(
         (graph,) = nodes
         if not isinstance(graph, Graph):
             raise StructureError(f"{type(unit).__name__} takes several inputs but is no graph.")
-        widths = (unit.in_channels,) * len(in_size)
-        out_size, _ = lowering.graph(graph, in_size, widths, unit.role)
+        out_size, _ = lowering.graph(graph, in_size, unit.input_channels, unit.role)
     else:
         out_size, _ = lowering.walk(nodes, in_size, unit.role, unit.in_channels)
     return tuple(lowering.layers), out_size
@@ -270,7 +269,7 @@ class _Lowering:
                 self.layers.append(Layer("pool", role, self._block, channels, channels, size, 1))
                 size = 1
             elif isinstance(node, Zero):
-                size = self._strided(size, node.stride)
+                size, channels = self._strided(size, node.stride), node.width
             elif isinstance(node, Slice):
                 channels = node.stop - node.start
                 self._add("slice", role, channels, size)

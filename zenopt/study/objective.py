@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,7 +186,8 @@ class Objective:
     def _record_costs(self, trial: optuna.Trial, architecture: Any, check: Check) -> None:
         costs = check.costs
         for name in ("params", "macs", "layers", "convs", "min_width", "depth_to_width"):
-            trial.set_user_attr(name, getattr(costs, name))
+            if not isnan(getattr(costs, name)):
+                trial.set_user_attr(name, getattr(costs, name))
         if self._spec.budget.counting == "zennas":
             # The violations are of these counts; params and macs stay the true ones.
             trial.set_user_attr("zennas_params", costs.zennas_params)

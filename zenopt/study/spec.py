@@ -12,13 +12,12 @@ from pydantic import Field, ValidationError, model_validator
 
 from zenopt.core.budget import Budget
 from zenopt.core.errors import DeviceError, SpecError, UnknownNameError, ZenoptError
-from zenopt.core.tables import load_table
 from zenopt.core.yamlfile import Source, override, read_yaml
 from zenopt.latency.guards import Guards
 from zenopt.latency.limits import Limits
 from zenopt.latency.profile import load_profile
 from zenopt.proxies.registry import get_proxy
-from zenopt.spaces.tabular import TabularSpace
+from zenopt.spaces.tabular import TabularSpace, space_table
 from zenopt.study.evaluators import EVALUATORS
 from zenopt.study.sections import (
     BudgetSection,
@@ -177,7 +176,7 @@ class StudySpec(Section):
         self.evaluator().check(self)
         guide = self.sampler.guide
         if guide is not None and guide.table is not None and guide.column is not None:
-            load_table(guide.table).column(guide.column)
+            space_table(self.space.build(), guide.table).column(guide.column)
 
     def direction(self) -> Literal["maximize", "minimize"]:
         """Return which values are better."""

@@ -28,14 +28,13 @@ from zenopt.core.primitives import (
     Zero,
 )
 from zenopt.spaces.base import BaseArchitecture
+from zenopt.spaces.layers import EPS, relu_conv_norm
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 #: (from, to) of the six edges, in the order of the string.
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 CHANNELS = (16, 32, 64)
 CELLS_PER_STAGE = 5
-#: Epsilon of every BN.
-EPS = 1e-5
 
 _ITEM = re.compile(r"([a-z0-9_]+)~([0-9]+)", re.ASCII)
 
@@ -206,8 +205,8 @@ class Reduction(Unit):
         # synflow of the zero-cost release takes the norms of cells away and leaves these.
         removable = self.build == "official"
         body = (
-            *_relu_conv_norm(self.in_channels, self.out_channels, 3, stride=2, removable=removable),
-            *_relu_conv_norm(self.out_channels, self.out_channels, 3, removable=removable),
+            *relu_conv_norm(self.in_channels, self.out_channels, 3, stride=2, removable=removable),
+            *relu_conv_norm(self.out_channels, self.out_channels, 3, removable=removable),
         )
         shortcut = (Pool(self.in_channels, 2, 2), Conv(self.in_channels, self.out_channels, 1))
         # The shortcut is defined first, as in the releases: parameters are numbered in this order.
@@ -237,21 +236,11 @@ def operation_nodes(name: str, channels: int, build: str) -> tuple[Node, ...]:
         return (Pool(channels, 3),)
     kernel = int(name[-1])
     if build == "official":
-        return _relu_conv_norm(channels, channels, kernel)
+        return relu_conv_norm(channels, channels, kernel)
     return (
         Relu(channels),
         Conv(channels, channels, kernel, bias=True),
         Norm(channels, EPS, affine=False, tracks=False),
-    )
-
-
-def _relu_conv_norm(
-    in_channels: int, out_channels: int, kernel: int, stride: int = 1, removable: bool = True
-) -> tuple[Node, ...]:
-    return (
-        Relu(in_channels),
-        Conv(in_channels, out_channels, kernel, stride),
-        Norm(out_channels, EPS, removable=removable),
     )
 
 
