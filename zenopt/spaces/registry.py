@@ -19,6 +19,7 @@ _BUILT_IN = {
     "superres": "zenopt.spaces.chain.superres",
     "mobile": "zenopt.spaces.chain.mobile",
     "nasbench201": "zenopt.spaces.nasbench201.space",
+    "nasbench-macro": "zenopt.spaces.nasbenchmacro.space",
 }
 #: Families that several spaces share -> the space that reads their texts.
 _FAMILIES = {"chain": "superres"}
