@@ -352,9 +352,9 @@ def test_an_auxiliary_classifier_is_built_on_request_and_works_in_training() -> 
 
 def test_options_must_fit() -> None:
     case = CASES["cell"]
-    with pytest.raises(StructureError, match="hand-made networks have no squeeze-excite gates"):
+    with pytest.raises(StructureError, match="hand-made networks have no optional squeeze-excite gates"):
         build_network(case, use_se=True)
-    with pytest.raises(StructureError, match="residual true"):
+    with pytest.raises(StructureError, match="residual must be true"):
         lower(case, 16, residual=False)
     with pytest.raises(StructureError, match="has no description"):
         describe(object())

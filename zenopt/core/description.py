@@ -184,13 +184,12 @@ class Description:
         Raises:
             StructureError: If gates are asked for or links are to be taken away, and there are none.
         """
-        if (use_se and not self.has_gates) or (not residual and not self.has_links):
+        if use_se and not self.has_gates:
             raise StructureError(
-                f"{what} networks have no squeeze-excite gates, and their links are the architecture itself: "
-                "use_se must be false and residual true."
-                if not self.has_gates
-                else f"The links of {what} networks are the architecture itself: residual must be true."
+                f"{what} networks have no optional squeeze-excite gates: use_se must be false."
             )
+        if not residual and not self.has_links:
+            raise StructureError(f"The links of {what} networks are part of them: residual must be true.")
 
 
 def unit_names(architecture: Any) -> list[str]:

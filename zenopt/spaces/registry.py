@@ -20,6 +20,7 @@ _BUILT_IN = {
     "mobile": "zenopt.spaces.chain.mobile",
     "nasbench201": "zenopt.spaces.nasbench201.space",
     "nasbench-macro": "zenopt.spaces.nasbenchmacro.space",
+    "mnasnet": "zenopt.spaces.mnasnet.space",
 }
 #: Families that several spaces share -> the space that reads their texts.
 _FAMILIES = {"chain": "superres"}
