@@ -21,6 +21,8 @@ _BUILT_IN = {
     "nasbench201": "zenopt.spaces.nasbench201.space",
     "nasbench-macro": "zenopt.spaces.nasbenchmacro.space",
     "mnasnet": "zenopt.spaces.mnasnet.space",
+    "transnas-macro": "zenopt.spaces.transnas.macro",
+    "transnas-micro": "zenopt.spaces.transnas.micro",
 }
 #: Families that several spaces share -> the space that reads their texts.
 _FAMILIES = {"chain": "superres"}
