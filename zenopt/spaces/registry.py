@@ -23,6 +23,7 @@ _BUILT_IN = {
     "mnasnet": "zenopt.spaces.mnasnet.space",
     "transnas-macro": "zenopt.spaces.transnas.macro",
     "transnas-micro": "zenopt.spaces.transnas.micro",
+    "nats-sizes": "zenopt.spaces.natssizes.space",
 }
 #: Families that several spaces share -> the space that reads their texts.
 _FAMILIES = {"chain": "superres"}
