@@ -138,10 +138,7 @@ def unit_costs(
 ) -> PartCosts:
     """Count a unit; ``floor_sizes`` are the sides of its inputs where every size is rounded down."""
     layers = lower_unit(unit, sizes, use_se, residual)
-    # ZenNAS's sizes differ only after a stride that leaves a remainder; lowering all twice would double the time.
-    if floor_sizes != sizes or any(layer.in_size % layer.stride for layer in layers):
-        return _part(layers, lower_unit(unit, floor_sizes, use_se, residual, True))
-    return _part(layers)
+    return _part(layers, lower_unit(unit, floor_sizes, use_se, residual, True))
 
 
 def _part(layers: Sequence[Layer], floor_layers: Sequence[Layer] | None = None) -> PartCosts:

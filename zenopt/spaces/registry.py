@@ -24,6 +24,7 @@ _BUILT_IN = {
     "transnas-macro": "zenopt.spaces.transnas.macro",
     "transnas-micro": "zenopt.spaces.transnas.micro",
     "nats-sizes": "zenopt.spaces.natssizes.space",
+    "darts": "zenopt.spaces.darts.space",
 }
 #: Families that several spaces share -> the space that reads their texts.
 _FAMILIES = {"chain": "superres"}

@@ -67,7 +67,7 @@ class NatsSizesSpace(SlotSpace):
         return dict.fromkeys(_NAMES, self.widths)
 
     def from_values(self, values: Sequence[Any]) -> SizesArchitecture:
-        return SizesArchitecture(tuple(values))  # type: ignore[arg-type]
+        return SizesArchitecture(tuple(values))
 
     def values_of(self, architecture: SizesArchitecture) -> Sequence[Any]:
         return architecture.widths
