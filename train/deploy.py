@@ -12,8 +12,9 @@ import torch
 
 from zenopt.export.deploy import SUFFIXES, accuracy, export_network, load_exported, quantize_onnx
 from zenopt.export.standalone import write_model_file
-from zenopt.nn.weights import load_weights, read_torch_file
+from zenopt.nn.weights import load_weights
 from zenopt.spaces.registry import parse_architecture
+from zenopt.train import checkpoint
 from zenopt.train.checkpoint import write_file
 from zenopt.train.data import STATISTICS, DataSet, Images, open_data
 from zenopt.train.errors import CheckpointError, TrainError
@@ -74,9 +75,7 @@ def deploy_run(
         TrainError: int8 is asked for without data.
         DeployError: An export fails or computes something else.
     """
-    content = read_torch_file(weights)
-    if not {"network", "recipe", "classes", "statistics"} <= content.keys():
-        raise CheckpointError(f"{weights} is not a checkpoint of a training run.")
+    content = checkpoint.read(weights, checkpoint.FACTS)
     if int8 and data_name is None:
         raise TrainError("int8 needs --data: training images to calibrate with, test images to judge by.")
     if int8 and "onnx" not in formats:

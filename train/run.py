@@ -8,7 +8,8 @@ from typing import Literal
 
 import torch
 
-from zenopt.nn.weights import load_weights, read_torch_file
+from zenopt.nn.weights import load_weights
+from zenopt.train import checkpoint
 from zenopt.train.data import DataSet, open_data
 from zenopt.train.distributed import World
 from zenopt.train.engine import AMP, RunResult, fit
@@ -137,7 +138,7 @@ def evaluate_weights(
     """
     recipe, content = Recipe(), {}
     if weights is not None and weights.suffix != ".safetensors":
-        content = read_torch_file(weights)
+        content = checkpoint.read(weights)
         if "recipe" in content:
             recipe = Recipe.model_validate(content["recipe"])
     if source is None:

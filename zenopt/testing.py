@@ -38,7 +38,7 @@ from zenopt.spaces.base import BaseSpace
 from zenopt.spaces.registry import get_space, parse_architecture
 from zenopt.storage import open_storage
 from zenopt.study.objective import Objective, run_trial
-from zenopt.study.sampler_factory import make_sampler
+from zenopt.study.sampling import make_sampler
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import join_study, load_study
 

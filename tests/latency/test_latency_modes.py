@@ -20,7 +20,7 @@ from zenopt.study import objective as objective_module
 from zenopt.study.best import make_bundle, rescore_top
 from zenopt.study.finalists import why_not_measured
 from zenopt.study.objective import Objective, run_trial
-from zenopt.study.sampler_factory import make_sampler
+from zenopt.study.sampling import make_sampler
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import join_study, load_study, read_status
 

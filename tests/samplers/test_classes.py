@@ -14,7 +14,7 @@ from zenopt.samplers.classes import ClassSampler
 from zenopt.samplers.screening import Screening
 from zenopt.spaces.chain.closed_form import closed_form_zen
 from zenopt.spaces.chain.superres import SuperResSpace
-from zenopt.study.sampler_factory import make_sampler
+from zenopt.study.sampling import make_sampler
 from zenopt.study.spec import StudySpec
 
 INITIAL = (

@@ -20,8 +20,8 @@ from zenopt.samplers.aging import RecentPopulation
 from zenopt.spaces.chain.superres import SuperResSpace
 from zenopt.spaces.nasbench201.architecture import CellArchitecture
 from zenopt.spaces.nasbench201.space import NasBench201Space
-from zenopt.study.cheap import ProxyScore, TableScore
-from zenopt.study.sampler_factory import make_sampler
+from zenopt.study.cheap_scores import ProxyScore, TableScore
+from zenopt.study.sampling import make_sampler
 from zenopt.study.search import run_search
 from zenopt.study.spec import StudySpec
 

@@ -22,7 +22,7 @@ from zenopt.spaces.chain.closed_form import closed_form_zen
 from zenopt.spaces.chain.space import ChainSpace
 from zenopt.spaces.chain.superres import SuperResSpace
 from zenopt.storage import open_storage, requeue_orphans
-from zenopt.study.sampler_factory import make_sampler
+from zenopt.study.sampling import make_sampler
 from zenopt.study.spec import StudySpec
 
 SPACE = SuperResSpace(

@@ -16,7 +16,7 @@ from zenopt.spaces.nasbench201.space import NasBench201Space
 from zenopt.spaces.tabular import TabularSpace
 from zenopt.storage import open_storage
 from zenopt.study.objective import Objective, run_trial
-from zenopt.study.sampler_factory import make_sampler
+from zenopt.study.sampling import make_sampler
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import join_study, load_study
 

@@ -11,7 +11,7 @@ from zenopt.core.errors import StudyError
 from zenopt.export.bundle import read_bundle
 from zenopt.storage import open_storage
 from zenopt.study.objective import Objective, run_trial
-from zenopt.study.sampler_factory import make_sampler
+from zenopt.study.sampling import make_sampler
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import join_study, load_study
 from zenopt.train.recipe import load_recipe

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from zenopt.cli.options import json_option, print_json, storage_option
+from zenopt.core.text import printable
 
 
 @click.command()
@@ -127,7 +128,7 @@ def export_best(
         f"Exported {what} to {folder}: {costs['params']:,} params, {costs['macs']:,} MACs, "
         f"{costs['layers']} layers{latency}"
     )
-    click.echo(bundle.structure)
+    click.echo(printable(bundle.structure))
     for written in deployed:
         click.echo(
             f"{written.format}: {written.file} ({written.file_bytes:,} bytes, largest error {written.max_error:.1e})"

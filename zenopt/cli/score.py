@@ -55,8 +55,8 @@ def score(
     zenopt score "nasbench201:|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_1x1~2|" --proxy naswot
     zenopt score timm:resnet18 --proxy synflow-log
     """
+    from zenopt.export.names import resolve
     from zenopt.proxies import get_proxy
-    from zenopt.spaces.names import resolve
     from zenopt.study.scoring import score_named
 
     show_warnings()

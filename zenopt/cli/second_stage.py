@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zenopt.cli.options import table
+from zenopt.core.text import printable
 
 if TYPE_CHECKING:
     import optuna
@@ -62,7 +63,7 @@ def training_line(training: Training) -> str:
     else:
         state = f"failed: {training.error}"
     return (
-        f"{training.candidate.label:24s} lr {training.learning_rate:<6g} seed {training.seed}  {state}  "
+        f"{printable(training.candidate.label):24s} lr {training.learning_rate:<6g} seed {training.seed}  {state}  "
         f"({training.seconds:.0f} s)"
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from zenopt.core.errors import ZenoptError
+from zenopt.core.text import printable
 
 
 def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -213,13 +213,13 @@ def evaluate_command(
         click.echo(json.dumps(evaluation.facts(classes)))
         return
     for name in evaluation.broken:
-        click.echo(f"Skipped a broken image: {name}", err=True)
+        click.echo(f"Skipped a broken image: {printable(name)}", err=True)
     click.echo(f"top-1 {evaluation.top1:.2f} %  top-5 {evaluation.top5:.2f} %  loss {evaluation.loss:.4f}")
     click.echo(
         f"{evaluation.images} images, {evaluation.images_per_second:.1f} images/s (forward passes alone)"
     )
     for name, share in evaluation.per_class(classes).items():
-        click.echo(f"  {name:24s} {'no images' if share is None else f'{share:6.2f} %'}")
+        click.echo(f"  {printable(name):24s} {'no images' if share is None else f'{share:6.2f} %'}")
 
 
 @click.command("deploy")
@@ -288,7 +288,7 @@ def _source(
         raise click.UsageError("--structure needs --resolution.")
     assert structure is not None
     from zenopt.cli.options import show_warnings
-    from zenopt.spaces.names import resolve
+    from zenopt.export.names import resolve
 
     show_warnings()
     named = resolve(structure)
@@ -299,21 +299,26 @@ def _source(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `train` and return the exit code: 2 for anything a user can put right."""
-    from zenopt.cli import with_imports
+    from zenopt.cli import explain, make_streams_patient, show_usage, with_imports
+    from zenopt.cli.options import with_finite_numbers
 
+    make_streams_patient()
     try:
-        with_imports(train_command).main(
+        with_imports(with_finite_numbers(train_command)).main(
             args=arguments, prog_name="python -m zenopt.train", standalone_mode=False
         )
-    except ZenoptError as error:
-        click.echo(f"Error: {error}", err=True)
-        return 2
     except click.ClickException as error:
-        error.show()
+        show_usage(error)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted; --resume continues from the last checkpoint.", err=True)
         return 130
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        click.echo(f"Error: {printable(message)}", err=True)
+        return 2
     return 0
 
 

@@ -6,6 +6,7 @@ import click
 
 from zenopt.cli.options import devices_option, json_option, print_json, read_devices, storage_option, table
 from zenopt.cli.second_stage import training_line
+from zenopt.core.text import printable
 
 
 @click.command()
@@ -192,4 +193,4 @@ def verify(
         ]
         click.echo(table(cells, ("rank agreement with top-1", "Spearman", "95 %", "Kendall")))
     if exported:
-        click.echo(f"\nExported {verified[0].candidate.label} to {exported}")
+        click.echo(f"\nExported {printable(verified[0].candidate.label)} to {exported}")

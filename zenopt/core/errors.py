@@ -5,9 +5,14 @@ The command line prints them without a traceback and exits with code 2.
 
 from __future__ import annotations
 
+from zenopt.core.text import printable
+
 
 class ZenoptError(ValueError):
-    """Base of every error that bad input can cause."""
+    """Base of every error that bad input can cause; what it quotes cannot reach a terminal as an order."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 class StructureError(ZenoptError):
@@ -36,6 +41,10 @@ class DeviceError(ZenoptError):
 
 class BundleError(ZenoptError):
     """An exported bundle is missing, incomplete or of an unknown version."""
+
+
+class CheckpointError(ZenoptError):
+    """A checkpoint is missing, unreadable, or of another network or run."""
 
 
 class DataError(ZenoptError):

@@ -7,15 +7,14 @@ training seed, another text of the same network) are averaged.
 
 from __future__ import annotations
 
-import csv
-import gzip
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 from zenopt.core.errors import DataError, StructureError
+from zenopt.core.files import TABLE, number, open_csv, rows_of
+from zenopt.core.text import quoted, quoted_list, shortened_path
 
 STRUCTURE_COLUMNS = ("arch_str", "structure")
 Row = Mapping[str, str]
@@ -40,19 +39,20 @@ class Table:
     structures: tuple[str, ...] = field(repr=False)
 
     def column(self, name: str) -> Mapping[str, float]:
-        """Returns the numbers of a column by architecture text.
+        """Return the numbers of a column by architecture text.
 
         Raises:
             DataError: If there is no such column of numbers; the message lists those there are.
         """
         if name not in self.columns:
             raise DataError(
-                f"{self.name} has no column {name!r} of numbers; it has {', '.join(self.columns) or 'none'}."
+                f"{shortened_path(self.name)} has no column {quoted(name)} of numbers; "
+                f"it has {quoted_list(self.columns)}."
             )
         return self.columns[name]
 
     def accuracy_columns(self) -> list[str]:
-        """Returns the columns whose names say accuracy; where none does, every column of numbers."""
+        """Return the columns whose names say accuracy; where none does, every column of numbers."""
         found = [name for name in self.columns if any(word in name.lower() for word in _ACCURACY_WORDS)]
         return found or list(self.columns)
 
@@ -60,6 +60,15 @@ class Table:
 def text_of_row(row: Row) -> str | None:
     """Return what stands in a row's column of architectures, :data:`STRUCTURE_COLUMNS`."""
     return next((row[column].strip() for column in STRUCTURE_COLUMNS if column in row), None)
+
+
+def load_rows(path: str | Path) -> tuple[Row, ...]:
+    """Return the rows of a CSV file, gzipped if its name ends in ``.gz``, as texts by column.
+
+    Raises:
+        DataError: If the file is missing, malformed or too large.
+    """
+    return _rows(*_version(path))
 
 
 def load_table(path: str | Path, where: Iterable[str] = (), text_of: RowText = text_of_row) -> Table:
@@ -74,85 +83,62 @@ def load_table(path: str | Path, where: Iterable[str] = (), text_of: RowText = t
             Reads the architecture of a row; rows without one are left out.
 
     Raises:
-        DataError: If the file is missing or malformed, no row holds an architecture, or no row is left.
+        DataError: If the file is missing, malformed or too large, no row holds an architecture, or no row is left.
     """
-    path = Path(path)
-    return _load(path.resolve(), _stamp(path), str(path), tuple(where), text_of)
+    return _load(*_version(path), tuple(where), text_of)
 
 
-def load_rows(path: str | Path) -> tuple[Row, ...]:
-    """Return the rows of a CSV file as texts by column.
-
-    Raises:
-        DataError: If the file is missing or malformed.
-    """
-    path = Path(path)
-    return _rows(path.resolve(), _stamp(path), str(path))
-
-
-def _stamp(path: Path) -> int:
+def _version(path: str | Path) -> tuple[Path, int, str]:
+    """Return a file, its version and what messages call it."""
     try:
-        return path.stat().st_mtime_ns
-    except OSError as error:
-        raise DataError(f"Table {path} cannot be read: {error.strerror}.") from None
+        path = Path(path)
+        return path.resolve(), path.stat().st_mtime_ns, str(path)
+    except (OSError, ValueError) as error:
+        raise TABLE.unreadable(path, error) from None
 
 
 @lru_cache(maxsize=2)
 def _rows(path: Path, stamp: int, name: str) -> tuple[Row, ...]:
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            header = reader.fieldnames or []
-            rows = list(reader)
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"Table {name} cannot be read: {error}.") from None
-    for number, row in enumerate(rows, start=2):
-        if None in row or None in row.values():
-            raise DataError(f"Table {name}, row {number}: expected {len(header)} fields.")
+    with open_csv(path, TABLE, name) as reader:
+        rows = tuple(rows_of(reader, name))
     if not rows:
-        raise DataError(f"Table {name} has no rows.")
-    return tuple(rows)
+        raise TABLE.refusal(name, "it has no rows")
+    return rows
 
 
 @lru_cache(maxsize=8)
 def _load(path: Path, stamp: int, name: str, where: tuple[str, ...], text_of: RowText) -> Table:
     """Read a file once per version of it: workers and samplers ask for it again and again."""
-    every = _rows(path, stamp, name)
-    header = list(every[0])
-    rows = list(enumerate(every, start=2))
-    for condition in where:
-        column, equals, wanted = condition.partition("=")
-        if not equals or column not in header:
-            raise DataError(
-                f"Condition {condition!r}: expected COLUMN=VALUE with one of {', '.join(header)}."
-            )
-        rows = [(number, row) for number, row in rows if _same(row[column], wanted)]
-    if not rows:
-        raise DataError(f"Table {name} has no rows that meet the conditions.")
+    rows = _rows(path, stamp, name)
+    header = list(rows[0])
+    conditions = [_condition(text, header) for text in where]
     found: dict[str, dict[str, list[float]]] = {
         column: {} for column in header if column not in STRUCTURE_COLUMNS
     }
     structures: dict[str, None] = {}
-    for number, row in rows:
+    kept = 0
+    for position, row in enumerate(rows, start=2):
+        if not all(_same(row[column], wanted) for column, wanted in conditions):
+            continue
+        kept += 1
         try:
             text = text_of(row)
         except StructureError as error:
-            raise DataError(f"Table {name}, row {number}: {error}") from None
+            raise TABLE.refusal(name, str(error), f"row {position}:") from None
         if text is None:
             continue
         if not text:
-            raise DataError(f"Table {name}, row {number}: the architecture is missing.")
+            raise TABLE.refusal(name, "the architecture is missing", f"row {position}:")
         structures[text] = None
         for column, values in found.items():
-            value = _number(row[column])
+            value = number(row[column])
             if value is not None:
                 values.setdefault(text, []).append(value)
+    if not kept:
+        raise TABLE.refusal(name, "it has no rows that meet the conditions")
     if not structures:
-        raise DataError(
-            f"Table {name} has no column of architectures ({' or '.join(STRUCTURE_COLUMNS)}, or those of the space's "
-            f"own tables); it has {', '.join(header)}."
-        )
+        columns = f"{' or '.join(STRUCTURE_COLUMNS)}, or those of the space's own tables"
+        raise TABLE.refusal(name, f"no column of architectures ({columns}); it has {quoted_list(header)}")
     return Table(
         name=name,
         columns={
@@ -164,14 +150,13 @@ def _load(path: Path, stamp: int, name: str, where: tuple[str, ...], text_of: Ro
     )
 
 
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+def _condition(text: str, header: list[str]) -> tuple[str, str]:
+    column, equals, wanted = text.partition("=")
+    if not equals or column not in header:
+        raise DataError(f"Condition {quoted(text)}: expected COLUMN=VALUE with one of {quoted_list(header)}.")
+    return column, wanted
 
 
 def _same(text: str, wanted: str) -> bool:
-    number = _number(text)
-    return text == wanted or (number is not None and number == _number(wanted))
+    value = number(text)
+    return text == wanted or (value is not None and value == number(wanted))

@@ -54,10 +54,16 @@ class ScoreCache:
 
     def get(self, settings: Mapping[str, Any], proxy: str) -> dict[str, Score]:
         """Returns every score of a proxy under these settings, by structure."""
-        rows = self._connection.execute(
-            "SELECT structure, value, seconds, error FROM zenopt_scores WHERE settings = ? AND proxy = ?",
-            (_key(settings), proxy),
-        )
+        try:
+            rows = self._connection.execute(
+                "SELECT structure, value, seconds, error FROM zenopt_scores WHERE settings = ? AND proxy = ?",
+                (_key(settings), proxy),
+            ).fetchall()
+        except sqlite3.Error as error:
+            raise StorageError(f"Score cache {self._name} cannot be read: {error}.") from None
+        # SQLite takes any value in any column.
+        if not all(map(_is_score, rows)):
+            raise StorageError(f"Score cache {self._name} holds something else than scores; remove the file.")
         return {structure: Score(value, seconds, error) for structure, value, seconds, error in rows}
 
     def put(self, settings: Mapping[str, Any], structure: str, scores: Mapping[str, Score]) -> None:
@@ -89,3 +95,9 @@ class ScoreCache:
 
 def _key(settings: Mapping[str, Any]) -> str:
     return json.dumps(settings, sort_keys=True)
+
+
+def _is_score(row: tuple[Any, ...]) -> bool:
+    structure, value, seconds, error = row
+    texts = isinstance(structure, str) and isinstance(error, str | None)
+    return texts and isinstance(value, int | float | None) and isinstance(seconds, int | float)

@@ -19,6 +19,8 @@ import plotly.graph_objects as go
 import sqlalchemy.exc
 
 from zenopt.core.errors import ZenoptError
+from zenopt.core.paths import file_name
+from zenopt.core.text import quoted
 from zenopt.dashboard.mirror import LARGEST, MirrorStorage
 from zenopt.export.bundle import read_bundle
 from zenopt.report.figures import score_label
@@ -142,7 +144,11 @@ class Dashboard:
                         mirrored.study,
                         self._artifacts,
                     )
-                self._pages[study_id].update()
+                try:
+                    self._pages[study_id].update()
+                except ZenoptError as error:
+                    # What one study stores keeps no other one from being shown.
+                    _logger.warning(f"Study {quoted(mirrored.study.study_name)}: {error}")
 
     def _follow(self) -> None:
         while not self._stop.is_set():
@@ -159,10 +165,12 @@ class Dashboard:
             bundle = read_bundle(folder)
             if bundle.study not in names:
                 raise DashboardError(
-                    f"Bundle {folder} comes from study {bundle.study!r}, which is not in this storage."
+                    f"Bundle {folder} comes from study {quoted(bundle.study)}, which is not in this storage."
                 )
             packed = shutil.make_archive(
-                str(self._folder / f"bundle-trial-{bundle.trial}"), "zip", root_dir=Path(folder)
+                str(self._folder / file_name(f"bundle-trial-{bundle.trial}", "A bundle's trial")),
+                "zip",
+                root_dir=Path(folder),
             )
             study = optuna.load_study(study_name=bundle.study, storage=self.mirror)
             optuna.artifacts.upload_artifact(
@@ -207,12 +215,13 @@ class _StudyPage:
         self._shown._storage.set_study_system_attr(
             self._shown._study_id, "study:metric_names", _metric_names(data)
         )
-        networks = [network_at(data, position) for position in data.top(1)]
+        missing = data.spec.missing_module()
+        networks = [network_at(data, position) for position in data.top(1)] if missing is None else []
         if networks:
             self._save_picture(networks[0])
             graph = _picture_figure(networks[0])
             save_plotly_graph_object(self._shown, graph, graph_object_id="best-network")
-        self._save_note(_note(data, networks, self._picture_id, self._shown._study_id))
+        self._save_note(missing or _note(data, networks, self._picture_id, self._shown._study_id))
         if is_due or self._size < 0:
             for figure in make_section(self._source, data, 0).figures:
                 if figure.key in _FIGURES or figure.group == "Front":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from math import isnan
+from math import inf, isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import optuna
 from optuna.exceptions import TrialPruned
 from optuna.trial import TrialState
 
+from zenopt.core.costs import COST_KINDS
 from zenopt.core.errors import EvaluationError
 from zenopt.core.seeds import derive_seed
 from zenopt.latency.limits import Check, Limits
@@ -20,7 +21,7 @@ from zenopt.storage.history import StudyHistory
 from zenopt.storage.orphans import put_back, requeue_orphans
 from zenopt.storage.records import TrialRecord
 from zenopt.study.evaluators import make_evaluator
-from zenopt.study.sampler_factory import NEEDS_ALL_SLOTS, NEEDS_COMPLETE
+from zenopt.study.sampling import needs_all_slots, needs_complete
 
 if TYPE_CHECKING:
     from zenopt.study.spec import StudySpec
@@ -77,22 +78,25 @@ class Objective:
             study, ("score_mean", "score_std"), identity=self._evaluator.identity_key
         )
         self._should_stop = should_stop
+        self._all_slots = needs_all_slots(spec)
+        self._completes = needs_complete(spec)
+        self._worst = tuple(-inf if item == "maximize" else inf for item in spec.directions())
         self._live = live_latency(spec, self._limits)
 
     def __call__(self, trial: optuna.Trial) -> float | tuple[float, ...]:
-        architecture = self._space.suggest(trial, all_slots=self._spec.sampler.name in NEEDS_ALL_SLOTS)
+        architecture = self._space.suggest(trial, all_slots=self._all_slots)
         check = self._limits.check(architecture)
         if self._live is not None and check.is_feasible:
             # What the prediction rejects is not worth a measurement; what it admits is settled by one.
             check = self._limits.with_latency(check, self._live(architecture))
         self._record_costs(trial, architecture, check)
-        closed_form = self._record_closed_form(trial, architecture)
+        self._record_closed_form(trial, architecture)
         if not check.is_feasible:
             trial.set_user_attr("structure", str(architecture))
-            if self._spec.sampler.name in NEEDS_COMPLETE:
-                # Samplers order infeasible trials by their violations; the value is shown to people only.
-                shown = closed_form if closed_form is not None else -sum(map(abs, check.violations.values()))
-                return self._values(shown, check)
+            if self._completes:
+                # Such samplers order infeasible trials by their violations. The worst values there are keep them from
+                # looking best to a reader that knows no constraints.
+                return self._worst
             over = {name: violation for name, violation in check.violations.items() if violation > 0}
             raise TrialPruned(f"over budget: {', '.join(f'{k} by {v:.1%}' for k, v in over.items())}")
         if not self._evaluator.lists(architecture):
@@ -107,9 +111,9 @@ class Objective:
         )
         return self._values(value, check)
 
-    def _record_closed_form(self, trial: optuna.Trial, architecture: Any) -> float | None:
+    def _record_closed_form(self, trial: optuna.Trial, architecture: Any) -> None:
         proxy = self._spec.proxy
-        closed_form: float | None = architecture.closed_form(
+        closed_form = architecture.closed_form(
             "zen",
             resolution=self._spec.resolution,
             gamma=proxy.gamma,
@@ -117,14 +121,13 @@ class Objective:
         )
         if closed_form is not None:
             trial.set_user_attr("closed_form", closed_form)
-        return closed_form
 
     def _values(self, score: float, check: Check) -> float | tuple[float, ...]:
         """Returns the values of all objectives; the score comes first."""
-        known = {"params": check.costs.params, "macs": check.costs.macs, "latency_ms": check.latency_ms}
-        costs = [known[name] for name in self._spec.objectives[1:]]
-        if not costs:
+        names = self._spec.objectives[1:]
+        if not names:
             return score
+        costs = [check.latency_ms if name == "latency_ms" else getattr(check.costs, name) for name in names]
         return (score, *(float(cost) for cost in costs if cost is not None))
 
     def _owner(
@@ -185,7 +188,7 @@ class Objective:
 
     def _record_costs(self, trial: optuna.Trial, architecture: Any, check: Check) -> None:
         costs = check.costs
-        for name in ("params", "macs", "layers", "convs", "min_width", "depth_to_width"):
+        for name in COST_KINDS:
             if not isnan(getattr(costs, name)):
                 trial.set_user_attr(name, getattr(costs, name))
         if self._spec.budget.counting == "zennas":

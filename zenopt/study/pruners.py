@@ -8,12 +8,10 @@ import optuna
 from optuna.pruners import BasePruner
 
 from zenopt.core.errors import SpecError, UnknownNameError
-from zenopt.core.registry import Registry
+from zenopt.study.registries import PRUNERS
 
 if TYPE_CHECKING:
     from zenopt.study.spec import StudySpec
-
-PRUNERS: Registry[Any] = Registry("pruner", "zenopt.pruners")
 
 
 @PRUNERS.register("none")
@@ -59,7 +57,7 @@ def make_pruner(spec: StudySpec) -> BasePruner:
     try:
         if isinstance(stock, type) and issubclass(stock, BasePruner):
             return stock(**section.options)
-        factory = PRUNERS.get(section.name)
+        factory = PRUNERS.get(section.name, stored=True)
         if isinstance(factory, type):
             found: Any = factory(**section.options)
         else:

@@ -122,7 +122,7 @@ def baselines(
         ("macs-max", limits, lambda architecture: float(limits.count(architecture).macs)),
     ]
     for cap in conv_caps:
-        capped = replace(limits, budget=replace(limits.budget, convs=cap))
+        capped = replace(limits, budget=limits.budget.with_limits(convs=cap))
         kinds.append((f"zen, convs <= {cap}", capped, partial(_closed_form, resolution=spec.resolution)))
     for label, own_limits, value in kinds:
         try:
@@ -184,5 +184,6 @@ def class_candidates(study: optuna.Study, spec: StudySpec, per_class: int) -> li
 def _depth_classes(limits: Limits, convs: Sequence[int]) -> list[tuple[str, Limits]]:
     caps = sorted({int(cap) for cap in np.quantile(convs, QUANTILES, method="higher")})
     return [
-        (f"convs <= {cap}", replace(limits, budget=replace(limits.budget, convs=float(cap)))) for cap in caps
+        (f"convs <= {cap}", replace(limits, budget=limits.budget.with_limits(convs=float(cap))))
+        for cap in caps
     ]

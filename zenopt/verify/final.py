@@ -12,15 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import optuna
 from filelock import FileLock
 from optuna.trial import TrialState
+from pydantic import Field, TypeAdapter, ValidationError
 
 from zenopt.core.errors import StudyError
+from zenopt.core.files import first_problem
 from zenopt.export.bundle import write_bundle
-from zenopt.nn.weights import read_torch_file
 from zenopt.study.bundles import bundle_of
 from zenopt.study.evaluators.train import (
     LABEL_KEY,
@@ -30,6 +31,7 @@ from zenopt.study.evaluators.train import (
 )
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import load_study, read_spec
+from zenopt.train import checkpoint
 from zenopt.train.errors import TrainError
 from zenopt.train.recipe import Recipe
 from zenopt.verify.candidates import class_candidates, facts_of
@@ -61,7 +63,7 @@ class Winner:
         data: On what.
     """
 
-    verified: list[Verified]
+    verified: Annotated[list[Verified], Field(min_length=1)]
     weights: Path
     test_top1: float
     recipe: Recipe
@@ -80,12 +82,14 @@ class Winner:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Winner:
         """Return what :meth:`to_json` wrote."""
-        rows = [
-            Verified(Candidate(**row["candidate"]), tuple(row["top1"]), row["pruned"], row["learning_rate"])
-            for row in content["verified"]
-        ]
-        recipe = Recipe.model_validate(content["recipe"])
-        return cls(rows, Path(content["weights"]), content["test_top1"], recipe, content["data"])
+        try:
+            return _WINNER.validate_python(content)
+        except ValidationError as error:
+            place, problem = first_problem(error)
+            raise StudyError(f"The winner that is stored cannot be read: {place}: {problem}.") from None
+
+
+_WINNER = TypeAdapter(Winner)
 
 
 def run_second_stage(
@@ -321,15 +325,13 @@ def export_trained(
     )
     written = write_bundle(bundle, folder, overwrite=overwrite)
     if content is not None:
-        from zenopt.train import checkpoint
-
         checkpoint.save(written / checkpoint.BEST, content)
     return written
 
 
 def _judged_weights(path: Path, top1: float | None) -> dict[str, Any]:
     """Returns the weights of a run's ``last.pt`` that are judged, as ``best.pt`` holds them."""
-    saved = read_torch_file(path)
+    saved = checkpoint.read(path, checkpoint.RUN)
     # Where a moving average is kept, it is what was evaluated.
     model = saved["ema"]["state"] if saved.get("ema") else saved["model"]
     facts = {key: saved[key] for key in ("network", "recipe", "classes", "statistics", "seed")}

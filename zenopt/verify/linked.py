@@ -17,6 +17,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from zenopt.core.errors import StudyError
+from zenopt.core.paths import file_name
 from zenopt.storage import requeue_orphans
 from zenopt.study.evaluators.train import LABEL_KEY, LEARNING_RATE_KEY, RUN_KEY, SEED_KEY, TrainEvaluator
 from zenopt.study.search import Progress, run_search
@@ -167,7 +168,7 @@ class TrainingStudy:
         self.spec = spec
         self.place = place
         self.space = spec.build_space()
-        self.folder = Path(place.runs) / spec.name
+        self.folder = Path(place.runs) / file_name(spec.name, "The study's name")
         self.evaluator = TrainEvaluator(spec, place.devices[0], self.folder)
         if of is not None:
             join_study(spec, place.storage, spec.name, place.devices[0], linked=True)

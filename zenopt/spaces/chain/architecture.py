@@ -233,6 +233,10 @@ class Architecture(BaseArchitecture):
     blocks: tuple[Block, ...]
 
     family: ClassVar[str] = "chain"
+    closed_forms: ClassVar[Mapping[str, str]] = {
+        "zen": "zenopt.spaces.chain.closed_form.formulas:zen",
+        "zen-at-64": "zenopt.spaces.chain.closed_form.formulas:zen_at_64",
+    }
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", tuple(self.blocks))
@@ -297,25 +301,6 @@ class Architecture(BaseArchitecture):
     def out_channels(self) -> int:
         """Width of the features that enter the classifier."""
         return self.blocks[-1].out_channels
-
-    def closed_form(
-        self,
-        score: str,
-        *,
-        resolution: int,
-        num_classes: int = 1000,
-        batch_size: int | None = None,
-        gamma: float = 0.01,
-    ) -> float | None:
-        """Return the Zen-score without links, or ``zen-at-64``: what a small batch measures too little of it."""
-        # Imported late: the formulas take architectures.
-        from zenopt.spaces.chain.closed_form import batch_correction, closed_form_zen
-
-        if score == "zen":
-            return closed_form_zen(self, resolution, batch_size=batch_size, gamma=gamma)
-        if score == "zen-at-64":
-            return batch_correction(self, resolution, batch_size)
-        return None
 
     def guarded(self) -> dict[str, float]:
         """Return the widest expansion, the narrowest bottleneck, and the stem's width."""

@@ -8,6 +8,7 @@ channels; a residual block that halves the map; 5 cells of 32; another; 5 cells 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -29,12 +30,8 @@ from zenopt.core.primitives import (
 )
 from zenopt.spaces.base import BaseArchitecture
 from zenopt.spaces.layers import EPS, relu_conv_norm
-
-OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
-#: (from, to) of the six edges, in the order of the string.
-EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
-CHANNELS = (16, 32, 64)
-CELLS_PER_STAGE = 5
+from zenopt.spaces.nasbench201.cell import CELLS_PER_STAGE, CHANNELS, EDGES, OPERATIONS
+from zenopt.spaces.nasbench201.features import cell_features
 
 _ITEM = re.compile(r"([a-z0-9_]+)~([0-9]+)", re.ASCII)
 
@@ -55,6 +52,7 @@ class CellArchitecture(BaseArchitecture):
 
     family: ClassVar[str] = "nasbench201"
     builds: ClassVar[tuple[str, ...]] = ("official", "zero-cost")
+    closed_forms: ClassVar[Mapping[str, str]] = {"synflow": "zenopt.spaces.nasbench201.synflow:log_flow_of"}
 
     def __post_init__(self) -> None:
         if len(self.operations) != len(EDGES):
@@ -136,25 +134,8 @@ class CellArchitecture(BaseArchitecture):
         names = ("stem", *(f"blocks.{index}" for index in range(len(units) - 2)), "head")
         return Description(tuple(units), names, divisor=4)
 
-    def closed_form(
-        self,
-        score: str,
-        *,
-        resolution: int,
-        num_classes: int = 1000,
-        batch_size: int | None = None,
-        gamma: float = 0.01,
-    ) -> float | None:
-        """Return the logarithm of the expected synflow of the official build, borders left out."""
-        # Imported late: the formula takes architectures.
-        from zenopt.spaces.nasbench201.synflow import log_flow
-
-        return log_flow(self.operations, num_classes) if score == "synflow" else None
-
     def shape_features(self) -> dict[str, float]:
         """Return what lies on paths from the cell's input to its output."""
-        from zenopt.spaces.nasbench201.features import cell_features
-
         return cell_features(self.operations)
 
 

@@ -36,9 +36,11 @@ class Evaluator(ABC):
 
     Attributes:
         is_noisy: Whether a second evaluation of an architecture, with another seed, tells something new.
+        keeps_files: Whether it writes to its folder.
     """
 
     is_noisy: ClassVar[bool] = False
+    keeps_files: ClassVar[bool] = False
     #: Trial user attribute that holds :meth:`identity`.
     identity_key: ClassVar[str] = "structure"
 

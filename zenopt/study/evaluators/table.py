@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from zenopt.core.errors import EvaluationError
 from zenopt.core.score import Score
 from zenopt.spaces.tabular import space_table
-from zenopt.study.evaluators import EVALUATORS
 from zenopt.study.evaluators.base import Direction, Evaluator, Report, ignore
+from zenopt.study.registries import EVALUATORS
 
 if TYPE_CHECKING:
     from zenopt.study.spec import StudySpec

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from zenopt.core.errors import EvaluationError, SpecError
 from zenopt.core.score import Score
-from zenopt.study.evaluators import EVALUATORS
 from zenopt.study.evaluators.base import Direction, Evaluator, Report, ignore
+from zenopt.study.registries import EVALUATORS
 
 if TYPE_CHECKING:
     import optuna
@@ -40,6 +40,7 @@ class TrainEvaluator(Evaluator):
     """Trains networks as the spec's ``training`` section says."""
 
     is_noisy = True
+    keeps_files = True
     identity_key = RUN_KEY
 
     @classmethod
