@@ -293,7 +293,10 @@ def test_combinations_are_judged_on_what_they_did_not_see(
         (("--proxies", "params", "--scores", "file/x.csv"), "Cannot write file/x.csv: "),
         (("--proxies", "params", "--figure", "file/x.html"), "Cannot write file/x.html: "),
         (("--proxies", "parms"), "Unknown proxy 'parms'"),
-        (("--proxies", "params", "--space", "superres"), "table.csv: Block 0 at position 0: cannot read"),
+        (
+            ("--proxies", "params", "--space", "superres"),
+            "table.csv, row 2: Block 0 at position 0: cannot read",
+        ),
     ],
 )
 def test_bad_requests_are_found_before_anything_is_scored(

@@ -195,11 +195,12 @@ def correlate(
     wanted = _names(proxies)
     chosen = _names(columns, "--columns") if columns is not None else None
     with Panel(quiet=quiet or as_json) as panel:
-        from zenopt.core.tables import load_table
         from zenopt.proxies.registry import check_proxy
         from zenopt.spaces import get_space
+        from zenopt.spaces.tabular import space_table
 
-        known = load_table(path, where)
+        drawn_from = get_space(space)()
+        known = space_table(drawn_from, path, where)
         chosen = known.accuracy_columns() if chosen is None else chosen
         for column in chosen:
             known.column(column)
@@ -207,7 +208,6 @@ def correlate(
             check_proxy(asked)
         if learn_path is not None:
             _check_learnable(learn_path, chosen, wanted, data, build)
-        drawn_from = get_space(space)()
         for output in (scores_path, figure, learn_path):
             if output is not None:
                 prepare_output(output)

@@ -54,7 +54,7 @@ def describe(
     """Show the layers and costs of a network.
 
     A bundle is described at its own resolution, with its own classes and gates. A NAME is that of a published ZenNet or
-    of a preset (its initial structure), nasbench201:ARCHSTR, timm:MODEL or torchvision:MODEL.
+    of a preset (its initial structure), SPACE:TEXT (nasbench-macro:11111111), timm:MODEL or torchvision:MODEL.
 
     \b
     zenopt describe demo-bundle --verify

@@ -103,12 +103,12 @@ def network_options(function: F) -> F:
             click.option(
                 "--resolution",
                 type=click.IntRange(1, 8192),
-                help="Image side, px; else the network's own: the bundle's, the preset's, or 224 (NAS-Bench-201: 32).",
+                help="Image side, px; else the network's own: the bundle's, the preset's, or its family's, mostly 224.",
             ),
             click.option(
                 "--classes",
                 type=click.IntRange(1, 1_000_000),
-                help="Classes; else the network's own, or 1000 (NAS-Bench-201: 10).",
+                help="Classes; else the network's own, or its family's, mostly 1000.",
             ),
             click.option(
                 "--se/--no-se",

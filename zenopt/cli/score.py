@@ -63,7 +63,7 @@ def score(
     """Score a network by a training-free proxy.
 
     A bundle is scored at its own resolution, with its own classes and gates. A NAME is that of a published ZenNet or of
-    a preset (its initial structure), nasbench201:ARCHSTR, timm:MODEL or torchvision:MODEL.
+    a preset (its initial structure), SPACE:TEXT (nasbench-macro:11111111), timm:MODEL or torchvision:MODEL.
 
     \b
     zenopt score demo-bundle --repeats 8

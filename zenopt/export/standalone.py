@@ -47,7 +47,7 @@ FEATURES = {features}  # channels that enter the classifier
 
 # (name, inputs, layers) of every unit; inputs are counted back from the unit. A layer is one of
 #   ("conv", in, out, kernel, stride, groups, bias, dilation)   ("norm", channels, eps, affine, tracks)
-#   ("act", name)   ("pool", kind, kernel, stride, padding)   ("mean",)   ("identity",)   ("zero", stride)
+#   ("act", name)   ("pool", kind, kernel, stride, padding)   ("mean",)   ("identity",)   ("zero", stride, channels)
 #   ("shuffle", groups)   ("slice", start, stop)   ("shift",)   ("gate", layers)
 #   ("residual", body, projection)   an empty projection is the identity
 #   ("branches", join, {{name: layers}})   ("graph", inputs, [(from, to, layers)], outputs)
@@ -198,7 +198,8 @@ _CASES = {
         if name == "max":
             return nn.MaxPool2d(kernel, stride, padding)
         return nn.AvgPool2d(kernel, stride, padding, count_include_pad=False)""",
-    "zero": "return Function(lambda x: x[..., :: options[0], :: options[0]] * 0.0)",
+    "zero": """stride, width = options
+        return Function(lambda x: x[:, :1, ::stride, ::stride].expand(-1, width, -1, -1) * 0.0)""",
     "shuffle": "return Function(lambda x: x.unflatten(1, (options[0], -1)).transpose(1, 2).flatten(1, 2))",
     "slice": "return Function(lambda x: x[:, options[0] : options[1]])",
     "shift": "return Function(lambda x: nn.functional.pad(x, (0, 1, 0, 1))[:, :, 1:, 1:])",
@@ -281,7 +282,7 @@ def _literal(node: Node, use_se: bool, used: set[str]) -> tuple[Any, ...]:
     if isinstance(node, Identity):
         return ("identity",)
     if isinstance(node, Zero):
-        return ("zero", node.stride)
+        return ("zero", node.stride, node.width)
     if isinstance(node, Shuffle):
         return ("shuffle", node.groups)
     if isinstance(node, Slice):

@@ -15,7 +15,6 @@ from zenopt.core.errors import DeviceError, SpecError, UnknownNameError, ZenoptE
 from zenopt.core.extensions import MissingModuleError, import_named
 from zenopt.core.paths import existing_path
 from zenopt.core.places import STUDIES_FOLDER
-from zenopt.core.tables import load_table
 from zenopt.core.text import QUOTED, one_line, quoted, shortened_path
 from zenopt.core.yamlfile import Overrides, Source, override, read_yaml
 from zenopt.latency.guards import Guards
@@ -24,7 +23,7 @@ from zenopt.latency.profile import load_profile
 from zenopt.proxies.catalogue import COMBINATIONS
 from zenopt.proxies.registry import check_proxy
 from zenopt.spaces.registry import get_space
-from zenopt.spaces.tabular import TabularSpace
+from zenopt.spaces.tabular import TabularSpace, space_table
 from zenopt.study.registries import EVALUATORS, check_pruner, check_sampler
 from zenopt.study.sections import (
     BudgetSection,
@@ -225,7 +224,7 @@ class StudySpec(Section):
         self.evaluator().check(self)
         guide = self.sampler.guide
         if guide is not None and guide.table is not None and guide.column is not None:
-            load_table(guide.table).column(guide.column)
+            space_table(self.space.build(), guide.table).column(guide.column)
 
     def direction(self) -> Literal["maximize", "minimize"]:
         """Return which values are better."""
