@@ -22,6 +22,7 @@ from zenopt.core.errors import ZenoptError
 from zenopt.core.tables import load_table
 from zenopt.core.yamlfile import read_yaml
 from zenopt.export.bundle import Bundle, read_bundle, write_bundle
+from zenopt.export.names import resolve
 from zenopt.latency.csvfit import read_rows
 from zenopt.latency.predict import predict
 from zenopt.latency.profile import DEVICES_FOLDER, load_profile
@@ -30,7 +31,6 @@ from zenopt.nn.weights import load_weights
 from zenopt.predictors.learned import LearnedScore, fit_learned, read_learned
 from zenopt.proxies import ScoreSettings
 from zenopt.spaces.chain.architecture import Architecture
-from zenopt.spaces.names import resolve
 from zenopt.study.spec import StudySpec
 from zenopt.train import checkpoint
 from zenopt.train.data import open_data

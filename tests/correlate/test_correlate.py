@@ -184,7 +184,7 @@ def test_builds_differ_where_they_should() -> None:
 def test_a_cache_keeps_settings_apart(tmp_path: Path) -> None:
     with ScoreCache(tmp_path / "scores.db") as cache:
         cache.put({"a": 1, "b": 2}, "net", {"p": Score(1.5, 0.1), "q": Score(None, 0.2, "no")})
-        assert cache.get({"b": 2, "a": 1}, "p") == {"net": Score(1.5, 0.1)}
+        assert cache.get({"b": 2, "a": 1}, "p") == {"net": Score(1.5, 0.1, source="p")}
         assert cache.get({"a": 1}, "p") == {}
         assert cache.get({"a": 1, "b": 2}, "q")["net"].error == "no"
 
@@ -295,7 +295,7 @@ def test_combinations_are_judged_on_what_they_did_not_see(
         (("--proxies", "parms"), "Unknown proxy 'parms'"),
         (
             ("--proxies", "params", "--space", "superres"),
-            "table.csv, row 2: Block 0 at position 0: cannot read",
+            "table.csv: row 2: Block 0 at position 0: cannot read",
         ),
     ],
 )

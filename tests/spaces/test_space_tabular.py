@@ -90,7 +90,7 @@ def test_a_missing_initial_architecture_gives_way_to_the_nearest(table: Path) ->
 def test_a_table_of_other_architectures_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "other.csv"
     path.write_text("structure,acc\nfoo,1\n")
-    with pytest.raises(DataError, match=r"other\.csv, row 2: A NAS-Bench-201 string"):
+    with pytest.raises(DataError, match=r"other\.csv: row 2: A NAS-Bench-201 string"):
         _ = TabularSpace(NasBench201Space(), str(path), "acc").initial
     path.write_text(f"structure,acc\n{NasBench201Space().initial},1\n")
     with pytest.raises(DataError, match="lists no architecture of this space"):

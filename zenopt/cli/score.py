@@ -76,8 +76,8 @@ def score(
     show_warnings()
     # What is wrong with the name is said before torch is imported.
     found = find_target(network, resolution=resolution, num_classes=classes, use_se=use_se)
+    from zenopt.export.names import Named, resolve
     from zenopt.proxies import get_proxy
-    from zenopt.spaces.names import Named, resolve
     from zenopt.study.scoring import score_named
 
     named = (

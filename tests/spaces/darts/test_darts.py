@@ -12,13 +12,13 @@ from known import fixture_rows, table_path, table_rows
 from zenopt.core.costs import count
 from zenopt.core.errors import SpecError, StructureError
 from zenopt.core.lowering import walk_units
+from zenopt.export.names import resolve
 from zenopt.nn import build_network
 from zenopt.nn.modules import GraphModule
 from zenopt.spaces.darts.architecture import DartsArchitecture, Settings
 from zenopt.spaces.darts.features import cell_features
 from zenopt.spaces.darts.genotype import Genotype
 from zenopt.spaces.darts.space import DartsSpace
-from zenopt.spaces.names import resolve
 from zenopt.spaces.tabular import TabularSpace, space_table
 from zenopt.testing import FamilyTests
 

@@ -12,7 +12,7 @@ from optuna.distributions import IntDistribution
 from zenopt.core.costs import count
 from zenopt.core.errors import SpecError, StructureError
 from zenopt.core.primitives import Activation, Graph
-from zenopt.spaces.names import resolve
+from zenopt.export.names import resolve
 from zenopt.spaces.natssizes.architecture import SizesArchitecture
 from zenopt.spaces.natssizes.space import NatsSizesSpace
 from zenopt.spaces.tabular import TabularSpace, space_table
