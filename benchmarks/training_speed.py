@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from zenopt import Architecture, count
+from zenopt.core.costs import count
 from zenopt.nn import build_network
+from zenopt.spaces.chain.architecture import Architecture
 from zenopt.study.spec import StudySpec
 
 #: Preset, batch, and how many random walks of how many mutations from its initial structure.

@@ -551,7 +551,7 @@ def optimize(
     hooks: dict[str, Any] = {}
     if progress is True:
         # The command line's own way of showing progress; nothing else of it is used here.
-        from zenopt.cli.search_progress import Reporter
+        from zenopt.progress.search import Reporter
 
         show = Reporter(resolved, name, storage, trials=n_trials, timeout_s=timeout)
         hooks = {"on_progress": show.update, "on_ready": show.ready}

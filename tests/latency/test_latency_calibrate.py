@@ -31,6 +31,7 @@ from zenopt.latency.table import TableModel
 from zenopt.latency.visits import Bench, combined_ms, scatter_of, visit_in_turn
 from zenopt.spaces.chain.architecture import Architecture
 from zenopt.study.spec import StudySpec
+from zenopt.study.targets import find_target
 
 OPTIONS = MeasureOptions(batch=2, resolution=32, threads=1, max_seconds=0.05, min_iterations=3)
 
@@ -281,7 +282,7 @@ def test_fit_of_a_table_recovers_the_device(space, tmp_path) -> None:
     networks = list(islice(network_stream(space, 32, 10, False, 3), 30))
     _write(tmp_path / "table.csv", device, networks[:20])
     profile = fit_profile(
-        read_rows(tmp_path / "table.csv"), name="elsewhere", device="A phone", source="table.csv"
+        read_rows(tmp_path / "table.csv", find_target), name="elsewhere", device="A phone", source="table.csv"
     )
     assert profile.errors["mape"] < 0.01
     assert profile.resolutions == (32, 32)
@@ -307,16 +308,16 @@ def test_fit_of_a_table_recovers_the_device(space, tmp_path) -> None:
 def test_bad_tables_name_the_line(tmp_path, text, message) -> None:
     (tmp_path / "table.csv").write_text(text)
     with pytest.raises(DataError, match=message) as error:
-        read_rows(tmp_path / "table.csv")
+        read_rows(tmp_path / "table.csv", find_target)
     assert "\n" not in str(error.value)
 
 
 def test_missing_and_short_tables(tmp_path) -> None:
     with pytest.raises(DataError, match="cannot be read: No such file"):
-        read_rows(tmp_path / "none.csv")
+        read_rows(tmp_path / "none.csv", find_target)
     (tmp_path / "table.csv").write_text('structure,latency_ms\n"SuperConvK3BNRELU(3,8,1,1)",1\n')
     with pytest.raises(DataError, match="at least 5"):
-        fit_profile(read_rows(tmp_path / "table.csv"), name="x", device="x")
+        fit_profile(read_rows(tmp_path / "table.csv", find_target), name="x", device="x")
 
 
 def test_weights_of_a_fit() -> None:

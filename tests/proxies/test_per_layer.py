@@ -9,7 +9,7 @@ from zero_cost_nets import GOLDENS, batch, build
 
 from zenopt.proxies import evaluate, get_proxy, register_proxy
 from zenopt.proxies.probe import LayerArrays, Probe, over_layers
-from zenopt.proxies.registry import _PROXIES
+from zenopt.proxies.registry import PROXIES
 
 SUMS = ("grad_norm", "snip", "plain", "grasp", "fisher", "synflow", "synflow_bn")
 
@@ -99,4 +99,4 @@ def test_a_proxy_of_ones_own(data: tuple) -> None:
         result = evaluate(Net(), *data, ["size-of-step"], per_layer=True)["size-of-step"]
         assert result.layers is not None and result.layers["head"].shape == (3, 4)
     finally:
-        _PROXIES.pop("size-of-step", None)
+        PROXIES.forget("size-of-step")

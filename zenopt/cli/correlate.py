@@ -11,10 +11,10 @@ import click
 from zenopt.cli.correlate_results import results_json, results_text
 from zenopt.cli.hints import say_next
 from zenopt.cli.options import FiniteRange, json_option, print_json, quiet_option, show_warnings
-from zenopt.cli.progress import Panel
 from zenopt.core.errors import DataError
 from zenopt.core.outputs import prepare_output
 from zenopt.core.words import plural
+from zenopt.progress.panel import Panel
 
 if TYPE_CHECKING:
     from zenopt.correlate.report import Correlation

@@ -60,7 +60,7 @@ def describe(
     zenopt describe demo-bundle --verify
     zenopt describe "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,1,8,1)"
     """
-    from zenopt.latency.targets import find_target
+    from zenopt.study.targets import find_target
 
     show_warnings()
     found = find_target(network, resolution=resolution, num_classes=classes, use_se=use_se)

@@ -17,10 +17,10 @@ from zenopt.cli.options import (
     study_option,
     wrapped,
 )
-from zenopt.cli.progress import Panel
 from zenopt.cli.study_choice import chosen_study
 from zenopt.core.text import one_line, printable
 from zenopt.core.words import plural
+from zenopt.progress.panel import Panel
 
 if TYPE_CHECKING:
     from zenopt.study.best import Rescored

@@ -109,8 +109,8 @@ def optimize(
     import logging
     from pathlib import Path
 
-    from zenopt.cli.search_progress import Reporter
     from zenopt.cli.second_stage import run_trainings, winner_json, winner_table
+    from zenopt.progress.search import Reporter
     from zenopt.study.advice import warnings_before
     from zenopt.study.search import default_workers, run_search
     from zenopt.study.spec import StudySpec

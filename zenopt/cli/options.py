@@ -92,7 +92,7 @@ def study_option(function: F) -> F:
     )(function)
 
 
-#: What names a network on the command line; read by :func:`zenopt.latency.targets.find_target`.
+#: What names a network on the command line; read by :func:`zenopt.study.targets.find_target`.
 NETWORK = "STRUCTURE|FILE|BUNDLE|NAME"
 
 

@@ -58,9 +58,9 @@ def scale(
     """
     from zenopt.core.costs import count
     from zenopt.export.bundle import check_bundle_folder
-    from zenopt.latency.targets import find_target
     from zenopt.latency.training_speed import training_speed
     from zenopt.spaces.chain.scaling import Factors, scaled_resolution
+    from zenopt.study.targets import find_target
 
     show_warnings()
     factors = (width, depth, resolution)

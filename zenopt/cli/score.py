@@ -71,26 +71,17 @@ def score(
     zenopt score zennet_imagenet1k_latency01ms --repeats 2
     zenopt score timm:resnet18 --proxy synflow-log
     """
-    from zenopt.latency.targets import find_target
+    from zenopt.study.targets import find_target
 
     show_warnings()
     # What is wrong with the name is said before torch is imported.
     found = find_target(network, resolution=resolution, num_classes=classes, use_se=use_se)
-    from zenopt.export.names import Named, resolve
     from zenopt.proxies import get_proxy
-    from zenopt.study.scoring import score_named
+    from zenopt.study.scoring import score_target
 
-    named = (
-        resolve(network)
-        if found.architecture is None
-        else Named(found.text, found.architecture.family, found.architecture)
-    )
-    result = score_named(
-        named,
+    result = score_target(
+        found,
         get_proxy(proxy),
-        resolution=found.resolution,
-        num_classes=found.num_classes,
-        use_se=found.use_se,
         batch_size=batch_size,
         repeats=repeats,
         gamma=gamma,

@@ -23,8 +23,8 @@ def status(name: str | None, storage: str, as_json: bool) -> None:
     zenopt status
     zenopt status --study demo
     """
-    from zenopt.cli.search_progress import describe_status
     from zenopt.cli.trainings import describe_export, describe_trainings, trainings_json
+    from zenopt.progress.search import describe_status
     from zenopt.report.trainings import parent_of, read_trainings
     from zenopt.study.exported import read_export
     from zenopt.study.study import open_existing, read_status

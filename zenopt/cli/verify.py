@@ -17,10 +17,10 @@ from zenopt.cli.options import (
     study_option,
     table,
 )
-from zenopt.cli.progress import Panel
 from zenopt.cli.second_stage import step_shown, training_shown
 from zenopt.cli.study_choice import chosen_study
 from zenopt.core.outputs import check_folder
+from zenopt.progress.panel import Panel
 
 
 @click.command()

@@ -10,10 +10,10 @@ import click
 
 from zenopt.cli.hints import of_study, say_next
 from zenopt.cli.options import FiniteRange, storage_option, study_option
-from zenopt.cli.progress import LINE_EVERY_S
 from zenopt.cli.study_choice import chosen_study
 from zenopt.core.text import printable
 from zenopt.core.words import duration
+from zenopt.progress.panel import LINE_EVERY_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """What long work tells of itself while it runs, and the listener that shows nothing.
 
 Work takes a :class:`Progress` and knows nothing of terminals; the command line hands it its panel
-(:class:`zenopt.cli.progress.Panel`), everybody else the silent one.
+(:class:`zenopt.progress.panel.Panel`), everybody else the silent one.
 """
 
 from __future__ import annotations

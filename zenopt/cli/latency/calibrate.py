@@ -24,8 +24,8 @@ from zenopt.cli.options import (
     warn,
     wrapped,
 )
-from zenopt.cli.progress import Panel
 from zenopt.core.words import plural
+from zenopt.progress.panel import Panel
 
 
 @click.command()

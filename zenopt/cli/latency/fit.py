@@ -72,10 +72,11 @@ def fit(
     from zenopt.core.outputs import prepare_output
     from zenopt.latency.csvfit import fit_profile, read_rows
     from zenopt.latency.quality import judge
+    from zenopt.study.targets import find_target
 
     show_warnings()
     prepare_output(output, (".json",))
-    rows = read_rows(table_path, resolution=resolution, num_classes=classes)
+    rows = read_rows(table_path, find_target, resolution=resolution, num_classes=classes)
     profile = fit_profile(
         rows,
         name=Path(output).stem,

@@ -51,7 +51,7 @@ def measure(
     \b
     zenopt latency measure demo-bundle --threads 1 --batch 16
     """
-    from zenopt.latency.targets import find_target
+    from zenopt.study.targets import find_target
 
     show_warnings()
     found = find_target(target, resolution=resolution, num_classes=classes, use_se=use_se)

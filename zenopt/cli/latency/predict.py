@@ -36,7 +36,7 @@ def predict(
     """
     from zenopt.latency import load_profile
     from zenopt.latency.predict import check_batch
-    from zenopt.latency.targets import find_target
+    from zenopt.study.targets import find_target
 
     show_warnings()
     device = load_profile(profile)

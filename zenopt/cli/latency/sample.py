@@ -6,8 +6,8 @@ import click
 
 from zenopt.cli.hints import say_next
 from zenopt.cli.options import json_option, print_json, quiet_option, show_warnings
-from zenopt.cli.progress import Panel
 from zenopt.core.words import plural
+from zenopt.progress.panel import Panel
 
 
 @click.command()

@@ -26,7 +26,7 @@ def shares(
 ) -> None:
     """Show where a network's predicted time goes, by block or layer."""
     from zenopt.latency import load_profile
-    from zenopt.latency.targets import find_target
+    from zenopt.study.targets import find_target
 
     show_warnings()
     found = find_target(target, resolution=resolution, num_classes=classes, use_se=use_se)

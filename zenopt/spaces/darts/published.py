@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 from zenopt.core.lowering import Layer, lower
-
-if TYPE_CHECKING:
-    from zenopt.spaces.darts.architecture import DartsArchitecture
+from zenopt.spaces.base import BaseArchitecture
 
 RESOLUTION, NUM_CLASSES = 32, 10
 #: What NASLib's table counts of stem, preprocessing and head besides convolutions and ReLUs.
 _NASLIB_REST = 1_095_168
 
 
-def once_counts(architecture: DartsArchitecture) -> dict[str, float]:
+def once_counts(architecture: BaseArchitecture) -> dict[str, float]:
     """Return ``flop`` and ``params`` of OnceNAS-Bench.
 
     The former are MACs, 4 per output of a BN, outputs of average poolings, and inputs and outputs of the last one.
@@ -29,7 +26,7 @@ def once_counts(architecture: DartsArchitecture) -> dict[str, float]:
     return {"flop": operations / 1e6, "params": sum(layer.params for layer in layers) / 1e6}
 
 
-def naslib_counts(architecture: DartsArchitecture) -> dict[str, float]:
+def naslib_counts(architecture: BaseArchitecture) -> dict[str, float]:
     """Return ``flops`` and ``params`` of NASLib's table of 725 networks, which has six digits of them.
 
     The former are MACs of convolutions, outputs of BNs in operations, inputs of ReLUs, 10 per output of a pooling, and

@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from zenopt.cli.time_left import TimeLeft
 from zenopt.core.text import printable, printable_lines
 from zenopt.core.words import duration, plural_of, rounded
+from zenopt.progress.time_left import TimeLeft
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from zenopt.cli.time_left import TimeLeft
+from zenopt.progress.time_left import TimeLeft
 
 TRIALS = 300
 

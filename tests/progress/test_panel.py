@@ -13,7 +13,7 @@ import click
 import pytest
 from terminal import Terminal, watch
 
-from zenopt.cli.progress import Panel, State
+from zenopt.progress.panel import Panel, State
 
 WIDTHS = [80, 120]
 
@@ -107,7 +107,7 @@ def test_an_error_leaves_no_bar_behind(columns: int) -> None:
 
 def test_a_redirected_stdout_gets_its_own_lines(tmp_path: Path) -> None:
     code = (
-        "from zenopt.cli.progress import Panel\n"
+        "from zenopt.progress.panel import Panel\n"
         "with Panel() as panel:\n    panel.start(1, 'trial'); print('result'); panel.note('seen')\n"
     )
     out = tmp_path / "out.txt"
@@ -184,7 +184,7 @@ def test_counts_and_shares_in_words() -> None:
 def test_a_notebook_gets_html_that_is_drawn_over(tmp_path: Path) -> None:
     nbformat, client = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     code = (
-        "from zenopt.cli.progress import Panel\n"
+        "from zenopt.progress.panel import Panel\n"
         "with Panel() as panel:\n    panel.note('begun')\n    panel.start(2, '<trial>')\n"
         "    panel.advance(best=1.5)\n    panel.advance()\n    panel.finish('over')"
     )
@@ -214,7 +214,7 @@ def test_a_search_in_a_notebook_shows_one_bar_and_no_warning(tmp_path: Path) -> 
 
 def test_the_panel_imports_nothing_heavy() -> None:
     code = (
-        "import sys\nfrom zenopt.cli.progress import Panel\nPanel()\n"
+        "import sys\nfrom zenopt.progress.panel import Panel\nPanel()\n"
         "print([name for name in ('torch', 'optuna', 'numpy', 'rich', 'IPython') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from zenopt._version import __version__
-from zenopt.cli.progress import Panel
 from zenopt.core.text import printable, printable_lines
 from zenopt.core.words import plural
+from zenopt.progress.panel import Panel
 
 if TYPE_CHECKING:
     from zenopt.storage.records import TrialRecord
