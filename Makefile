@@ -10,7 +10,7 @@ help:
 	@echo "make demo   search a 1M-parameter CIFAR network for a minute and export the best"
 	@echo "make test   run the default test suite"
 	@echo "make slow   run the slow checks as well"
-	@echo "make lint   ruff and mypy"
+	@echo "make lint   ruff, mypy, and that imports go down only"
 	@echo "make docs   the documentation site, in site/"
 
 setup: $(STAMP)
@@ -37,6 +37,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 docs: $(STAMP)
 	$(BIN)/python docs/generate.py

@@ -46,10 +46,15 @@ def sample(
         check_folder(onnx_folder)
     with Panel(quiet=quiet or as_json) as panel:
         from zenopt.latency.sample import write_sample
+        from zenopt.study.spec import StudySpec
 
+        spec = StudySpec.load(study)
         written = write_sample(
-            study,
+            spec.build_space(),
             output,
+            resolution=spec.resolution,
+            num_classes=spec.num_classes,
+            use_se=spec.use_se,
             count=count,
             command=command,
             batch=batch,
