@@ -144,6 +144,10 @@ def _latin1(text: str, encoding: Any) -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes() -> bytes:
+    return b""
+
+
 class _NdArray:
     """Stands where a pickle names numpy's array, as an argument."""
 
@@ -157,6 +161,7 @@ class _ArrayUnpickler(pickle.Unpickler):
         ("numpy", "ndarray"): _NdArray,
         ("numpy", "dtype"): _DType,
         ("_codecs", "encode"): _latin1,
+        ("__builtin__", "bytes"): _no_bytes,
     }
 
     def find_class(self, module: str, name: str) -> Any:

@@ -8,7 +8,7 @@ import textwrap
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -89,7 +89,8 @@ class NetworkSource:
         Raises:
             UnknownNameError: Its library has no model of this name.
         """
-        source = cls(**facts)
+        # Those of later versions are left out.
+        source = cls(**{field.name: facts[field.name] for field in fields(cls) if field.name in facts})
         if source.kind != "structure":
             # A name from a file must not make a library fetch anything.
             _library_resolution(source.kind, source.text)

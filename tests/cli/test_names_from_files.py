@@ -85,6 +85,10 @@ STORED_STUDIES: list[dict[str, Any]] = [
     {"space.name": "canary:Space"},
     {"proxy.name": "canary:proxy"},
     {"sampler.guide": {"proxy": "canary:proxy", "warm_up": 4}, "sampler.screening": "off"},
+    {"sampler.name": "canary:Sampler"},
+    {"objective.kind": "canary:Evaluator"},
+    {"training.pruner": {"name": "canary:Pruner", "options": {}}},
+    {"proxy.name": "vote", "proxy.parts": {"canary:proxy": 1.0, "params": 1.0}},
 ]
 
 
@@ -133,8 +137,7 @@ def test_looking_at_a_stored_study_imports_nothing(
 ) -> None:
     store(spec_file, changes)
     # What would be trained is not what is tested here.
-    monkeypatch.setattr("zenopt.verify.linked.verify", lambda *given, **named: [])
-    monkeypatch.setattr("zenopt.verify.trainings.choose_learning_rates", lambda *given, **named: {})
+    monkeypatch.setattr("zenopt.verify.compare.compare", lambda *given, **named: [])
     result = zenopt(*command)
     assert not trace.exists()
     if result.code:

@@ -12,19 +12,21 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-_PACKAGE = Path(__file__).resolve().parents[1]
+from zenopt.core.places import DEVICES_FOLDER, STUDIES_FOLDER
+from zenopt.storage.urls import default_storage
+
 #: Seconds a locked database is waited for: the shell does not answer meanwhile.
 _PATIENCE_S = 0.2
 
 
 def presets(ctx: click.Context) -> list[str]:
     """Names of the study presets."""
-    return sorted(path.stem for path in (_PACKAGE / "studies").glob("*.yaml"))
+    return sorted(path.stem for path in STUDIES_FOLDER.glob("*.yaml"))
 
 
 def devices(ctx: click.Context) -> list[str]:
     """Names of the device profiles."""
-    return sorted(path.stem for path in (_PACKAGE / "latency" / "devices").glob("*.json"))
+    return sorted(path.stem for path in DEVICES_FOLDER.glob("*.json"))
 
 
 def proxies(ctx: click.Context) -> list[str]:
@@ -36,7 +38,7 @@ def proxies(ctx: click.Context) -> list[str]:
 
 def studies(ctx: click.Context) -> list[str]:
     """Names of the studies in the storage of the command line, where it is an SQLite file."""
-    url = str(ctx.params.get("storage") or ctx.lookup_default("storage") or "sqlite:///zenopt.db")
+    url = str(ctx.params.get("storage") or ctx.lookup_default("storage") or default_storage())
     path = Path(url.removeprefix("sqlite:///").partition("?")[0])
     if not url.startswith("sqlite:///") or not path.is_file():
         return []
@@ -44,10 +46,9 @@ def studies(ctx: click.Context) -> list[str]:
         # Read-only: a press of the tab key must not make a file.
         connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=_PATIENCE_S)
         try:
-            return [
-                str(row[0])
-                for row in connection.execute("SELECT study_name FROM studies ORDER BY study_name")
-            ]
+            found = connection.execute("SELECT study_name FROM studies ORDER BY study_name")
+            # What a shell writes on the command line must be no order to the terminal.
+            return [name for name in (str(row[0]) for row in found) if name.isprintable()]
         finally:
             connection.close()
     except sqlite3.Error:

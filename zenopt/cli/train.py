@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from zenopt.core.text import printable
+from zenopt.core.text import one_line, printable
 
 
 def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -299,7 +299,7 @@ def _source(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `train` and return the exit code: 2 for anything a user can put right."""
-    from zenopt.cli import explain, make_streams_patient, show_usage, with_imports
+    from zenopt.cli import LONGEST, explain, make_streams_patient, show_usage, with_imports
     from zenopt.cli.options import with_finite_numbers
 
     make_streams_patient()
@@ -317,7 +317,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = explain(error)
         if message is None:
             raise
-        click.echo(f"Error: {printable(message)}", err=True)
+        click.echo(f"Error: {one_line(message, LONGEST)}", err=True)
         return 2
     return 0
 

@@ -31,6 +31,10 @@ class StorageError(ZenoptError):
     """A storage URL is invalid, or the database cannot be used."""
 
 
+class StorageLostError(StorageError):
+    """The file of a storage was deleted or replaced while it was in use; the message says where its content is."""
+
+
 class StudyError(ZenoptError):
     """A study is missing, empty, infeasible, or differs from what was asked for."""
 
@@ -45,6 +49,10 @@ class BundleError(ZenoptError):
 
 class CheckpointError(ZenoptError):
     """A checkpoint is missing, unreadable, or of another network or run."""
+
+
+class OutputError(ZenoptError):
+    """A file or folder that is to be written cannot be."""
 
 
 class DataError(ZenoptError):

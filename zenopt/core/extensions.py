@@ -19,6 +19,8 @@ from zenopt.core.errors import ExtensionError
 from zenopt.core.paths import existing_path
 from zenopt.core.text import quoted
 
+#: Beginnings of names that are no objects of modules here: a file, and a package that Optuna fetches and runs.
+_FILE, HUB = "learned:", "optunahub:"
 _OBJECT = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 #: What a person has named in this run, modules and objects: worker processes must know the same.
 _NAMED: dict[str, None] = {}
@@ -36,21 +38,28 @@ def named_by_person() -> tuple[str, ...]:
 def know_again(names: tuple[str, ...]) -> None:
     """Import in a worker process what a person has named in the process that began it."""
     for name in names:
-        import_named(name) if names_object(name) else import_extension(name)
+        import_named(name) if ":" in name else import_extension(name)
 
 
 def names_object(name: str) -> bool:
     """Return whether a name is that of an object in a module; ``learned:FILE`` is that of a file."""
-    return ":" in name and not name.startswith("learned:")
+    return ":" in name and not name.startswith((_FILE, HUB))
+
+
+def is_named(name: str) -> bool:
+    """Return whether a person has named a module, object or package in this run."""
+    return name in _NAMED
 
 
 def import_named(name: str) -> None:
-    """Import the module of an object that a person names; names of other kinds are left alone.
+    """Import the module of an object that a person names; a name of another kind is only noted.
 
     Raises:
         ExtensionError: If it is no ``package.module:object``, or the module cannot be imported.
     """
     if not names_object(name):
+        if name.startswith(HUB):
+            _NAMED[name] = None
         return
     if not _OBJECT.fullmatch(name):
         raise ExtensionError(f"Cannot load {quoted(name)}: expected package.module:object.")
@@ -109,16 +118,17 @@ def import_extension(name: str) -> ModuleType:
 
 def _import_file(path: Path) -> ModuleType:
     if existing_path(str(path)) is None or not path.is_file():
-        raise ExtensionError(f"Cannot import {str(path)!r}: there is no such file.")
+        raise ExtensionError(f"Cannot import {quoted(str(path))}: there is no such file.")
     if not path.stem.isidentifier():
-        raise ExtensionError(f"Cannot import {str(path)!r}: {path.stem!r} is no name for a module.")
+        raise ExtensionError(f"Cannot import {quoted(str(path))}: {path.stem!r} is no name for a module.")
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)
     module = _import(path.stem, str(path))
     if module.__file__ is None or Path(module.__file__).resolve() != path.resolve():
         raise ExtensionError(
-            f"Cannot import {str(path)!r}: a module named {path.stem!r} is loaded already, from {module.__file__}."
+            f"Cannot import {quoted(str(path))}: a module named {path.stem!r} is loaded already, from "
+            f"{module.__file__}."
         )
     return module
 
@@ -129,11 +139,11 @@ def _import(module: str, name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
             raise ExtensionError(
-                f"Cannot import {name!r}: Python finds no such module; give the path of its .py file, or put its "
+                f"Cannot import {quoted(name)}: Python finds no such module; give the path of its .py file, or put its "
                 "folder on PYTHONPATH."
             ) from None
-        raise ExtensionError(f"Cannot import {name!r}: {error}.") from error
+        raise ExtensionError(f"Cannot import {quoted(name)}: {error}.") from error
     except Exception as error:
         # The module is somebody else's program and may raise anything; what it says is what the user needs.
         reason = (str(error).strip() or "no reason given").splitlines()[0]
-        raise ExtensionError(f"Cannot import {name!r}: {type(error).__name__}: {reason}") from error
+        raise ExtensionError(f"Cannot import {quoted(name)}: {type(error).__name__}: {reason}") from error

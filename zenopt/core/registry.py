@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from zenopt.core.errors import ExtensionError, UnknownNameError, ZenoptError
 from zenopt.core.extensions import MissingModuleError, import_named, load_object
-from zenopt.core.text import QUOTED, quoted
+from zenopt.core.text import QUOTED, quoted, quoted_list
 
 T = TypeVar("T")
 _Registered = TypeVar("_Registered")
@@ -131,7 +131,8 @@ class Registry(Generic[T]):
         close = get_close_matches(name[:QUOTED], self.names(), n=1)
         hint = f"; did you mean {close[0]!r}?" if close else "."
         raise UnknownNameError(
-            f"Unknown {self.kind} {quoted(name)}{hint} Known {plural(self.kind)}: {', '.join(self.names())}."
+            f"Unknown {self.kind} {quoted(name)}{hint} Known {plural(self.kind)}: "
+            f"{quoted_list(self.names(), 190)}."
         )
 
     def origin(self, name: str) -> str:

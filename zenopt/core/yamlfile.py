@@ -61,7 +61,7 @@ class Source:
         elif not isinstance(problem["input"], dict):
             message = f"{message[0].lower()}{message[1:]}, got {quoted(problem['input'])}"
         more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        return one_line(f"{self._where(path)}{f'{dotted}: ' if dotted else ''}{message}{more}.", 1000)
+        return one_line(f"{self._where(path)}{f'{dotted}: ' if dotted else ''}{message}{more}.", 390)
 
     def _where(self, path: tuple[str | int, ...]) -> str:
         for length in range(len(path), 0, -1):

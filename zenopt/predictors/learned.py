@@ -24,6 +24,7 @@ from pydantic import BaseModel, Field, TypeAdapter, model_validator
 
 from zenopt.core.errors import ProxyError, ZenoptError
 from zenopt.core.files import LEARNED, read_json, validated
+from zenopt.core.text import quoted
 from zenopt.predictors.ensemble import ScoreTable, ranks
 from zenopt.predictors.features import architecture_features
 from zenopt.proxies.registry import Proxy, ScoreSettings, get_proxy
@@ -111,7 +112,7 @@ class LearnedScore:
         if missing:
             raise ProxyError(
                 f"This learned score is for another family of architectures: {type(architecture).__name__} has no "
-                f"{missing[0]!r}."
+                f"{quoted(missing[0])}."
             )
         return float(self.predict(table, [own])[0])
 

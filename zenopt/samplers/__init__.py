@@ -1,4 +1,4 @@
-"""Samplers: who proposes the next architecture."""
+"""Samplers: what proposes the next architecture."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from math import inf
+from math import inf, isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +16,9 @@ from zenopt.core.costs import COST_KINDS
 from zenopt.core.errors import EvaluationError
 from zenopt.core.seeds import derive_seed
 from zenopt.latency.limits import Check, Limits
-from zenopt.storage.constraints import record_constraints
 from zenopt.storage.history import StudyHistory
 from zenopt.storage.orphans import put_back, requeue_orphans
-from zenopt.storage.records import TrialRecord
+from zenopt.storage.records import TrialRecord, record_constraints
 from zenopt.study.evaluators import make_evaluator
 from zenopt.study.sampling import needs_all_slots, needs_complete
 
@@ -189,7 +188,8 @@ class Objective:
     def _record_costs(self, trial: optuna.Trial, architecture: Any, check: Check) -> None:
         costs = check.costs
         for name in COST_KINDS:
-            trial.set_user_attr(name, getattr(costs, name))
+            if not isnan(getattr(costs, name)):
+                trial.set_user_attr(name, getattr(costs, name))
         if self._spec.budget.counting == "zennas":
             # The violations are of these counts; params and macs stay the true ones.
             trial.set_user_attr("zennas_params", costs.zennas_params)

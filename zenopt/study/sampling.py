@@ -10,14 +10,16 @@ import optuna
 from optuna.samplers import BaseSampler
 
 from zenopt.core.errors import SpecError
+from zenopt.core.extensions import HUB, is_named
 from zenopt.core.seeds import derive_seed
+from zenopt.core.text import one_line, quoted
 from zenopt.samplers.aging import AgingSampler
 from zenopt.samplers.classes import ClassSampler
 from zenopt.samplers.guided import Guide, GuidedSampler
 from zenopt.samplers.screening import Screening
 from zenopt.samplers.zen import ZenSampler
 from zenopt.study.cheap_scores import cheap_score
-from zenopt.study.registries import HUB, SAMPLERS, STOCK_SAMPLERS
+from zenopt.study.registries import SAMPLERS, STOCK_SAMPLERS
 
 if TYPE_CHECKING:
     from zenopt.study.spec import StudySpec
@@ -98,6 +100,11 @@ def _stock_class(name: str) -> type[BaseSampler] | None:
 
 
 def _hub_class(name: str) -> type[BaseSampler]:
+    if not is_named(name):
+        raise SpecError(
+            f"sampler {quoted(name)} was read, not asked for: nothing is fetched for it. If you trust it, name it "
+            "yourself, e.g. with --set sampler.name=..."
+        )
     try:
         import optunahub
     except ImportError:
@@ -109,7 +116,9 @@ def _hub_class(name: str) -> type[BaseSampler]:
         module = optunahub.load_module(package)
     except Exception as error:
         # Whatever the network or the package raises is all that is known.
-        raise SpecError(f"sampler {name} cannot be loaded: {type(error).__name__}: {error}.") from None
+        raise SpecError(
+            f"sampler {name} cannot be loaded: {type(error).__name__}: {one_line(str(error), 200)}."
+        ) from None
     candidates = [
         item for item in vars(module).values() if isinstance(item, type) and issubclass(item, BaseSampler)
     ]

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zenopt.core.errors import UnknownNameError
+from zenopt.core.text import QUOTED, quoted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -147,9 +148,9 @@ def card(name: str) -> ModelCard:
     """
     known = _CARDS.get(re.sub(r"_res(32|224)$", "", name))
     if known is None:
-        close = get_close_matches(name, _CARDS, n=3, cutoff=0.5) or list_models()
+        close = get_close_matches(name[:QUOTED], _CARDS, n=3, cutoff=0.5) or list_models()
         raise UnknownNameError(
-            f"Model {name!r} is not known; similar: {', '.join(close)} (timm:NAME, torchvision:NAME)."
+            f"Model {quoted(name)} is not known; similar: {', '.join(close)} (timm:NAME, torchvision:NAME)."
         )
     return known
 

@@ -28,12 +28,11 @@ from zenopt.core.primitives import (
     Relu,
     Zero,
 )
+from zenopt.core.text import quoted
 from zenopt.spaces.base import BaseArchitecture
+from zenopt.spaces.layers import EPS, relu_conv_norm
 from zenopt.spaces.nasbench201.cell import CELLS_PER_STAGE, CHANNELS, EDGES, OPERATIONS
 from zenopt.spaces.nasbench201.features import cell_features
-
-#: Epsilon of every BN.
-EPS = 1e-5
 
 _ITEM = re.compile(r"([a-z0-9_]+)~([0-9]+)", re.ASCII)
 
@@ -65,7 +64,7 @@ class CellArchitecture(BaseArchitecture):
         for (start, end), operation in zip(EDGES, self.operations, strict=True):
             if operation not in OPERATIONS:
                 raise StructureError(
-                    f"Edge {start}->{end}: unknown operation {operation!r}; allowed: {', '.join(OPERATIONS)}."
+                    f"Edge {start}->{end}: unknown operation {quoted(operation)}; allowed: {', '.join(OPERATIONS)}."
                 )
 
     @classmethod
@@ -82,19 +81,21 @@ class CellArchitecture(BaseArchitecture):
         nodes = text.strip().split("+")
         if len(nodes) != 3:
             raise StructureError(
-                f"A NAS-Bench-201 string has 3 nodes joined by '+', got {len(nodes)}: {text!r}."
+                f"A NAS-Bench-201 string has 3 nodes joined by '+', got {len(nodes)}: {quoted(text)}."
             )
         operations = []
         for index, node in enumerate(nodes, start=1):
             if len(node) < 2 or node[0] != "|" or node[-1] != "|":
-                raise StructureError(f"Node {index} must begin and end with '|', got {node!r}.")
+                raise StructureError(f"Node {index} must begin and end with '|', got {quoted(node)}.")
             items = node[1:-1].split("|")
             if len(items) != index:
-                raise StructureError(f"Node {index} has {index} incoming edges, got {len(items)}: {node!r}.")
+                raise StructureError(
+                    f"Node {index} has {index} incoming edges, got {len(items)}: {quoted(node)}."
+                )
             for start, item in enumerate(items):
                 match = _ITEM.fullmatch(item)
                 if match is None or int(match.group(2)) != start:
-                    raise StructureError(f"Node {index}: expected 'operation~{start}', got {item!r}.")
+                    raise StructureError(f"Node {index}: expected 'operation~{start}', got {quoted(item)}.")
                 operations.append(match.group(1))
         return cls(tuple(operations))
 
@@ -189,8 +190,8 @@ class Reduction(Unit):
         # synflow of the zero-cost release takes the norms of cells away and leaves these.
         removable = self.build == "official"
         body = (
-            *_relu_conv_norm(self.in_channels, self.out_channels, 3, stride=2, removable=removable),
-            *_relu_conv_norm(self.out_channels, self.out_channels, 3, removable=removable),
+            *relu_conv_norm(self.in_channels, self.out_channels, 3, stride=2, removable=removable),
+            *relu_conv_norm(self.out_channels, self.out_channels, 3, removable=removable),
         )
         shortcut = (Pool(self.in_channels, 2, 2), Conv(self.in_channels, self.out_channels, 1))
         # The shortcut is defined first, as in the releases: parameters are numbered in this order.
@@ -220,21 +221,11 @@ def operation_nodes(name: str, channels: int, build: str) -> tuple[Node, ...]:
         return (Pool(channels, 3),)
     kernel = int(name[-1])
     if build == "official":
-        return _relu_conv_norm(channels, channels, kernel)
+        return relu_conv_norm(channels, channels, kernel)
     return (
         Relu(channels),
         Conv(channels, channels, kernel, bias=True),
         Norm(channels, EPS, affine=False, tracks=False),
-    )
-
-
-def _relu_conv_norm(
-    in_channels: int, out_channels: int, kernel: int, stride: int = 1, removable: bool = True
-) -> tuple[Node, ...]:
-    return (
-        Relu(in_channels),
-        Conv(in_channels, out_channels, kernel, stride),
-        Norm(out_channels, EPS, removable=removable),
     )
 
 
