@@ -61,6 +61,7 @@ class MnasNetArchitecture(BaseArchitecture):
     blocks: tuple[BlockChoice, ...]
 
     family: ClassVar[str] = "mnasnet"
+    ranking: ClassVar[str] = "params"
 
     def __post_init__(self) -> None:
         if len(self.blocks) != len(STRIDES):

@@ -1,0 +1,237 @@
+"""How many trainings a search needs until it has found the best networks of public tables.
+
+    python benchmarks/learned_search.py FOLDER [--tables T,...] [--methods M,...] [--seeds N] [--evaluations N]
+        [--rows S] [--macs-share S] [--minutes M] [--json FILE]
+
+FOLDER holds the tables; where each comes from stands in ``zenopt/studies/*-table.yaml``. An evaluation is a network
+that was not evaluated before; what a table does not list costs nothing. With ``--rows 0.6`` every seed has another
+random part of the table, so that searches look for different networks: on a whole table some of them have little that
+is random. ``--macs-share 0.5`` sets a budget, here the median of the multiply-adds. Optuna's ``gp`` is slow: leave it
+out with ``--methods``, or give it fewer seeds in a run of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import random
+import tempfile
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+
+from zenopt.core.tables import Table
+from zenopt.predictors.networks import NetworkReader
+from zenopt.samplers.candidates import Candidates, gather
+from zenopt.samplers.surrogate import SurrogateSampler
+from zenopt.spaces.tabular import space_table
+from zenopt.study.sampling import make_sampler, needs_all_slots
+from zenopt.study.spec import StudySpec
+
+#: Name -> preset, file, column, further settings.
+TABLES: dict[str, tuple[str, str, str]] = {
+    "nasbench201 cifar10": ("nasbench201-table", "nb201_accuracy.csv.gz", "cifar10_test"),
+    "nasbench201 cifar100": ("nasbench201-table", "nb201_accuracy.csv.gz", "cifar100_test"),
+    "nasbench201 imagenet16": ("nasbench201-table", "nb201_accuracy.csv.gz", "imagenet16_test"),
+    "macro cifar10": ("nasbench-macro-table", "tables/nas_bench_macro_cifar10.csv.gz", "mean_acc"),
+    "mnasnet imagenet": ("mnasnet-table", "tables/accel_nasbench_imagenet.csv.gz", "imagenet_val_top1"),
+    "transnas-macro scene": (
+        "transnas-macro-table",
+        "tables/transnas_bench_101_macro.csv.gz",
+        "class_scene_val",
+    ),
+    "transnas-macro jigsaw": (
+        "transnas-macro-table",
+        "tables/transnas_bench_101_macro.csv.gz",
+        "jigsaw_val",
+    ),
+    "transnas-micro scene": (
+        "transnas-micro-table",
+        "tables/transnas_bench_101_micro.csv.gz",
+        "class_scene_val",
+    ),
+    "sizes cifar10": ("sizes-table", "tables/nats_bench_sss_cifar10.csv.gz", "cifar10_test_90ep"),
+    "darts cifar10": ("darts-table", "tables/oncenas_darts_545.csv.gz", "valid_acc50"),
+}
+METHODS = ("random", "tpe", "gp", "aging", "zen", "surrogate")
+#: Proposals without a new network after which a search is given up.
+PATIENCE = 2000
+#: Shares of the table that count as found.
+SHARES = (0.0, 0.001, 0.01)
+#: Evaluations after which the regret is printed.
+REGRET_AT = (10, 20, 50, 100)
+
+
+@dataclass
+class Task:
+    """One column of one table.
+
+    Attributes:
+        spec: The study; its space is what the table lists.
+        values: Within the budget, by text.
+        candidates: Of the learned search; gathered when it is first asked for.
+    """
+
+    spec: StudySpec
+    space: Any
+    values: Mapping[str, float]
+    candidates: Candidates | None = None
+
+    def part(self, rows: float, seed: int, file: Path) -> Task:
+        """Return the task of a random part of the table, which is written to a file."""
+        texts = sorted(self.values)
+        chosen = np.random.default_rng(seed).permutation(len(texts))[: round(rows * len(texts))]
+        kept = {texts[index]: self.values[texts[index]] for index in sorted(chosen.tolist())}
+        with file.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream)
+            writer.writerows([("structure", "value"), *kept.items()])
+        spec = self.spec.overridden({"objective.table": str(file), "objective.column": "value"})
+        whole = self.gathered()
+        places = [index for index, text in enumerate(whole.texts) if text in kept]
+        inputs, names = whole.inputs.rows(places), tuple(whole.texts[index] for index in places)
+        return Task(spec, spec.build_space(), kept, Candidates(names, inputs, whole.reader, is_whole=True))
+
+    def gathered(self) -> Candidates:
+        """Return the candidates of the learned search."""
+        if self.candidates is None:
+            limits = self.spec.limits()
+            reader = NetworkReader(self.space, limits.resolution, limits.num_classes)
+            self.candidates = gather(self.space, limits, reader, 10_000, random.Random(0))
+        return self.candidates
+
+    @classmethod
+    def of(cls, folder: Path, name: str, macs_share: float | None) -> Task:
+        """Read a table; with a share of its networks, by multiply-adds, as the budget."""
+        preset, file, column = TABLES[name]
+        settings: dict[str, Any] = {"objective.table": str(folder / file), "objective.column": column}
+        spec = StudySpec.load(preset, settings)
+        space, limits = spec.build_space(), spec.limits()
+        table: Table = space_table(space.space, folder / file)
+        values = table.column(column)
+        listed = {str(own): own for own in space.architectures()}
+        if macs_share is not None:
+            macs = [limits.count(own).macs for own in listed.values()]
+            spec = spec.overridden({"budget.macs": float(np.quantile(macs, macs_share))})
+            space, limits = spec.build_space(), spec.limits()
+        if limits.budget.limits():
+            listed = {text: own for text, own in listed.items() if limits.check(own).is_feasible}
+        return cls(spec, space, {text: values[text] for text in listed})
+
+    def sampler(self, method: str, seed: int) -> tuple[optuna.samplers.BaseSampler, bool]:
+        """Return a sampler, and whether it wants all slots."""
+        settings = {"sampler": {"name": method}, "seed": seed}
+        if method == "aging":
+            settings["sampler"] = {"name": method, "population": 64, "tournament": 10}
+        spec = self.spec.overridden(settings)
+        if method != "surrogate":
+            return make_sampler(spec), needs_all_slots(spec)
+        return SurrogateSampler(self.space, spec.limits(), seed=seed, candidates=self.gathered()), False
+
+    def search(self, method: str, seed: int, evaluations: int) -> list[float]:
+        """Return the values in the order of evaluation, up to the best of the table."""
+        sampler, all_slots = self.sampler(method, seed)
+        study = optuna.create_study(direction="maximize", sampler=sampler)
+        best = max(self.values.values())
+        found: dict[str, float] = {}
+        idle = 0
+        while len(found) < evaluations and idle < PATIENCE:
+            trial = study.ask()
+            architecture = self.space.suggest(trial, all_slots=all_slots)
+            text = str(architecture)
+            if text not in self.values:
+                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+                idle += 1
+                continue
+            study.tell(trial, self.values[text])
+            idle = idle + 1 if text in found else 0
+            found.setdefault(text, self.values[text])
+            if found[text] == best:
+                break
+        return list(found.values())
+
+
+def summary(tasks: Sequence[Task], runs: Sequence[Sequence[float]], evaluations: int) -> dict[str, Any]:
+    """Return quartiles of the evaluations until the best shares, and mean regrets."""
+    ordered = [np.sort(np.array(list(task.values.values())))[::-1] for task in tasks]
+    until = {}
+    for share in SHARES:
+        levels = [own[max(0, round(share * len(own)) - 1)] for own in ordered]
+        counts = [
+            next((n for n, value in enumerate(run, start=1) if value >= level), evaluations + 1)
+            for run, level in zip(runs, levels, strict=True)
+        ]
+        until[share] = [float(q) for q in np.quantile(counts, (0.25, 0.5, 0.75))]
+    regret = {
+        n: float(np.mean([own[0] - max(run[:n]) for run, own in zip(runs, ordered, strict=True)]))
+        for n in REGRET_AT
+    }
+    return {"until": until, "regret": regret, "seeds": len(runs)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--tables", default=",".join(TABLES))
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--seeds", type=int, default=50)
+    parser.add_argument("--evaluations", type=int, default=150)
+    parser.add_argument("--rows", type=float)
+    parser.add_argument("--macs-share", type=float)
+    parser.add_argument("--minutes", type=float, help="No further seed begins after this time per table.")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore")
+    methods = arguments.methods.split(",")
+    limit = arguments.evaluations
+    folder = tempfile.TemporaryDirectory()
+    results: dict[str, dict[str, Any]] = {}
+    for name in arguments.tables.split(","):
+        task = Task.of(arguments.folder, name.strip(), arguments.macs_share)
+        print(f"\n{name}: {len(task.values):,} networks", flush=True)
+        print(
+            f"{'':10} {'best':>14} {'0.1 %':>14} {'1 %':>14}   regret after "
+            + " ".join(f"{n:>7}" for n in REGRET_AT)
+        )
+        for method in methods:
+            runs: list[list[float]] = []
+            tasks: list[Task] = []
+            start, cpu = time.monotonic(), time.process_time()
+            for seed in range(arguments.seeds):
+                seconds = arguments.minutes and arguments.minutes * 60 / len(methods)
+                if runs and seconds and time.monotonic() - start > seconds:
+                    break
+                file = Path(folder.name) / f"{name}-{seed}.csv"
+                tasks.append(task if arguments.rows is None else task.part(arguments.rows, seed, file))
+                runs.append(tasks[-1].search(method, seed, limit))
+            found = summary(tasks, runs, limit)
+            found["cpu_s_per_proposal"] = (time.process_time() - cpu) / sum(map(len, runs))
+            results.setdefault(name, {})[method] = found
+            print(
+                f"{method:10} "
+                + " ".join(f"{_shown(found['until'][share], limit):>14}" for share in SHARES)
+                + "                "
+                + " ".join(f"{found['regret'][n]:7.3f}" for n in REGRET_AT)
+                + f"   {len(runs)} seeds, {found['cpu_s_per_proposal'] * 1e3:.0f} ms per proposal",
+                flush=True,
+            )
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+def _shown(quartiles: Sequence[float], limit: int) -> str:
+    low, median, high = (f"{q:.0f}" if q <= limit else f">{limit}" for q in quartiles)
+    return f"{median} [{low}-{high}]"
+
+
+if __name__ == "__main__":
+    main()
