@@ -91,7 +91,8 @@ FIELDS = {
     "proxy.residual": "Score with shortcuts or without; else the proxy's own default.",
     "sampler": "What proposes architectures.",
     "sampler.options": "Options of a sampler that is not zenopt's own, as its class takes them.",
-    "sampler.name": "`zen` and `aging` are evolutions, the others Optuna's own samplers.",
+    "sampler.name": "`zen` and `aging` are evolutions, `surrogate` learns from the study's own trials, the others are "
+    "Optuna's own samplers.",
     "sampler.population": "Trials that may become parents; by default 512, of `aging` 64.",
     "sampler.mutation": "Zen-NAS's published mutation, or the cheaper one of its fork.",
     "sampler.random_initial": "Random architectures before the evolution begins; by default none, of `aging` as many "
@@ -110,6 +111,13 @@ FIELDS = {
     "sampler.guide.warm_up": "Random architectures that are ranked before the evolution begins.",
     "sampler.guide.first": "How many of them are evaluated.",
     "sampler.guide.moves": "Children of a parent that are compared per proposal.",
+    "sampler.surrogate": "What the search that learns begins with, and what it chooses from.",
+    "sampler.surrogate.begin": "Trials before the predictor decides.",
+    "sampler.surrogate.candidates": "Candidates of a space that is not listed; a listed one is compared as a whole.",
+    "sampler.surrogate.ranking": "Input whose larger values are thought better before anything is trained, e.g. "
+    "`log MACs`; `auto`: the family's, `none`: none.",
+    "sampler.surrogate.warm_start": "Earlier results, `STORAGE#STUDY` or `TABLE.csv#COLUMN`; how far they are to be "
+    "trusted is learned.",
     "training": "The second stage, where `objective.then` is `train`. A run may change it.",
     "training.data": "What it trains on, as `zenopt train --data` takes it; without it there is no second stage.",
     "training.recipe": "A recipe's name, or a file.",

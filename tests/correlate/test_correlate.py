@@ -277,6 +277,10 @@ def test_combinations_are_judged_on_what_they_did_not_see(
         > results["mean-rank"]["spearman"]
         > results["random"]["spearman"]
     )
+    # The predictor of the learned search reads the shape as well, and the truth is one of it.
+    assert results["surrogate"]["n"] == len(cells) - len(cells) // 2
+    assert results["surrogate"]["spearman"] > results["mean-rank"]["spearman"]
+    assert found["splits"]["acc"]["surrogate"]["mean"] > 0.7
     weights = found["learned_weights"]["acc"]
     assert weights["params"] > 2 * abs(weights["random"])
     written = load_table(scores_path)

@@ -290,3 +290,57 @@ def test_study_files_name_it() -> None:
     )
     with pytest.raises(SpecError, match="begin"):
         StudySpec.load("nasbench201", {"sampler.name": "surrogate", "sampler.surrogate.begin": 0})
+
+
+# -- earlier results -------------------------------------------------------------------------------------------------
+
+
+def test_begins_with_what_was_learned_before(tmp_path: Path) -> None:
+    """A table in other units, and a study that was to minimise, both point at the best network."""
+    table = tmp_path / "table.csv"
+    rows = random.Random(0).sample(sorted(cells().texts), 200)
+    lines = [f"{text},{accuracy(CELLS.parse(text)) / 100 - 0.3}" for text in rows]
+    table.write_text("\n".join(["arch_str,acc", *lines]))
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    earlier = optuna.create_study(study_name="losses", storage=open_storage(url))
+    for text in rows[:60]:
+        attributes = {"structure": text}
+        value = -accuracy(CELLS.parse(text))
+        params = CELLS.encode(CELLS.parse(text))
+        earlier.add_trial(
+            optuna.create_trial(
+                value=value, params=params, distributions=CELLS.distributions, user_attrs=attributes
+            )
+        )
+    for source in (f"{table}#acc", f"{url}#losses"):
+        settings = {
+            "space.options": {"operations": list(CELLS.operations)},
+            "sampler": {"name": "surrogate", "surrogate": {"begin": 2, "warm_start": [source]}},
+        }
+        sampler = make_sampler(StudySpec.load("nasbench201", settings))
+        assert isinstance(sampler, SurrogateSampler) and sampler._ranking == f"earlier {source}"
+        study = optuna.create_study(direction="maximize", sampler=sampler)
+        run(study, CELLS, accuracy, 8)
+        assert study.trials[0].value >= 91.0 and study.best_value == 93.0
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("table.csv", r"expected STORAGE#STUDY or TABLE.csv#COLUMN, got 'table.csv'"),
+        ("nothing.csv#acc", r"warm_start 'nothing.csv#acc': .*nothing.csv"),
+        ("sqlite:///nothing.db#a", r"warm_start 'sqlite:///nothing.db#a': .*does not exist"),
+        ("few.csv#acc", r"few.csv#acc has 1 networks of the space with values; at least 4 are needed"),
+        ("few.csv#top", r"has no column 'top'"),
+    ],
+)
+def test_sources_that_say_nothing_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("few.csv").write_text(f"arch_str,acc\n{cells().texts[0]},90\n")
+    spec = StudySpec.load(
+        "nasbench201", {"sampler": {"name": "surrogate", "surrogate": {"warm_start": [source]}}}
+    )
+    with pytest.raises((SpecError, PredictorError), match=message):
+        make_sampler(spec)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from math import inf, log
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,22 @@ SCORES = ("zen", "synflow")
 BATCH_SIZE = 64
 #: Smallest map whose layers are looked at, in pixels of its side.
 SMALLEST_SIDE = 2
+
+
+class Reader(Protocol):
+    """Reads networks of a space.
+
+    Attributes:
+        names, groups: Of the inputs, see :class:`~zenopt.predictors.inputs.Inputs`.
+        ranking: Input whose larger values are thought better before anything is trained.
+    """
+
+    names: tuple[str, ...]
+    groups: tuple[str, ...]
+    ranking: str
+
+    def read(self, architectures: Iterable[Any]) -> Inputs:
+        """Return the inputs of networks."""
 
 
 class NetworkReader:
@@ -74,7 +90,6 @@ class NetworkReader:
         self.groups = tuple(group for group, names in groups.items() for _ in names)
         #: What stands for numbers that a network has not; fixed by the first networks that are read.
         self._floors: Array | None = None
-        #: Input whose larger values are thought better before anything is trained.
         self.ranking: str = {"params": "log params", "macs": "log MACs"}.get(initial.ranking, initial.ranking)
 
     def read(self, architectures: Iterable[Any]) -> Inputs:

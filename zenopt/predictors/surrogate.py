@@ -154,6 +154,11 @@ class Surrogate:
             *value_moments(scale, mean, deviation), true.low, true.high, training.low, training.high
         )
 
+    def expected(self, inputs: Inputs) -> Array:
+        """Return posterior means of networks on the predictor's own scale: mean 0, deviation 1 over the trainings."""
+        _, process, _ = self._known()
+        return process.predict(self._wanted(inputs, None))[0]
+
     def winner(self) -> int:
         """Return the place of the training whose network has the largest posterior mean among those fully trained."""
         told = self._require_told()

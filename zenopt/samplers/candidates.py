@@ -14,7 +14,7 @@ from typing import Any
 from zenopt.core.errors import BudgetError
 from zenopt.latency.limits import Limits
 from zenopt.predictors.inputs import Inputs
-from zenopt.predictors.networks import NetworkReader
+from zenopt.predictors.networks import Reader
 from zenopt.samplers.guided import draw_candidates
 
 #: Spaces of at most this many networks are candidates as a whole.
@@ -41,7 +41,7 @@ class Candidates:
 
     texts: tuple[str, ...] = field(repr=False)
     inputs: Inputs = field(repr=False)
-    reader: NetworkReader = field(repr=False)
+    reader: Reader = field(repr=False)
     is_whole: bool
 
     def __len__(self) -> int:
@@ -49,7 +49,7 @@ class Candidates:
 
 
 def gather(
-    space: Any, limits: Limits, reader: NetworkReader, count: int, rng: random.Random, move: str = "zen"
+    space: Any, limits: Limits, reader: Reader, count: int, rng: random.Random, move: str = "zen"
 ) -> Candidates:
     """Return candidates that hold for a whole study.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,9 @@ from zenopt.core.budget import is_lower_limit
 from zenopt.core.errors import PredictorError
 from zenopt.core.seeds import derive_rng, derive_seed
 from zenopt.latency.limits import Limits
+from zenopt.predictors.earlier import InformedReader
 from zenopt.predictors.front import KnownObjective, propose_front
-from zenopt.predictors.networks import NetworkReader
+from zenopt.predictors.networks import NetworkReader, Reader
 from zenopt.predictors.observations import Observations
 from zenopt.predictors.surrogate import Surrogate
 from zenopt.predictors.view import REFINED, View
@@ -82,6 +83,9 @@ class SurrogateSampler(ZenSampler):
             Costs that are the objectives after the first; they are computed instead of learned.
         last_step:
             Step with which a full training ends; by default that of the longest one.
+        earlier:
+            Results of other studies or tables: source -> text -> value, higher is better; see
+            :class:`~zenopt.predictors.earlier.InformedReader`.
         mutation:
             As for :class:`~zenopt.samplers.ZenSampler`.
 
@@ -105,15 +109,19 @@ class SurrogateSampler(ZenSampler):
         ranking: str | None = "auto",
         costs: Sequence[str] = (),
         last_step: int | None = None,
+        earlier: Mapping[str, Mapping[str, float]] | None = None,
         mutation: str = "zen",
     ) -> None:
         super().__init__(space, limits, seed=seed, mutation=mutation)
         self._begin = max(1, begin)
         self._gathered: Candidates | None = candidates if isinstance(candidates, Candidates) else None
+        self._reader: Reader
         if isinstance(candidates, Candidates):
             self._reader = candidates.reader
         else:
             self._reader = NetworkReader(space, limits.resolution, limits.num_classes, limits.use_se)
+            if earlier:
+                self._reader = InformedReader(self._reader, space, earlier)
         self._ranking = self._reader.ranking if ranking == "auto" else ranking
         if self._ranking is not None and self._ranking not in self._reader.names:
             raise PredictorError(

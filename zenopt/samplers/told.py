@@ -13,7 +13,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from zenopt.predictors.inputs import Inputs
-from zenopt.predictors.networks import NetworkReader
+from zenopt.predictors.networks import Reader
 from zenopt.predictors.observations import Observations
 from zenopt.samplers.population import Population
 from zenopt.storage.records import TrialRecord
@@ -66,9 +66,7 @@ class ToldPopulation(Population):
 
     keys: ClassVar[tuple[str, ...]] = (PROPOSED_KEY, DUPLICATE_KEY)
 
-    def __init__(
-        self, study: optuna.Study, space: Any, reader: NetworkReader, last_step: int | None = None
-    ) -> None:
+    def __init__(self, study: optuna.Study, space: Any, reader: Reader, last_step: int | None = None) -> None:
         super().__init__(study, space, size=0)
         self._study = study
         self._reader = reader

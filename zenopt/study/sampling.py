@@ -169,6 +169,7 @@ def _aging_sampler(spec: StudySpec, worker: int) -> BaseSampler:
 def _surrogate_sampler(spec: StudySpec, worker: int) -> BaseSampler:
     # Imported late: fitting needs scipy, whose import costs other searches a third of a second.
     from zenopt.samplers.surrogate import SurrogateSampler
+    from zenopt.study.earlier import earlier_results
 
     settings = spec.sampler.surrogate
     return SurrogateSampler(
@@ -180,6 +181,7 @@ def _surrogate_sampler(spec: StudySpec, worker: int) -> BaseSampler:
         ranking=None if settings.ranking == "none" else settings.ranking,
         costs=spec.objectives[1:],
         last_step=spec.evaluator()(spec).last_step,
+        earlier=earlier_results(spec),
         mutation=spec.sampler.mutation,
     )
 
