@@ -62,7 +62,7 @@ TABLES: dict[str, tuple[str, str, str]] = {
 }
 METHODS = ("random", "tpe", "gp", "aging", "zen", "surrogate")
 #: Proposals without a new network after which a search is given up.
-PATIENCE = 2000
+PATIENCE = 500
 #: Shares of the table that count as found.
 SHARES = (0.0, 0.001, 0.01)
 #: Evaluations after which the regret is printed.
@@ -135,7 +135,13 @@ class Task:
         return SurrogateSampler(self.space, spec.limits(), seed=seed, candidates=self.gathered()), False
 
     def search(self, method: str, seed: int, evaluations: int) -> list[float]:
-        """Return the values in the order of evaluation, up to the best of the table."""
+        """Return the values in the order of evaluation, up to the best of the table.
+
+        Random search draws from the table: of spaces that a table lists little of, uniform parameters hit nothing.
+        """
+        if method == "random":
+            order = np.random.default_rng(seed).permutation(list(self.values.values()))
+            return [float(value) for value in order[: min(evaluations, int(order.argmax()) + 1)]]
         sampler, all_slots = self.sampler(method, seed)
         study = optuna.create_study(direction="maximize", sampler=sampler)
         best = max(self.values.values())
@@ -169,7 +175,9 @@ def summary(tasks: Sequence[Task], runs: Sequence[Sequence[float]], evaluations:
         ]
         until[share] = [float(q) for q in np.quantile(counts, (0.25, 0.5, 0.75))]
     regret = {
-        n: float(np.mean([own[0] - max(run[:n]) for run, own in zip(runs, ordered, strict=True)]))
+        n: float(
+            np.mean([own[0] - max(run[:n], default=own[-1]) for run, own in zip(runs, ordered, strict=True)])
+        )
         for n in REGRET_AT
     }
     return {"until": until, "regret": regret, "seeds": len(runs)}
@@ -214,7 +222,7 @@ def main() -> None:
                 tasks.append(task if arguments.rows is None else task.part(arguments.rows, seed, file))
                 runs.append(tasks[-1].search(method, seed, limit))
             found = summary(tasks, runs, limit)
-            found["cpu_s_per_proposal"] = (time.process_time() - cpu) / sum(map(len, runs))
+            found["cpu_s_per_proposal"] = (time.process_time() - cpu) / max(1, sum(map(len, runs)))
             results.setdefault(name, {})[method] = found
             print(
                 f"{method:10} "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import log, sqrt
+
 from zenopt.spaces.nasbench201.cell import EDGES, OPERATIONS
 
 #: Every path from the input (node 0) to the output (node 3), as indices into ``EDGES``.
@@ -36,4 +38,34 @@ def cell_features(operations: tuple[str, ...]) -> dict[str, float]:
         "paths with pooling": float(sum("avg_pool_3x3" in path for path in paths)),
         "paths of skips": float(sum(set(path) == {"skip_connect"} for path in paths)),
         "paths without convolution": float(convs.count(0)),
+        "convolutions per path": sum(convs) / max(1, len(convs)),
+        "paths of convolutions without pooling": float(
+            sum(own > 0 and "avg_pool_3x3" not in path for own, path in zip(convs, paths, strict=True))
+        ),
+        **_ends(operations, live),
+        "log flow": _log_flow(operations),
     }
+
+
+def _ends(operations: tuple[str, ...], live: set[int]) -> dict[str, float]:
+    """Return how often an operation reads the cell's input, and how often it makes its output."""
+    found = {}
+    for name in OPERATIONS[2:]:
+        own = [EDGES[edge] for edge in live if operations[edge] == name]
+        found[f"{name} from the input"] = float(sum(start == 0 for start, _ in own))
+        found[f"{name} to the output"] = float(sum(end == 3 for _, end in own))
+    return found
+
+
+def _log_flow(operations: tuple[str, ...], width: int = 32) -> float:
+    """Return the logarithm of the expected synflow of a single cell of ``width`` channels."""
+    gains = {
+        "none": 0.0,
+        "nor_conv_1x1": sqrt(width) / 2,
+        "nor_conv_3x3": 3 * sqrt(width) / 2,
+    }
+    flow = [1.0, 0.0, 0.0, 0.0]
+    for (start, end), name in zip(EDGES, operations, strict=True):
+        flow[end] += flow[start] * gains.get(name, 1.0)
+    # Less than any flow: a skip alone has 0.
+    return log(flow[3]) if flow[3] > 0 else -1.0
