@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import log, sqrt
-
 from zenopt.spaces.nasbench201.cell import EDGES, OPERATIONS
 
 #: Every path from the input (node 0) to the output (node 3), as indices into ``EDGES``.
@@ -43,7 +41,6 @@ def cell_features(operations: tuple[str, ...]) -> dict[str, float]:
             sum(own > 0 and "avg_pool_3x3" not in path for own, path in zip(convs, paths, strict=True))
         ),
         **_ends(operations, live),
-        "log flow": _log_flow(operations),
     }
 
 
@@ -55,17 +52,3 @@ def _ends(operations: tuple[str, ...], live: set[int]) -> dict[str, float]:
         found[f"{name} from the input"] = float(sum(start == 0 for start, _ in own))
         found[f"{name} to the output"] = float(sum(end == 3 for _, end in own))
     return found
-
-
-def _log_flow(operations: tuple[str, ...], width: int = 32) -> float:
-    """Return the logarithm of the expected synflow of a single cell of ``width`` channels."""
-    gains = {
-        "none": 0.0,
-        "nor_conv_1x1": sqrt(width) / 2,
-        "nor_conv_3x3": 3 * sqrt(width) / 2,
-    }
-    flow = [1.0, 0.0, 0.0, 0.0]
-    for (start, end), name in zip(EDGES, operations, strict=True):
-        flow[end] += flow[start] * gains.get(name, 1.0)
-    # Less than any flow: a skip alone has 0.
-    return log(flow[3]) if flow[3] > 0 else -1.0
