@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--sampler",
-    type=click.Choice(["zen", "random", "tpe", "nsga2", "gp", "aging"]),
+    type=click.Choice(["zen", "aging", "surrogate", "random", "tpe", "nsga2", "gp"]),
     help="Sampler that proposes candidates.",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of all proposals and scores.")
