@@ -8,6 +8,9 @@ that was not evaluated before; what a table does not list costs nothing. With ``
 random part of the table, so that searches look for different networks: on a whole table some of them have little that
 is random. ``--macs-share 0.5`` sets a budget, here the median of the multiply-adds. Optuna's ``gp`` is slow: leave it
 out with ``--methods``, or give it fewer seeds in a run of its own.
+
+``--predict 50,100`` judges the predictor instead: of so many random networks of a table it learns, and of the others
+Kendall's correlation with their values is printed, and the share that lies in its 90 % intervals.
 """
 
 from __future__ import annotations
@@ -26,9 +29,12 @@ from typing import Any
 
 import numpy as np
 import optuna
+from scipy.stats import kendalltau
 
 from zenopt.core.tables import Table
 from zenopt.predictors.networks import NetworkReader
+from zenopt.predictors.observations import Observations
+from zenopt.predictors.surrogate import Surrogate
 from zenopt.samplers.candidates import Candidates, gather
 from zenopt.samplers.surrogate import SurrogateSampler
 from zenopt.spaces.tabular import space_table
@@ -65,6 +71,8 @@ METHODS = ("random", "tpe", "gp", "aging", "zen", "surrogate")
 PATIENCE = 500
 #: Shares of the table that count as found.
 SHARES = (0.0, 0.001, 0.01)
+#: Networks that a prediction is judged on.
+UNSEEN = 2000
 #: Evaluations after which the regret is printed.
 REGRET_AT = (10, 20, 50, 100)
 
@@ -183,6 +191,24 @@ def summary(tasks: Sequence[Task], runs: Sequence[Sequence[float]], evaluations:
     return {"until": until, "regret": regret, "seeds": len(runs)}
 
 
+def predictions(task: Task, trained: int, seeds: int) -> tuple[float, float]:
+    """Return Kendall's correlation and the coverage of 90 % intervals on networks that were not learned from."""
+    candidates = task.gathered()
+    values = np.array([task.values[text] for text in candidates.texts])
+    kendalls, covered = [], []
+    for seed in range(seeds):
+        order = np.random.default_rng(seed).permutation(len(values))
+        known, unseen = order[:trained], order[trained : trained + UNSEEN]
+        surrogate = Surrogate(candidates.inputs)
+        texts = [candidates.texts[index] for index in known]
+        surrogate.learn(Observations.of(candidates.inputs.rows(known), texts, values[known]))
+        found = surrogate.predict(candidates.inputs.rows(unseen))
+        kendalls.append(kendalltau(found.mean, values[unseen]).statistic)
+        inside = (values[unseen] >= found.training_low) & (values[unseen] <= found.training_high)
+        covered.append(inside.mean())
+    return float(np.mean(kendalls)), float(np.mean(covered))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -195,6 +221,7 @@ def main() -> None:
     parser.add_argument("--rows", type=float)
     parser.add_argument("--macs-share", type=float)
     parser.add_argument("--minutes", type=float, help="No further seed begins after this time per table.")
+    parser.add_argument("--predict", metavar="N[,N...]")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -206,6 +233,13 @@ def main() -> None:
     for name in arguments.tables.split(","):
         task = Task.of(arguments.folder, name.strip(), arguments.macs_share)
         print(f"\n{name}: {len(task.values):,} networks", flush=True)
+        if arguments.predict is not None:
+            for trained in map(int, arguments.predict.split(",")):
+                if 2 * trained > len(task.values):
+                    continue
+                kendall, covered = predictions(task, trained, arguments.seeds)
+                print(f"{trained:10} learned from: Kendall {kendall:.3f}, in the interval {covered:.1%}")
+            continue
         print(
             f"{'':10} {'best':>14} {'0.1 %':>14} {'1 %':>14}   regret after "
             + " ".join(f"{n:>7}" for n in REGRET_AT)
