@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import sqlite3
@@ -9,12 +10,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from typing import NoReturn
+from urllib.parse import quote
 
 from optuna.storages.journal import JournalFileOpenLock
 
 from zenopt.core.errors import StorageError, StorageLostError
 
-_SQLITE_HEADER = b"SQLite format 3\0"
 _PARTIAL_SUFFIX = ".partial"
 
 
@@ -56,11 +57,26 @@ def check_file(path: str, display: str, *, create: bool, is_sqlite: bool) -> boo
         raise StorageError(f"{where}: the folder {folder!r} is read-only; make it writable")
     if create and not is_file_writable:
         raise StorageError(f"{where}: the file is read-only; run: chmod u+rw {path!r}")
-    if is_sqlite and exists and os.path.getsize(path) > 0:
-        with open(path, "rb") as file:
-            if file.read(len(_SQLITE_HEADER)) != _SQLITE_HEADER:
-                raise StorageError(f"{where}: the file is not a SQLite database; name another file")
+    if is_sqlite and exists and os.path.getsize(path) > 0 and not _is_sqlite(path):
+        raise StorageError(f"{where}: the file is damaged or no SQLite database; name another file")
     return is_folder_writable and is_file_writable
+
+
+def _is_sqlite(path: str) -> bool:
+    # Not by a look at its first bytes: to close a file drops all locks that this process has on it (POSIX), also those
+    # of a storage that is in use. Another process that ends then takes itself for the last one and deletes the log that
+    # this one goes on writing into: all of that would be lost.
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"file:{quote(os.path.abspath(path))}?mode=ro", uri=True, timeout=0)
+        ) as connection:
+            connection.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.OperationalError:
+        # It is locked, or where not even the files beside it can be made: whoever opens it will see.
+        return True
+    except sqlite3.DatabaseError:
+        return False
+    return True
 
 
 def file_identity(path: str) -> tuple[int, int] | None:

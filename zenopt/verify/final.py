@@ -113,7 +113,7 @@ def run_second_stage(
         TrainError: If a training could not be done.
         ZenoptError: If data or recipe are missing or malformed.
     """
-    trainings = TrainingStudy(training_spec(spec, f"{name}-{SUFFIX}"), place, of=name)
+    trainings = TrainingStudy(training_spec(spec), place, f"{name}-{SUFFIX}", of=name)
     settings = spec.training
     candidates = class_candidates(load_study(place.storage, name), spec, settings.per_class)
     first = first_of_each(candidates)
@@ -135,7 +135,7 @@ def finish(
 
     Finalists are the networks with the best means over their seeds.
     """
-    trainings = TrainingStudy(spec.model_copy(update={"name": name}), place)
+    trainings = TrainingStudy(spec, place, name)
     found: dict[str, list[tuple[float, optuna.trial.FrozenTrial]]] = {}
     for trial in trainings.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         structure = trial.user_attrs.get("structure")
@@ -179,7 +179,7 @@ def choose(
     Raises:
         StudyError: If none of them was trained to the end.
     """
-    settings, name = trainings.spec.training, trainings.spec.name
+    settings, name = trainings.spec.training, trainings.name
     finalists = [item.candidate for item in ranked if item.top1][: settings.finalists]
     if not finalists:
         raise StudyError(
