@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("zenopt", "train")
-SOURCES = (*PACKAGES, "studies", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+PACKAGES = ("zenopt",)
+SOURCES = (*PACKAGES, "train", "studies", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 
 
 def files_of_packages() -> set[str]:
@@ -68,7 +68,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_nothing_is_missing_from_wheel_and_sdist(built: Path) -> None:
     wanted = files_of_packages()
-    assert {"zenopt/studies/demo.yaml", "train/recipes/basic.yaml", "zenopt/py.typed"} <= wanted
+    assert {"zenopt/studies/demo.yaml", "zenopt/train/recipes/basic.yaml", "zenopt/py.typed"} <= wanted
     with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
         packed = set(wheel.namelist())
     assert wanted - packed == set()
@@ -96,7 +96,12 @@ def test_the_wheel_works_outside_the_checkout(built: Path, tmp_path: Path) -> No
     )  # fmt: skip
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    where = run(python, "-c", "import zenopt, train; print(zenopt.__file__, train.__file__)", cwd=elsewhere)
+    where = run(
+        python,
+        "-c",
+        "import zenopt, zenopt.train; print(zenopt.__file__, zenopt.train.__file__)",
+        cwd=elsewhere,
+    )
     assert where.count(str(packages)) == 2
     zenopt = environment / "bin" / "zenopt"
     assert "cifar-params1m" in run(zenopt, "studies", cwd=elsewhere)

@@ -7,7 +7,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from zenopt.cli.train import deploy_command, evaluate_command, main, train_command
+from zenopt.cli import main
+from zenopt.cli.deploy import deploy_command
+from zenopt.cli.evaluate import evaluate_command
+from zenopt.cli.train import train_command
 from zenopt.export.bundle import Bundle, write_bundle
 from zenopt.train.distributed import World
 from zenopt.train.networks import NetworkSource
@@ -71,8 +74,9 @@ def test_a_bundle_for_other_classes_is_noticed(tmp_path: Path) -> None:
 def test_mistakes_are_one_line_and_exit_code_2(
     arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = main([*COMMON, "--output", str(tmp_path / "run"), "--epochs", "1", *arguments])
-    assert code == 2
+    with pytest.raises(SystemExit) as ended:
+        main(["train", *COMMON, "--output", str(tmp_path / "run"), "--epochs", "1", *arguments])
+    assert ended.value.code == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("Error: ") and says in error
 
@@ -137,7 +141,7 @@ def test_a_torchvision_model_trains(tmp_path: Path) -> None:
 
 def test_deploy_a_run(tmp_path: Path) -> None:
     output = tmp_path / "run"
-    assert main([*COMMON, "--output", str(output), "--epochs", "1", "--set", "batch_size=32"]) == 0
+    main(["train", *COMMON, "--output", str(output), "--epochs", "1", "--set", "batch_size=32"])
     arguments = [
         "--weights",
         str(output / "best.pt"),
@@ -175,7 +179,7 @@ def test_deploy_int8_keeps_the_accuracy(tmp_path: Path) -> None:
     ]
     data = ["--data", "synthetic:640"]
     source = ["--structure", TINY, "--resolution", "32", "--device", "cpu"]
-    assert main([*source, *data, *learning, "--output", str(output)]) == 0
+    main(["train", *source, *data, *learning, "--output", str(output)])
     result = CliRunner().invoke(
         deploy_command,
         ["--weights", str(output / "best.pt"), "--output", str(tmp_path / "out"), "--int8", *data, "--json"],

@@ -38,6 +38,10 @@ def run(data: DataSet, recipe: Recipe, output: Path, world: World, **options: An
     )
 
 
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {".lock"}
+
+
 class Stop(Exception):
     pass
 
@@ -76,7 +80,7 @@ def test_a_run_learns_and_leaves_its_files(
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["top1"] == result.metrics["top1"] and metrics["epochs"] == 6 and metrics["steps"] == 36
     assert metrics["best"]["top1"] == max(float(row["top1"]) for row in rows)
-    assert {path.name for path in tmp_path.iterdir()} == {"best.pt", "last.pt", "metrics.csv", "metrics.json"}
+    assert files(tmp_path) == {"best.pt", "last.pt", "metrics.csv", "metrics.json"}
     network = SOURCE.build(4)
     load_weights(network, tmp_path / "best.pt")
 
@@ -199,7 +203,7 @@ def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(
         run(patches, short, tmp_path, alone, resume="auto")
     monkeypatch.undo()
     assert (tmp_path / "last.pt").read_bytes() == before
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    assert not [name for name in files(tmp_path) if name.startswith(".")]
     assert run(patches, short, tmp_path, alone, resume="auto").metrics["epochs"] == 3
 
 
@@ -290,7 +294,7 @@ def test_tensorboard_files_hold_the_metrics(patches: DataSet, tmp_path: Path, al
 def test_tensorboard_missing_is_said(
     patches: DataSet, tmp_path: Path, alone: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # as if it were not installed
     recipe = load_recipe("basic", ["epochs=1", "tensorboard=true"])
     with pytest.raises(TrainError, match="pip install tensorboard"):
         run(patches, recipe, tmp_path, alone)

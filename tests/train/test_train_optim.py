@@ -11,7 +11,7 @@ from zenopt.spaces.chain.architecture import Architecture
 from zenopt.train.errors import TrainError
 from zenopt.train.optim import MovingAverage, build_optimizer, learning_rate, parameter_groups
 from zenopt.train.recipe import Optimizer, Schedule
-from zenopt.train.regularise import CUSTOM_GAIN, initialise_custom, set_drop_path
+from zenopt.train.regularise import CUSTOM_GAIN, initialise, set_drop_path
 
 
 def small() -> nn.Module:
@@ -89,7 +89,7 @@ def test_moving_average() -> None:
 def test_custom_initialisation() -> None:
     text = "SuperConvK3BNRELU(3,64,1,1)SuperResK3K3(64,64,1,64,2)SuperConvK1BNRELU(64,256,1,1)"
     network = build_network(Architecture.parse(text), num_classes=10)
-    initialise_custom(network, torch.Generator().manual_seed(0))
+    initialise(network, "custom", torch.Generator().manual_seed(0))
     residuals = [module for module in network.modules() if isinstance(module, ResidualModule)]
     assert len(residuals) == 2
     for residual in residuals:

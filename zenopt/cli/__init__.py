@@ -27,9 +27,9 @@ COMMANDS = {
     "export-best": ("zenopt.cli.export_best:export_best", "Score the best trials again and write a bundle."),
     "train": ("zenopt.cli.train:train_command", "Train a bundle or a structure."),
     "verify": ("zenopt.cli.verify:verify", "Train the best trials shortly: what is the score worth?"),
-    "evaluate": ("zenopt.cli.train:evaluate_command", "Top-1, top-5 and throughput of trained weights."),
+    "evaluate": ("zenopt.cli.evaluate:evaluate_command", "Top-1, top-5 and throughput of trained weights."),
     "deploy": (
-        "zenopt.cli.train:deploy_command",
+        "zenopt.cli.deploy:deploy_command",
         "Write TorchScript, torch.export or ONNX files of trained weights.",
     ),
     "models": ("zenopt.cli.models:models", "List the published ZenNets."),

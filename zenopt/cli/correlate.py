@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from zenopt.cli.options import is_terminal, json_option, print_json, show_warnings, table
+from zenopt.cli.options import device_option, is_terminal, json_option, print_json, show_warnings, table
 from zenopt.core.errors import DataError
 
 
@@ -71,7 +71,7 @@ from zenopt.core.errors import DataError
 @click.option(
     "--resamples", type=click.IntRange(0, 100_000), default=1000, show_default=True, help="Of the bootstrap."
 )
-@click.option("--device", default="cpu", show_default=True, help="Torch device.")
+@device_option("cpu", "Torch device.")
 @click.option(
     "--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="Torch threads on the CPU."
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from zenopt.cli.options import json_option, print_json, storage_option
+from zenopt.cli.options import device_option, json_option, print_json, storage_option
 
 
 @click.command()
@@ -27,7 +27,7 @@ from zenopt.cli.options import json_option, print_json, storage_option
     show_default=True,
     help="Fresh draws of each candidate.",
 )
-@click.option("--device", default="cpu", show_default=True, help="Torch device.")
+@device_option("cpu", "Torch device.")
 @click.option(
     "--format",
     "formats",

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from zenopt.cli.options import json_option, print_json, show_warnings, table
+from zenopt.cli.options import device_option, json_option, print_json, show_warnings, table
 
 TARGET = "STRUCTURE|BUNDLE|PRESET"
 
@@ -33,7 +33,7 @@ def _network_options(function: Any) -> Any:
 def _run_options(function: Any) -> Any:
     for option in reversed(
         (
-            click.option("--device", default="cpu", show_default=True, help="cpu, cuda:N or mps."),
+            device_option("cpu", "cpu, cuda:N or mps."),
             click.option("--batch", type=click.IntRange(1, 65_536), default=1, show_default=True),
             click.option("--dtype", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32", show_default=True),
             click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads; else torch's own choice."),

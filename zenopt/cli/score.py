@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from zenopt.cli.options import json_option, print_json, show_warnings
+from zenopt.cli.options import device_option, json_option, print_json, show_warnings
 
 
 @click.command()
@@ -23,7 +23,7 @@ from zenopt.cli.options import json_option, print_json, show_warnings
     "--gamma", type=click.FloatRange(0, min_open=True), default=0.01, show_default=True, help="Perturbation."
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--device", default="cpu", show_default=True, help="Torch device.")
+@device_option("cpu", "Torch device.")
 @click.option("--se", "use_se", is_flag=True, help="With squeeze-excite gates.")
 @click.option(
     "--residual/--no-residual",
