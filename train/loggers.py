@@ -16,7 +16,11 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any, Protocol
 
-from zenopt.train.errors import TrainError
+from zenopt.core.errors import ZenoptError
+
+
+class LoggerError(ZenoptError):
+    """A logger is not known, its package is missing, or its service cannot be had."""
 
 
 class Logger(Protocol):
@@ -175,7 +179,7 @@ class Loggers:
             Told of a logger that fails on the way; the run goes on without it.
 
     Raises:
-        TrainError: A name is not known, its package is not installed, or it cannot be opened.
+        LoggerError: A name is not known, its package is not installed, or it cannot be opened.
     """
 
     def __init__(
@@ -192,17 +196,17 @@ class Loggers:
         self._note = note
         for name in dict.fromkeys(names):
             if name not in LOGGERS:
-                raise TrainError(f"Logger {name!r} is not known; allowed: {', '.join(LOGGERS)}.")
+                raise LoggerError(f"Logger {name!r} is not known; allowed: {', '.join(LOGGERS)}.")
             try:
                 self._loggers[name] = LOGGERS[name](folder, title, config, first_step)
             # Services have errors of their own (no key, no server, no disk); each means the same to the user.
             except Exception as error:
                 self.close(failed=True)
                 if isinstance(error, ImportError):
-                    raise TrainError(
+                    raise LoggerError(
                         f"Logger {name!r} needs the package {name}, which is not installed: pip install {name}."
                     ) from None
-                raise TrainError(f"Logger {name!r} cannot be opened: {_line(error)}") from None
+                raise LoggerError(f"Logger {name!r} cannot be opened: {_line(error)}") from None
 
     def log(self, step: int, values: Mapping[str, float | None]) -> None:
         """Give the numbers of a step to all; what is None is left out."""

@@ -61,15 +61,23 @@ class Silent:
         pass
 
 
+def loss_text(loss: float) -> str:
+    """Return a loss with four digits behind the point, or in short where it has gone astray."""
+    return f"{loss:.4f}" if loss < 1e4 else f"{loss:.4g}"
+
+
 # What is left out of an epoch's line first where it is too long for the terminal.
 _DISPENSABLE = ("lr", "images/s", "top-5", "test loss")
 
 
 def summary(row: dict[str, Any], epochs: int, width: int | None = None) -> str:
     """Return the line of an epoch; within `width` characters where one is given and the line can be cut."""
-    parts = {"epoch": f"epoch {row['epoch']}/{epochs}", "train loss": f"train loss {row['train_loss']:.4f}"}
+    parts = {
+        "epoch": f"epoch {row['epoch']}/{epochs}",
+        "train loss": f"train loss {loss_text(row['train_loss'])}",
+    }
     if row["top1"] is not None:
-        parts["test loss"] = f"test loss {row['test_loss']:.4f}"
+        parts["test loss"] = f"test loss {loss_text(row['test_loss'])}"
         parts["top-1"] = f"top-1 {row['top1']:.2f} %"
         parts["top-5"] = f"top-5 {row['top5']:.2f} %"
     parts["lr"] = f"lr {row['lr']:.4g}"
@@ -96,7 +104,7 @@ class Lines(Silent):
 
     def step(self, done: int, loss: float, lr: float) -> None:
         place = f"epoch {self._epoch}/{self._epochs}  step {done}/{self._steps}"
-        self._now_and_then(f"{place}  loss {loss:.4f}  lr {lr:.4g}")
+        self._now_and_then(f"{place}  loss {loss_text(loss)}  lr {lr:.4g}")
 
     def end(self, row: dict[str, Any]) -> None:
         self.note(summary(row, self._epochs))
@@ -150,7 +158,7 @@ class Bar:
                 self._run,
                 completed=self._before + done,
                 count=f"step {done}/{self._steps}",
-                facts=f"loss {loss:.4f}  lr {lr:.4g}",
+                facts=f"loss {loss_text(loss)}  lr {lr:.4g}",
             )
 
     def end(self, row: dict[str, Any]) -> None:
@@ -199,7 +207,7 @@ class Page:
         self._draw()
 
     def step(self, done: int, loss: float, lr: float) -> None:
-        self._step, self._facts = done, f"loss {loss:.4f}, lr {lr:.4g}"
+        self._step, self._facts = done, f"loss {loss_text(loss)}, lr {lr:.4g}"
         self._draw()
 
     def end(self, row: dict[str, Any]) -> None:

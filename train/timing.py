@@ -18,6 +18,8 @@ from zenopt.train.optim import build_optimizer
 from zenopt.train.recipe import Recipe
 
 _FIRST_SIZE = 8  # images of the first step; doubled until the batch is whole or a step takes a while
+_LINEAR = 1.6  # a doubled step that takes this much longer is paid by the image
+_PATIENCE = 5  # times `seconds` that a single step may take
 _REPEATS = 5
 _LOADED = 32  # images that are loaded to time the loading
 
@@ -43,8 +45,8 @@ class Estimate:
     def text(self) -> str:
         """Return the estimate as a line for people."""
         return (
-            f"about {_rate(self.train_images_per_second)} images/s on {self.device}: {duration(self.epoch_seconds)} an "
-            f"epoch, {duration(self.total_seconds)} in all"
+            f"{_rate(self.train_images_per_second)} images/s on {self.device}: {duration(self.epoch_seconds)} an "
+            f"epoch, about {duration(self.total_seconds)}"
         )
 
 
@@ -149,15 +151,16 @@ def _evaluator(network: nn.Module, resolution: int, device: torch.device) -> Cal
 
 
 def _seconds_per_image(step: Callable[[int], None], full: int, seconds: float, device: torch.device) -> float:
-    """Time steps of up to `full` images; of as many as a quarter of the time allows."""
-    size = min(full, _FIRST_SIZE)
+    """Time steps of up to `full` images: doubled until they cost by the image, not by the step, or take too long."""
+    size, before = min(full, _FIRST_SIZE), 0.0
     while True:
         spent = _timed(step, size, device)
-        if spent < seconds:
+        if spent < seconds / 4:
             spent = min(spent, _timed(step, size, device))  # the first one also allocates and chooses kernels
-        if size == full or spent > seconds / 4:
+        costs_by_image = before > 0 and spent > _LINEAR * before
+        if size == full or (spent > seconds and costs_by_image) or spent > _PATIENCE * seconds:
             break
-        size = min(full, 2 * size)
+        size, before = min(full, 2 * size), spent
     times = [spent]
     while sum(times) < seconds and len(times) < _REPEATS:
         times.append(_timed(step, size, device))

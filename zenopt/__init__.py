@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,10 @@ from zenopt._version import __version__
 from zenopt.core.budget import Budget
 from zenopt.core.costs import Costs, count
 from zenopt.spaces.chain.architecture import Architecture
+
+# Optuna and Hugging Face's hub import tqdm's part for notebooks, which complains where there are no widgets; no bar here
+# needs any.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 if TYPE_CHECKING:
     from zenopt.api import Candidate, Result, load_result, optimize

@@ -97,7 +97,6 @@ def train_command(
     zenopt train --study demo --data imagefolder:PATH --epochs 30 --output runs/demo
     zenopt train --study demo --trial 17 --data cifar10:PATH --dry-run
     """
-    from zenopt.report.training import write_training_report
     from zenopt.train.distributed import join_world
     from zenopt.train.plan import make_plan
     from zenopt.train.progress import observer
@@ -164,6 +163,9 @@ def train_command(
         if not world.is_first:
             return
     assert output is not None
+    # Late: it imports what training does without.
+    from zenopt.report.training import write_training_report
+
     page = output / "report.html"
     write_training_report(page, [results[seed] for seed in seeds], meant.source, name=meant.name)
     if meant.chosen is not None:
@@ -181,7 +183,7 @@ def train_command(
         facts, best = result.metrics, result.metrics["best"]
         which = f"seed {seed}: " if len(seeds) > 1 else ""
         click.echo(
-            f"{which}top-1 {facts['top1']:.2f} %, top-5 {facts['top5']:.2f} % after {facts['epochs']} epochs; "
+            f"{which}top-1 {facts['top1']:.2f} %, top-5 {facts['top5']:.2f} %; "
             f"best top-1 {best['top1']:.2f} % at epoch {best['epoch']}; {duration(facts['seconds'])}"
         )
     if len(seeds) > 1:

@@ -24,6 +24,8 @@ from zenopt.train.networks import NetworkSource, shortened
 from zenopt.train.timing import duration
 
 _ASSETS = Path(__file__).resolve().parent / "assets"
+#: Names of classes are words: on a phone they wrap, so that numbers stay in sight.
+_STYLE = ".words th, .words td { white-space: normal; overflow-wrap: break-word; min-width: 3em; }"
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; form-action 'none'; "
     "base-uri 'none'"
@@ -113,7 +115,10 @@ def _write(path: Path, title: str, kind: str, facts: str, body: str, figures: di
     content = {key: json.loads(figure.to_json()) for key, figure in figures.items()}
     # "</script>" inside a JSON string would end the script element.
     packed = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
-    style = "".join((_ASSETS / name).read_text(encoding="utf-8") for name in ("report.css", "picture.css"))
+    style = (
+        "".join((_ASSETS / name).read_text(encoding="utf-8") for name in ("report.css", "picture.css"))
+        + _STYLE
+    )
     links = (
         ("seeds", "Seeds"),
         ("curves", "Curves"),
@@ -245,7 +250,7 @@ def _curves(runs: Sequence[RunResult], lines: Sequence[tuple[str, str]], unit: s
                 marker={"size": 5},
                 hovertemplate=f"epoch %{{x}}<br>{escape(label)} %{{y:.5~g}}<extra></extra>",
             )
-    figure.update_xaxes(title_text="epoch", rangemode="tozero", tickformat="d")
+    figure.update_xaxes(title_text="epoch", tickformat="d")
     figure.update_yaxes(title_text=unit)
     figure.update_layout(
         height=300,
@@ -287,7 +292,7 @@ def _classes(
         )
     header = ("class, hardest first", "images", "accuracy %", "most often taken for")
     cards.append(
-        f'<div class="card"><h3>Classes</h3><div class="scroll tall">{_table(header, rows)}</div></div>'
+        f'<div class="card"><h3>Classes</h3><div class="scroll tall words">{_table(header, rows)}</div></div>'
     )
     if len(classes) <= _MATRIX:
         figures["confusion"] = _matrix(confusion, classes)
@@ -303,7 +308,7 @@ def _classes(
     if mistakes:
         names = ("true class", "taken for", "images", "% of the class")
         cards.append(
-            f'<div class="card"><h3>Commonest mistakes</h3><div class="scroll">{_table(names, mistakes)}</div></div>'
+            f'<div class="card"><h3>Commonest mistakes</h3><div class="scroll words">{_table(names, mistakes)}</div></div>'
         )
     note = f'<p class="faint">Counted over the last epochs of all {seeds} seeds.</p>' if seeds > 1 else ""
     return f'<h2 id="classes">Classes</h2>{note}<div class="grid">{"".join(cards)}</div>'
@@ -313,7 +318,7 @@ def _bars(names: Sequence[str], shares: Sequence[float]) -> go.Figure:
     figure = go.Figure(
         go.Bar(
             x=list(shares),
-            y=[shortened(name, 18) for name in names],
+            y=_labels(names, 18),
             orientation="h",
             marker={"color": _COLOURS[0]},
             text=[f"{share:.1f}" for share in shares],
@@ -329,10 +334,16 @@ def _bars(names: Sequence[str], shares: Sequence[float]) -> go.Figure:
     return figure
 
 
+def _labels(names: Sequence[str], length: int) -> list[str]:
+    """Return names for an axis: plotly takes them for markup, and equal ones for one."""
+    cut = [escape(shortened(name, length)) for name in names]
+    return [name if cut.count(name) == 1 else f"{name} {index}" for index, name in enumerate(cut)]
+
+
 def _matrix(confusion: torch.Tensor, classes: Sequence[str]) -> go.Figure:
     counts = confusion.double()
     shares = 100 * counts / counts.sum(1, keepdim=True).clamp(min=1)
-    names = [shortened(name, 14) for name in classes]
+    names = _labels(classes, 14)
     is_numbered = len(classes) <= _NUMBERED
     figure = go.Figure(
         go.Heatmap(
