@@ -23,9 +23,9 @@ from zenopt.nn.weights import read_torch_file
 from zenopt.train import checkpoint
 from zenopt.train.data import DataSet
 from zenopt.train.distributed import World
-from zenopt.train.errors import CheckpointError, DivergedError, TrainError
+from zenopt.train.errors import CheckpointError, DivergedError
 from zenopt.train.evaluate import Evaluation, evaluate
-from zenopt.train.folder import held
+from zenopt.train.folder import check_free, held
 from zenopt.train.loader import StepSampler, test_loader, train_loader
 from zenopt.train.loggers import Loggers
 from zenopt.train.objective import Objective
@@ -390,15 +390,9 @@ def _fit(
 
 def _find_run(output: Path, resume: str, facts: dict[str, Any]) -> dict[str, Any] | None:
     """Return the checkpoint to continue from, after checking that it is of the same run."""
-    path = output / checkpoint.LAST
-    if not path.exists():
-        if resume == "must":
-            raise CheckpointError(f"There is no run to resume: {path} does not exist.")
+    if not check_free(output, resume):
         return None
-    if resume == "never":
-        raise TrainError(
-            f"{output} already holds a run; continue it with --resume, or choose another --output."
-        )
+    path = output / checkpoint.LAST
     saved = read_torch_file(path)
     if not {"model", "optimizer", "state", "recipe", "classes", "seed"} <= saved.keys():
         raise CheckpointError(f"{path} is not a checkpoint of a run that can be resumed.")

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from zenopt.train.errors import TrainError
+from zenopt.train.checkpoint import LAST
+from zenopt.train.errors import CheckpointError, TrainError
 
 LOCK = ".lock"
 # What atomic writers leave behind when they are killed: `.last.pt.4711`, `.report.html.x8r2kq`, `.export-a81b/`.
@@ -55,6 +56,27 @@ def held(folder: Path, *, note: Callable[[str], None] = lambda text: None) -> It
         yield
     finally:
         lock.release()
+
+
+def check_free(folder: Path, resume: str) -> bool:
+    """Return whether a folder holds a run, after checking that this is what was expected of it.
+
+    Args:
+        resume:
+            `never` refuses a folder that holds a run, `must` one that holds none, `auto` takes both.
+
+    Raises:
+        TrainError: There is a run, and nobody asked to go on with it.
+        CheckpointError: There is no run to go on with.
+    """
+    path = folder / LAST
+    if path.exists() and resume == "never":
+        raise TrainError(
+            f"{folder} already holds a run; continue it with --resume, or choose another --output."
+        )
+    if not path.exists() and resume == "must":
+        raise CheckpointError(f"There is no run to resume: {path} does not exist.")
+    return path.exists()
 
 
 def _sweep(folder: Path) -> None:

@@ -11,8 +11,8 @@ from zenopt.core.budget import Budget
 from zenopt.core.costs import Costs, count
 from zenopt.spaces.chain.architecture import Architecture
 
-# Optuna and Hugging Face's hub import tqdm's part for notebooks, which complains where there are no widgets; no bar here
-# needs any.
+# Optuna and Hugging Face's hub import tqdm's part for notebooks, which complains where there are no widgets. No bar
+# here needs any.
 warnings.filterwarnings("ignore", message="IProgress not found")
 
 if TYPE_CHECKING:

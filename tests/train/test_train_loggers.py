@@ -223,6 +223,6 @@ def test_the_command_takes_several(tmp_path: Path) -> None:
 
 
 def test_packages_are_imported_only_when_asked_for() -> None:
-    code = "import sys, zenopt.train.loggers; print([name for name in ('torch', 'wandb', 'mlflow') if name in sys.modules])"
+    code = "import sys, zenopt.train.loggers; print([n for n in ('torch', 'wandb', 'mlflow') if n in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

@@ -57,9 +57,10 @@ ONESHOT = {
     "optimizer.name": "sgd", "optimizer.momentum": 0.9, "optimizer.nesterov": True, "optimizer.lr": 1.3 / 4,
     "batch_size": 1024, "optimizer.decay_norm_and_bias": False, "schedule.name": "cosine", "schedule.warmup_epochs": 5,
     "schedule.final_lr": 0, "loss.label_smoothing": 0.1, "augment.crop.kind": "random_resized",
-    "augment.crop.scale": (0.08, 1.0), "augment.interpolation": "bilinear", "augment.flip": 0.5, "augment.lighting": 0.1,
-    "augment.color_jitter.brightness": 0.4, "augment.color_jitter.contrast": 0.4, "augment.color_jitter.saturation": 0.4,
-    "augment.color_jitter.hue": 0, "augment.mixup": None, "evaluation.crop_ratio": 0.875, "precision.amp": "fp16",
+    "augment.crop.scale": (0.08, 1.0), "augment.interpolation": "bilinear", "augment.flip": 0.5,
+    "augment.lighting": 0.1, "augment.color_jitter.brightness": 0.4, "augment.color_jitter.contrast": 0.4,
+    "augment.color_jitter.saturation": 0.4, "augment.color_jitter.hue": 0,
+    "augment.mixup": None, "evaluation.crop_ratio": 0.875, "precision.amp": "fp16",
     "model.init": "oneshot", "model.dropout": 0.1,
 }  # fmt: skip
 PUBLISHED = {

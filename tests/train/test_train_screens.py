@@ -14,7 +14,7 @@ from zenopt.train.progress import Bar, Lines, Page, Silent, observer, summary
 
 pytest.importorskip("pty")
 
-from terminal import Screen, on_terminal  # noqa: E402
+from terminal import Screen, on_terminal
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = "SuperConvK3BNRELU(3,8,2,1)SuperResK3K3(8,8,2,8,1)SuperConvK1BNRELU(8,16,1,1)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 from statistics import mean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -98,6 +98,7 @@ def train_command(
     zenopt train --study demo --trial 17 --data cifar10:PATH --dry-run
     """
     from zenopt.train.distributed import join_world
+    from zenopt.train.folder import check_free
     from zenopt.train.plan import make_plan
     from zenopt.train.progress import observer
     from zenopt.train.recipe import load_recipe
@@ -111,6 +112,10 @@ def train_command(
     assert meant is not None
     seeds = tuple(dict.fromkeys(seeds))
     folders = {seed: Path(output or "") / (f"seed{seed}" if len(seeds) > 1 else "") for seed in seeds}
+    mode: Literal["never", "must", "auto"] = "must" if resume else "auto" if auto_resume else "never"
+    if not dry_run:
+        for folder in folders.values():
+            check_free(folder, mode)  # before anything is read or measured
     results: dict[int, RunResult] = {}
     with join_world(device) as world:
         watcher = observer(shown=world.is_first)
@@ -142,7 +147,7 @@ def train_command(
                     world=world,
                     weights=weights,
                     seed=seed,
-                    resume="must" if resume else "auto" if auto_resume else "never",
+                    resume=mode,
                     workers=loader_workers,
                     checkpoint_steps=checkpoint_steps,
                     expected_classes=meant.expected_classes,

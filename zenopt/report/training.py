@@ -307,8 +307,9 @@ def _classes(
     mistakes = _mistakes(wrong, totals, classes)
     if mistakes:
         names = ("true class", "taken for", "images", "% of the class")
+        commonest = _table(names, mistakes)
         cards.append(
-            f'<div class="card"><h3>Commonest mistakes</h3><div class="scroll words">{_table(names, mistakes)}</div></div>'
+            f'<div class="card"><h3>Commonest mistakes</h3><div class="scroll words">{commonest}</div></div>'
         )
     note = f'<p class="faint">Counted over the last epochs of all {seeds} seeds.</p>' if seeds > 1 else ""
     return f'<h2 id="classes">Classes</h2>{note}<div class="grid">{"".join(cards)}</div>'
