@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import least_squares
 
-from zenopt.core.lowering import lower_block
+from zenopt.core.lowering import lower_unit
 from zenopt.spaces.chain.architecture import Architecture
 from zenopt.spaces.chain.closed_form import ChainEvaluator
 from zenopt.spaces.chain.closed_form.block_terms import relu_distances
@@ -86,7 +86,7 @@ def _body(record: dict) -> list:
     """Returns the main-path convolutions, each with the largest kernel of its block."""
     chain, size = [], record["resolution"]
     for block in Architecture.parse(record["structure"]).blocks:
-        layers = [layer for layer in lower_block(block, size, False, False) if layer.kind == "conv"]
+        layers = [layer for layer in lower_unit(block, size, False, False) if layer.kind == "conv"]
         chain += [(layer, max(3, *(other.kernel for other in layers), 3)) for layer in layers]
         size = layers[-1].out_size
     return chain

@@ -35,9 +35,9 @@ from zenopt.nn import build_network
 from zenopt.proxies import score_architecture
 from zenopt.proxies.randomness import initialise, make_generator
 from zenopt.proxies.zen import draw_inputs
-from zenopt.proxies.zen_at_64 import DEPTH_FACTOR, DEPTH_ONSET, depth_of, depth_term
 from zenopt.proxies.zen_executor import draw_weights, zen_of_chain
 from zenopt.spaces.chain.architecture import Architecture
+from zenopt.spaces.chain.closed_form.batch64 import DEPTH_FACTOR, DEPTH_ONSET, depth_term
 from zenopt.spaces.chain.superres import SuperResSpace
 
 GOLDENS = Path(__file__).parents[1] / "tests" / "fixtures" / "zen_scores.json"
@@ -47,6 +47,10 @@ CHECKED = (
 )  # fmt: skip
 SIZE, SMALL = 32, 8
 CPU = torch.device("cpu")
+
+
+def convs_of(layers: tuple[Layer, ...]) -> int:
+    return sum(layer.kind == "conv" and layer.role == "body" for layer in layers)
 
 
 def plain(architecture: Architecture, seed: int) -> float:
@@ -153,7 +157,7 @@ def main() -> None:
         layers = lower(walk(seed), SIZE, residual=False)
         found = bias_of(layers, arguments.seconds / 2)
         error = statistics.stdev(found) / len(found) ** 0.5
-        points.append((depth_of(layers), statistics.fmean(found), error))
+        points.append((convs_of(layers), statistics.fmean(found), error))
         print(
             f"fit {seed:2}  {points[-1][0]:3} convs  {len(found):2} draws  bias {points[-1][1]:+.3f} +- {error:.3f}",
             flush=True,
@@ -182,7 +186,7 @@ def main() -> None:
                     costs[key].append(cost)
         layers = lower(architecture, SIZE, residual=False)
         bias = statistics.fmean(bias_of(layers, arguments.seconds / 2))
-        residual = bias - DEPTH_FACTOR * depth_term(depth_of(layers), SMALL)
+        residual = bias - DEPTH_FACTOR * depth_term(convs_of(layers), SMALL)
         cpu = {key: statistics.median(costs[key]) for key in procedures}
         variance = {
             "plain": statistics.variance([*values["plain"], *values["arithmetic"]]),

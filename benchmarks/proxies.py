@@ -13,7 +13,7 @@ import time
 
 import torch
 
-from zenopt.nn import CellNetwork
+from zenopt.nn import build_network
 from zenopt.proxies import evaluate
 from zenopt.spaces.nasbench201.architecture import CellArchitecture
 
@@ -41,7 +41,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    network = CellNetwork(CellArchitecture.parse(CELL))
+    network = build_network(CellArchitecture.parse(CELL), num_classes=10)
     images, labels = torch.randn(64, 3, 32, 32), torch.randint(10, (64,))
     for title, names in GROUPS.items():
         together, apart = [], []

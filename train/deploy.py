@@ -13,7 +13,6 @@ import torch
 from zenopt.export.deploy import SUFFIXES, accuracy, export_network, load_exported, quantize_onnx
 from zenopt.export.standalone import write_model_file
 from zenopt.nn.weights import count_classes, load_weights, read_torch_file, read_weights
-from zenopt.spaces.chain.architecture import Architecture
 from zenopt.train.checkpoint import write_file
 from zenopt.train.data import ChosenImages, DataSet
 from zenopt.train.distributed import World
@@ -139,7 +138,7 @@ def deploy_weights(
             entry = {"format": "onnx-int8", "file": file.name, "bytes": file.stat().st_size}
             facts["files"].append(entry | judged(load_exported(file, "onnx"), file.name))
         architecture = source.architecture
-        if isinstance(architecture, Architecture):
+        if architecture is not None:
             write_model_file(
                 architecture,
                 output / "model.py",

@@ -19,8 +19,7 @@ from zenopt.core.errors import StructureError, UnknownNameError
 from zenopt.export.bundle import Bundle
 from zenopt.nn import build_network
 from zenopt.nn.weights import count_classes, load_weights, matrices, read_weights
-from zenopt.spaces import get_space
-from zenopt.spaces.chain.architecture import Architecture
+from zenopt.spaces.registry import parse_architecture
 from zenopt.train.data import Statistics
 from zenopt.train.errors import TrainError
 
@@ -76,7 +75,7 @@ class NetworkSource:
         cls, structure: str, resolution: int, use_se: bool = False, family: str = "chain"
     ) -> NetworkSource:
         """Return the source of a structure string, in its canonical spelling."""
-        return cls("structure", str(_parse(structure, family)), resolution, use_se, family)
+        return cls("structure", str(parse_architecture(family, structure)), resolution, use_se, family)
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, resolution: int | None = None) -> NetworkSource:
@@ -120,12 +119,12 @@ class NetworkSource:
     @property
     def architecture(self) -> Any | None:
         """The architecture; None for a library's model, which is nothing but a module."""
-        return _parse(self.text, self.family) if self.kind == "structure" else None
+        return parse_architecture(self.family, self.text) if self.kind == "structure" else None
 
     @property
-    def has_residual_blocks(self) -> bool:
+    def is_chain(self) -> bool:
         """Whether it is a chain of super-blocks, for which Zen-NAS's initial weights are made."""
-        return isinstance(self.architecture, Architecture)
+        return self.kind == "structure" and self.family == "chain"
 
     def published_evaluation(self) -> PublishedEvaluation:
         """Return how the authors of a library's own weights evaluate them."""
@@ -188,7 +187,9 @@ class NetworkSource:
             TrainError: The library is not installed, or its weights cannot be had.
         """
         if self.kind == "structure":
-            return build_network(_parse(self.text, self.family), num_classes=num_classes, use_se=self.use_se)
+            return build_network(
+                parse_architecture(self.family, self.text), num_classes=num_classes, use_se=self.use_se
+            )
         try:
             if self.kind == "timm":
                 import timm
@@ -281,12 +282,6 @@ def _offline_at_once() -> Iterator[None]:
 def shortened(text: str, length: int = 80) -> str:
     """Return a text cut to a length, for messages and titles."""
     return text if len(text) <= length else f"{text[: length - 3]}..."
-
-
-def _parse(structure: str, family: str) -> Any:
-    if family == "chain":
-        return Architecture.parse(structure)
-    return get_space(family)().parse(structure)
 
 
 def _library_resolution(kind: str, name: str) -> int:

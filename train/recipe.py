@@ -147,7 +147,9 @@ Init = Literal[
 
 class Model(Section):
     init: Init = "custom"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # before the classifier
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = (
+        None  # before the classifier; None: the network's own
+    )
     bn_momentum: Annotated[float, Field(gt=0, le=1)] | None = None
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
     drop_path_ramp: Literal["depth", "epoch"] = "depth"

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from zenopt.nn.modules import ResidualModule
+from zenopt.nn.modules import DropPath, ResidualModule
 from zenopt.train.distributed import sync_batch_norm
 from zenopt.train.errors import TrainError
 from zenopt.train.recipe import Model
@@ -111,11 +111,15 @@ def initialise(network: nn.Module, init: str, generator: torch.Generator | None 
 def set_dropout(network: nn.Module, rate: float) -> None:
     """Drop inputs of the classifier (the last linear layer) at a rate, in training.
 
-    A hook does it, so that the names of weights stay what they are.
+    A network's own dropout gets the rate; in others a hook drops, so that the names of weights stay what they are.
 
     Raises:
         TrainError: The network has no linear layer.
     """
+    own = getattr(network, "dropout", None)
+    if isinstance(own, nn.Dropout):
+        own.p = rate
+        return
     layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
     if not layers:
         raise TrainError("model.dropout needs a linear classifier; this network has none.")
@@ -127,18 +131,18 @@ def _drop(rate: float, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> t
 
 
 def set_drop_path(network: nn.Module, rate: float, share: float | None = None) -> None:
-    """Set the probability with which residual bodies are dropped.
+    """Set the probability with which residual bodies, and the edges of cells, are dropped.
 
     Args:
         rate:
             The highest probability.
         share:
-            How much of the run is over, in [0, 1]: every body then gets `rate * share` (aw_nas). None: it rises with
-            depth, from `rate / residuals` to `rate`.
+            How much of the run is over, in [0, 1]: all then get `rate * share` (aw_nas). None: it rises with depth,
+            from `rate / modules` to `rate`.
     """
-    residuals = [module for module in network.modules() if isinstance(module, ResidualModule)]
-    for number, module in enumerate(residuals, start=1):
-        module.drop_path = rate * (share if share is not None else number / len(residuals))
+    modules = [module for module in network.modules() if isinstance(module, DropPath)]
+    for number, module in enumerate(modules, start=1):
+        module.drop_path = rate * (share if share is not None else number / len(modules))
 
 
 def prepare(
@@ -153,7 +157,7 @@ def prepare(
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = options.bn_momentum
-    if options.dropout:
+    if options.dropout is not None:
         set_dropout(network, options.dropout)
     if options.drop_path and options.drop_path_ramp == "depth":
         set_drop_path(network, options.drop_path)

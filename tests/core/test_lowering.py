@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from zenopt.core.errors import StructureError
-from zenopt.core.lowering import Layer, block_out_size, lower, lower_block
+from zenopt.core.lowering import Layer, lower, lower_unit, unit_out_size
 from zenopt.nn import build_network
 from zenopt.spaces.chain.architecture import Architecture, Block, make_block
 
@@ -126,9 +126,9 @@ def test_shapes_are_those_of_torch(
 
 def test_floor_sizes_are_those_of_the_released_counts() -> None:
     block = SMALL.blocks[0]
-    assert [block_out_size(block, size) for size in (8, 7, 1)] == [4, 4, 1]
-    assert [block_out_size(block, size, floor_sizes=True) for size in (8, 7, 1)] == [4, 3, 0]
-    assert lower_block(block, 8, floor_sizes=True) == lower_block(block, 8)
+    assert [unit_out_size(block, size) for size in (8, 7, 1)] == [4, 4, 1]
+    assert [unit_out_size(block, size, floor_sizes=True) for size in (8, 7, 1)] == [4, 3, 0]
+    assert lower_unit(block, 8, floor_sizes=True) == lower_unit(block, 8)
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "32"])

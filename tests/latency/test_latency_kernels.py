@@ -13,7 +13,7 @@ from zenopt.latency import load_profile
 from zenopt.latency.kernelmodel import KernelModel, operation_kernel
 from zenopt.latency.kernels import Kernel, load_library
 from zenopt.latency.models import make_model
-from zenopt.latency.operations import block_operations, head_operations
+from zenopt.latency.operations import head_operations, unit_operations
 from zenopt.spaces.chain.architecture import Architecture
 
 FIXTURE = Path(__file__).resolve().parents[1] / "fixtures" / "latency" / "kernels.csv"
@@ -67,7 +67,7 @@ def test_extrapolation_stays_sane() -> None:
 
 def test_operations_become_kernels() -> None:
     block = Architecture.parse("SuperConvK3BNRELU(3,16,2,1)SuperResIDWE4K5(16,24,2,24,1)").blocks[1]
-    convs = [op for op in block_operations(block, 112, False) if op.kind == "conv"]
+    convs = [op for op in unit_operations(block, 112, False) if op.kind == "conv"]
     kernels = [operation_kernel(op, 64) for op in convs]
     # First residual of width 24: 1x1 to 96, depthwise 5x5 with the stride, 1x1 to 24, then its projection.
     assert kernels[0] == Kernel(64, 16, 112, 96, 1, 1, False, False)
@@ -80,14 +80,14 @@ def test_engine_fuses_what_follows_a_convolution() -> None:
     model = load_profile("v100-fp16-b64-tensorrt").predictor
     assert isinstance(model, KernelModel)
     block = Architecture.parse("SuperConvK3BNRELU(3,16,2,1)SuperResK3K3(16,32,2,16,1)").blocks[1]
-    operations = block_operations(block, 56, False)
+    operations = unit_operations(block, 56, False)
     times = model.operation_times(operations)
     for op, ms in zip(operations, times, strict=True):
         assert (ms > 0) == (op.kind == "conv"), op
     fused = [kernel.fused_add for kernel in model.kernels(operations) if kernel is not None]
     # The addition goes into the last convolution of the body, not into the projection.
     assert fused == [False, True, False]
-    gated = block_operations(block, 56, True)
+    gated = unit_operations(block, 56, True)
     assert sum(model.operation_times(gated)) > sum(times)
     multiply = next(i for i, op in enumerate(gated) if op.kind == "multiply")
     assert model.operation_times(gated)[multiply] > 0

@@ -10,8 +10,7 @@ from torch import nn
 
 from zenopt.core.errors import StructureError
 from zenopt.core.lowering import lower
-from zenopt.nn import BN_EPS, Network, build_network, register_builder
-from zenopt.nn import network as network_module
+from zenopt.nn import BN_EPS, Network, build_network
 from zenopt.spaces.chain.architecture import Architecture
 
 TEXT = (
@@ -154,17 +153,6 @@ def test_classes_must_be_a_positive_integer(value: Any) -> None:
         build_network(ARCHITECTURE, num_classes=value)
 
 
-def test_other_families_register_their_builder(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Other:
-        pass
-
-    class Special(Other):
-        pass
-
-    with pytest.raises(StructureError, match="No network builder for Other"):
-        build_network(Other())
-    monkeypatch.setattr(network_module, "_BUILDERS", dict(network_module._BUILDERS))
-    register_builder(Other, lambda architecture, **options: nn.Linear(1, options["num_classes"]))
-    assert build_network(Special(), num_classes=3).out_features == 3
-    with pytest.raises(ValueError, match="Other already has a network builder"):
-        register_builder(Other, lambda architecture, **options: nn.Identity())
+def test_what_has_no_description_is_no_network() -> None:
+    with pytest.raises(StructureError, match="str has no description"):
+        build_network("SuperConvK3BNRELU(3,8,1,1)")

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from zenopt.nn import build_network
 from zenopt.spaces.nasbench201.architecture import CellArchitecture
-from zenopt.spaces.nasbench201.network import CellNetwork
 
 GOLDENS: dict[str, list[dict[str, Any]]] = json.loads(
     (Path(__file__).parents[1] / "fixtures" / "zero_cost.json").read_text()
@@ -112,7 +112,9 @@ def build(name: str) -> nn.Module:
 
     for golden in GOLDENS["nb201"]:
         if golden["name"] == name:
-            return fill(CellNetwork(CellArchitecture.parse(golden["arch_str"]), 10, build="zero-cost"))
+            return fill(
+                build_network(CellArchitecture.parse(golden["arch_str"]), num_classes=10, build="zero-cost")
+            )
     makers = {
         "tiny_vgg": tiny_vgg,
         "tiny_resnet": tiny_resnet,

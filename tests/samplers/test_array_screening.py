@@ -9,10 +9,9 @@ import pytest
 from zenopt.core.budget import Budget
 from zenopt.latency import load_profile
 from zenopt.latency.limits import Limits
-from zenopt.samplers.array_screening import DISTANCE, ArrayScreen
-from zenopt.samplers.screening import Screening
 from zenopt.spaces.chain.architecture import Architecture
 from zenopt.spaces.chain.closed_form import closed_form_zen
+from zenopt.spaces.chain.screening import DISTANCE, ArrayScreen
 from zenopt.spaces.chain.superres import SuperResSpace
 
 
@@ -29,7 +28,7 @@ def limits() -> Limits:
 def picks(
     space: SuperResSpace, limits: Limits, count: int, seed: int = 0, **options: object
 ) -> list[Architecture]:
-    screen = ArrayScreen(space, limits, Screening(candidates=600), **options)  # type: ignore[arg-type]
+    screen = ArrayScreen(space, limits, candidates=600, elites=64, **options)  # type: ignore[arg-type]
     rng = random.Random(seed)
     parents = [limits.closest_fit(space, space.parse(space.initial))]
     found: list[Architecture] = []
@@ -58,7 +57,7 @@ def blocks_that_differ(one: Architecture, other: Architecture) -> int:
 def test_picks_are_new_in_the_space_and_in_budget(
     space: SuperResSpace, limits: Limits, mutation: str
 ) -> None:
-    found = picks(space, limits, 6, mutation=mutation)
+    found = picks(space, limits, 6, move=mutation)
     assert len(set(found)) == 6
     for architecture in found:
         assert space.contains(architecture)
@@ -91,7 +90,7 @@ def test_a_latency_limit_is_kept() -> None:
 
 
 def picks_at_224(space: SuperResSpace, limits: Limits, count: int) -> list[Architecture]:
-    screen = ArrayScreen(space, limits, Screening(candidates=300))
+    screen = ArrayScreen(space, limits, candidates=300, elites=64)
     parents = [limits.closest_fit(space, space.parse(space.initial))]
     rng = random.Random(0)
     for _ in range(count):
@@ -113,6 +112,6 @@ def test_nothing_new_gives_none(limits: Limits) -> None:
         max_head=8,
         initial="SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,8,1,8,1)SuperConvK1BNRELU(8,8,1,1)",
     )
-    screen = ArrayScreen(space, limits, Screening(candidates=50))
+    screen = ArrayScreen(space, limits, candidates=50, elites=64)
     only = space.parse(space.initial)
     assert screen.pick([only], {str(only)}, random.Random(0)) is None

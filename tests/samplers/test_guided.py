@@ -293,7 +293,7 @@ def test_what_cells_cannot_do_is_found_in_the_spec(
 def test_closed_form_options_need_chains(tiny_spec: Callable[..., StudySpec]) -> None:
     for sampler, complaint in (
         ({"screening": "on"}, "needs the closed form"),
-        ({"mutation": "fork"}, "mutation fork is for chains"),
+        ({"mutation": "fork"}, "mutation fork is none of the space"),
     ):
         spec = tiny_spec(space={"name": "nasbench201"}, budget={}, sampler=sampler)
         with pytest.raises(SpecError, match=complaint):

@@ -9,9 +9,10 @@ from goldens import load_fixture, structures
 
 from zenopt.core.costs import count
 from zenopt.core.errors import UnknownNameError
-from zenopt.nn import build_network, zennas_keys
+from zenopt.nn import build_network
 from zenopt.nn.weights import CheckpointError, load_weights
 from zenopt.spaces.chain import zoo as models
+from zenopt.spaces.chain.checkpoint import zennas_keys
 
 
 def filled(shapes: list[list[str]]) -> dict[str, torch.Tensor]:

@@ -177,6 +177,13 @@ def test_dropout_drops_the_classifiers_inputs_in_training_only() -> None:
         set_dropout(nn.Conv2d(3, 4, 1), 0.5)
 
 
+def test_a_networks_own_dropout_gets_the_rate() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Dropout(0.2), nn.Linear(4, 2))
+    network.dropout = network[1]
+    set_dropout(network, 0.4)
+    assert network[1].p == 0.4 and not any(module._forward_pre_hooks for module in network.modules())
+
+
 def test_a_copy_drops_too() -> None:
     network = nn.Sequential(nn.Linear(100, 1, bias=False))
     set_dropout(network, 0.5)

@@ -61,7 +61,7 @@ ONESHOT = {
     "augment.lighting": 0.1, "augment.color_jitter.brightness": 0.4, "augment.color_jitter.contrast": 0.4,
     "augment.color_jitter.saturation": 0.4, "augment.color_jitter.hue": 0,
     "augment.mixup": None, "evaluation.crop_ratio": 0.875, "precision.amp": "fp16",
-    "model.init": "oneshot", "model.dropout": 0.1,
+    "model.init": "oneshot", "model.dropout": None,
 }  # fmt: skip
 PUBLISHED = {
     "zennas-cifar": ZENNAS | {

@@ -188,7 +188,7 @@ def correlate(
         _check_learnable(learn_path, chosen, wanted, data, build)
     architectures = draw_sample(known, chosen, get_space(space)(), sample, seed)
     batch = make_minibatch(data, batch_size, resolution, classes, seed)
-    settings = Measurement(batch, classes, seed, build, device=device)  # type: ignore[arg-type]
+    settings = Measurement(batch, classes, seed, build, device=device)
     with ScoreCache(cache_path) as cache, _Progress() as progress:
         scores = measure(architectures, wanted, settings, cache, progress.show)
     options: dict[str, Any] = {"top_share": top_share, "resamples": resamples, "seed": seed}

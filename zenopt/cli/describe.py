@@ -232,17 +232,18 @@ def _operation_table(operations: Any, timed: Any) -> str:
 
 def _block_rows(architecture: Any, layers: Any, timed: Any) -> list[dict[str, Any]]:
     """Returns a row per block that has layers, the head last."""
+    from zenopt.core.description import unit_names
     from zenopt.latency import block_latencies
 
     times = block_latencies(timed)
-    blocks = getattr(architecture, "blocks", ())
+    names = [] if architecture is None else unit_names(architecture)
     rows = []
     for index in range(layers[-1].block + 1):
         own = [layer for layer in layers if layer.block == index]
         if not own:
             # A cell without any operation has no layers.
             continue
-        name = str(blocks[index]) if index < len(blocks) else _part_name(own)
+        name = names[index] if index < len(names) else _part_name(own)
         if index == layers[-1].block:
             name = "pool, linear"
         last = [layer for layer in own if layer.role in ("body", "head")][-1]

@@ -71,7 +71,7 @@ def export_best(
     from zenopt.export.bundle import read_bundle, write_bundle
     from zenopt.export.deploy import deploy_bundle
     from zenopt.export.standalone import write_model_file
-    from zenopt.spaces.chain.architecture import Architecture
+    from zenopt.spaces.registry import parse_architecture
     from zenopt.study.best import Rescored, make_bundle, rescore_top
     from zenopt.study.finalists import why_not_measured
     from zenopt.study.study import load_study, open_existing
@@ -96,14 +96,13 @@ def export_best(
             click.echo(f"Finalists were not measured: {reason}", err=True)
         bundle = make_bundle(study, spec, candidates)
         folder = write_bundle(bundle, output, overwrite=force)
-    if bundle.family == "chain":
-        write_model_file(
-            Architecture.parse(bundle.structure),
-            folder / "model.py",
-            resolution=bundle.resolution,
-            num_classes=bundle.num_classes,
-            use_se=bundle.use_se,
-        )
+    write_model_file(
+        parse_architecture(bundle.family, bundle.structure),
+        folder / "model.py",
+        resolution=bundle.resolution,
+        num_classes=bundle.num_classes,
+        use_se=bundle.use_se,
+    )
     deployed = deploy_bundle(bundle, folder, formats) if formats else []
     if as_json:
         files = [{**item.__dict__, "file": str(item.file)} for item in deployed]

@@ -6,14 +6,14 @@ both are computed from the same layers, so that either can be used knowingly.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import exp, log
+from math import exp, inf, log
 from typing import Any
 
-from zenopt.core.lowering import Layer, block_out_size, check_positive, lower, lower_block
-from zenopt.spaces.chain.architecture import Architecture, Block
+from zenopt.core.description import Unit, describe
+from zenopt.core.lowering import Layer, lower_head, lower_unit, unit_out_size, walk_units
 
 BYTES_PER_NUMBER = 4
 
@@ -52,12 +52,14 @@ class Costs:
 
 
 @dataclass(frozen=True, slots=True)
-class _BlockCosts:
+class PartCosts:
+    """Costs of a unit or of the head."""
+
     params: int
     macs: int
     convs: int
     activations: int
-    min_width: int
+    min_width: float
     log_fan_in: float
     zennas_params: int
     zennas_flops: float
@@ -71,12 +73,11 @@ def count(
     use_se: bool = False,
     residual: bool = True,
 ) -> Costs:
-    """Counts the costs of an architecture.
+    """Count the costs of an architecture.
 
     Args:
         architecture:
-            A chain of super-blocks, or one of another family with a ``lower`` method; its ``layers`` are then its
-            main-path convolutions, since it has no block depths.
+            Anything with a :class:`~zenopt.core.description.Description`.
         resolution:
             Side of the square input image in pixels.
         num_classes:
@@ -87,84 +88,72 @@ def count(
             Whether shortcuts are counted (Zen-NAS budgets count them, its scored networks have none).
 
     Returns:
-        The costs. Block costs are cached, so that a search pays microseconds.
+        The costs. Those of units are cached, so that a search pays microseconds.
+
+    Raises:
+        StructureError: If a number is not positive, or an option does not fit the family.
     """
-    check_positive(resolution=resolution, num_classes=num_classes)
-    if not isinstance(architecture, Architecture):
-        return _lowered_costs(architecture, resolution, num_classes, use_se, residual)
-    size = floor_size = resolution
-    parts = []
-    for block in architecture.blocks:
-        parts.append(_block_costs(block, size, floor_size, use_se, residual))
-        size = block_out_size(block, size)
-        floor_size = block_out_size(block, floor_size, True)
-    width = architecture.out_channels
-    classifier = width * num_classes
+    units = walk_units(architecture, resolution, use_se, residual)
+    floor_units = walk_units(architecture, resolution, use_se, residual, True)
+    parts = [
+        unit_costs(unit, sizes, floor_sizes, use_se, residual)
+        for (unit, sizes), (_, floor_sizes) in zip(units, floor_units, strict=True)
+    ]
+    size = unit_out_size(*units[-1])
+    parts.append(_part(lower_head(architecture, size, num_classes)))
     convs = sum(part.convs for part in parts)
-    zennas_flops = sum(part.zennas_flops for part in parts) + classifier
+    zennas_flops = sum(part.zennas_flops for part in parts)
+    depth = describe(architecture).depth
+    narrowest = min(part.min_width for part in parts)
     return Costs(
-        params=sum(part.params for part in parts) + classifier + num_classes,
-        macs=sum(part.macs for part in parts) + classifier,
-        layers=architecture.depth,
+        params=sum(part.params for part in parts),
+        macs=sum(part.macs for part in parts),
+        layers=convs if depth is None else depth,
         convs=convs,
-        activation_bytes=BYTES_PER_NUMBER * (sum(part.activations for part in parts) + num_classes),
-        min_width=min(part.min_width for part in parts),
+        activation_bytes=BYTES_PER_NUMBER * sum(part.activations for part in parts),
+        min_width=0 if narrowest == inf else int(narrowest),
         depth_to_width=convs / exp(sum(part.log_fan_in for part in parts) / max(1, convs)),
-        # ZenNAS counts the classifier's bias as one number.
-        zennas_params=sum(part.zennas_params for part in parts) + classifier + 1,
-        zennas_flops=int(zennas_flops) if zennas_flops == int(zennas_flops) else zennas_flops,
-    )
-
-
-@lru_cache(maxsize=16_384)
-def _lowered_costs(
-    architecture: Any, resolution: int, num_classes: int, use_se: bool, residual: bool
-) -> Costs:
-    """Counts a whole network from its layers; cached, because neighbouring candidates are met again and again."""
-    layers = lower(architecture, resolution, num_classes=num_classes, use_se=use_se, residual=residual)
-    body = [layer for layer in layers if layer.kind == "conv" and layer.role == "body"]
-    log_fan_in = sum(log(layer.in_channels // layer.groups * layer.kernel**2) for layer in body)
-    zennas_flops = _zennas_flops(layers) + sum(layer.macs for layer in layers if layer.kind == "linear")
-    return Costs(
-        params=sum(layer.params for layer in layers),
-        macs=sum(layer.macs for layer in layers),
-        layers=len(body),
-        convs=len(body),
-        activation_bytes=BYTES_PER_NUMBER
-        * sum(layer.out_elements for layer in layers if layer.kind in ("conv", "linear")),
-        min_width=min((layer.out_channels for layer in body), default=0),
-        depth_to_width=len(body) / exp(log_fan_in / max(1, len(body))),
-        zennas_params=sum(
-            layer.in_channels * layer.out_channels + 1 if layer.kind == "linear" else _zennas_params(layer)
-            for layer in layers
-        ),
+        zennas_params=sum(part.zennas_params for part in parts),
         zennas_flops=int(zennas_flops) if zennas_flops == int(zennas_flops) else zennas_flops,
     )
 
 
 @lru_cache(maxsize=65_536)
-def _block_costs(block: Block, size: int, floor_size: int, use_se: bool, residual: bool) -> _BlockCosts:
-    layers = lower_block(block, size, use_se, residual)
+def unit_costs(
+    unit: Unit,
+    sizes: int | tuple[int, ...],
+    floor_sizes: int | tuple[int, ...],
+    use_se: bool,
+    residual: bool,
+) -> PartCosts:
+    """Count a unit; ``floor_sizes`` are the sides of its inputs where every size is rounded down."""
+    layers = lower_unit(unit, sizes, use_se, residual)
     # ZenNAS's sizes differ only after a stride that leaves a remainder; lowering all twice would double the time.
-    if floor_size != size or any(layer.in_size % layer.stride for layer in layers):
-        floor_layers = lower_block(block, floor_size, use_se, residual, True)
-    else:
-        floor_layers = layers
+    if floor_sizes != sizes or any(layer.in_size % layer.stride for layer in layers):
+        return _part(layers, lower_unit(unit, floor_sizes, use_se, residual, True))
+    return _part(layers)
+
+
+def _part(layers: Sequence[Layer], floor_layers: Sequence[Layer] | None = None) -> PartCosts:
+    """Sum the costs of layers; ``floor_layers`` are the same on sizes rounded down, where they differ."""
     convs = [layer for layer in layers if layer.kind == "conv" and layer.role == "body"]
-    return _BlockCosts(
+    weighted = [layer for layer in layers if layer.kind in ("conv", "linear")]
+    return PartCosts(
         params=sum(layer.params for layer in layers),
         macs=sum(layer.macs for layer in layers),
         convs=len(convs),
-        activations=sum(layer.out_elements for layer in layers if layer.kind == "conv"),
-        min_width=min((layer.out_channels for layer in convs), default=block.out_channels),
+        activations=sum(layer.out_elements for layer in weighted),
+        min_width=min((layer.out_channels for layer in convs), default=inf),
         log_fan_in=sum(log(layer.in_channels // layer.groups * layer.kernel**2) for layer in convs),
         zennas_params=sum(_zennas_params(layer) for layer in layers),
-        zennas_flops=_zennas_flops(floor_layers),
+        zennas_flops=_zennas_flops(layers if floor_layers is None else floor_layers),
     )
 
 
 def _zennas_params(layer: Layer) -> int:
-    """ZenNAS counts C numbers per BN instead of 2C, and none for a shortcut's BN; SE is exact."""
+    """ZenNAS counts C numbers per BN instead of 2C, none for a shortcut's BN, and one for the classifier's bias."""
+    if layer.kind == "linear":
+        return layer.in_channels * layer.out_channels + 1
     if layer.kind == "norm" and layer.role == "body":
         return layer.out_channels
     if layer.kind == "norm" and layer.role == "projection":
@@ -192,7 +181,7 @@ def _zennas_flops(layers: Iterable[Layer]) -> float:
             total += (layer.in_channels * layer.out_channels + layer.out_channels) * (
                 layer.out_size / layer.stride
             ) ** 2
-        elif layer.kind == "conv" and layer.role == "se":
+        elif layer.kind == "linear" or (layer.kind == "conv" and layer.role == "se"):
             total += layer.macs
         elif layer.kind == "multiply":
             total += layer.out_channels + layer.out_elements

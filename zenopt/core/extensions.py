@@ -13,9 +13,17 @@ from types import ModuleType
 
 from zenopt.core.errors import ExtensionError
 
+#: What was imported on demand, as it was named; files by their absolute path. Worker processes import the same.
+_IMPORTED: dict[str, None] = {}
+
+
+def imported_extensions() -> tuple[str, ...]:
+    """Return what :func:`import_extension` has imported in this process, in order."""
+    return tuple(_IMPORTED)
+
 
 def import_extension(name: str) -> ModuleType:
-    """Imports a module of the user's own.
+    """Import a module of the user's own.
 
     Args:
         name:
@@ -26,10 +34,14 @@ def import_extension(name: str) -> ModuleType:
         ExtensionError: If there is no such module or file, or it fails while it is imported.
     """
     if name.endswith(".py"):
-        return _import_file(Path(name))
+        module = _import_file(Path(name))
+        _IMPORTED[str(Path(name).resolve())] = None
+        return module
     if not all(part.isidentifier() for part in name.split(".")):
         raise ExtensionError(f"Cannot import {name!r}: expected package.module, or the path of a .py file.")
-    return _import(name, name)
+    module = _import(name, name)
+    _IMPORTED[name] = None
+    return module
 
 
 def _import_file(path: Path) -> ModuleType:

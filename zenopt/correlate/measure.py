@@ -8,17 +8,16 @@ from typing import Any
 
 import torch
 
+from zenopt.core.description import describe
 from zenopt.core.errors import ProxyError
 from zenopt.core.seeds import derive_seed
 from zenopt.correlate.batch import Minibatch
 from zenopt.correlate.score_cache import CachedScore, ScoreCache
+from zenopt.nn import build_network
 from zenopt.proxies import evaluate, get_proxy, score_architecture
 from zenopt.proxies.devices import resolve_device
 from zenopt.proxies.randomness import fresh_network, initialise, make_generator
 from zenopt.proxies.registry import Proxy
-from zenopt.spaces.chain.architecture import Architecture
-from zenopt.spaces.nasbench201.architecture import CellArchitecture
-from zenopt.spaces.nasbench201.network import BUILDS, Build, CellNetwork
 
 #: Scores by proxy, then by architecture text.
 Scores = Mapping[str, Mapping[str, CachedScore]]
@@ -32,20 +31,17 @@ class Measurement:
         batch: The minibatch all are scored on.
         num_classes: Outputs of the networks.
         seed: Together with an architecture's text it fixes the weights: a score does not depend on what else is scored.
-        build: Which network of a NAS-Bench-201 cell (see :mod:`zenopt.spaces.nasbench201.network`); other families
-        have one. gamma: Size of the input perturbation (Zen-scores). device: Where to compute.
+        build: Which release's network of an architecture, where its family has several.
+        gamma: Size of the input perturbation (Zen-scores).
+        device: Where to compute.
     """
 
     batch: Minibatch
     num_classes: int
     seed: int = 0
-    build: Build = "official"
+    build: str = "official"
     gamma: float = 0.01
     device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        if self.build not in BUILDS:
-            raise ProxyError(f"Unknown build {self.build!r}; allowed: {', '.join(BUILDS)}.")
 
     def identity(self) -> dict[str, Any]:
         """Returns what the scores depend on, besides proxy and architecture."""
@@ -70,8 +66,8 @@ class Measurement:
             if proxy.kind == "architecture" or proxy.on_architecture is not None:
                 scores[proxy.name] = self._score_architecture(architecture, proxy, seed)
             else:
-                # Only chains can be had without their links.
-                links = proxy.residual or not isinstance(architecture, Architecture)
+                # Some families cannot be had without their links.
+                links = proxy.residual or not describe(architecture).has_links
                 by_links.setdefault(links, []).append(proxy)
         for links, group in by_links.items():
             results = evaluate(
@@ -107,8 +103,9 @@ class Measurement:
 
     def _network(self, architecture: Any, links: bool, seed: int) -> torch.nn.Module:
         generator = make_generator(seed, 0, resolve_device(self.device))
-        if isinstance(architecture, CellArchitecture) and self.build != "official":
-            network = CellNetwork(architecture, self.num_classes, self.build).to(generator.device)
+        if self.build != "official":
+            network = build_network(architecture, num_classes=self.num_classes, build=self.build)
+            network = network.to(generator.device)
             initialise(network, "pytorch", generator)
             return network.train()
         return fresh_network(

@@ -13,7 +13,8 @@ from typing import Any
 
 from zenopt._version import __version__
 from zenopt.core.errors import BundleError
-from zenopt.spaces.chain.architecture import Architecture, block_modules, block_types
+from zenopt.spaces.chain.architecture import block_types
+from zenopt.spaces.registry import parse_architecture
 
 SCHEMA_VERSION = 1
 ARCHITECTURE_FILE = "architecture.json"
@@ -87,8 +88,8 @@ def write_bundle(bundle: Bundle, folder: str | Path, *, overwrite: bool = False)
         BundleError: If the folder holds something, or cannot be written.
     """
     folder = Path(folder)
-    if bundle.family == "chain" and bundle.block_modules is None:
-        modules = block_modules(block.type_name for block in Architecture.parse(bundle.structure).blocks)
+    if bundle.block_modules is None:
+        modules = parse_architecture(bundle.family, bundle.structure).foreign_modules()
         bundle = replace(bundle, block_modules=modules or None)
     try:
         folder.mkdir(parents=True, exist_ok=True)

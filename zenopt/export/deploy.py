@@ -23,8 +23,7 @@ from zenopt.core.errors import ZenoptError
 from zenopt.export.bundle import Bundle
 from zenopt.nn import build_network
 from zenopt.nn.weights import count_classes, load_weights, read_weights
-from zenopt.spaces import get_space
-from zenopt.spaces.chain.architecture import Architecture
+from zenopt.spaces.registry import parse_architecture
 
 SUFFIXES = {"torchscript": ".pt", "torch-export": ".pt2", "onnx": ".onnx"}
 # Largest difference from the eager network, relative to its largest output, that an export may have.
@@ -140,11 +139,7 @@ def deploy_bundle(
     if weights is not None:
         # Training builds the classifier for its data's classes.
         classes = count_classes(read_weights(weights), f"Checkpoint {weights}")
-    architecture = (
-        Architecture.parse(bundle.structure)
-        if bundle.family == "chain"
-        else get_space(bundle.family)().parse(bundle.structure)
-    )
+    architecture = parse_architecture(bundle.family, bundle.structure)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = build_network(architecture, num_classes=classes, use_se=bundle.use_se)

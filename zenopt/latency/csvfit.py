@@ -107,12 +107,9 @@ def target_operations(target: Target) -> tuple[Operation, ...]:
         return trace_operations(target.build(), target.resolution)
     from zenopt.core.lowering import lower
 
-    if hasattr(target.architecture, "lower"):
-        layers = target.architecture.lower(target.resolution, num_classes=target.num_classes)
-    else:
-        layers = lower(
-            target.architecture, target.resolution, num_classes=target.num_classes, use_se=target.use_se
-        )
+    layers = lower(
+        target.architecture, target.resolution, num_classes=target.num_classes, use_se=target.use_se
+    )
     return tuple(map(layer_operation, layers))
 
 

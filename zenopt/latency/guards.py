@@ -13,7 +13,7 @@ from typing import Any
 
 from zenopt.core.errors import BudgetError
 from zenopt.latency.parts import network_parts
-from zenopt.latency.predict import operation_latencies, part_latency_ms, predict_latency_ms
+from zenopt.latency.predict import part_latency_ms, predict_latency_ms
 from zenopt.latency.profile import DeviceProfile, load_profile
 from zenopt.latency.ranges import outside_quantities
 
@@ -89,7 +89,7 @@ def guard_violations(
 
     Args:
         architecture:
-            A chain of super-blocks, or anything with ``lower(resolution, num_classes=...)``.
+            An architecture of any family.
         profile:
             The profile the search predicts with.
         resolution:
@@ -135,10 +135,6 @@ def outside_share(
     """Returns the share of the predicted time that is in convolutions outside the profile's measured range."""
     profile = load_profile(profile)
     outside = total = 0.0
-    if getattr(architecture, "blocks", None) is None:
-        # Other families have no blocks to remember; they are rare enough to be timed layer by layer.
-        parts = operation_latencies(architecture, profile, resolution, num_classes, use_se)
-        return sum(part.share for part in parts if outside_quantities(part.operation, profile))
     for part in network_parts(architecture, resolution, num_classes, use_se):
         total += part_latency_ms(profile, part)
         key = ("outside", part)
@@ -166,18 +162,13 @@ def _counterpart(profile: DeviceProfile, guards: Guards) -> DeviceProfile | None
 
 
 def _structural(architecture: Any, guards: Guards) -> Mapping[str, float]:
+    """Returns the violations of the caps on shapes, for families that have such shapes."""
+    found = architecture.guarded()
     violations: dict[str, float] = {}
-    if getattr(architecture, "blocks", None) is None:
-        return violations  # The caps are about super-blocks.
-    residual = [block for block in architecture.blocks if block.is_residual]
-    if guards.max_expansion is not None and residual:
-        largest = max(block.out_channels / block.bottleneck for block in residual)
-        violations["expansion"] = (largest - guards.max_expansion) / guards.max_expansion
-    if guards.min_bottleneck is not None and residual:
-        narrowest = min(block.bottleneck for block in residual)
-        violations["bottleneck"] = (guards.min_bottleneck - narrowest) / guards.min_bottleneck
-    if guards.max_stem_width is not None:
-        violations["stem_width"] = (
-            architecture.blocks[0].out_channels - guards.max_stem_width
-        ) / guards.max_stem_width
+    if guards.max_expansion is not None and "expansion" in found:
+        violations["expansion"] = (found["expansion"] - guards.max_expansion) / guards.max_expansion
+    if guards.min_bottleneck is not None and "bottleneck" in found:
+        violations["bottleneck"] = (guards.min_bottleneck - found["bottleneck"]) / guards.min_bottleneck
+    if guards.max_stem_width is not None and "stem_width" in found:
+        violations["stem_width"] = (found["stem_width"] - guards.max_stem_width) / guards.max_stem_width
     return violations

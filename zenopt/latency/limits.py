@@ -91,6 +91,11 @@ class Limits:
             )
         return Check(costs, latency_ms, violations)
 
+    @property
+    def needs_check(self) -> bool:
+        """Whether there are limits that costs alone do not tell: a latency, or guards."""
+        return self.budget.latency_ms is not None or self.guards is not None
+
     def keeps(self, costs: Costs) -> bool:
         """Returns whether costs keep the budget; latency, which costs do not tell, is left out."""
         return is_feasible(replace(self.budget, latency_ms=None).violations(costs))

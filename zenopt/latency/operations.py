@@ -1,6 +1,6 @@
 """What a latency model sees of a network: operations with their arithmetic and their traffic.
 
-Two roads lead here: the layers of an architecture (:func:`block_operations`, pure Python, cached), and the hooks on a
+Two roads lead here: the layers of an architecture (:func:`unit_operations`, pure Python, cached), and the hooks on a
 plain torch module (:mod:`zenopt.latency.trace`). Models below this line do not care which one was taken.
 """
 
@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from zenopt.core.lowering import Layer, lower_block
-from zenopt.spaces.chain.architecture import Block
+from zenopt.core.description import Unit
+from zenopt.core.lowering import Layer, head_layers, lower_unit
+from zenopt.core.primitives import Node
 
 OperationKind = Literal["conv", "linear", "norm", "activation", "add", "multiply", "pool", "matmul", "other"]
 
@@ -21,10 +22,16 @@ _KINDS: dict[str, OperationKind] = {
     "norm": "norm",
     "relu": "activation",
     "sigmoid": "activation",
+    "activation": "activation",
     "add": "add",
     "multiply": "multiply",
     "pool": "pool",
     "avgpool": "pool",
+    "maxpool": "pool",
+    "concat": "other",
+    "shuffle": "other",
+    "slice": "other",
+    "shift": "other",
 }
 
 
@@ -81,15 +88,16 @@ def layer_operation(layer: Layer) -> Operation:
 
 
 @lru_cache(maxsize=65_536)
-def block_operations(block: Block, in_size: int, use_se: bool = False) -> tuple[Operation, ...]:
-    """Returns the operations of a super-block with its residual links, as a trained network has them."""
-    return tuple(map(layer_operation, lower_block(block, in_size, use_se, True)))
+def unit_operations(
+    unit: Unit, in_size: int | tuple[int, ...], use_se: bool = False
+) -> tuple[Operation, ...]:
+    """Return the operations of a unit with its residual links, as a trained network has them."""
+    return tuple(map(layer_operation, lower_unit(unit, in_size, use_se, True)))
 
 
 @lru_cache(maxsize=65_536)
-def head_operations(width: int, size: int, num_classes: int) -> tuple[Operation, ...]:
-    """Returns the operations of global average pooling and the classifier."""
-    return (
-        layer_operation(Layer("pool", "head", 0, width, width, size, 1)),
-        layer_operation(Layer("linear", "head", 0, width, num_classes, 1, 1, bias=True)),
-    )
+def head_operations(
+    width: int, size: int, num_classes: int, neck: tuple[Node, ...] = (), features: int = 0
+) -> tuple[Operation, ...]:
+    """Return the operations of global average pooling, the neck and the classifier."""
+    return tuple(map(layer_operation, head_layers(width, size, num_classes, neck, features)))

@@ -1,29 +1,30 @@
-"""What can be timed by itself: a whole network, one of its super-blocks at the map size it has there, its head."""
+"""What can be timed by itself: a whole network, one of its units at the map size it has there, its head."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zenopt.core.lowering import block_out_size
-from zenopt.latency.operations import Operation, block_operations, head_operations
-from zenopt.spaces.chain.architecture import Block
+from zenopt.core.description import Unit, describe
+from zenopt.core.lowering import unit_out_size, walk_units
+from zenopt.core.primitives import Node
+from zenopt.latency.operations import Operation, head_operations, unit_operations
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 class BlockPart(NamedTuple):
-    """A super-block.
+    """A unit of a network: a super-block, a cell, a stem.
 
     Attributes:
-        block: The block.
-        in_size: Side of its input map in pixels.
+        block: The unit.
+        in_size: Side of its input map in pixels; of each of them, where it takes several.
         use_se: Whether it has squeeze-excite gates.
     """
 
-    block: Block
-    in_size: int
+    block: Unit
+    in_size: int | tuple[int, ...]
     use_se: bool = False
 
     @property
@@ -39,41 +40,49 @@ class BlockPart(NamedTuple):
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of one input."""
-        return (self.block.in_channels, self.in_size, self.in_size)
+        # Of several inputs the last one decides: it comes from the unit before.
+        size = self.in_size if isinstance(self.in_size, int) else self.in_size[-1]
+        return (self.block.in_channels, size, size)
 
     def operations(self) -> tuple[Operation, ...]:
         """Returns what it computes for one image."""
-        return block_operations(self.block, self.in_size, self.use_se)
+        return unit_operations(self.block, self.in_size, self.use_se)
 
     def build(self) -> nn.Module:
         """Builds it with its residual links."""
-        from zenopt.nn.modules import build_nodes
+        from zenopt.nn.modules import build_unit
 
-        return build_nodes(self.block.expand(), use_se=self.use_se, residual=True)
+        return build_unit(self.block.expand(), use_se=self.use_se, residual=True)
 
 
 class HeadPart(NamedTuple):
-    """Global pooling and the classifier.
+    """Global pooling, the neck and the classifier.
 
     Attributes:
         width: Input channels.
         size: Side of its input map in pixels.
         num_classes: Outputs of the classifier.
+        neck: Nodes between pooling and classifier.
+        features: Channels that enter the classifier; 0 for ``width``.
     """
 
     width: int
     size: int
     num_classes: int
+    neck: tuple[Node, ...] = ()
+    features: int = 0
 
     @property
     def name(self) -> str:
         """Its name in a table, e.g. ``head(512,10)@4``."""
-        return f"head({self.width},{self.num_classes})@{self.size}"
+        through = f",{self.features}" if self.neck else ""
+        return f"head({self.width}{through},{self.num_classes})@{self.size}"
 
     @property
     def identity(self) -> dict[str, Any]:
         """What a stored measurement of it must agree with."""
-        return {"head": [self.width, self.size, self.num_classes]}
+        neck = [str(self.neck)] if self.neck else []
+        return {"head": [self.width, self.size, self.num_classes, *neck]}
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -82,13 +91,20 @@ class HeadPart(NamedTuple):
 
     def operations(self) -> tuple[Operation, ...]:
         """Returns what it computes for one image."""
-        return head_operations(self.width, self.size, self.num_classes)
+        return head_operations(*self)
 
     def build(self) -> nn.Module:
         """Builds it."""
         from torch import nn
 
-        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(self.width, self.num_classes))
+        from zenopt.nn.modules import build_nodes
+
+        return nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            *build_nodes(self.neck, use_se=True, residual=True),
+            nn.Flatten(),
+            nn.Linear(self.features or self.width, self.num_classes),
+        )
 
 
 Part = BlockPart | HeadPart
@@ -124,7 +140,7 @@ class Network(NamedTuple):
         return (3, self.resolution, self.resolution)
 
     def parts(self) -> list[Part]:
-        """Returns its blocks in order, the head last; only chains of super-blocks have parts."""
+        """Return its units in order, the head last."""
         return list(network_parts(self.architecture, self.resolution, self.num_classes, self.use_se))
 
     def operations(self) -> list[Operation]:
@@ -144,9 +160,11 @@ Subject = BlockPart | HeadPart | Network
 def network_parts(
     architecture: Any, resolution: int, num_classes: int = 1000, use_se: bool = False
 ) -> Iterator[Part]:
-    """Yields the blocks of a chain of super-blocks in order, then its head."""
-    size = resolution
-    for block in architecture.blocks:
-        yield BlockPart(block, size, use_se)
-        size = block_out_size(block, size)
-    yield HeadPart(architecture.out_channels, size, num_classes)
+    """Yield the units of a network in order, then its head."""
+    units = walk_units(architecture, resolution, use_se)
+    for unit, size in units:
+        yield BlockPart(unit, size, use_se)
+    description = describe(architecture)
+    features = description.features if description.neck else 0
+    last = description.units[-1].out_channels
+    yield HeadPart(last, unit_out_size(*units[-1]), num_classes, description.neck, features)

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from zenopt.core.description import describe
 from zenopt.core.errors import DeviceError
 from zenopt.core.lowering import check_positive
-from zenopt.latency.operations import Operation, layer_operation
+from zenopt.latency.operations import Operation
 from zenopt.latency.parts import Part, network_parts
 from zenopt.latency.profile import DeviceProfile, load_profile
 
@@ -74,7 +75,7 @@ def predict_latency_ms(
 
     Args:
         architecture:
-            A chain of super-blocks, or anything with ``lower(resolution, num_classes=...)``.
+            An architecture of any family.
         profile:
             A device profile, its name or its path.
         resolution:
@@ -97,9 +98,6 @@ def predict_latency_ms(
     check_resolution(profile, resolution, any_resolution)
     check_positive(num_classes=num_classes)
     total = profile.predictor.constant_ms
-    if getattr(architecture, "blocks", None) is None:
-        operations = _lowered(architecture, resolution, num_classes)
-        return total + sum(profile.predictor.operation_times(operations))
     for part in network_parts(architecture, resolution, num_classes, use_se):
         total += part_latency_ms(profile, part)
     return total
@@ -174,11 +172,11 @@ def operation_latencies(
     """
     profile = load_profile(profile)
     model = profile.predictor
-    if getattr(architecture, "blocks", None) is None:
-        operations = _lowered(architecture, resolution, num_classes)
-        return with_shares(list(zip(operations, model.operation_times(operations), strict=True)))
     timed: list[tuple[Operation, float]] = []
-    for index, part in enumerate(network_parts(architecture, resolution, num_classes, use_se)):
+    head = describe(architecture).head_index
+    for place, part in enumerate(network_parts(architecture, resolution, num_classes, use_se)):
+        # A unit that belongs to the head shares its index.
+        index = min(place, head)
         timed += _divided(part.operations(), index, part_latency_ms(profile, part), model)
     return with_shares(timed)
 
@@ -237,10 +235,6 @@ def check_batch(profile: DeviceProfile, batch: int | None, any_batch: bool = Fal
             f"Device profile {profile.name} speaks about batch {profile.batch}, got {batch}; "
             f"ask for it with any_batch (--any-batch) if the time per image at batch {profile.batch} will do."
         )
-
-
-def _lowered(architecture: Any, resolution: int, num_classes: int) -> tuple[Operation, ...]:
-    return tuple(layer_operation(layer) for layer in architecture.lower(resolution, num_classes=num_classes))
 
 
 def _divided(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zenopt.core.description import unit_names
 from zenopt.core.errors import StructureError
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Target:
             parts = operation_latencies(
                 self.architecture, profile, self.resolution, self.num_classes, self.use_se
             )
-            names = [*map(str, getattr(self.architecture, "blocks", ())), "head"]
+            names = unit_names(self.architecture)
         if by_layer:
             return [
                 {

@@ -1,17 +1,6 @@
-"""Torch networks of architectures."""
+"""Torch networks of described architectures, and weights for them."""
 
 from zenopt.nn.modules import BN_EPS
-from zenopt.nn.network import Network, build_network, register_builder
-from zenopt.spaces.chain.checkpoint import LoadReport, load_zennas_state_dict, zennas_keys
-from zenopt.spaces.nasbench201.network import CellNetwork
+from zenopt.nn.network import Network, build_network
 
-__all__ = [
-    "BN_EPS",
-    "CellNetwork",
-    "LoadReport",
-    "Network",
-    "build_network",
-    "load_zennas_state_dict",
-    "register_builder",
-    "zennas_keys",
-]
+__all__ = ["BN_EPS", "Network", "build_network"]

@@ -8,13 +8,58 @@ import torch
 from torch import nn
 
 from zenopt.core.errors import StructureError
-from zenopt.core.primitives import Conv, Node, Norm, Relu, Residual, SqueezeExcite
+from zenopt.core.primitives import (
+    ZENNAS_EPS,
+    Activation,
+    Branches,
+    Choice,
+    Conv,
+    GlobalPool,
+    Graph,
+    Identity,
+    Node,
+    Norm,
+    Pool,
+    Residual,
+    Shift,
+    Shuffle,
+    Slice,
+    SqueezeExcite,
+    Zero,
+)
 
-#: ZenNAS sets this on every BN of a finished network, shortcuts and gates included.
-BN_EPS = 1e-3
+BN_EPS = ZENNAS_EPS
+
+FUNCTIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "hardswish": nn.Hardswish,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "hardsigmoid": nn.Hardsigmoid,
+}
 
 
-class ResidualModule(nn.Module):
+class DropPath(nn.Module):
+    """A module whose paths a training recipe may drop at random, image by image (stochastic depth)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # 0 unless a training recipe asks for it (zenopt.train.regularise sets it).
+        self.drop_path = 0.0
+
+    def dropped(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the map with each image's part kept with probability ``1 - drop_path``, and scaled accordingly."""
+        if not self.training or self.drop_path == 0.0:
+            return x
+        keep = 1.0 - self.drop_path
+        mask = torch.empty((len(x), 1, 1, 1), dtype=x.dtype, device=x.device).bernoulli_(keep)
+        return x * (mask / keep)
+
+
+class ResidualModule(DropPath):
     """Adds a (projected) input to what the body makes of it.
 
     Args:
@@ -29,73 +74,122 @@ class ResidualModule(nn.Module):
         # ZenNAS registers the body before the projection; initialisation draws random numbers in this order.
         self.body = body
         self.projection = projection
-        # Stochastic depth: 0 unless a training recipe asks for it (zenopt.train.regularise sets it).
-        self.drop_path = 0.0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         shortcut = x if self.projection is None else self.projection(x)
-        body = self.body(x)
-        if self.training and self.drop_path > 0.0:
-            keep = 1.0 - self.drop_path
-            mask = torch.empty((len(body), 1, 1, 1), dtype=body.dtype, device=body.device).bernoulli_(keep)
-            body = body * (mask / keep)
-        return body + shortcut
+        return self.dropped(self.body(x)) + shortcut
 
 
 class SqueezeExciteModule(nn.Module):
     """Scales channels by a gate computed from their means (see :class:`zenopt.core.primitives.SqueezeExcite`)."""
 
-    def __init__(self, channels: int, reduced: int) -> None:
+    def __init__(self, node: SqueezeExcite) -> None:
         super().__init__()
-        self.gate = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1),
-            nn.Conv2d(channels, reduced, 1, bias=False),
-            nn.BatchNorm2d(reduced, eps=BN_EPS),
-            nn.ReLU(),
-            nn.Conv2d(reduced, channels, 1, bias=False),
-            nn.BatchNorm2d(channels, eps=BN_EPS),
-            nn.Sigmoid(),
-        )
+        layers = build_nodes(node.expand(), use_se=False, residual=True)
+        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), *layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * self.gate(x)
 
 
+class ZeroModule(nn.Module):
+    """Multiplies by zero: gradients are zeros rather than absent, and a NaN stays one."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[..., :: self.stride, :: self.stride] * 0.0
+
+
+class ShuffleModule(nn.Module):
+    """Regroups channels (see :class:`zenopt.core.primitives.Shuffle`)."""
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)
+
+
+class SliceModule(nn.Module):
+    """Takes a range of channels."""
+
+    def __init__(self, start: int, stop: int) -> None:
+        super().__init__()
+        self.start, self.stop = start, stop
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, self.start : self.stop]
+
+
+class ShiftModule(nn.Module):
+    """Moves the map by one pixel up and to the left; zeros come in from below and from the right."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.pad(x, (0, 1, 0, 1))[:, :, 1:, 1:]
+
+
+class BranchesModule(nn.Module):
+    """Sums or concatenates several paths from one input."""
+
+    def __init__(self, paths: dict[str, nn.Module], join: str) -> None:
+        super().__init__()
+        self.join = join
+        for name, path in paths.items():
+            self.add_module(name, path)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = [path(x) for path in self.children()]
+        return torch.cat(parts, dim=1) if self.join == "concat" else _total(parts)
+
+
+class GraphModule(DropPath):
+    """A cell (see :class:`zenopt.core.primitives.Graph`); drop-path drops edges that compute something."""
+
+    def __init__(self, graph: Graph, edges: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.edges = nn.ModuleList(edges)
+        self.inputs = graph.inputs
+        self.outputs = graph.outputs
+        self.route = [(edge.source, edge.target) for edge in graph.edges]
+        # A skipped edge is the cell's own shortcut: without it a dropped cell would give zeros.
+        self.can_drop = [any(isinstance(node, Conv | Pool) for node in edge.nodes) for edge in graph.edges]
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        places: dict[int, list[torch.Tensor]] = {}
+        values = dict(enumerate(inputs * self.inputs if len(inputs) < self.inputs else inputs))
+        for (source, target), edge, can_drop in zip(self.route, self.edges, self.can_drop, strict=True):
+            if source not in values:
+                values[source] = _total(places.pop(source))
+            term = edge(values[source])
+            places.setdefault(target, []).append(self.dropped(term) if can_drop else term)
+        values.update((place, _total(terms)) for place, terms in places.items())
+        found = [values[place] for place in self.outputs]
+        return found[0] if len(found) == 1 else torch.cat(found, dim=1)
+
+
 def build_nodes(nodes: Iterable[Node], *, use_se: bool, residual: bool) -> nn.Sequential:
-    """Builds modules for primitive nodes.
+    """Build modules for primitive nodes.
 
     Args:
         nodes:
-            What a block's ``expand`` returned.
+            What a unit's ``expand`` returned.
         use_se:
-            Whether squeeze-excite nodes are built or left out.
+            Whether optional squeeze-excite nodes are built or left out.
         residual:
             Whether residual links are built; if not, the body stays in sequence and the projection disappears.
 
     Raises:
-        StructureError: If a node's type is unknown.
+        StructureError: If a choice is open or a node's type is unknown.
     """
     modules: list[nn.Module] = []
     for node in nodes:
-        if isinstance(node, Conv):
-            modules.append(
-                nn.Conv2d(
-                    node.in_channels,
-                    node.out_channels,
-                    node.kernel,
-                    stride=node.stride,
-                    padding=(node.kernel - 1) // 2,
-                    groups=node.groups,
-                    bias=node.bias,
-                )
-            )
-        elif isinstance(node, Norm):
-            modules.append(nn.BatchNorm2d(node.channels, eps=BN_EPS))
-        elif isinstance(node, Relu):
-            modules.append(nn.ReLU())
-        elif isinstance(node, SqueezeExcite):
-            if use_se:
-                modules.append(SqueezeExciteModule(node.channels, node.reduced))
+        if isinstance(node, SqueezeExcite):
+            if use_se or not node.optional:
+                modules.append(SqueezeExciteModule(node))
         elif isinstance(node, Residual):
             body = build_nodes(node.body, use_se=use_se, residual=residual)
             if residual:
@@ -103,6 +197,67 @@ def build_nodes(nodes: Iterable[Node], *, use_se: bool, residual: bool) -> nn.Se
                 modules.append(ResidualModule(body, projection if len(projection) else None))
             else:
                 modules.extend(body)
+        elif isinstance(node, Branches):
+            paths = {name: build_nodes(path, use_se=use_se, residual=residual) for name, path in node.named()}
+            modules.append(BranchesModule(dict(paths), node.join))
+        elif isinstance(node, Graph):
+            edges = [build_nodes(edge.nodes, use_se=use_se, residual=residual) for edge in node.edges]
+            modules.append(GraphModule(node, edges))
         else:
-            raise StructureError(f"Cannot build a node of type {type(node).__name__}.")
+            modules.append(_build_simple(node))
     return nn.Sequential(*modules)
+
+
+def build_unit(nodes: tuple[Node, ...], *, use_se: bool, residual: bool) -> nn.Module:
+    """Build the module of a unit: a sequence, or the cell itself where it is nothing else."""
+    built = build_nodes(nodes, use_se=use_se, residual=residual)
+    return built[0] if len(nodes) == 1 and isinstance(nodes[0], Graph | Branches) else built
+
+
+def _build_simple(node: Node) -> nn.Module:
+    if isinstance(node, Conv):
+        return nn.Conv2d(
+            node.in_channels,
+            node.out_channels,
+            node.kernel,
+            stride=node.stride,
+            padding=node.dilation * (node.kernel - 1) // 2,
+            dilation=node.dilation,
+            groups=node.groups,
+            bias=node.bias,
+        )
+    if isinstance(node, Norm):
+        norm = nn.BatchNorm2d(
+            node.channels, eps=node.eps, affine=node.affine, track_running_stats=node.tracks
+        )
+        if not node.removable:
+            norm.is_removable = False  # type: ignore[assignment]
+        return norm
+    if isinstance(node, Activation):
+        return FUNCTIONS[node.function]()
+    if isinstance(node, Pool):
+        if node.kind == "max":
+            return nn.MaxPool2d(node.kernel, node.stride, node.padding)
+        return nn.AvgPool2d(node.kernel, node.stride, node.padding, count_include_pad=False)
+    if isinstance(node, GlobalPool):
+        return nn.AdaptiveAvgPool2d(1)
+    if isinstance(node, Identity):
+        return nn.Identity()
+    if isinstance(node, Zero):
+        return ZeroModule(node.stride)
+    if isinstance(node, Shuffle):
+        return ShuffleModule(node.groups)
+    if isinstance(node, Slice):
+        return SliceModule(node.start, node.stop)
+    if isinstance(node, Shift):
+        return ShiftModule()
+    if isinstance(node, Choice):
+        raise StructureError(f"The choice {node.name} is open; an architecture must pick one.")
+    raise StructureError(f"Cannot build a node of type {type(node).__name__}.")
+
+
+def _total(terms: list[torch.Tensor]) -> torch.Tensor:
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total

@@ -1,59 +1,106 @@
-"""The network of an architecture: super-blocks, global average pooling, linear classifier."""
+"""The network of an architecture: its units, global average pooling, linear classifier."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
-from zenopt.core.errors import StructureError
-from zenopt.core.lowering import check_positive
-from zenopt.nn.modules import build_nodes
-from zenopt.spaces.chain.architecture import Architecture
+from zenopt.core.description import Description, describe
+from zenopt.core.lowering import check_positive, unit_out_size, walk_units
+from zenopt.nn.modules import build_nodes, build_unit
+
+#: Resolution at which down-sampling ratios are read off; every family's sizes divide it.
+_RATIO_SIZE = 1024
 
 
 class Network(nn.Module):
-    """A chain of super-blocks with a classifier.
+    """A described network with a classifier.
 
     Args:
         architecture:
-            The chain.
+            Anything with a :class:`~zenopt.core.description.Description`.
         num_classes:
             Outputs of the classifier.
         use_se:
-            Whether squeeze-excite gates are built.
+            Whether optional squeeze-excite gates are built.
         residual:
             Whether residual links are built.
+        description:
+            What is built instead of the architecture's own description: another release's build of the same.
 
     Attributes:
-        blocks: One ``nn.Sequential`` per super-block.
-        classifier: ``nn.Linear`` with bias.
+        classifier: ``nn.Linear`` with bias. Units have the names of the description; super-blocks and cells are the
+            members of ``blocks``, an ``nn.ModuleList``.
+
+    Raises:
+        StructureError: If a number is not positive, or an option does not fit the family.
     """
 
+    blocks: nn.ModuleList
+
     def __init__(
-        self, architecture: Architecture, num_classes: int, use_se: bool = False, residual: bool = True
+        self,
+        architecture: Any,
+        num_classes: int,
+        use_se: bool = False,
+        residual: bool = True,
+        *,
+        description: Description | None = None,
     ) -> None:
         super().__init__()
         check_positive(num_classes=num_classes)
+        found = describe(architecture) if description is None else description
+        found.check_options(getattr(architecture, "family", "These"), use_se=use_se, residual=residual)
         self.architecture = architecture
+        self.description = found
         self.num_classes = num_classes
         self.use_se = use_se
         self.residual = residual
-        self.blocks = nn.ModuleList(
-            build_nodes(block.expand(), use_se=use_se, residual=residual) for block in architecture.blocks
-        )
-        self.classifier = nn.Linear(architecture.out_channels, num_classes)
+        for name, unit in zip(found.names, found.units, strict=True):
+            self._place(name, build_unit(unit.expand(), use_se=use_se, residual=residual))
+        if found.neck:
+            self.neck = build_nodes(found.neck, use_se=use_se, residual=residual)
+        if found.dropout:
+            self.dropout = nn.Dropout(found.dropout)
+        self.classifier = nn.Linear(found.features, num_classes)
+
+    def _place(self, name: str, module: nn.Module) -> None:
+        """Registers a unit under a name such as ``stem`` or ``blocks.3``."""
+        holder, dot, _ = name.partition(".")
+        if not dot:
+            self.add_module(name, module)
+            return
+        if not hasattr(self, holder):
+            self.add_module(holder, nn.ModuleList())
+        cast("nn.ModuleList", getattr(self, holder)).append(module)
+
+    def units(self) -> list[nn.Module]:
+        """Return the modules of the units in order."""
+        return [self.get_submodule(name) for name in self.description.names]
+
+    def _outputs(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Returns the output of every unit."""
+        outputs: list[torch.Tensor] = []
+        for unit, module in zip(self.description.units, self.units(), strict=True):
+            if unit.inputs == (-1,):
+                outputs.append(module(outputs[-1] if outputs else x))
+            else:
+                outputs.append(module(*(outputs[max(0, len(outputs) + back)] for back in unit.inputs)))
+        return outputs
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps a ``batch x 3 x height x width`` image tensor to the last feature map, before pooling."""
-        for block in self.blocks:
-            x = block(x)
-        return x
+        """Map a ``batch x 3 x height x width`` image tensor to the last feature map, before pooling."""
+        if all(unit.inputs == (-1,) for unit in self.description.units):
+            # Nothing is kept that is not needed any more.
+            for module in self.units():
+                x = module(x)
+            return x
+        return self._outputs(x)[-1]
 
     def forward_stages(self, x: torch.Tensor) -> dict[int, torch.Tensor]:
-        """Returns the last feature map at each down-sampling ratio, e.g. ``{16: ..., 32: ...}``.
+        """Return the last feature map at each down-sampling ratio, e.g. ``{16: ..., 32: ...}``.
 
         Args:
             x:
@@ -62,62 +109,47 @@ class Network(nn.Module):
         Returns:
             Ratio of strides so far -> the deepest map of that ratio.
         """
-        stages: dict[int, torch.Tensor] = {}
-        ratio = 1
-        for block, module in zip(self.architecture.blocks, self.blocks, strict=True):
-            x = module(x)
-            ratio *= block.stride
-            stages[ratio] = x
-        return stages
+        sizes = [unit_out_size(unit, size) for unit, size in walk_units(self.architecture, _RATIO_SIZE)]
+        return {_RATIO_SIZE // size: output for size, output in zip(sizes, self._outputs(x), strict=True)}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps a ``batch x 3 x height x width`` image tensor to ``batch x num_classes`` logits."""
-        return self.classifier(self.forward_features(x).mean(dim=(2, 3)))
-
-
-Builder = Callable[..., nn.Module]
-_BUILDERS: dict[type, Builder] = {Architecture: Network}
-
-
-def register_builder(architecture_type: type, builder: Builder) -> None:
-    """Registers how architectures of another family are built.
-
-    Args:
-        architecture_type:
-            The class of the architectures.
-        builder:
-            Called as ``builder(architecture, num_classes=..., use_se=..., residual=...)``.
-
-    Raises:
-        ValueError: If the type already has a builder.
-    """
-    if architecture_type in _BUILDERS:
-        raise ValueError(f"{architecture_type.__name__} already has a network builder.")
-    _BUILDERS[architecture_type] = builder
+        """Map a ``batch x 3 x height x width`` image tensor to ``batch x num_classes`` logits."""
+        x = self.forward_features(x).mean(dim=(2, 3))
+        if self.description.neck:
+            x = self.neck(x[:, :, None, None]).flatten(1)
+        if self.description.dropout:
+            x = self.dropout(x)
+        return self.classifier(x)
 
 
 def build_network(
-    architecture: Any, *, num_classes: int = 1000, use_se: bool = False, residual: bool = True
-) -> nn.Module:
-    """Builds the torch module of an architecture.
+    architecture: Any,
+    *,
+    num_classes: int = 1000,
+    use_se: bool = False,
+    residual: bool = True,
+    build: str = "official",
+) -> Network:
+    """Build the torch module of an architecture.
 
     Args:
         architecture:
-            An :class:`~zenopt.spaces.chain.architecture.Architecture` or one of a registered family.
+            Anything with a :class:`~zenopt.core.description.Description`.
         num_classes:
             Outputs of the classifier.
         use_se:
-            Whether squeeze-excite gates are built.
+            Whether optional squeeze-excite gates are built.
         residual:
             Whether residual links are built. ``False`` gives the network Zen-NAS scores: no additions, no projections.
+        build:
+            Which release's network of the architecture, where its family has several.
 
     Returns:
         A module with ``forward`` and ``forward_features``, initialised as PyTorch initialises its layers.
 
     Raises:
-        StructureError: If the family has no builder or ``num_classes`` is not positive.
+        StructureError: If the architecture has no description, an option does not fit it, or ``num_classes`` is not
+            positive.
     """
-    for cls in type(architecture).__mro__:
-        if cls in _BUILDERS:
-            return _BUILDERS[cls](architecture, num_classes=num_classes, use_se=use_se, residual=residual)
-    raise StructureError(f"No network builder for {type(architecture).__name__}.")
+    description = describe(architecture) if build == "official" else architecture.describe(build)
+    return Network(architecture, num_classes, use_se, residual, description=description)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from zenopt.core.errors import ZenoptError
-from zenopt.nn import Network, load_zennas_state_dict, zennas_keys
+from zenopt.core.errors import BundleError, ZenoptError
+from zenopt.nn.network import Network
 
 
 class CheckpointError(ZenoptError):
@@ -96,11 +98,12 @@ def load_weights(network: nn.Module, path: Path, *, new_classifier: bool = False
     """
     weights = read_weights(path)
     source = f"Checkpoint {path}"
-    if isinstance(network, Network) and any(key.startswith("module_list.") for key in weights):
-        names = zennas_keys(network)
-        # load_zennas_state_dict says what is wrong with keys; renaming first would lose their names.
+    names = network.architecture.published_keys(network) if isinstance(network, Network) else {}
+    if any(key in names for key in weights):
+        assert isinstance(network, Network)
+        # What is wrong is said in the release's names; renaming first would lose them.
         if count_classes(weights, source) == network.num_classes:
-            load_zennas_state_dict(network, weights)
+            load_renamed(network, weights, names)
             return True
         weights = {names.get(key, key): value for key, value in weights.items()}
     own = network.state_dict()
@@ -128,6 +131,75 @@ def load_weights(network: nn.Module, path: Path, *, new_classifier: bool = False
         raise CheckpointError(f"{source} does not fit: {' and '.join(parts)}.")
     network.load_state_dict(weights)
     return loaded
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What loading the weights of another release found.
+
+    Attributes:
+        missing: Keys of the network (in the release's names) that the checkpoint lacks; they keep their values.
+        unexpected: Keys of the checkpoint that the network has no place for.
+    """
+
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every tensor was loaded and none was left over."""
+        return not self.missing and not self.unexpected
+
+
+def load_renamed(
+    network: nn.Module,
+    state_dict: Mapping[str, torch.Tensor],
+    names: Mapping[str, str],
+    *,
+    strict: bool = True,
+) -> LoadReport:
+    """Load weights whose keys are another release's.
+
+    Args:
+        network:
+            Loaded in place.
+        state_dict:
+            The weights.
+        names:
+            The release's key -> ours.
+        strict:
+            Raise if any key is missing or unexpected.
+
+    Returns:
+        What was missing and what was unexpected.
+
+    Raises:
+        BundleError: If a tensor has another shape or, when ``strict``, keys do not match. Nothing is loaded then.
+    """
+    own = network.state_dict()
+    report = LoadReport(
+        missing=tuple(key for key in names if key not in state_dict),
+        unexpected=tuple(key for key in state_dict if key not in names),
+    )
+    for key, tensor in state_dict.items():
+        if key in names and tensor.shape != own[names[key]].shape:
+            raise BundleError(
+                f"Checkpoint tensor {key!r} has shape {tuple(tensor.shape)}, "
+                f"the network needs {tuple(own[names[key]].shape)}."
+            )
+    if strict and not report.complete:
+        raise BundleError(
+            f"The checkpoint does not fit; missing keys: {len(report.missing)}{_some(report.missing)}, "
+            f"unexpected keys: {len(report.unexpected)}{_some(report.unexpected)}."
+        )
+    network.load_state_dict(
+        {names[key]: tensor for key, tensor in state_dict.items() if key in names}, strict=False
+    )
+    return report
+
+
+def _some(keys: tuple[str, ...]) -> str:
+    return f" ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})" if keys else ""
 
 
 def count_classes(weights: dict[str, torch.Tensor], source: str) -> int:

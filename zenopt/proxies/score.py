@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
+from zenopt.core.description import describe
 from zenopt.core.errors import ProxyError, ZenoptError
 from zenopt.core.lowering import check_positive
 from zenopt.proxies.devices import full_precision, resolve_device
 from zenopt.proxies.probe import Probe
 from zenopt.proxies.randomness import fresh_network, make_generator
 from zenopt.proxies.registry import Proxy, ScoreSettings, get_proxy
-from zenopt.spaces.chain.architecture import Architecture
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def score_architecture(
 
     Args:
         architecture:
-            An :class:`~zenopt.spaces.chain.architecture.Architecture` or one of a registered family.
+            An architecture of any family.
         proxy:
             Name of a proxy (see :func:`~zenopt.proxies.get_proxy`).
         resolution:
@@ -98,8 +98,8 @@ def score_architecture(
         raise ProxyError(f"gamma must be a positive number, got {gamma!r}.")
     found = get_proxy(proxy) if isinstance(proxy, str) else proxy
     where = resolve_device(device)
-    # Only chains of super-blocks can be had without their links.
-    default_residual = found.residual or not isinstance(architecture, Architecture)
+    # Some families cannot be had without their links.
+    default_residual = found.residual or not describe(architecture).has_links
     values = []
     start = time.perf_counter()
     for repeat in range(1 if found.deterministic else repeats):

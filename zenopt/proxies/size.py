@@ -10,26 +10,22 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from zenopt.core.costs import Costs, count
+from zenopt.core.description import describe
 from zenopt.core.errors import ProxyError
 from zenopt.core.lowering import Layer, lower
 from zenopt.proxies.probe import Probe
 from zenopt.proxies.registry import ScoreSettings, register_proxy
-from zenopt.spaces.chain.architecture import Architecture
 
 
 def layers_of(architecture: Any, settings: ScoreSettings) -> Sequence[Layer]:
-    """Lowers an architecture of any family."""
-    options: dict[str, Any] = {
-        "num_classes": settings.num_classes,
-        "use_se": settings.use_se,
-        "residual": settings.residual,
-    }
-    if isinstance(architecture, Architecture):
-        return lower(architecture, settings.resolution, **options)
-    if not hasattr(architecture, "lower"):
-        raise ProxyError(f"{type(architecture).__name__} cannot be lowered to layers.")
-    layers: Sequence[Layer] = architecture.lower(settings.resolution, **options)
-    return layers
+    """Return the layers of an architecture as it is scored."""
+    return lower(
+        architecture,
+        settings.resolution,
+        num_classes=settings.num_classes,
+        use_se=settings.use_se,
+        residual=settings.residual,
+    )
 
 
 def _params_of_architecture(architecture: Any, settings: ScoreSettings) -> float:
@@ -63,7 +59,7 @@ def macs(probe: Probe) -> float:
 @register_proxy(
     "zennas-params", cost_class="closed form", kind="architecture", residual=False, deterministic=True
 )
-def zennas_params(architecture: Architecture, settings: ScoreSettings) -> float:
+def zennas_params(architecture: Any, settings: ScoreSettings) -> float:
     """ZenNAS's Params: its own count (``get_model_size``) of the network without shortcuts."""
     return float(_zennas_costs(architecture, settings).zennas_params)
 
@@ -71,7 +67,7 @@ def zennas_params(architecture: Architecture, settings: ScoreSettings) -> float:
 @register_proxy(
     "zennas-flops", cost_class="closed form", kind="architecture", residual=False, deterministic=True
 )
-def zennas_flops(architecture: Architecture, settings: ScoreSettings) -> float:
+def zennas_flops(architecture: Any, settings: ScoreSettings) -> float:
     """ZenNAS's Flops: its own count of multiply-adds (``get_FLOPs``) of the network without shortcuts."""
     return float(_zennas_costs(architecture, settings).zennas_flops)
 
@@ -82,8 +78,8 @@ def random(probe: Probe) -> float:
     return torch.randn((), generator=probe.generator, device=probe.generator.device).item()
 
 
-def _zennas_costs(architecture: Architecture, settings: ScoreSettings) -> Costs:
-    if not isinstance(architecture, Architecture):
+def _zennas_costs(architecture: Any, settings: ScoreSettings) -> Costs:
+    if not describe(architecture).has_links:
         raise ProxyError(f"ZenNAS counts chains of super-blocks, not {type(architecture).__name__}.")
     return count(
         architecture,

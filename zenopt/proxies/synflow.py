@@ -25,8 +25,8 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 def synflow(probe: Probe) -> float:
     """Sum of |w * dR/dw| over convolutions and linear layers, BN removed.
 
-    As in zero-cost-nas: biases take part in R, and a network may say what removing BN means (``without_norms``, which
-    the NAS-Bench-201 network of that release needs: its reductions keep theirs). Values reach 1e63; ``synflow-log`` is
+    As in zero-cost-nas: biases take part in R, and the reductions of that release's NAS-Bench-201 networks keep their
+    BN. Values reach 1e63; ``synflow-log`` is
     the same in small numbers.
     """
     return _total_flow(_flow(without_norms(probe.network), probe))
@@ -72,16 +72,11 @@ def zennas_synflow(probe: Probe) -> float:
 
 
 def without_norms(network: nn.Module) -> nn.Module:
-    """Returns a copy of the network whose batch normalisations pass their input on."""
-    own = getattr(network, "without_norms", None)
-    if callable(own):
-        copied = own()
-        assert isinstance(copied, nn.Module)
-        return copied
+    """Return a copy of the network whose batch normalisations pass their input on, but for those marked to stay."""
     copied = copy.deepcopy(network)
     for module in list(copied.modules()):
         for name, child in module.named_children():
-            if isinstance(child, _NORMS):
+            if isinstance(child, _NORMS) and getattr(child, "is_removable", True):
                 setattr(module, name, nn.Identity())
     return copied
 

@@ -1,72 +1,21 @@
-"""Synaptic flow of a NAS-Bench-201 cell, computed instead of drawn: microseconds, no tensor.
-
-Synflow (:mod:`zenopt.proxies.synflow`) runs a network of absolute weights without BN on an image of ones. All numbers
-are then positive, every ReLU passes them on, and the network is linear: a convolution with N weights per output, of
-mean size m, multiplies a constant map by N * m. PyTorch draws weights uniformly within 1 / sqrt(N), so m is
-1 / (2 sqrt(N)) and the factor sqrt(N) / 2. What flows through a weight layer is its share of the sum of outputs, so the
-score follows from the factors alone. Left out: the border, where padding cuts the sum, and the scatter of the weights.
-"""
+"""The closed form of synaptic flow, for families that have one (see :mod:`zenopt.spaces.nasbench201.synflow`)."""
 
 from __future__ import annotations
 
-import math
-from functools import lru_cache
+from typing import Any
 
 from zenopt.core.errors import ProxyError
 from zenopt.proxies.registry import ScoreSettings, register_proxy
-from zenopt.spaces.nasbench201.architecture import CELLS_PER_STAGE, CHANNELS, EDGES, CellArchitecture
 
 
 @register_proxy("synflow-expected", cost_class="closed form", kind="architecture", deterministic=True)
-def synflow_expected(architecture: CellArchitecture, settings: ScoreSettings) -> float:
+def synflow_expected(architecture: Any, settings: ScoreSettings) -> float:
     """Logarithm of the expected synflow of a NAS-Bench-201 cell (official build), borders left out."""
-    if not isinstance(architecture, CellArchitecture):
+    value = architecture.closed_form(
+        "synflow", resolution=settings.resolution, num_classes=settings.num_classes
+    )
+    if value is None:
         raise ProxyError(
             f"Proxy 'synflow-expected' takes NAS-Bench-201 cells, not {type(architecture).__name__}."
         )
-    return _log_flow(architecture.operations, settings.num_classes)
-
-
-@lru_cache(maxsize=65_536)
-def _log_flow(operations: tuple[str, ...], num_classes: int) -> float:
-    log_total = math.log(num_classes) + math.log(_factor(3, 3)) + math.log(_factor(CHANNELS[-1], 1))
-    # The stem and the classifier carry everything.
-    shares = 2.0
-    for stage, channels in enumerate(CHANNELS):
-        if stage:
-            body = _factor(CHANNELS[stage - 1], 3) * _factor(channels, 3)
-            shortcut = _factor(CHANNELS[stage - 1], 1)
-            log_total += math.log(body + shortcut)
-            shares += (2 * body + shortcut) / (body + shortcut)
-        gain, weighted = _cell_gain(operations, channels)
-        if gain == 0.0:
-            raise ProxyError("no flow reaches the outputs")
-        log_total += CELLS_PER_STAGE * math.log(gain)
-        shares += CELLS_PER_STAGE * weighted / gain
-    return log_total + math.log(shares)
-
-
-def _factor(in_channels: int, kernel: int) -> float:
-    return math.sqrt(in_channels * kernel**2) / 2
-
-
-def _cell_gain(operations: tuple[str, ...], channels: int) -> tuple[float, float]:
-    """Returns what a cell multiplies its input by, and the sum over its convolutions of what flows through each."""
-    factors = []
-    for name in operations:
-        if name.startswith("nor_conv"):
-            factors.append(_factor(channels, int(name[-1])))
-        else:
-            factors.append(0.0 if name == "none" else 1.0)
-    forward = [1.0, 0.0, 0.0, 0.0]
-    for (start, end), factor in zip(EDGES, factors, strict=True):
-        forward[end] += forward[start] * factor
-    backward = [0.0, 0.0, 0.0, 1.0]
-    for (start, end), factor in reversed(list(zip(EDGES, factors, strict=True))):
-        backward[start] += backward[end] * factor
-    weighted = sum(
-        forward[start] * factor * backward[end]
-        for (start, end), factor, name in zip(EDGES, factors, operations, strict=True)
-        if name.startswith("nor_conv")
-    )
-    return forward[3], weighted
+    return float(value)

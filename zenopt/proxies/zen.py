@@ -19,13 +19,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from zenopt.core.description import describe
 from zenopt.core.errors import ProxyError
 from zenopt.core.lowering import lower
 from zenopt.proxies.probe import Probe
 from zenopt.proxies.randomness import fresh_network, initialise, make_generator
 from zenopt.proxies.registry import ScoreSettings, register_proxy
 from zenopt.proxies.zen_executor import MOMENTUM, draw_weights, is_plain_chain, zen_of_chain
-from zenopt.spaces.chain.architecture import Architecture
 
 _POOLS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d)
 
@@ -37,7 +37,7 @@ def zen_on_architecture(architecture: Any, settings: ScoreSettings) -> float:
     """
     generator = make_generator(settings.seed, settings.repeat, torch.device(settings.device))
     shape = (settings.batch_size, 3, settings.resolution, settings.resolution)
-    if isinstance(architecture, Architecture) and not settings.residual and not settings.use_se:
+    if describe(architecture).has_links and not settings.residual and not settings.use_se:
         layers = lower(architecture, settings.resolution, num_classes=settings.num_classes, residual=False)
         if is_plain_chain(layers):
             weights = draw_weights(layers, generator)

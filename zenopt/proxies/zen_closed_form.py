@@ -1,13 +1,11 @@
-"""The closed-form Zen-score as a proxy: what ``zen`` measures, computed (see
-:mod:`zenopt.spaces.chain.closed_form`).
-"""
+"""The closed-form Zen-score as a proxy: what ``zen`` measures, computed."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from zenopt.core.errors import ProxyError
 from zenopt.proxies.registry import ScoreSettings, register_proxy
-from zenopt.spaces.chain.architecture import Architecture
-from zenopt.spaces.chain.closed_form import closed_form_zen
 
 
 @register_proxy(
@@ -18,9 +16,12 @@ from zenopt.spaces.chain.closed_form import closed_form_zen
     residual=False,
     deterministic=True,
 )
-def zen_closed_form(architecture: Architecture, settings: ScoreSettings) -> float:
-    """Returns the expected Zen-score of a chain of super-blocks at the batch size of the measurement it stands for."""
-    if not isinstance(architecture, Architecture):
+def zen_closed_form(architecture: Any, settings: ScoreSettings) -> float:
+    """Return the expected Zen-score of a chain of super-blocks at the batch size of the measurement it stands for."""
+    value = architecture.closed_form(
+        "zen", resolution=settings.resolution, batch_size=settings.batch_size, gamma=settings.gamma
+    )
+    if value is None:
         raise ProxyError(
             f"Proxy 'zen-closed-form' takes chains of super-blocks, not {type(architecture).__name__}."
         )
@@ -28,6 +29,4 @@ def zen_closed_form(architecture: Architecture, settings: ScoreSettings) -> floa
         raise ProxyError(
             "Proxy 'zen-closed-form' describes networks without residual links and without squeeze-excite gates."
         )
-    return closed_form_zen(
-        architecture, settings.resolution, gamma=settings.gamma, batch_size=settings.batch_size
-    )
+    return float(value)

@@ -10,7 +10,6 @@ import numpy as np
 from optuna.trial import TrialState
 
 from zenopt.core.errors import StructureError
-from zenopt.report.anatomy import short_name
 from zenopt.report.reading import StudyData
 
 #: Moments at which the survivors are looked at, and how many of them are taken apart at each.
@@ -181,7 +180,7 @@ def _history(samples: list[list[Any]]) -> StageHistory:
         kernels.append(
             _shares((str(block.kernel), block.depth) for block in blocks if hasattr(block, "kernel"))
         )
-        types.append(_shares((short_name(block.type_name), block.depth) for block in blocks))
+        types.append(_shares((block.label, block.depth) for block in blocks))
     return StageHistory(
         width=np.array(widths).T,
         bottleneck=np.array(bottlenecks).T,

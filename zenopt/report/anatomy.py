@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from zenopt.core.lowering import Layer, lower
+from zenopt.core.description import Unit, describe
+from zenopt.core.lowering import Layer, lower, unit_out_size, walk_units
 from zenopt.latency.parts import network_parts
 from zenopt.latency.predict import part_latency_ms
 from zenopt.latency.profile import DeviceProfile
@@ -89,7 +90,7 @@ def dissect(
 
     Args:
         architecture:
-            A chain of super-blocks, or any architecture with a ``lower`` method that gives layers.
+            An architecture of any family.
         resolution:
             Side of the square input image in pixels.
         num_classes:
@@ -99,55 +100,40 @@ def dissect(
         device:
             Profile that predicts latencies of super-blocks.
     """
-    expand = getattr(architecture, "lower", None)
-    if expand is not None:
-        layers = expand(resolution, num_classes=num_classes, use_se=use_se)
-    else:
-        layers = lower(architecture, resolution, num_classes=num_classes, use_se=use_se)
+    layers = lower(architecture, resolution, num_classes=num_classes, use_se=use_se)
+    description = describe(architecture)
     groups: dict[int, list[Layer]] = {}
     for layer in layers:
         groups.setdefault(layer.block, []).append(layer)
-    blocks = tuple(getattr(architecture, "blocks", ()))
-    stages = _stages(blocks)
-    parts = list(network_parts(architecture, resolution, num_classes, use_se)) if blocks else []
+    stages = _stages(architecture, resolution)
+    times: dict[int, float] = {}
+    if device is not None:
+        for place, part in enumerate(network_parts(architecture, resolution, num_classes, use_se)):
+            index = min(place, description.head_index)
+            times[index] = times.get(index, 0.0) + part_latency_ms(device, part)
     facts = []
-    for position, (index, own) in enumerate(groups.items()):
-        block = blocks[index] if index < len(blocks) else None
-        latency_ms = part_latency_ms(device, parts[index]) if device is not None and parts else None
-        is_head = position == len(groups) - 1
-        facts.append(_facts(own, block, stages[index] if block is not None else None, latency_ms, is_head))
+    for index, own in groups.items():
+        unit = description.units[index] if index < description.head_index else None
+        facts.append(_facts(own, unit, stages[index] if unit is not None else None, times.get(index)))
     return Anatomy(
         str(architecture), resolution, num_classes, tuple(facts), device.name if device is not None else None
     )
 
 
-def short_name(type_name: str) -> str:
-    """Returns a block type's name without what all of them share: ``SuperResK1K5K1`` -> ``K1K5K1``."""
-    if type_name.startswith("SuperConv"):
-        return f"{type_name.removeprefix('SuperConv').removesuffix('BNRELU')} conv"
-    return type_name.removeprefix("SuperRes")
-
-
-def _facts(
-    layers: list[Layer], block: Any, stage: int | None, latency_ms: float | None, is_head: bool
-) -> BlockFacts:
+def _facts(layers: list[Layer], unit: Unit | None, stage: int | None, latency_ms: float | None) -> BlockFacts:
     convs = tuple(layer for layer in layers if layer.kind == "conv" and layer.role == "body")
     outputs = [layer for layer in layers if layer.role in ("body", "head")] or layers
     last = outputs[-1]
-    if block is not None:
-        name, depth = short_name(block.type_name), block.depth
-    else:
-        name, depth = ("pool, linear" if is_head else f"block {layers[0].block}"), 1
     return BlockFacts(
-        name=name,
+        name="pool, linear" if unit is None else unit.label,
         stage=stage,
-        depth=depth,
+        depth=1 if unit is None else unit.repeats,
         convs=convs,
         in_channels=layers[0].in_channels,
         out_channels=last.out_channels,
-        inner_channels=getattr(block, "bottleneck", None),
+        inner_channels=None if unit is None else unit.inner_channels,
         kernel=max((conv.kernel for conv in convs), default=1),
-        stride=1 if is_head else round(layers[0].in_size / last.out_size),
+        stride=1 if unit is None else round(layers[0].in_size / last.out_size),
         in_size=layers[0].in_size,
         out_size=last.out_size,
         params=sum(layer.params for layer in layers),
@@ -156,15 +142,16 @@ def _facts(
     )
 
 
-def _stages(blocks: tuple[Any, ...]) -> list[int | None]:
-    """Stage of each block, counted as the spaces of super-block chains do: a stride opens the next one."""
+def _stages(architecture: Any, resolution: int) -> list[int | None]:
+    """Stage of each unit: a smaller map opens the next one."""
     stages: list[int | None] = []
     stage = 0
-    for block in blocks:
-        if not block.is_residual:
+    for unit, size in walk_units(architecture, resolution):
+        if not unit.in_stage:
             stages.append(None)
             continue
-        if stage == 0 or block.stride > 1:
+        in_size = size if isinstance(size, int) else size[-1]
+        if stage == 0 or unit_out_size(unit, size) < in_size:
             stage += 1
         stages.append(stage)
     return stages

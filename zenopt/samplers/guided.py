@@ -16,7 +16,6 @@ from zenopt.core.seeds import derive_rng
 from zenopt.latency.limits import Limits
 from zenopt.samplers.population import Population
 from zenopt.samplers.zen import MAX_ATTEMPTS, WARM_UP, ZenSampler
-from zenopt.spaces.drawing import draw_random
 
 if TYPE_CHECKING:
     import optuna
@@ -193,7 +192,7 @@ def draw_candidates(space: Any, limits: Limits, count: int, rng: random.Random) 
     """
     found: dict[str, Any] = {}
     for _ in range(DRAWS_PER_MOVE * count):
-        drawn = draw_random(space, rng)
+        drawn = space.draw(rng)
         if drawn is None:
             continue
         try:

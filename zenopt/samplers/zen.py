@@ -5,29 +5,25 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import TrialState
 
-from zenopt.core.errors import BudgetError
+from zenopt.core.errors import BudgetError, SpecError
 from zenopt.core.seeds import derive_rng, derive_seed
 from zenopt.latency.limits import Limits
-from zenopt.samplers.array_screening import ArrayScreen
 from zenopt.samplers.pareto import ParetoPopulation
 from zenopt.samplers.population import Population
 from zenopt.samplers.screening import Screening, screen
-from zenopt.spaces.chain.closed_form import closed_form_zen
-from zenopt.spaces.chain.fork import mutate_fork
-from zenopt.spaces.chain.space import ChainSpace
-from zenopt.spaces.drawing import draw_random
 from zenopt.storage.records import STRUCTURE_KEY
 
 if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
+
+    from zenopt.spaces.base import ArrayScreening
 
 #: While the population is not larger, Zen-NAS mutates one block of the initial structure.
 WARM_UP = 10
@@ -108,10 +104,10 @@ class ZenSampler(BaseSampler):
         self._seed = seed
         self._population_size = population_size
         self._screening = screening
-        self._mutate_once: Mutation = partial(mutate_fork, space) if mutation == "fork" else space.mutate
+        self._mutate_once: Mutation = space.moves[mutation]
         self._mutation = mutation
         self._batch_size = batch_size
-        self._array_screen: ArrayScreen | None = None
+        self._array_screen: ArrayScreening | None = None
         self._random_initial = random_initial
         self._closed_form = closed_form
         self._parents = parents
@@ -200,11 +196,16 @@ class ZenSampler(BaseSampler):
     def _screened(
         self, parents: list[Any], known: set[str], screening: Screening, rng: random.Random
     ) -> Any | None:
-        if isinstance(self._space, ChainSpace) and self._closed_form is None:
+        if self._space.screens_arrays and self._closed_form is None:
             if self._array_screen is None:
-                self._array_screen = ArrayScreen(
-                    self._space, self._limits, screening, batch_size=self._batch_size, mutation=self._mutation
+                self._array_screen = self._space.array_screening(
+                    self._limits,
+                    candidates=screening.candidates,
+                    elites=screening.elites,
+                    batch_size=self._batch_size,
+                    move=self._mutation,
                 )
+            assert self._array_screen is not None
             return self._array_screen.pick(parents, known, rng)
         return screen(
             parents,
@@ -236,7 +237,7 @@ class ZenSampler(BaseSampler):
     def _random(self, known: set[str], rng: random.Random) -> Any | None:
         """Returns a new random architecture, shrunk into the budget; ``None`` if none is found soon."""
         for _ in range(RANDOM_ATTEMPTS):
-            found = draw_random(self._space, rng)
+            found = self._space.draw(rng)
             if found is None:
                 continue
             fitted = self._limits.closest_fit(self._space, found)
@@ -264,4 +265,7 @@ class ZenSampler(BaseSampler):
     def _value(self, architecture: Any) -> float:
         if self._closed_form is not None:
             return self._closed_form(architecture)
-        return closed_form_zen(architecture, self._limits.resolution)
+        value = architecture.closed_form("zen", resolution=self._limits.resolution, batch_size=64)
+        if value is None:
+            raise SpecError(f"Screening needs a closed form, which {type(architecture).__name__} has not.")
+        return float(value)

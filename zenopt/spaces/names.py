@@ -7,16 +7,14 @@ A name is a structure string, a NAS-Bench-201 string, a file or bundle that hold
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zenopt.core.errors import StructureError, UnknownNameError
 from zenopt.export.bundle import ARCHITECTURE_FILE, read_bundle
-from zenopt.spaces import get_space, list_spaces
-from zenopt.spaces.chain.architecture import Architecture
 from zenopt.spaces.chain.zoo import card, list_models
-from zenopt.spaces.nasbench201.architecture import CellArchitecture
+from zenopt.spaces.registry import get_space, list_spaces, parse_architecture, recognise, space_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -68,54 +66,59 @@ def resolve(name: str) -> Named:
         BundleError: If a bundle is damaged.
     """
     text = name.strip()
-    if "(" in text:
-        return Named(str(architecture := Architecture.parse(text)), "chain", architecture)
-    if text.startswith("|"):
-        return _of_space("nasbench201", text)
-    prefix, colon, rest = text.partition(":")
-    if colon and prefix in LIBRARIES:
-        return Named(text, prefix, None)
-    if colon and prefix in list_spaces():
-        return _of_space(prefix, rest)
+    found = _of_text(text)
+    if found is not None:
+        return found
     if text and Path(text).exists():
         return _of_path(Path(text))
     if text in list_models():
         known = card(text)
-        return Named(
-            known.structure, "chain", Architecture.parse(known.structure), known.resolution, known.num_classes
-        )
+        found = _of_family("chain", known.structure)
+        return replace(found, resolution=known.resolution, num_classes=known.num_classes)
     raise StructureError(
         f"{name!r} is neither a structure string nor a readable file, bundle, published network, SPACE:TEXT "
         f"(spaces: {', '.join(list_spaces())}), timm:MODEL or torchvision:MODEL."
     )
 
 
-def _of_space(space: str, text: str) -> Named:
-    architecture = get_space(space)().parse(text)
-    if isinstance(architecture, Architecture):
-        return Named(str(architecture), "chain", architecture)
-    if isinstance(architecture, CellArchitecture):
-        # The benchmark is one of 32-pixel images of 10 classes.
-        return Named(str(architecture), space, architecture, 32, 10)
-    return Named(str(architecture), space, architecture)
+def _of_text(text: str) -> Named | None:
+    """Returns what a text is that names no file: an architecture, ``SPACE:TEXT`` or a library's model."""
+    prefix, colon, rest = text.partition(":")
+    if colon and prefix in LIBRARIES:
+        return Named(text, prefix, None)
+    if colon and prefix in list_spaces():
+        return _of_family(prefix, rest)
+    family = recognise(text)
+    if family is not None or "(" in text:
+        return _of_family(family or "chain", text)
+    return None
+
+
+def _of_family(family: str, text: str) -> Named:
+    architecture = parse_architecture(family, text)
+    space = get_space(space_of(family))
+    return Named(
+        str(architecture),
+        architecture.family,
+        architecture,
+        getattr(space, "default_resolution", 224),
+        getattr(space, "default_num_classes", 1000),
+    )
 
 
 def _of_path(path: Path) -> Named:
     if path.is_dir() or path.name == ARCHITECTURE_FILE:
         bundle = read_bundle(path)
-        return (
-            resolve(bundle.structure)
-            if bundle.family == "chain"
-            else _of_space(bundle.family, bundle.structure)
-        )
+        return _of_family(bundle.family, bundle.structure)
     try:
         content = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise StructureError(f"Structure file {path} cannot be read: {error}.") from None
     # What a file holds is a text, never again the name of a file.
-    if "(" not in content and "|" not in content:
+    found = _of_text(content)
+    if found is None:
         raise StructureError(f"Structure file {path} holds no structure string.")
-    return resolve(content)
+    return found
 
 
 def _library_model(library: str, name: str, num_classes: int) -> nn.Module:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from zenopt.core.errors import ExtensionError, UnknownNameError
 from zenopt.core.extensions import import_extension
+from zenopt.spaces.base import BaseSpace
 
 ENTRY_POINT_GROUP = "zenopt.spaces"
 
@@ -19,6 +20,8 @@ _BUILT_IN = {
     "mobile": "zenopt.spaces.chain.mobile",
     "nasbench201": "zenopt.spaces.nasbench201.space",
 }
+#: Families that several spaces share -> the space that reads their texts.
+_FAMILIES = {"chain": "superres"}
 _Factory = TypeVar("_Factory", bound=Callable[..., Any])
 
 
@@ -92,3 +95,33 @@ def load_object(path: str, what: str) -> Any:
             )
         found = getattr(found, part)
     return found
+
+
+def space_of(family: str) -> str:
+    """Return the name of a space that reads the texts of a family."""
+    return _FAMILIES.get(family, family)
+
+
+def parse_architecture(family: str, text: str) -> Any:
+    """Read an architecture by the name of its family, as bundles and checkpoints store it.
+
+    Args:
+        family:
+            ``"chain"`` for super-blocks, else the name of a space.
+        text:
+            Its canonical text.
+
+    Raises:
+        UnknownNameError: If there is no such family.
+        StructureError: If the text is malformed.
+    """
+    return get_space(space_of(family))().parse(text)
+
+
+def recognise(text: str) -> str | None:
+    """Return the family whose architectures look like a text; ``None`` where none does."""
+    for name in (*_BUILT_IN, *_SPACES):
+        space = get_space(name)
+        if isinstance(space, type) and issubclass(space, BaseSpace) and space.recognises(text):
+            return next((family for family, own in _FAMILIES.items() if own == name), name)
+    return None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from zenopt.core.errors import DataError, ZenoptError
 from zenopt.core.tables import load_table
+from zenopt.spaces.base import BaseSpace
 
 if TYPE_CHECKING:
     import optuna
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 MAX_DRAWS = 200
 
 
-class TabularSpace:
+class TabularSpace(BaseSpace):
     """What the table does not list does not exist: moves skip it, random draws never give it.
 
     Parameters can still spell it (Optuna's own samplers know nothing of tables); the objective prunes such a trial. The
@@ -37,7 +38,6 @@ class TabularSpace:
         self.space = space
         self._path = path
         self._column = column
-        self.family: str = getattr(space, "family", "chain")
 
     @cached_property
     def _texts(self) -> dict[str, None]:
@@ -55,7 +55,7 @@ class TabularSpace:
         return texts
 
     @cached_property
-    def initial(self) -> str:
+    def initial(self) -> str:  # type: ignore[override]
         """The space's initial architecture, or the one nearest to it (in parameters) that the table lists."""
         wanted = str(self.space.parse(self.space.initial))
         if wanted in self._texts:
@@ -76,13 +76,18 @@ class TabularSpace:
         found: dict[str, BaseDistribution] = self.space.distributions
         return found
 
+    def names_in_use(self, values: Mapping[str, Any]) -> Iterator[str]:
+        """Yield what the whole space yields."""
+        yield from self.space.names_in_use(values)
+
     def suggest(self, trial: optuna.Trial, *, all_slots: bool = False) -> Any:
-        """Asks an Optuna trial for an architecture of the whole space."""
+        """Ask an Optuna trial for an architecture of the whole space."""
         return self.space.suggest(trial, all_slots=all_slots)
 
-    def is_complete(self, params: Mapping[str, Any]) -> bool:
-        """Returns whether ``params`` spell an architecture."""
-        return bool(self.space.is_complete(params))
+    def foreign_modules(self) -> dict[str, str]:
+        """Return those of the whole space."""
+        found: dict[str, str] = self.space.foreign_modules()
+        return found
 
     def parse(self, text: str) -> Any:
         """Reads the text of an architecture."""

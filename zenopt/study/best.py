@@ -131,7 +131,8 @@ def make_bundle(study: optuna.Study, spec: StudySpec, candidates: list[Rescored]
     structure = best.record.structure
     assert structure is not None
     limits = spec.limits()
-    check = limits.check(space.parse(structure))
+    architecture = space.parse(structure)
+    check = limits.check(architecture)
     costs: dict[str, Any] = dict(check.costs.__dict__)
     constraints = dict(check.violations)
     if best.latency is not None:
@@ -147,7 +148,7 @@ def make_bundle(study: optuna.Study, spec: StudySpec, candidates: list[Rescored]
         costs["latency_kind"] = spec.latency.label
     return Bundle(
         structure=structure,
-        family=getattr(space, "family", "chain"),
+        family=architecture.family,
         resolution=spec.resolution,
         num_classes=spec.num_classes,
         use_se=spec.use_se,

@@ -12,8 +12,6 @@ from optuna.trial import TrialState
 from zenopt.core.errors import ProxyError
 from zenopt.core.seeds import derive_seed
 from zenopt.latency.limits import Check, Limits
-from zenopt.spaces.chain.architecture import Architecture
-from zenopt.spaces.chain.closed_form import closed_form_zen
 from zenopt.storage.constraints import record_constraints
 from zenopt.storage.history import StudyHistory
 from zenopt.storage.orphans import requeue_orphans
@@ -76,16 +74,14 @@ class Objective:
             # What the prediction rejects is not worth a measurement; what it admits is settled by one.
             check = self._limits.with_latency(check, self._live(architecture))
         self._record_costs(trial, architecture, check)
-        # Only chains of super-blocks have a closed form.
-        closed_form = None
-        if isinstance(architecture, Architecture):
-            proxy = self._spec.proxy
-            closed_form = closed_form_zen(
-                architecture,
-                self._spec.resolution,
-                gamma=proxy.gamma,
-                batch_size=proxy.batch_size or proxy.batch_sizes.cpu,
-            )
+        proxy = self._spec.proxy
+        closed_form = architecture.closed_form(
+            "zen",
+            resolution=self._spec.resolution,
+            gamma=proxy.gamma,
+            batch_size=proxy.batch_size or proxy.batch_sizes.cpu,
+        )
+        if closed_form is not None:
             trial.set_user_attr("closed_form", closed_form)
         if not check.is_feasible:
             trial.set_user_attr("structure", str(architecture))

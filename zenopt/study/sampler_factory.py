@@ -14,7 +14,6 @@ from zenopt.samplers.classes import ClassSampler
 from zenopt.samplers.guided import Guide, GuidedSampler
 from zenopt.samplers.screening import Screening
 from zenopt.samplers.zen import ZenSampler
-from zenopt.spaces.chain.space import ChainSpace
 from zenopt.study.cheap import cheap_score
 
 if TYPE_CHECKING:
@@ -73,10 +72,10 @@ def make_sampler(spec: StudySpec, worker: int = 0) -> BaseSampler:
 
 def _zen_sampler(spec: StudySpec) -> BaseSampler:
     settings, space = spec.sampler, spec.build_space()
-    is_chain = isinstance(space, ChainSpace)
-    if settings.mutation == "fork" and not is_chain:
+    if settings.mutation not in space.moves:
         raise SpecError(
-            f"sampler.mutation fork is for chains of super-blocks, not the space {spec.space.name!r}."
+            f"sampler.mutation {settings.mutation} is none of the space {spec.space.name!r}; it has "
+            f"{', '.join(space.moves)}."
         )
     if settings.guide is not None and spec.classes:
         raise SpecError("sampler.guide and classes exclude each other: a guide ranks the whole space.")
@@ -92,7 +91,7 @@ def _zen_sampler(spec: StudySpec) -> BaseSampler:
             population_size=settings.population,
             mutation=settings.mutation,
         )
-    if settings.screening == "on" and not is_chain:
+    if settings.screening == "on" and not space.screens_arrays:
         raise SpecError(
             f"sampler.screening needs the closed form, which the space {spec.space.name!r} has not."
         )
@@ -102,7 +101,7 @@ def _zen_sampler(spec: StudySpec) -> BaseSampler:
         )
     is_screened = settings.screening == "on" or (
         settings.screening == "auto"
-        and is_chain
+        and space.screens_arrays
         and len(spec.objectives) == 1
         and spec.objective.kind == "proxy"
         and spec.proxy.name in SCREENED_PROXIES

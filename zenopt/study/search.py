@@ -18,9 +18,8 @@ import optuna
 from optuna.trial import TrialState
 
 from zenopt.core.errors import StorageError, StudyError, ZenoptError
-from zenopt.core.extensions import import_extension
+from zenopt.core.extensions import import_extension, imported_extensions
 from zenopt.samplers import make_sampler
-from zenopt.spaces.chain.architecture import Architecture, block_modules
 from zenopt.storage import open_storage, requeue_orphans
 from zenopt.storage.history import StudyHistory
 from zenopt.storage.records import TrialRecord
@@ -297,13 +296,8 @@ def _run_here(
 
 
 def _modules(spec: StudySpec) -> tuple[str, ...]:
-    """Returns the modules of the user's own that a worker must import to know the space's blocks."""
-    space = spec.build_space()
-    names = list(getattr(space, "blocks", ()))
-    initial = space.parse(space.initial)
-    if isinstance(initial, Architecture):
-        names += [block.type_name for block in initial.blocks]
-    return tuple(sorted(set(block_modules(names).values())))
+    """Returns the modules a worker must import: those a person named, and those the space's blocks came from."""
+    return tuple(dict.fromkeys((*imported_extensions(), *spec.build_space().foreign_modules().values())))
 
 
 def _work(

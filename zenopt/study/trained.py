@@ -54,7 +54,7 @@ def choose(study: optuna.Study, trial: int | None = None) -> Chosen:
     spec = read_spec(study)
     assert spec is not None
     number, structure = _best(study) if trial is None else (trial, _structure_of(study, trial))
-    return Chosen(study, number, structure, getattr(spec.build_space(), "family", "chain"), spec)
+    return Chosen(study, number, structure, spec.build_space().parse(structure).family, spec)
 
 
 def _best(study: optuna.Study) -> tuple[int, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import optuna
@@ -12,8 +13,6 @@ import optuna
 from zenopt.core.errors import BudgetError, StudyError
 from zenopt.latency.limits import Limits
 from zenopt.samplers.screening import Screening, screen
-from zenopt.spaces.chain.closed_form import closed_form_zen
-from zenopt.spaces.chain.fork import random_architecture
 from zenopt.storage.history import top
 from zenopt.storage.records import TrialRecord
 from zenopt.study.spec import StudySpec
@@ -30,7 +29,6 @@ def facts_of(structure: str, spec: StudySpec, recorded: dict[str, float] | None 
     check = spec.limits().check(architecture)
     costs = check.costs
     facts = {
-        "closed_form": closed_form_zen(architecture, spec.resolution),
         "params": costs.params,
         "macs": costs.macs,
         "layers": costs.layers,
@@ -39,6 +37,9 @@ def facts_of(structure: str, spec: StudySpec, recorded: dict[str, float] | None 
         "depth_to_width": costs.depth_to_width,
         "min_width": costs.min_width,
     }
+    closed_form = architecture.closed_form("zen", resolution=spec.resolution, batch_size=64)
+    if closed_form is not None:
+        facts = {"closed_form": closed_form, **facts}
     if check.latency_ms is not None:
         facts["latency_ms"] = check.latency_ms
     return {**facts, **(recorded or {})}
@@ -108,7 +109,7 @@ def baselines(
 
     rng = random.Random(f"baselines:{seed}")
     while sum(candidate.label == "random" for candidate in found) < each:
-        drawn = random_architecture(space, rng)
+        drawn = space.draw(rng)
         if drawn is not None and str(fitted := limits.closest_fit(space, drawn)) not in known:
             add("random", fitted)
     kinds: list[tuple[str, Limits, Callable[[Any], float]]] = [
@@ -117,7 +118,7 @@ def baselines(
     ]
     for cap in conv_caps:
         capped = replace(limits, budget=replace(limits.budget, convs=cap))
-        kinds.append((f"zen, convs <= {cap}", capped, lambda a: closed_form_zen(a, spec.resolution)))
+        kinds.append((f"zen, convs <= {cap}", capped, partial(_closed_form, resolution=spec.resolution)))
     for label, own_limits, value in kinds:
         try:
             initial = own_limits.closest_fit(space, space.parse(space.initial))
@@ -136,3 +137,10 @@ def baselines(
             if best is not None:
                 add(label, best)
     return found
+
+
+def _closed_form(architecture: Any, resolution: int) -> float:
+    value = architecture.closed_form("zen", resolution=resolution, batch_size=64)
+    if value is None:
+        raise StudyError(f"{type(architecture).__name__} has no closed-form score for a capped baseline.")
+    return float(value)

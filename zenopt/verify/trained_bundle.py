@@ -58,11 +58,12 @@ def export_trained(
     best = verified[0]
     content = None if weights is None else _judged_weights(weights, test_top1)
     space = spec.build_space()
-    check = spec.limits().check(space.parse(best.candidate.structure))
+    architecture = space.parse(best.candidate.structure)
+    check = spec.limits().check(architecture)
     trained: dict[str, Any] = {} if test_top1 is None else {"test_top1": test_top1}
     bundle = Bundle(
         structure=best.candidate.structure,
-        family=getattr(space, "family", "chain"),
+        family=architecture.family,
         resolution=spec.resolution,
         num_classes=spec.num_classes,
         use_se=spec.use_se,

@@ -72,7 +72,7 @@ class DrawnTrial:
         self._data = data
         self.params: dict[str, Any] = {}
 
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
         self.params[name] = self._data.draw(st.integers(low, high))
         return self.params[name]
 

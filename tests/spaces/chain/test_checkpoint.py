@@ -12,8 +12,9 @@ from goldens import load_fixture
 from torch import nn
 
 from zenopt.core.errors import BundleError
-from zenopt.nn import Network, build_network, load_zennas_state_dict, zennas_keys
+from zenopt.nn import Network, build_network
 from zenopt.spaces.chain.architecture import Architecture
+from zenopt.spaces.chain.checkpoint import load_zennas_state_dict, zennas_keys
 
 CHECKPOINTS = ["zennas_checkpoint_cifar10", "zennas_checkpoint_imagenet_se"]
 SMALL = Architecture.parse("SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,2,8,1)SuperConvK1BNRELU(16,32,1,1)")

@@ -9,9 +9,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from zenopt.core.errors import StructureError
+from zenopt.core.lowering import lower
 from zenopt.nn import build_network
+from zenopt.proxies.synflow import without_norms
 from zenopt.spaces.nasbench201.architecture import EDGES, OPERATIONS, CellArchitecture
-from zenopt.spaces.nasbench201.network import CellNetwork
 
 BEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_1x1~2|"
 MIXED = "|avg_pool_3x3~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|none~1|avg_pool_3x3~2|"
@@ -49,7 +50,7 @@ def test_malformed_strings_name_the_place(text: str, complaint: str) -> None:
 @pytest.mark.parametrize("text", [BEST, MIXED, EMPTY])
 def test_layers_count_what_torch_counts(text: str) -> None:
     cell = CellArchitecture.parse(text)
-    layers = cell.lower(32, num_classes=10)
+    layers = lower(cell, 32, num_classes=10)
     network = build_network(cell, num_classes=10).eval()
     assert sum(layer.params for layer in layers) == sum(p.numel() for p in network.parameters())
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -58,27 +59,27 @@ def test_layers_count_what_torch_counts(text: str) -> None:
 
 
 def test_sizes_chain_and_unsuitable_numbers_are_errors() -> None:
-    layers = CellArchitecture.parse(BEST).lower(32)
+    layers = lower(CellArchitecture.parse(BEST), 32)
     assert {layer.out_size for layer in layers if layer.block == 18} == {8, 1}
     with pytest.raises(StructureError, match="no multiple of 4"):
-        CellArchitecture.parse(BEST).lower(30)
+        lower(CellArchitecture.parse(BEST), 30)
     with pytest.raises(StructureError, match="no squeeze-excite gates"):
         build_network(CellArchitecture.parse(BEST), num_classes=10, residual=False)
     with pytest.raises(StructureError, match="allowed: official, zero-cost"):
-        CellNetwork(CellArchitecture.parse(BEST), build="other")  # type: ignore[arg-type]
+        build_network(CellArchitecture.parse(BEST), build="other")
 
 
 def test_cell_adds_what_its_edges_give() -> None:
     """With skip on 0->1, 1->2, 2->3 and 0->3 alone, the output is twice the input."""
     cell = CellArchitecture(("skip_connect", "none", "skip_connect", "skip_connect", "none", "skip_connect"))
-    network = CellNetwork(cell)
+    network = build_network(cell)
     x = torch.randn(2, 16, 4, 4)
     assert torch.equal(network.blocks[0](x), 2 * x)
 
 
 def test_builds_differ_inside_cells_only() -> None:
     cell = CellArchitecture.parse(BEST)
-    official, reference = CellNetwork(cell), CellNetwork(cell, build="zero-cost")
+    official, reference = build_network(cell), build_network(cell, build="zero-cost")
     names = {name for name, _ in official.named_parameters()} ^ {
         name for name, _ in reference.named_parameters()
     }
@@ -90,7 +91,7 @@ def test_removing_norms_keeps_those_of_the_reference_reductions() -> None:
         return sum(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
 
     cell = CellArchitecture.parse(BEST)
-    assert norms(CellNetwork(cell).without_norms()) == 0
-    reference = CellNetwork(cell, build="zero-cost")
-    assert norms(reference.without_norms()) == 4
+    assert norms(without_norms(build_network(cell))) == 0
+    reference = build_network(cell, build="zero-cost")
+    assert norms(without_norms(reference)) == 4
     assert norms(reference) == 2 + 4 + 15 * 5

@@ -12,13 +12,18 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import entry_points
 from itertools import product
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from zenopt.core.description import Description, Unit
 from zenopt.core.errors import StructureError
 from zenopt.core.primitives import Node
+from zenopt.spaces.base import BaseArchitecture
+
+if TYPE_CHECKING:
+    from zenopt.nn.network import Network
 
 ENTRY_POINT_GROUP = "zenopt.blocks"
 IMAGE_CHANNELS = 3
@@ -33,7 +38,7 @@ class StructureWarning(UserWarning):
 
 
 @dataclass(frozen=True)
-class Block:
+class Block(Unit):
     """One super-block. Subclasses register with :func:`register_block` and implement :meth:`expand`.
 
     A new type needs nothing else: counts, closed-form score, latency and the torch module follow from ``expand``.
@@ -47,6 +52,7 @@ class Block:
     arguments: ClassVar[tuple[str, ...]] = ("in_channels", "out_channels", "stride", "depth")
     #: Residual blocks are split when they get deep, and belong to a stage; stems and heads are not.
     is_residual: ClassVar[bool] = False
+    in_stage: ClassVar[bool] = False
     _name_of: ClassVar[dict[tuple[int, ...], str]] = {}
     _name_fields: ClassVar[tuple[str, ...]] = ()
 
@@ -68,6 +74,17 @@ class Block:
         """Returns the block as primitive nodes, in the order of execution."""
         raise NotImplementedError
 
+    @property
+    def repeats(self) -> int:
+        return self.depth
+
+    @property
+    def label(self) -> str:
+        """Short name for pictures and tables, e.g. ``K1K5K1``: what all types share is left out."""
+        if self.type_name.startswith("SuperConv"):
+            return f"{self.type_name.removeprefix('SuperConv').removesuffix('BNRELU')} conv"
+        return self.type_name.removeprefix("SuperRes")
+
     def __str__(self) -> str:
         return f"{self.type_name}({','.join(str(getattr(self, name)) for name in self.arguments)})"
 
@@ -80,6 +97,11 @@ class ResidualBlock(Block):
 
     arguments: ClassVar[tuple[str, ...]] = ("in_channels", "out_channels", "stride", "bottleneck", "depth")
     is_residual: ClassVar[bool] = True
+    in_stage: ClassVar[bool] = True
+
+    @property
+    def inner_channels(self) -> int | None:
+        return self.bottleneck
 
 
 @dataclass(frozen=True)
@@ -195,7 +217,7 @@ def make_block(type_name: str, **values: int) -> Block:
 
 
 @dataclass(frozen=True)
-class Architecture:
+class Architecture(BaseArchitecture):
     """An ordered, immutable, hashable chain of super-blocks.
 
     The network it stands for is the blocks in order, global average pooling and a linear classifier.
@@ -209,6 +231,8 @@ class Architecture:
     """
 
     blocks: tuple[Block, ...]
+
+    family: ClassVar[str] = "chain"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", tuple(self.blocks))
@@ -259,6 +283,11 @@ class Architecture:
                 )
         return architecture
 
+    @cached_property
+    def description(self) -> Description:
+        """The blocks in order; gates and links are options."""
+        return Description(self.blocks, depth=self.depth, has_gates=True, has_links=True)
+
     @property
     def depth(self) -> int:
         """Sum of the depths of all blocks: what ZenNAS calls the number of layers."""
@@ -268,6 +297,44 @@ class Architecture:
     def out_channels(self) -> int:
         """Width of the features that enter the classifier."""
         return self.blocks[-1].out_channels
+
+    def closed_form(
+        self,
+        score: str,
+        *,
+        resolution: int,
+        num_classes: int = 1000,
+        batch_size: int | None = None,
+        gamma: float = 0.01,
+    ) -> float | None:
+        """Return the Zen-score without links, or ``zen-at-64``: what a small batch measures too little of it."""
+        # Imported late: the formulas take architectures.
+        from zenopt.spaces.chain.closed_form import batch_correction, closed_form_zen
+
+        if score == "zen":
+            return closed_form_zen(self, resolution, batch_size=batch_size, gamma=gamma)
+        if score == "zen-at-64":
+            return batch_correction(self, resolution, batch_size)
+        return None
+
+    def guarded(self) -> dict[str, float]:
+        """Return the widest expansion, the narrowest bottleneck, and the stem's width."""
+        residual = [block for block in self.blocks if isinstance(block, ResidualBlock)]
+        found = {"stem_width": float(self.blocks[0].out_channels)}
+        if residual:
+            found["expansion"] = max(block.out_channels / block.bottleneck for block in residual)
+            found["bottleneck"] = float(min(block.bottleneck for block in residual))
+        return found
+
+    def published_keys(self, network: Network) -> dict[str, str]:
+        """Return the keys of a ZenNAS checkpoint -> ours."""
+        from zenopt.spaces.chain.checkpoint import zennas_keys
+
+        return zennas_keys(network) if network.residual else {}
+
+    def foreign_modules(self) -> dict[str, str]:
+        """Return the modules of block types that are not zenopt's own."""
+        return block_modules(block.type_name for block in self.blocks)
 
     def __str__(self) -> str:
         return "".join(map(str, self.blocks))
@@ -367,7 +434,3 @@ def _largest(argument: str) -> int:
 def block_fields(block: Block) -> dict[str, int]:
     """Returns every field of a block, the ones fixed by its name included."""
     return {field.name: getattr(block, field.name) for field in fields(block)}
-
-
-# The published types register themselves on import; they need the base classes above.
-from zenopt.spaces.chain import blocks as _published  # noqa: E402,F401

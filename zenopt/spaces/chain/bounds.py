@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zenopt.core.errors import SpecError
 from zenopt.spaces.chain.architecture import (
@@ -15,14 +15,11 @@ from zenopt.spaces.chain.architecture import (
     block_variant,
 )
 
-if TYPE_CHECKING:
-    from zenopt.spaces.chain.space import ChainSpace
-
 #: Zen-NAS splits residual blocks of this depth and more.
 SPLIT_THRESHOLD = 6
 
 
-def check_chain(space: ChainSpace) -> None:
+def check_chain(space: Any) -> None:
     """Checks the settings of a chain space.
 
     Raises:
@@ -35,7 +32,7 @@ def check_chain(space: ChainSpace) -> None:
     _check_weights(space)
 
 
-def _check_types(space: ChainSpace) -> None:
+def _check_types(space: Any) -> None:
     if not space.blocks:
         raise SpecError("space.blocks must name at least one block type.")
     for name in space.blocks:
@@ -55,7 +52,7 @@ def _check_types(space: ChainSpace) -> None:
             raise SpecError(f"space.{field}: {name} is not a convolution block type.")
 
 
-def _check_numbers(space: ChainSpace) -> None:
+def _check_numbers(space: Any) -> None:
     for name, largest in (
         ("stem_stride", MAX_STRIDE),
         ("slots", MAX_BLOCKS),
@@ -72,7 +69,7 @@ def _check_numbers(space: ChainSpace) -> None:
             raise SpecError(f"space.{name} must be a multiple of 8 from 8 to {MAX_CHANNELS}, got {value!r}.")
 
 
-def _check_strides(space: ChainSpace) -> None:
+def _check_strides(space: Any) -> None:
     strides = space.stage_strides
     # A stage is recognised by its stride, so only the first may do without.
     if (
@@ -86,7 +83,7 @@ def _check_strides(space: ChainSpace) -> None:
         )
 
 
-def _check_weights(space: ChainSpace) -> None:
+def _check_weights(space: Any) -> None:
     weights = space.type_weights or {}
     unknown = set(weights) - set(space.blocks)
     if unknown:

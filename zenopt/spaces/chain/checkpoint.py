@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -18,26 +17,9 @@ from torch import nn
 from zenopt.core.errors import BundleError
 from zenopt.nn.modules import ResidualModule, SqueezeExciteModule
 from zenopt.nn.network import Network
+from zenopt.nn.weights import LoadReport, load_renamed
 
 _PREFIX = re.compile(r"^(?:module\.)?")
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """What loading a checkpoint found.
-
-    Attributes:
-        missing: Keys of the network (in ZenNAS's names) that the checkpoint lacks; their tensors keep their values.
-        unexpected: Keys of the checkpoint that the network has no place for.
-    """
-
-    missing: tuple[str, ...]
-    unexpected: tuple[str, ...]
-
-    @property
-    def complete(self) -> bool:
-        """Whether every tensor was loaded and none was left over."""
-        return not self.missing and not self.unexpected
 
 
 def zennas_keys(network: Network) -> dict[str, str]:
@@ -85,32 +67,8 @@ def load_zennas_state_dict(
         raise BundleError(f"ZenNAS checkpoints fit chains of super-blocks, not {type(network).__name__}.")
     if not network.residual:
         raise BundleError("ZenNAS checkpoints fit networks with residual links only (residual=True).")
-    mapping = zennas_keys(network)
     given = {_PREFIX.sub("", key): tensor for key, tensor in state_dict.items()}
-    own = network.state_dict()
-    report = LoadReport(
-        missing=tuple(key for key in mapping if key not in given),
-        unexpected=tuple(key for key in given if key not in mapping),
-    )
-    for key, tensor in given.items():
-        if key in mapping and tensor.shape != own[mapping[key]].shape:
-            raise BundleError(
-                f"Checkpoint tensor {key!r} has shape {tuple(tensor.shape)}, "
-                f"the network needs {tuple(own[mapping[key]].shape)}."
-            )
-    if strict and not report.complete:
-        raise BundleError(
-            f"The checkpoint does not fit; missing keys: {len(report.missing)}{_some(report.missing)}, "
-            f"unexpected keys: {len(report.unexpected)}{_some(report.unexpected)}."
-        )
-    network.load_state_dict(
-        {mapping[key]: tensor for key, tensor in given.items() if key in mapping}, strict=False
-    )
-    return report
-
-
-def _some(keys: tuple[str, ...]) -> str:
-    return f" ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})" if keys else ""
+    return load_renamed(network, given, zennas_keys(network), strict=strict)
 
 
 def _walk(sequence: nn.Sequential, ours: str, theirs: str) -> Iterator[tuple[str, str]]:

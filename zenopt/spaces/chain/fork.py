@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 from zenopt.core.primitives import round_to_8
 from zenopt.spaces.chain.architecture import Architecture, Block, ResidualBlock, make_block, split_deep_blocks
 from zenopt.spaces.chain.mutation import WIDTH_RATIOS, depth_choices
-
-if TYPE_CHECKING:
-    from zenopt.spaces.chain.space import ChainSpace
 
 FORK_MAX_WIDTH = 2048
 FORK_MAX_BOTTLENECK = 512
@@ -25,7 +22,7 @@ RANDOM_WIDTH = 15
 
 
 def mutate_fork(
-    space: ChainSpace, architecture: Architecture, rng: random.Random, *, blocks: int = 2
+    space: Any, architecture: Architecture, rng: random.Random, *, blocks: int = 2
 ) -> Architecture | None:
     """Mutates as the fork does: one ratio scales width and bottleneck together, types are drawn uniformly.
 
@@ -64,7 +61,7 @@ def mutate_fork(
     return child if space.contains(child) else None
 
 
-def random_architecture(space: ChainSpace, rng: random.Random) -> Architecture | None:
+def random_architecture(space: Any, rng: random.Random) -> Architecture | None:
     """Returns a random architecture: 6 to 10 residual blocks of depth 1, widths and bottlenecks of 8 to 120 channels.
 
     Every stage gets its first, strided block; further blocks have stride 1 and follow in the last stage that has room.

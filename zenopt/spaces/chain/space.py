@@ -8,33 +8,38 @@ Parameters are named ``stage{i}.blocks``, ``stage{i}.block{j}.type`` (and ``.ker
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import accumulate
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from zenopt.core.errors import StructureError
 from zenopt.core.primitives import round_to_8
+from zenopt.spaces.base import ArrayScreening, BaseSpace, Checker
 from zenopt.spaces.chain.architecture import (
     Architecture,
     Block,
     ResidualBlock,
+    block_modules,
     block_variant,
     make_block,
     split_deep_blocks,
 )
 from zenopt.spaces.chain.bounds import SPLIT_THRESHOLD, check_chain
+from zenopt.spaces.chain.fork import mutate_fork, random_architecture
 from zenopt.spaces.chain.mutation import PUBLISHED_TYPE_WEIGHTS, depth_choices, width_choices
 
 if TYPE_CHECKING:
-    import optuna
     from optuna.distributions import BaseDistribution
+
+_STRUCTURE = re.compile(r"\s*[A-Za-z_][A-Za-z0-9_]*\s*\(\s*(?:[^()|]*\|)?\s*[0-9]", re.ASCII)
 
 
 @dataclass(frozen=True)
-class ChainSpace:
+class ChainSpace(BaseSpace):
     """All chains of the given block types within bounds.
 
     Args:
@@ -82,6 +87,8 @@ class ChainSpace:
     max_head: int = 8192
     head_width: int | None = None
     type_weights: Mapping[str, float] | None = None
+
+    screens_arrays: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", tuple(self.blocks))
@@ -164,23 +171,8 @@ class ChainSpace:
             found["head.width"] = IntDistribution(8, self.max_head, log=True)
         return found
 
-    def suggest(self, trial: optuna.Trial, *, all_slots: bool = False) -> Architecture:
-        """Asks an Optuna trial for the parameters of one architecture.
-
-        Args:
-            trial:
-                The trial.
-            all_slots:
-                Suggest the parameters of unfilled slots too (they are ignored), for samplers that need a fixed search
-                space: NSGA-II, GP, CMA-ES.
-        """
-        values: dict[str, Any] = {}
-        for name in self.distributions if all_slots else self._filled(values):
-            values[name] = _suggest(trial, name, self.distributions[name])
-        return self.decode(values)
-
-    def _filled(self, values: Mapping[str, Any]) -> Iterator[str]:
-        """Yields the names of parameters in use; ``values`` is filled by the caller meanwhile."""
+    def names_in_use(self, values: Mapping[str, Any]) -> Iterator[str]:
+        """Yield the parameters of filled slots."""
         yield "stem.width"
         keys = (*self._choices, "width", "bottleneck", "depth")
         for stage in range(1, len(self.stage_strides) + 1):
@@ -190,15 +182,13 @@ class ChainSpace:
         if self.head_width is None:
             yield "head.width"
 
-    def is_complete(self, params: Mapping[str, Any]) -> bool:
-        """Returns whether ``params`` spell an architecture: every parameter in use has a value."""
-        try:
-            return all(name in params for name in self._filled(params))
-        except KeyError:
-            return False
+    @classmethod
+    def recognises(cls, text: str) -> bool:
+        """Return whether a text is a name followed by numbers in brackets."""
+        return _STRUCTURE.match(text) is not None
 
     def parse(self, text: str) -> Architecture:
-        """Reads the canonical text of an architecture of this family."""
+        """Read the canonical text of an architecture of this family."""
         return Architecture.parse(text)
 
     def decode(self, params: Mapping[str, Any]) -> Architecture:
@@ -374,6 +364,30 @@ class ChainSpace:
         weights = {**PUBLISHED_TYPE_WEIGHTS, **(self.type_weights or {})}
         return list(accumulate(weights.get(name, 1.0) for name in self.blocks))
 
+    @property
+    def moves(self) -> dict[str, Callable[..., Any | None]]:
+        """Zen-NAS's mutation and the fork's."""
+        return {"zen": self.mutate, "fork": partial(mutate_fork, self)}
+
+    def draw(self, rng: random.Random) -> Any | None:
+        """Return a random architecture as the fork draws them; where bounds do not hold such a one, a random walk."""
+        return random_architecture(self, rng) or super().draw(rng)
+
+    def array_screening(
+        self, limits: Checker, *, candidates: int, elites: int, batch_size: int | None, move: str
+    ) -> ArrayScreening | None:
+        """Return the evolution on the closed-form Zen-score."""
+        # Imported late: it needs numpy, and the formulas take spaces.
+        from zenopt.spaces.chain.screening import ArrayScreen
+
+        return ArrayScreen(
+            self, limits, candidates=candidates, elites=elites, batch_size=batch_size, move=move
+        )
+
+    def foreign_modules(self) -> dict[str, str]:
+        """Return the modules of block types that are not zenopt's own."""
+        return {**super().foreign_modules(), **block_modules((*self.blocks, self.stem, self.head))}
+
     def shrink(self, architecture: Architecture) -> Architecture | None:
         """Returns a slightly smaller architecture; ``None`` when nothing is left to cut.
 
@@ -402,15 +416,6 @@ class ChainSpace:
         return make_block(
             type_name, in_channels=in_channels, out_channels=out_channels, stride=stride, depth=1
         )
-
-
-def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
-    from optuna.distributions import CategoricalDistribution, IntDistribution
-
-    if isinstance(distribution, CategoricalDistribution):
-        return trial.suggest_categorical(name, distribution.choices)
-    assert isinstance(distribution, IntDistribution)
-    return trial.suggest_int(name, distribution.low, distribution.high, log=distribution.log)
 
 
 def _narrower(width: int) -> int:

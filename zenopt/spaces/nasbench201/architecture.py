@@ -8,23 +8,40 @@ channels; a residual block that halves the map; 5 cells of 32; another; 5 cells 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
 
+from zenopt.core.description import Description, Stack, Unit
 from zenopt.core.errors import StructureError
-from zenopt.core.lowering import Layer, check_positive
+from zenopt.core.primitives import (
+    Branches,
+    Choice,
+    Conv,
+    Edge,
+    Graph,
+    Identity,
+    Node,
+    Norm,
+    Pool,
+    Relu,
+    Zero,
+)
+from zenopt.spaces.base import BaseArchitecture
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 #: (from, to) of the six edges, in the order of the string.
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 CHANNELS = (16, 32, 64)
 CELLS_PER_STAGE = 5
+#: Epsilon of every BN.
+EPS = 1e-5
 
 _ITEM = re.compile(r"([a-z0-9_]+)~([0-9]+)", re.ASCII)
 
 
 @dataclass(frozen=True)
-class CellArchitecture:
+class CellArchitecture(BaseArchitecture):
     """A NAS-Bench-201 cell.
 
     Args:
@@ -36,6 +53,9 @@ class CellArchitecture:
     """
 
     operations: tuple[str, ...]
+
+    family: ClassVar[str] = "nasbench201"
+    builds: ClassVar[tuple[str, ...]] = ("official", "zero-cost")
 
     def __post_init__(self) -> None:
         if len(self.operations) != len(EDGES):
@@ -86,92 +106,154 @@ class CellArchitecture:
             nodes.append(f"|{'|'.join(items)}|")
         return "+".join(nodes)
 
-    def lower(
-        self, resolution: int, *, num_classes: int = 10, use_se: bool = False, residual: bool = True
-    ) -> tuple[Layer, ...]:
-        """Expands to layers of the official build (affine BN, no convolution bias).
+    @cached_property
+    def description(self) -> Description:
+        """The official network: affine BN, no convolution bias."""
+        return self.describe("official")
 
-        ``block`` counts stem, cells and reductions in order. An edge without operation gives no layer: the zeros it
-        adds are not computed by any sensible implementation.
+    def describe(self, build: str = "official") -> Description:
+        """Return the network as one of the two releases builds it that published scores refer to.
 
         Args:
-            resolution:
-                Side of the square input image in pixels, a multiple of 4.
-            num_classes:
-                Outputs of the classifier.
-            use_se, residual:
-                Must keep their values: cells have no gates, and their links are the architecture itself.
+            build:
+                ``"official"`` is the benchmark's own (its accuracies are of these networks): BN with weights,
+                convolutions without bias. ``"zero-cost"`` is that of the zero-cost-nas release: inside cells BN has
+                neither weights nor running statistics, and the convolutions have a bias. Stem, reductions and head are
+                alike.
 
         Raises:
-            StructureError: If a number is unsuitable.
+            StructureError: If the build is unknown.
         """
-        check_cell_options(use_se, residual)
-        check_positive(resolution=resolution, num_classes=num_classes)
-        if resolution % 4:
-            raise StructureError(
-                f"NAS-Bench-201 halves its maps twice: resolution {resolution} is no multiple of 4."
-            )
-        layers = [
-            Layer("conv", "body", 0, 3, CHANNELS[0], resolution, resolution, kernel=3),
-            Layer("norm", "body", 0, CHANNELS[0], CHANNELS[0], resolution, resolution),
-        ]
-        size, block = resolution, 0
+        if build not in self.builds:
+            raise StructureError(f"Unknown NAS-Bench-201 build {build!r}; allowed: {', '.join(self.builds)}.")
+        stem: tuple[Node, ...] = (Conv(3, CHANNELS[0], 3), Norm(CHANNELS[0], EPS))
+        units: list[Unit] = [Stack("stem", stem, 3, CHANNELS[0])]
         for stage, channels in enumerate(CHANNELS):
             if stage:
-                block += 1
-                layers += _reduction(block, CHANNELS[stage - 1], channels, size)
-                size //= 2
-            for _ in range(CELLS_PER_STAGE):
-                block += 1
-                layers += self._cell(block, channels, size)
-        head, width = block + 1, CHANNELS[-1]
-        layers += [
-            Layer("norm", "head", head, width, width, size, size),
-            Layer("relu", "head", head, width, width, size, size),
-            Layer("pool", "head", head, width, width, size, 1),
-            Layer("linear", "head", head, width, num_classes, 1, 1, bias=True),
-        ]
-        return tuple(layers)
+                units.append(Reduction(CHANNELS[stage - 1], channels, build))
+            units += [Cell(self.operations, channels, build)] * CELLS_PER_STAGE
+        head: tuple[Node, ...] = (Norm(CHANNELS[-1], EPS), Relu(CHANNELS[-1]))
+        units.append(Stack("head", head, CHANNELS[-1], CHANNELS[-1]))
+        names = ("stem", *(f"blocks.{index}" for index in range(len(units) - 2)), "head")
+        return Description(tuple(units), names, divisor=4)
 
-    def _cell(self, block: int, channels: int, size: int) -> Iterator[Layer]:
-        for end in (1, 2, 3):
-            inputs = 0
-            for edge, operation in zip(EDGES, self.operations, strict=True):
-                if edge[1] != end or operation == "none":
-                    continue
-                inputs += 1
-                if operation.startswith("nor_conv"):
-                    kernel = int(operation[-1])
-                    yield from _relu_conv_norm(block, channels, channels, size, size, kernel)
-                elif operation == "avg_pool_3x3":
-                    yield Layer("avgpool", "body", block, channels, channels, size, size, kernel=3)
-            for _ in range(inputs - 1):
-                yield Layer("add", "body", block, channels, channels, size, size)
+    def closed_form(
+        self,
+        score: str,
+        *,
+        resolution: int,
+        num_classes: int = 1000,
+        batch_size: int | None = None,
+        gamma: float = 0.01,
+    ) -> float | None:
+        """Return the logarithm of the expected synflow of the official build, borders left out."""
+        # Imported late: the formula takes architectures.
+        from zenopt.spaces.nasbench201.synflow import log_flow
+
+        return log_flow(self.operations, num_classes) if score == "synflow" else None
+
+    def shape_features(self) -> dict[str, float]:
+        """Return what lies on paths from the cell's input to its output."""
+        from zenopt.spaces.nasbench201.features import cell_features
+
+        return cell_features(self.operations)
 
 
-def check_cell_options(use_se: bool, residual: bool) -> None:
-    """Raises a :class:`StructureError` for options that super-block networks have and cells do not."""
-    if use_se or not residual:
-        raise StructureError(
-            "NAS-Bench-201 networks have no squeeze-excite gates, and their links are the architecture itself: "
-            "use_se must be false and residual true."
+@dataclass(frozen=True)
+class Cell(Unit):
+    """The cell: place 0 is the input, every other place the sum of its edges, place 3 the output."""
+
+    operations: tuple[str, ...]
+    channels: int
+    build: str = "official"
+
+    @property
+    def in_channels(self) -> int:  # type: ignore[override]
+        return self.channels
+
+    @property
+    def out_channels(self) -> int:  # type: ignore[override]
+        return self.channels
+
+    @property
+    def label(self) -> str:
+        return "cell"
+
+    def expand(self) -> tuple[Node, ...]:
+        edges = tuple(
+            Edge(start, end, operation_nodes(name, self.channels, self.build))
+            for (start, end), name in zip(EDGES, self.operations, strict=True)
         )
+        return (Graph(1, edges, (3,)),)
+
+    def __str__(self) -> str:
+        return f"NB201Cell({','.join(self.operations)};{self.channels}{_suffix(self.build)})"
+
+
+@dataclass(frozen=True)
+class Reduction(Unit):
+    """The residual block between stages; there is no ReLU after the sum."""
+
+    in_channels: int
+    out_channels: int
+    build: str = "official"
+
+    @property
+    def label(self) -> str:
+        return "reduction"
+
+    def expand(self) -> tuple[Node, ...]:
+        # synflow of the zero-cost release takes the norms of cells away and leaves these.
+        removable = self.build == "official"
+        body = (
+            *_relu_conv_norm(self.in_channels, self.out_channels, 3, stride=2, removable=removable),
+            *_relu_conv_norm(self.out_channels, self.out_channels, 3, removable=removable),
+        )
+        shortcut = (Pool(self.in_channels, 2, 2), Conv(self.in_channels, self.out_channels, 1))
+        # The shortcut is defined first, as in the releases: parameters are numbered in this order.
+        return (Branches((shortcut, body), "sum", ("shortcut", "body"), shortcut=0),)
+
+    def __str__(self) -> str:
+        return f"NB201Reduction({self.in_channels},{self.out_channels}{_suffix(self.build)})"
+
+
+def open_cell(channels: int, operations: tuple[str, ...] = OPERATIONS) -> Graph:
+    """Return a cell in which every edge is a choice, named as the space's parameters are (``edge01``, ...)."""
+    alternatives = tuple((name, operation_nodes(name, channels, "official")) for name in operations)
+    return Graph(
+        1,
+        tuple(Edge(start, end, (Choice(f"edge{start}{end}", alternatives),)) for start, end in EDGES),
+        (3,),
+    )
+
+
+def operation_nodes(name: str, channels: int, build: str) -> tuple[Node, ...]:
+    """Return what an operation computes."""
+    if name == "none":
+        return (Zero(channels),)
+    if name == "skip_connect":
+        return (Identity(channels),)
+    if name == "avg_pool_3x3":
+        return (Pool(channels, 3),)
+    kernel = int(name[-1])
+    if build == "official":
+        return _relu_conv_norm(channels, channels, kernel)
+    return (
+        Relu(channels),
+        Conv(channels, channels, kernel, bias=True),
+        Norm(channels, EPS, affine=False, tracks=False),
+    )
 
 
 def _relu_conv_norm(
-    block: int, in_channels: int, channels: int, in_size: int, size: int, kernel: int
-) -> Iterator[Layer]:
-    yield Layer("relu", "body", block, in_channels, in_channels, in_size, in_size)
-    yield Layer(
-        "conv", "body", block, in_channels, channels, in_size, size, kernel=kernel, stride=in_size // size
+    in_channels: int, out_channels: int, kernel: int, stride: int = 1, removable: bool = True
+) -> tuple[Node, ...]:
+    return (
+        Relu(in_channels),
+        Conv(in_channels, out_channels, kernel, stride),
+        Norm(out_channels, EPS, removable=removable),
     )
-    yield Layer("norm", "body", block, channels, channels, size, size)
 
 
-def _reduction(block: int, in_channels: int, channels: int, in_size: int) -> Iterator[Layer]:
-    size = in_size // 2
-    yield from _relu_conv_norm(block, in_channels, channels, in_size, size, 3)
-    yield from _relu_conv_norm(block, channels, channels, size, size, 3)
-    yield Layer("avgpool", "projection", block, in_channels, in_channels, in_size, size, kernel=2, stride=2)
-    yield Layer("conv", "projection", block, in_channels, channels, size, size)
-    yield Layer("add", "body", block, channels, channels, size, size)
+def _suffix(build: str) -> str:
+    return "" if build == "official" else f",{build}"

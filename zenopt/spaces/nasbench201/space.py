@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from zenopt.core.errors import SpecError, StructureError
+from zenopt.spaces.base import BaseSpace
 from zenopt.spaces.nasbench201.architecture import EDGES, OPERATIONS, CellArchitecture
 from zenopt.spaces.registry import register_space
 
 if TYPE_CHECKING:
-    import optuna
     from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 EDGE_NAMES = tuple(f"edge{start}{end}" for start, end in EDGES)
@@ -27,7 +27,7 @@ _CHEAPER = {"nor_conv_3x3": "nor_conv_1x1", "nor_conv_1x1": "skip_connect", "avg
 
 @register_space("nasbench201")
 @dataclass(frozen=True)
-class NasBench201Space:
+class NasBench201Space(BaseSpace):
     """All cells of the given operations.
 
     Args:
@@ -44,7 +44,9 @@ class NasBench201Space:
     operations: tuple[str, ...] = OPERATIONS
     initial: str = ""
 
-    family = "nasbench201"
+    # The benchmark is one of 32-pixel images of 10 classes.
+    default_resolution: ClassVar[int] = 32
+    default_num_classes: ClassVar[int] = 10
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "operations", tuple(self.operations))
@@ -73,13 +75,10 @@ class NasBench201Space:
 
         return {name: CategoricalDistribution(self.operations) for name in EDGE_NAMES}
 
-    def suggest(self, trial: optuna.Trial, *, all_slots: bool = False) -> CellArchitecture:
-        """Asks an Optuna trial for the parameters of one cell; ``all_slots`` changes nothing, all are always used."""
-        return self.decode({name: trial.suggest_categorical(name, self.operations) for name in EDGE_NAMES})
-
-    def is_complete(self, params: Mapping[str, Any]) -> bool:
-        """Returns whether ``params`` spell a cell: every edge has an operation."""
-        return all(name in params for name in EDGE_NAMES)
+    @classmethod
+    def recognises(cls, text: str) -> bool:
+        """Return whether a text begins as the benchmark's strings do."""
+        return text.lstrip().startswith("|")
 
     def parse(self, text: str) -> CellArchitecture:
         """Reads an architecture string."""
@@ -158,16 +157,6 @@ class NasBench201Space:
         for edge in {rng.randrange(len(EDGES)) for _ in range(blocks)}:
             operations[edge] = rng.choice([name for name in self.operations if name != operations[edge]])
         return CellArchitecture(tuple(operations))
-
-    def neighbours(self, architecture: CellArchitecture) -> list[CellArchitecture]:
-        """Returns every cell that differs on one edge."""
-        found = []
-        for edge, current in enumerate(architecture.operations):
-            for name in self.operations:
-                if name != current:
-                    changed = (*architecture.operations[:edge], name, *architecture.operations[edge + 1 :])
-                    found.append(replace(architecture, operations=changed))
-        return found
 
     def shrink(self, architecture: CellArchitecture) -> CellArchitecture | None:
         """Returns a cell with the last of its most expensive operations made cheaper; ``None`` if there is none."""

@@ -15,7 +15,7 @@ from math import floor, log, pi, sqrt
 import numpy as np
 
 from zenopt.core.errors import StructureError
-from zenopt.core.lowering import Layer, lower_block
+from zenopt.core.lowering import Layer, lower_unit
 from zenopt.spaces.chain.architecture import Block, ResidualBlock, block_variant, make_block
 from zenopt.spaces.chain.closed_form.correction import Correction
 from zenopt.spaces.chain.closed_form.edges import (
@@ -106,7 +106,7 @@ def readings(shape: Shape) -> tuple[Reading, ...]:
             del probe["bottleneck"]
         block = make_block(shape.type_name, stride=shape.stride, depth=shape.depth, **probe)
     found = []
-    for layer in lower_block(block, shape.in_size, False, False):
+    for layer in lower_unit(block, shape.in_size, False, False):
         if layer.kind != "conv" or layer.role != "body":
             continue
         channels, fan_in = layer.in_channels, layer.in_channels // layer.groups

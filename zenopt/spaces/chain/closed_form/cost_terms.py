@@ -12,7 +12,7 @@ from math import log
 
 import numpy as np
 
-from zenopt.core.costs import BYTES_PER_NUMBER, _block_costs
+from zenopt.core.costs import BYTES_PER_NUMBER, unit_costs
 from zenopt.core.errors import StructureError
 from zenopt.spaces.chain.architecture import Block, ResidualBlock, make_block
 from zenopt.spaces.chain.closed_form.block_terms import BOTTLENECK, IN, ONE, OUT, Shape, readings
@@ -101,7 +101,7 @@ def _features(block: Block) -> Array:
 
 
 def _counted(block: Block, size: int, floor_size: int, use_se: bool) -> Array:
-    costs = _block_costs(block, size, floor_size, use_se, True)
+    costs = unit_costs(block, size, floor_size, use_se, True)
     return np.array(
         [
             costs.params, costs.macs, costs.zennas_params, costs.zennas_flops,

@@ -7,7 +7,7 @@ from functools import lru_cache
 from math import exp, log, pi
 
 from zenopt.core.errors import StructureError
-from zenopt.core.lowering import block_out_size, check_positive, lower_block
+from zenopt.core.lowering import check_positive, lower_unit, unit_out_size
 from zenopt.spaces.chain.architecture import Architecture, Block
 from zenopt.spaces.chain.closed_form.block_terms import LOG_STEP, Shape, block_terms, log_bottom, readings
 from zenopt.spaces.chain.closed_form.edges import scale_at
@@ -97,7 +97,7 @@ def _block_constants(
     """
     norms = 0.0
     gains: list[float] = []
-    for layer in lower_block(block, in_size, False, False):
+    for layer in lower_unit(block, in_size, False, False):
         if layer.kind != "conv" or layer.role != "body":
             continue
         fan_in = layer.in_channels // layer.groups
@@ -108,7 +108,7 @@ def _block_constants(
         norms += 0.5 * log(variance if true_variance else RUNNING_START + RUNNING_WEIGHT * variance)
         # The first convolution keeps the correlation of its Gaussian inputs; marked by a gain of 0.
         gains.append(0.0 if reads_image else valid / spread)
-    return norms, tuple(gains), block_out_size(block, in_size)
+    return norms, tuple(gains), unit_out_size(block, in_size)
 
 
 @lru_cache(maxsize=_CACHE)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from zenopt.core.lowering import block_out_size
+from zenopt.core.lowering import unit_out_size
 from zenopt.spaces.chain.architecture import ResidualBlock, make_block
 from zenopt.spaces.chain.closed_form.block_terms import (
     LOG_STEP,
@@ -163,4 +163,4 @@ def _floor_out_size(shape: Shape, floor_size: int) -> int:
     values = {"in_channels": 8, "out_channels": 8, "stride": shape.stride, "depth": shape.depth}
     if issubclass(shape.cls, ResidualBlock):
         values["bottleneck"] = 8
-    return block_out_size(make_block(shape.type_name, **values), floor_size, True)
+    return unit_out_size(make_block(shape.type_name, **values), floor_size, True)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Sequence
 
-from zenopt.core.budget import is_feasible
-from zenopt.latency.limits import Limits
-from zenopt.samplers.screening import Screening
+from zenopt.spaces.base import Checker
 from zenopt.spaces.chain.architecture import Architecture
 from zenopt.spaces.chain.closed_form.chains import Genes
 from zenopt.spaces.chain.closed_form.evolution import (
@@ -43,22 +41,23 @@ class ArrayScreen:
             The space.
         limits:
             Candidates outside are dropped.
-        settings:
-            Length and size of the evolution.
+        candidates, elites:
+            Mutations tried for a proposal, and size of the evolution's population.
         batch_size:
             Batch whose scores are predicted.
-        mutation:
+        move:
             ``"zen"`` or ``"fork"``.
     """
 
     def __init__(
         self,
         space: ChainSpace,
-        limits: Limits,
-        settings: Screening,
+        limits: Checker,
         *,
+        candidates: int,
+        elites: int,
         batch_size: int | None = 16,
-        mutation: str = "zen",
+        move: str = "zen",
     ) -> None:
         self._space = space
         self._limits = limits
@@ -70,10 +69,10 @@ class ArrayScreen:
             use_se=limits.use_se,
         )
         self._settings = EvolutionSettings(
-            iterations=settings.candidates,
-            population=settings.elites,
-            generation=min(GENERATION, settings.candidates),
-            move=mutation,
+            iterations=candidates,
+            population=elites,
+            generation=min(GENERATION, candidates),
+            move=move,
         )
 
     def pick(
@@ -127,15 +126,11 @@ class ArrayScreen:
             keep=KEEP,
             known=known,
             # Latency and its guards are asked architecture by architecture; everything else over arrays.
-            accept=self._keeps_latency if self._needs_latency else None,
+            accept=self._keeps_latency if self._limits.needs_check else None,
         )
 
-    @property
-    def _needs_latency(self) -> bool:
-        return self._limits.budget.latency_ms is not None or self._limits.guards is not None
-
     def _keeps_latency(self, architecture: Architecture) -> bool:
-        return is_feasible(self._limits.check(architecture).violations)
+        return self._limits.check(architecture).is_feasible
 
     def _encode(self, architectures: Sequence[Architecture]) -> Genes:
         places = 2 + self._space.slots * len(self._space.stage_strides)

@@ -1,0 +1,217 @@
+"""A network as data: its units in order, and what follows them.
+
+Whatever can be described so is counted, built, timed, drawn and exported by the same code. A *unit* is what networks
+are made of: a super-block, a cell, a stem. It is hashable, so that counts and times of units are remembered; a search
+meets the same ones again and again.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+from zenopt.core.errors import StructureError
+from zenopt.core.primitives import Branches, Choice, Edge, Graph, Node, Residual
+
+
+class Unit(ABC):
+    """A part of a network that takes the output of the part before it. Subclasses are frozen dataclasses.
+
+    Attributes:
+        in_channels, out_channels: Channels that enter (of each input, where there are several) and leave.
+        inputs: Which earlier outputs it takes, counted back from itself: ``(-1,)`` is the one before. With several, its
+            only node is a :class:`~zenopt.core.primitives.Graph`.
+        role: ``"head"`` for a unit that belongs to the classifier.
+        in_stage: Whether it belongs to a stage; stems and heads do not.
+    """
+
+    in_channels: int
+    out_channels: int
+    inputs: ClassVar[tuple[int, ...]] = (-1,)
+    role: ClassVar[Literal["body", "head"]] = "body"
+    in_stage: ClassVar[bool] = True
+
+    @property
+    def label(self) -> str:
+        """Short name for pictures and tables."""
+        return type(self).__name__
+
+    @property
+    def repeats(self) -> int:
+        """Repetitions of whatever it repeats."""
+        return 1
+
+    @property
+    def inner_channels(self) -> int | None:
+        """Width inside, where it has one of its own."""
+        return None
+
+    @abstractmethod
+    def expand(self) -> tuple[Node, ...]:
+        """Return the unit as primitive nodes, in the order of execution."""
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """Return a text that names it; equal texts are equal units."""
+
+
+@dataclass(frozen=True)
+class Stack(Unit):
+    """A unit given by its nodes, for the stems and heads of families whose other units have a type of their own."""
+
+    name: str
+    nodes: tuple[Node, ...]
+    in_channels: int
+    out_channels: int
+
+    in_stage: ClassVar[bool] = False
+
+    @property
+    def role(self) -> Literal["body", "head"]:  # type: ignore[override]
+        """``"head"`` for the stack of this name."""
+        return "head" if self.name == "head" else "body"
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    def expand(self) -> tuple[Node, ...]:
+        return self.nodes
+
+    def __str__(self) -> str:
+        return f"{self.name}({self.in_channels},{self.out_channels})"
+
+
+@dataclass(frozen=True)
+class Description:
+    """A network before a resolution and a number of classes are known.
+
+    It is the units in order, global average pooling, ``neck`` and a linear classifier with bias.
+
+    Args:
+        units:
+            The units; the first takes the image's 3 channels.
+        names:
+            Module names of the units, e.g. ``("stem", "blocks.0", "head")``; by default ``blocks.0``, ``blocks.1``, ...
+        neck:
+            Nodes between pooling and classifier, on maps of one pixel.
+        features:
+            Channels that enter the classifier; by default those of the last unit.
+        dropout:
+            Probability of dropout before the classifier.
+        depth:
+            Layers in the family's own count; by default its main-path convolutions.
+        has_gates:
+            Whether ``use_se`` has a meaning.
+        has_links:
+            Whether residual links can be taken away.
+        divisor:
+            Resolutions must be multiples of this.
+    """
+
+    units: tuple[Unit, ...]
+    names: tuple[str, ...] = ()
+    neck: tuple[Node, ...] = ()
+    features: int = 0
+    dropout: float = 0.0
+    depth: int | None = None
+    has_gates: bool = False
+    has_links: bool = False
+    divisor: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            object.__setattr__(self, "names", tuple(f"blocks.{index}" for index in range(len(self.units))))
+        if not self.features:
+            object.__setattr__(self, "features", self.units[-1].out_channels)
+
+    @property
+    def head_index(self) -> int:
+        """Index of pooling and classifier among the units: that of the unit they share a role with, or the next."""
+        return len(self.units) - (self.units[-1].role == "head")
+
+    def check_options(self, what: str, *, use_se: bool = False, residual: bool = True) -> None:
+        """Refuse options the network does not have.
+
+        Args:
+            what:
+                The family in words.
+            use_se, residual:
+                The options.
+
+        Raises:
+            StructureError: If gates are asked for or links are to be taken away, and there are none.
+        """
+        if (use_se and not self.has_gates) or (not residual and not self.has_links):
+            raise StructureError(
+                f"{what} networks have no squeeze-excite gates, and their links are the architecture itself: "
+                "use_se must be false and residual true."
+                if not self.has_gates
+                else f"The links of {what} networks are the architecture itself: residual must be true."
+            )
+
+
+def unit_names(architecture: Any) -> list[str]:
+    """Return the texts of the units in order, and ``"head"`` at the index of pooling and classifier."""
+    description = describe(architecture)
+    return [*map(str, description.units[: description.head_index]), "head"]
+
+
+def choose(nodes: tuple[Node, ...], picks: Mapping[str, str]) -> tuple[Node, ...]:
+    """Replace every :class:`~zenopt.core.primitives.Choice` by the alternative that is picked.
+
+    Args:
+        nodes:
+            Nodes with choices.
+        picks:
+            Name of a choice -> value.
+
+    Raises:
+        StructureError: If a choice is not picked, or has no such alternative.
+    """
+
+    def pick(choice: Choice) -> tuple[Node, ...]:
+        allowed = ", ".join(value for value, _ in choice.alternatives)
+        if choice.name not in picks:
+            raise StructureError(f"The choice {choice.name} is open; pick one of {allowed}.")
+        try:
+            return choice.pick(picks[choice.name])
+        except KeyError:
+            raise StructureError(
+                f"The choice {choice.name} has no alternative {picks[choice.name]!r}; allowed: {allowed}."
+            ) from None
+
+    return replace_choices(nodes, pick)
+
+
+def replace_choices(nodes: tuple[Node, ...], pick: Callable[[Choice], tuple[Node, ...]]) -> tuple[Node, ...]:
+    """Replace every choice, wherever it stands, by the nodes that ``pick`` returns."""
+    found: list[Node] = []
+    inner: Callable[[tuple[Node, ...]], tuple[Node, ...]] = lambda part: replace_choices(part, pick)  # noqa: E731
+    for node in nodes:
+        if isinstance(node, Choice):
+            found += inner(pick(node))
+        elif isinstance(node, Residual):
+            found.append(Residual(inner(node.body), inner(node.projection)))
+        elif isinstance(node, Branches):
+            found.append(replace(node, paths=tuple(map(inner, node.paths))))
+        elif isinstance(node, Graph):
+            edges = tuple(Edge(edge.source, edge.target, inner(edge.nodes)) for edge in node.edges)
+            found.append(replace(node, edges=edges))
+        else:
+            found.append(node)
+    return tuple(found)
+
+
+def describe(architecture: Any) -> Description:
+    """Return the description of an architecture.
+
+    Raises:
+        StructureError: If it has none.
+    """
+    found = getattr(architecture, "description", None)
+    if not isinstance(found, Description):
+        raise StructureError(f"{type(architecture).__name__} has no description, so it is no network.")
+    return found

@@ -1,0 +1,368 @@
+"""The contract of a family of networks: what an architecture and a space of it must be able to do.
+
+A family is a folder with an architecture (text and description) and one space or more (parameters and moves). Nothing
+outside it asks which family it has before it: what only some families can do is a method here with an answer that says
+"no". :mod:`zenopt.testing` runs a family, also one of your own, through everything that is promised.
+"""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from zenopt.core.description import Description
+from zenopt.core.errors import StructureError
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.distributions import BaseDistribution
+
+    from zenopt.core.budget import Budget
+    from zenopt.nn.network import Network
+
+#: Mutations of a random walk.
+WALK = 30
+#: Values of an integer parameter that a neighbour may take, as steps from its own.
+NEIGHBOUR_STEPS = (-1, 1)
+
+
+class BaseArchitecture(ABC):
+    """One network of a family. Subclasses are frozen dataclasses: immutable, hashable, equal when their texts are.
+
+    Attributes:
+        family: Name under which :func:`~zenopt.spaces.registry.parse_architecture` reads the text again: that of a
+            space of the family.
+        builds: Releases that build the same architecture differently; the first is what :attr:`description` gives.
+    """
+
+    family: ClassVar[str]
+    builds: ClassVar[tuple[str, ...]] = ("official",)
+
+    @property
+    @abstractmethod
+    def description(self) -> Description:
+        """The network as data; make it a ``cached_property`` where it takes time."""
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """Return the canonical text."""
+
+    def describe(self, build: str = "official") -> Description:
+        """Return the network as one of :attr:`builds` makes it.
+
+        Raises:
+            StructureError: If there is no such build.
+        """
+        if build not in self.builds:
+            raise StructureError(
+                f"Unknown build {build!r} of {self.family}; allowed: {', '.join(self.builds)}."
+            )
+        return self.description
+
+    def closed_form(
+        self,
+        score: str,
+        *,
+        resolution: int,
+        num_classes: int = 1000,
+        batch_size: int | None = None,
+        gamma: float = 0.01,
+    ) -> float | None:
+        """Return a score computed without tensors; ``None`` where the family knows no formula.
+
+        Args:
+            score:
+                ``"zen"``, ``"synflow"``, or a correction that only the family knows.
+            resolution:
+                Side of the square input image in pixels.
+            num_classes:
+                Outputs of the classifier.
+            batch_size:
+                Batch whose measured scores are predicted; ``None`` for the plain formula.
+            gamma:
+                Size of the input perturbation (Zen-scores).
+        """
+        return None
+
+    def shape_features(self) -> dict[str, float]:
+        """Return numbers that describe the shape, for predictors; the same names for all of the family.
+
+        Counts and depths are derived from the description and need not be listed.
+        """
+        return {}
+
+    def guarded(self) -> dict[str, float]:
+        """Return what guards of latency models limit: any of ``expansion``, ``bottleneck``, ``stem_width``."""
+        return {}
+
+    def published_keys(self, network: Network) -> dict[str, str]:
+        """Return the weights' names in a published release of the family -> ours; empty where there is none."""
+        return {}
+
+    def foreign_modules(self) -> dict[str, str]:
+        """Return the parts that come from elsewhere than zenopt, each with the module that defines it."""
+        return {}
+
+
+class Checked(Protocol):
+    """What :meth:`Limits.check <zenopt.latency.limits.Limits.check>` returns, as far as spaces read it."""
+
+    @property
+    def is_feasible(self) -> bool: ...
+
+
+class Checker(Protocol):
+    """What a space is told of limits: a budget at a resolution."""
+
+    @property
+    def budget(self) -> Budget: ...
+    @property
+    def resolution(self) -> int: ...
+    @property
+    def num_classes(self) -> int: ...
+    @property
+    def use_se(self) -> bool: ...
+    @property
+    def needs_check(self) -> bool:
+        """Whether there are limits that costs alone do not tell."""
+
+    def check(self, architecture: Any) -> Checked: ...
+
+
+class ArrayScreening(Protocol):
+    """Thousands of candidates scored as arrays; made by :meth:`BaseSpace.array_screening`."""
+
+    def pick(self, parents: Any, known: Any, rng: random.Random) -> Any | None:
+        """Return the best new architecture, or ``None``."""
+
+
+class BaseSpace(ABC):
+    """Which architectures exist: Optuna parameters, and moves between architectures.
+
+    The methods below that are not abstract work on parameters alone; a family replaces those it knows better.
+
+    Attributes:
+        initial: Text of the architecture a search starts from.
+        default_resolution, default_num_classes: What its networks are shown and scored with where nobody says another.
+        screens_arrays: Whether :meth:`array_screening` gives anything.
+    """
+
+    initial: str
+    default_resolution: ClassVar[int] = 224
+    default_num_classes: ClassVar[int] = 1000
+    screens_arrays: ClassVar[bool] = False
+
+    # -- text -------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def recognises(cls, text: str) -> bool:
+        """Return whether a text looks like an architecture of the family, right or wrong."""
+        return False
+
+    @abstractmethod
+    def parse(self, text: str) -> Any:
+        """Read the canonical text of an architecture of the family.
+
+        Raises:
+            StructureError: If it is malformed.
+        """
+
+    # -- parameters -------------------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """Every parameter with its distribution, the same in every trial."""
+
+    @abstractmethod
+    def decode(self, params: Mapping[str, Any]) -> Any:
+        """Return the architecture of parameter values.
+
+        Raises:
+            StructureError: If a parameter is missing or outside the space.
+        """
+
+    @abstractmethod
+    def encode(self, architecture: Any) -> dict[str, Any]:
+        """Return the parameters of an architecture; the inverse of :meth:`decode`.
+
+        Raises:
+            StructureError: If the architecture is outside the space.
+        """
+
+    def names_in_use(self, values: Mapping[str, Any]) -> Iterator[str]:
+        """Yield the names of the parameters in use, in an order in which each may depend on those before it.
+
+        Args:
+            values:
+                Values so far; filled by the caller meanwhile.
+        """
+        yield from self.distributions
+
+    def suggest(self, trial: optuna.Trial, *, all_slots: bool = False) -> Any:
+        """Ask an Optuna trial for the parameters of one architecture.
+
+        Args:
+            trial:
+                The trial.
+            all_slots:
+                Suggest parameters that are not in use, too (they are ignored), for samplers that need a fixed search
+                space: NSGA-II, GP, CMA-ES.
+        """
+        values: dict[str, Any] = {}
+        for name in self.distributions if all_slots else self.names_in_use(values):
+            values[name] = suggest(trial, name, self.distributions[name])
+        return self.decode(values)
+
+    def is_complete(self, params: Mapping[str, Any]) -> bool:
+        """Return whether ``params`` spell an architecture: every parameter in use has a value."""
+        try:
+            return all(name in params for name in self.names_in_use(params))
+        except KeyError:
+            return False
+
+    # -- membership -------------------------------------------------------------------------------------------------
+
+    def contains(self, architecture: Any) -> bool:
+        """Return whether the architecture can be spelled in this space."""
+        try:
+            self.encode(architecture)
+        except StructureError:
+            return False
+        return True
+
+    def architectures(self) -> Iterator[Any] | None:
+        """Return an iterator over every architecture, or ``None`` where there are too many to list."""
+        return None
+
+    def foreign_modules(self) -> dict[str, str]:
+        """Return the parts of the space that come from elsewhere than zenopt, each with its module."""
+        own = type(self).__module__
+        found = {} if own.partition(".")[0] in ("zenopt", "__main__") else {type(self).__name__: own}
+        return {**found, **self.parse(self.initial).foreign_modules()} if self.initial else found
+
+    # -- moves ------------------------------------------------------------------------------------------------------
+
+    @property
+    def moves(self) -> dict[str, Callable[..., Any | None]]:
+        """Named mutations; ``zen`` is :meth:`mutate`."""
+        return {"zen": self.mutate}
+
+    def mutate(self, architecture: Any, rng: random.Random, *, blocks: int = 1) -> Any | None:
+        """Return a neighbour: ``blocks`` of the parameters in use drawn anew.
+
+        Args:
+            architecture:
+                The parent, inside the space.
+            rng:
+                Source of randomness.
+            blocks:
+                Number of draws.
+
+        Returns:
+            The child, or ``None`` where the result has no place in the space.
+        """
+        params = self.encode(architecture)
+        names = sorted(params)
+        for name in {rng.choice(names) for _ in range(blocks)}:
+            params[name] = draw_value(self.distributions[name], rng)
+        return self._completed(params, rng)
+
+    def neighbours(self, architecture: Any) -> list[Any]:
+        """Return the architectures that differ in one parameter, by one step where it is a number."""
+        params = self.encode(architecture)
+        found: dict[str, Any] = {}
+        for name, value in params.items():
+            for other in values_beside(self.distributions[name], value):
+                child = self._completed({**params, name: other}, random.Random(0))
+                if child is not None and child != architecture:
+                    found.setdefault(str(child), child)
+        return list(found.values())
+
+    @abstractmethod
+    def shrink(self, architecture: Any) -> Any | None:
+        """Return a slightly smaller architecture, or ``None`` when nothing is left to cut.
+
+        Searches shrink their initial architecture into the budget.
+        """
+
+    def draw(self, rng: random.Random) -> Any | None:
+        """Return a random architecture, which need not fit any budget; ``None`` where no mutation succeeds.
+
+        A random walk of :data:`WALK` mutations from the initial architecture, unless the family draws otherwise.
+        """
+        current, start = None, self.parse(self.initial)
+        for _ in range(WALK):
+            current = self.mutate(start if current is None else current, rng) or current
+        return current
+
+    def array_screening(
+        self, limits: Checker, *, candidates: int, elites: int, batch_size: int | None, move: str
+    ) -> ArrayScreening | None:
+        """Return what picks proposals by an evolution over arrays, or ``None``.
+
+        Args:
+            limits:
+                Candidates outside are dropped.
+            candidates, elites:
+                Mutations tried for a proposal, and members of the evolution's population.
+            batch_size:
+                Batch whose scores are predicted.
+            move:
+                One of :attr:`moves`.
+        """
+        return None
+
+    def _completed(self, params: dict[str, Any], rng: random.Random) -> Any | None:
+        """Return the architecture of changed parameters: what has come into use is drawn, what fell out of it goes."""
+        values: dict[str, Any] = {}
+        for name in self.names_in_use(values):
+            values[name] = params[name] if name in params else draw_value(self.distributions[name], rng)
+        try:
+            child = self.decode(values)
+        except StructureError:
+            return None
+        return child if self.contains(child) else None
+
+
+def suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
+    """Ask a trial for a parameter of a distribution."""
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+
+    if isinstance(distribution, CategoricalDistribution):
+        return trial.suggest_categorical(name, distribution.choices)
+    if isinstance(distribution, IntDistribution):
+        return trial.suggest_int(
+            name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+        )
+    return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)  # type: ignore[attr-defined]
+
+
+def draw_value(distribution: BaseDistribution, rng: random.Random) -> Any:
+    """Draw a value of a distribution, as Optuna's random sampler does."""
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+
+    if isinstance(distribution, CategoricalDistribution):
+        return rng.choice(distribution.choices)
+    if isinstance(distribution, IntDistribution) and distribution.log:
+        from math import exp, log
+
+        drawn = exp(rng.uniform(log(distribution.low - 0.5), log(distribution.high + 0.5)))
+        return min(max(round(drawn), distribution.low), distribution.high)
+    if isinstance(distribution, IntDistribution):
+        return rng.randrange(distribution.low, distribution.high + 1, distribution.step)
+    return rng.uniform(distribution.low, distribution.high)  # type: ignore[attr-defined]
+
+
+def values_beside(distribution: BaseDistribution, value: Any) -> list[Any]:
+    """Return the values next to one: all others of a category, one step up and down of a number."""
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+
+    if isinstance(distribution, CategoricalDistribution):
+        return [other for other in distribution.choices if other != value]
+    if isinstance(distribution, IntDistribution):
+        steps = (value + step * distribution.step for step in NEIGHBOUR_STEPS)
+        return [other for other in steps if distribution.low <= other <= distribution.high]
+    return []
