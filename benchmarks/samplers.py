@@ -18,9 +18,9 @@ from pathlib import Path
 import optuna
 import torch
 
-from zenopt.samplers import make_sampler
 from zenopt.storage import open_storage
 from zenopt.study.objective import Objective, run_trial
+from zenopt.study.sampling import make_sampler
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import join_study, load_study
 

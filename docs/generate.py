@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from zenopt.cli import COMMANDS, cli
+from zenopt.core.costs import COST_KINDS
 from zenopt.spaces import get_space
 from zenopt.study.spec import StudySpec
 
@@ -41,22 +42,15 @@ FIELDS = {
     "num_classes": "Outputs of the classifier.",
     "use_se": "Count and build squeeze-excite gates.",
     "budget": "Limits; what is not named is not limited.",
-    "budget.params": "Most parameters.",
-    "budget.macs": "Most multiply-adds for one image.",
-    "budget.layers": "Largest sum of block depths, the layer count of Zen-NAS.",
     "budget.latency_ms": "Most milliseconds per image, predicted for `latency.device`.",
-    "budget.convs": "Most convolutions on the main path.",
-    "budget.min_width": "Fewest channels of any convolution on the main path (a lower limit).",
-    "budget.depth_to_width": "Largest ratio of convolutions to the geometric mean of their fan-in.",
     "budget.counting": "Whose params and MACs are limited: the `true` ones, or `zennas`'s own.",
     "classes": "A list of tighter budgets, e.g. `[{convs: 10}, {convs: 20}]`. The proposals of `zen` take turns among "
     "them, each with an evolution of its own, and the second stage trains the best of each.",
-    "classes.params": "Most parameters.",
-    "classes.macs": "Most multiply-adds for one image.",
-    "classes.layers": "Largest sum of block depths.",
-    "classes.convs": "Most convolutions on the main path.",
-    "classes.min_width": "Fewest channels of any convolution on the main path.",
-    "classes.depth_to_width": "Largest ratio of convolutions to the geometric mean of their fan-in.",
+    **{
+        f"{section}.{name}": kind.limit
+        for section in ("budget", "classes")
+        for name, kind in COST_KINDS.items()
+    },
     "latency": "Where latencies come from.",
     "latency.device": "A profile's name (`zenopt latency devices`) or file.",
     "latency.mode": "`predicted`; `table`: new blocks are measured here; `measured`: whole networks are. "
@@ -71,15 +65,17 @@ FIELDS = {
     "latency.guards.max_stem_width": "Most channels of the stem.",
     "latency.margin": "Share of the latency budget that is searched to: a search exploits a predictor's errors.",
     "objective": "Where the value of an architecture comes from.",
-    "objective.kind": "The proxy, or a column of a table of known results.",
+    "objective.kind": "An evaluator: `proxy`, a column of a `table` of known results, `train`, or `module:Class`.",
     "objective.table": "CSV or CSV.gz file with a column `arch_str` or `structure`.",
     "objective.column": "The table's column.",
     "objective.direction": "Which values of the table are better.",
     "objective.then": "`train`: a second stage trains the best of each class; `export-best` writes what trained best.",
     "objectives": "What is optimised: `score` first; costs after it make a study of several objectives.",
     "proxy": "The training-free score.",
-    "proxy.name": "See `zenopt proxies`; or `module:object`.",
+    "proxy.name": "See `zenopt proxies`; a combination (`vote`, `az-nas`, `sum`); or `module:object`.",
     "proxy.batch_size": "Images of a score; else `proxy.batch_sizes` of the first worker's device.",
+    "proxy.parts": "Proxies of a combination with their weights.",
+    "proxy.reference": "Random architectures a combination ranks a candidate among.",
     "proxy.batch_sizes": "Score batch by kind of device.",
     "proxy.batch_sizes.cpu": "On a CPU.",
     "proxy.batch_sizes.cuda": "On an NVIDIA or AMD GPU.",
@@ -88,6 +84,7 @@ FIELDS = {
     "proxy.gamma": "Size of the input change of the Zen-score.",
     "proxy.residual": "Score with shortcuts or without; else the proxy's own default.",
     "sampler": "Who proposes architectures.",
+    "sampler.options": "Options of a sampler that is not zenopt's own, as its class takes them.",
     "sampler.name": "`zen` and `aging` are evolutions, the others Optuna's own samplers.",
     "sampler.population": "Trials that may become parents; by default 512, of `aging` 64.",
     "sampler.mutation": "Zen-NAS's published mutation, or the cheaper one of its fork.",
@@ -116,7 +113,12 @@ FIELDS = {
     "training.finalists": "How many of them are trained with every seed.",
     "training.seeds": "Training seeds of a finalist.",
     "training.held_back": "Share of the training images that accuracies are measured on; no test image is looked at.",
-    "training.pruner": "Ends trainings that fall behind: Optuna's median or successive-halving pruner.",
+    "training.overrides": "Fields of the recipe, e.g. `[optimizer.lr=0.5]`.",
+    "training.rate_by": "With several rates: chosen for each `class` of the study, or a `parameter` of every trial.",
+    "training.pruner": "What ends trainings that fall behind; a name alone will do.",
+    "training.pruner.name": "`none`, `median`, `percentile`, `halving`, `hyperband`, a class of `optuna.pruners`, or "
+    "`module:Class`.",
+    "training.pruner.options": "Its options, as its class takes them.",
     "trials": "Trials of a run, unless `--trials` or `--timeout` says otherwise.",
     "timeout_s": "Seconds after which no further trial begins.",
     "seed": "Of all proposals and scores.",

@@ -8,6 +8,7 @@ import optuna
 import pytest
 import torch
 
+from zenopt.core import extensions
 from zenopt.core.yamlfile import Source
 from zenopt.study.spec import StudySpec
 
@@ -23,6 +24,12 @@ hypothesis.settings.load_profile("zenopt")
 def _one_thread() -> None:
     # Small convolutions are slower on several threads, and seeded values then depend on the machine.
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _named_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Worker processes import what was named in this one; other tests' modules are gone by then.
+    monkeypatch.setattr(extensions, "_NAMED", {})
 
 
 @pytest.fixture

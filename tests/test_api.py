@@ -181,6 +181,23 @@ def test_a_study_in_memory_from_a_dict(
     assert "Study tiny in memory:" in capsys.readouterr().err
 
 
+def test_overrides_are_assignments_or_a_mapping(tiny_spec: Callable[..., StudySpec]) -> None:
+    content = tiny_spec(trials=4).model_dump(mode="json")
+    for overrides in (
+        {"budget.params": 3e4, "trials": 1, "latency": None},
+        ["budget.params=3e4", "trials=1", "latency=null"],
+    ):
+        for spec in (content, tiny_spec()):
+            spec = zenopt.optimize(spec, "memory:", overrides=overrides, progress=False, n_trials=1).spec
+            assert (spec.budget.params, spec.trials, spec.latency) == (30_000, 1, None)
+    with pytest.raises(
+        ZenoptError, match=r"--set: budget\.parameters: unknown key \(did you mean 'params'\?\)"
+    ):
+        zenopt.optimize("demo", overrides={"budget.parameters": 3})
+    with pytest.raises(ZenoptError, match=r"--set: budget\.params: .* got a Tensor"):
+        zenopt.optimize("demo", overrides={"budget.params": torch.zeros(3)})
+
+
 def test_several_objectives_have_a_front(tiny_spec: Callable[..., StudySpec], tmp_path: Path) -> None:
     result = zenopt.optimize(tiny_spec(objectives=["score", "params"]), "memory:", n_trials=8)
     front = result.pareto

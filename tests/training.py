@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -64,3 +66,23 @@ def folder_data(tmp_path: Path) -> Path:
                 pixels = torch.randint(low, low + 100, (16, 16, 3), generator=generator, dtype=torch.uint8)
                 Image.fromarray(pixels.numpy()).save(folder / f"{index}.png")
     return tmp_path / "images"
+
+
+def write_cifar(root: Path, ten: bool) -> np.ndarray:
+    """Write CIFAR batches of 20 random images each; return the first one's pixels."""
+    rng = np.random.default_rng(0)
+    folder = root / ("cifar-10-batches-py" if ten else "cifar-100-python")
+    folder.mkdir(parents=True)
+    files = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"] if ten else ["train", "test"]
+    first = None
+    for name in files:
+        pixels = rng.integers(0, 256, (20, 3072), dtype=np.uint8)
+        first = pixels if first is None else first
+        content = {b"data": pixels, b"labels" if ten else b"fine_labels": list(range(10)) * 2}
+        (folder / name).write_bytes(pickle.dumps(content, protocol=2))
+    names = {
+        b"label_names" if ten else b"fine_label_names": [b"class%d" % i for i in range(10 if ten else 100)]
+    }
+    (folder / ("batches.meta" if ten else "meta")).write_bytes(pickle.dumps(names, protocol=2))
+    assert first is not None
+    return first

@@ -6,24 +6,27 @@ Small images are decoded once and kept in memory; others are read when they are 
 
 from __future__ import annotations
 
-import io
-import pickle
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from zenopt.core.errors import DataError
+from zenopt.core.paths import existing_path
+from zenopt.core.text import one_line, quoted, shortened_path
+from zenopt.train.cifar import read_cifar
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
 MEMORY_LIMIT = 512 * 2**20  # bytes of decoded images; 174,000 images of 32 px
+MOST_SYNTHETIC = 100_000
 # The channels' means and deviations, red, green, blue, of pixels in [0, 1].
 Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
-STATISTICS: dict[str, Statistics] = {
+StatisticsName = Literal["imagenet", "cifar10", "cifar100", "zennas-cifar", "none"]
+STATISTICS: dict[StatisticsName, Statistics] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
@@ -33,7 +36,7 @@ STATISTICS: dict[str, Statistics] = {
 }
 
 
-class BrokenImageError(Exception):
+class BrokenImageError(DataError):
     """One image cannot be decoded; the caller names, skips and counts it."""
 
 
@@ -88,24 +91,6 @@ class FileImages:
 
 
 @dataclass(frozen=True)
-class ChosenImages:
-    """Some images of others, by their places there."""
-
-    images: Images
-    places: torch.Tensor
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    @property
-    def labels(self) -> torch.Tensor:
-        return self.images.labels[self.places]
-
-    def load(self, index: int) -> torch.Tensor:
-        return self.images.load(int(self.places[index]))
-
-
-@dataclass(frozen=True)
 class DataSet:
     """A classification data set with a training and a test part.
 
@@ -122,7 +107,7 @@ class DataSet:
     classes: tuple[str, ...]
     train: Images
     test: Images
-    statistics: str | Statistics = "imagenet"
+    statistics: StatisticsName | Statistics = "imagenet"
     broken: tuple[str, ...] = field(default=())
 
 
@@ -154,44 +139,37 @@ def open_data(name: str, *, seed: int = 0, memory_limit: int = MEMORY_LIMIT) -> 
     }
     if kind not in readers or not path:
         allowed = ", ".join([*(f"{key}:PATH" for key in readers), "synthetic[:N]"])
-        raise DataError(f"--data {name!r} is not a data set; allowed: {allowed}.")
-    root = Path(path)
-    if not root.is_dir():
-        raise DataError(f"--data {name}: folder {root} does not exist.")
+        raise DataError(f"--data {quoted(name)} is not a data set; allowed: {allowed}.")
+    root = existing_path(path)
+    if root is None or not root.is_dir():
+        raise DataError(f"--data {shortened_path(name)}: folder {shortened_path(path)} does not exist.")
     return readers[kind](name, root, memory_limit)
 
 
-def share_of(data: DataSet, share: float) -> DataSet:
-    """Return a data set with a share of every class's training and test images, at least one of each class.
-
-    The same share is the same images every time, and a larger share holds those of a smaller one.
+def open_training_images(name: str, *, seed: int = 0) -> Images:
+    """Open the training images alone, decoded when they are needed; an image folder may be without a test part.
 
     Args:
-        share:
-            In (0, 1]; 1 returns the data set itself.
+        name:
+            As for :func:`open_data`; of `imagefolder:PATH`, the classes are in `PATH/train`, or in `PATH` itself.
+        seed:
+            Draws the synthetic images.
 
     Raises:
-        DataError: The share is not in this range.
+        DataError: The data set is missing or malformed.
     """
-    if not 0 < share <= 1:
-        raise DataError(f"--share must be in (0, 1], got {share:g}.")
-    if share == 1:
-        return data
-    parts = (_share_of_part(part, share) for part in (data.train, data.test))
-    return replace(data, name=f"{data.name} (share {share:g})", train=next(parts), test=next(parts))
-
-
-def _share_of_part(images: Images, share: float) -> Images:
-    order = np.random.default_rng(0).permutation(len(images))
-    labels = images.labels.numpy()[order]
-    chosen = []
-    for label in np.unique(labels):
-        own = order[labels == label]
-        chosen.append(own[: max(1, round(share * len(own)))])
-    places = torch.from_numpy(np.sort(np.concatenate(chosen)))
-    if isinstance(images, MemoryImages):
-        return MemoryImages(images.pixels[places], images.labels[places])
-    return ChosenImages(images, places)
+    kind, _, path = name.partition(":")
+    root = existing_path(path) if kind == "imagefolder" else None
+    if root is None or not root.is_dir():
+        return open_data(name, seed=seed, memory_limit=0).train
+    root = root / "train" if (root / "train").is_dir() else root
+    classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+    files = _list_files(root, classes)
+    empty = [own for label, own in enumerate(classes) if not bool((files.labels == label).any())]
+    if empty or not classes:
+        what = f"class {quoted(empty[0])} has no images" if empty else "there are no folders of classes"
+        raise DataError(f"--data {shortened_path(name)}: {what} in {shortened_path(root)}.")
+    return files
 
 
 def decode(path: Path) -> torch.Tensor:
@@ -206,9 +184,9 @@ def decode(path: Path) -> torch.Tensor:
     try:
         with Image.open(path) as image:
             pixels = np.array(image.convert("RGB"))
-    # Pillow reports damaged files with any of these, by format.
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise BrokenImageError(f"{path}: {error}") from None
+    # A damaged file can make Pillow raise nearly anything, by format; each means the same to the user.
+    except Exception as error:
+        raise BrokenImageError(f"{path}: {one_line(str(error), 200) or type(error).__name__}") from None
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
@@ -218,8 +196,11 @@ def synthetic(name: str, size: str = "", seed: int = 0, classes: int = 10, side:
         count = int(size) if size else 1280
     except ValueError:
         count = 0
-    if count < classes:
-        raise DataError(f"--data {name}: the number of images must be an integer of at least {classes}.")
+    if not classes <= count <= MOST_SYNTHETIC:
+        raise DataError(
+            f"--data {shortened_path(name)}: the number of images must be an integer of at least {classes}, at most "
+            f"{MOST_SYNTHETIC:,}."
+        )
     generator = torch.Generator().manual_seed(seed)
     patterns = torch.rand(classes, 3, 4, 4, generator=generator)
     patterns = torch.nn.functional.interpolate(patterns, size=(side, side), mode="bilinear")
@@ -307,78 +288,11 @@ def _into_memory(files: FileImages, memory_limit: int) -> tuple[Images, list[str
     return MemoryImages(torch.stack(pixels), torch.stack(labels)), broken
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    """Reads only what CIFAR's batches hold: containers, numbers, bytes and numpy arrays. Nothing else can be called."""
-
-    _ALLOWED = frozenset(
-        {
-            ("numpy.core.multiarray", "_reconstruct"),
-            ("numpy._core.multiarray", "_reconstruct"),
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-            ("_codecs", "encode"),
-        }
-    )
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no CIFAR batch does")
-        return super().find_class(module, name)
-
-
-def _read_batch(path: Path, name: str) -> dict[bytes, Any]:
-    try:
-        content = _ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
-    except FileNotFoundError:
-        raise DataError(f"--data {name}: file {path} is missing.") from None
-    # A damaged pickle can raise nearly anything while it is rebuilt; each means the same to the user.
-    except Exception as error:
-        raise DataError(f"--data {name}: {path} is not a CIFAR batch: {error}.") from None
-    if not isinstance(content, dict):
-        raise DataError(f"--data {name}: {path} is not a CIFAR batch: it holds {type(content).__name__}.")
-    return content
-
-
 def _cifar(name: str, root: Path, memory_limit: int) -> DataSet:
     """Read the official python batches. They fit in memory, so the limit does not apply."""
     ten = name.startswith("cifar10:")
-    folder = root / ("cifar-10-batches-py" if ten else "cifar-100-python")
-    if not folder.is_dir():
-        folder = root
-    label_key, names_key = (b"labels", b"label_names") if ten else (b"fine_labels", b"fine_label_names")
-    train_files = [f"data_batch_{i}" for i in range(1, 6)] if ten else ["train"]
-    meta = _read_batch(folder / ("batches.meta" if ten else "meta"), name)
-    if names_key not in meta:
-        raise DataError(f"--data {name}: {folder} does not name its classes ({names_key.decode()}).")
-    classes = tuple(label.decode("utf-8", "replace") for label in meta[names_key])
-
-    def part(files: Sequence[str]) -> MemoryImages:
-        pixels, labels = [], []
-        for file in files:
-            batch = _read_batch(folder / file, name)
-            data, targets = batch.get(b"data"), batch.get(label_key)
-            if (
-                not isinstance(data, np.ndarray)
-                or data.dtype != np.uint8
-                or data.ndim != 2
-                or data.shape[1] != 3072
-            ):
-                raise DataError(f"--data {name}: {folder / file} holds no `count x 3072` uint8 array 'data'.")
-            if not isinstance(targets, list) or len(targets) != len(data):
-                raise DataError(
-                    f"--data {name}: {folder / file} does not hold one of {label_key.decode()!r} an image."
-                )
-            pixels.append(torch.from_numpy(data.reshape(-1, 3, 32, 32).copy()))
-            labels.append(torch.tensor(targets, dtype=torch.long))
-        joined = torch.cat(labels)
-        if len(joined) and (int(joined.min()) < 0 or int(joined.max()) >= len(classes)):
-            raise DataError(f"--data {name}: a label in {folder} lies outside 0..{len(classes) - 1}.")
-        return MemoryImages(torch.cat(pixels), joined)
-
-    return DataSet(
-        name,
-        classes,
-        part(train_files),
-        part(["test_batch" if ten else "test"]),
-        "cifar10" if ten else "cifar100",
-    )
+    try:
+        classes, train, test = read_cifar(root, ten=ten)
+    except DataError as error:
+        raise DataError(f"--data {shortened_path(name)}: {error}") from None
+    return DataSet(name, classes, MemoryImages(*train), MemoryImages(*test), "cifar10" if ten else "cifar100")

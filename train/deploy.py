@@ -12,9 +12,10 @@ import torch
 
 from zenopt.export.deploy import SUFFIXES, accuracy, export_network, load_exported, quantize_onnx
 from zenopt.export.standalone import write_model_file
-from zenopt.nn.weights import count_classes, load_weights, read_torch_file, read_weights
+from zenopt.nn.weights import count_classes, load_weights, read_weights
+from zenopt.train import checkpoint
 from zenopt.train.checkpoint import write_file
-from zenopt.train.data import ChosenImages, DataSet
+from zenopt.train.data import DataSet
 from zenopt.train.distributed import World
 from zenopt.train.errors import CheckpointError, TrainError
 from zenopt.train.features import reduce_images
@@ -24,6 +25,7 @@ from zenopt.train.networks import NetworkSource
 from zenopt.train.progress import Observer, Silent
 from zenopt.train.recipe import Recipe
 from zenopt.train.run import prepare_data
+from zenopt.train.subsets import ChosenImages
 
 
 def deploy_weights(
@@ -67,8 +69,8 @@ def deploy_weights(
         DeployError: An export fails, or does not compute what the network does.
     """
     observer = observer or Silent()
-    content = {} if weights.suffix == ".safetensors" else read_torch_file(weights)
-    is_run = {"network", "recipe", "classes", "statistics"} <= content.keys()
+    content = checkpoint.read_facts(weights)
+    is_run = set(checkpoint.FACTS) <= content.keys()
     if source is None and not is_run:
         raise CheckpointError(
             f"{weights} is not a checkpoint of a training run; name its network: --bundle, --study, --structure or "

@@ -19,7 +19,6 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from zenopt.core.errors import DataError
-from zenopt.nn.weights import read_torch_file
 from zenopt.train import checkpoint
 from zenopt.train.data import DataSet
 from zenopt.train.distributed import World
@@ -200,20 +199,29 @@ def _fit(
     # 2. Where the run stands.
     state = RunState()
     if saved is not None:
-        network.load_state_dict(saved["model"])
-        objective.extras.load_state_dict(saved["extras"])
-        optimizer.load_state_dict(saved["optimizer"])
-        scaler.load_state_dict(saved["scaler"])
-        if average is not None:
-            average.updates = saved["ema"]["updates"]
-            average.state = {key: value.to(device) for key, value in saved["ema"]["state"].items()}
-        state = RunState(**saved["state"])
+        with checkpoint.restoring(output / checkpoint.LAST):
+            network.load_state_dict(saved["model"])
+            objective.extras.load_state_dict(saved["extras"])
+            checkpoint.check_optimizer(saved["optimizer"], optimizer)
+            optimizer.load_state_dict(saved["optimizer"])
+            scaler.load_state_dict(saved["scaler"])
+            if average is not None:
+                judged.load_state_dict(saved["ema"]["state"])
+                average.updates = saved["ema"]["updates"]
+                average.state = {key: value.to(device) for key, value in saved["ema"]["state"].items()}
+            state = RunState(**saved["state"])
+            if state.confusion is not None and len(state.confusion) != len(classes):
+                raise ValueError(f"a confusion matrix of {len(state.confusion)} classes")
         if not world.is_first:
             state.loss_sum = 0.0  # the first process holds the sum of all
         observer.note(f"Resumed after {state.epoch} epochs and {state.step} steps.")
 
     # 3. The data, and the module whose gradients are averaged over processes.
     sampler = StepSampler(len(data.train), recipe.batch_size, seed, world.rank, world.size, recipe.accumulate)
+    if state.step and state.step >= sampler.steps:
+        raise CheckpointError(
+            f"{output / checkpoint.LAST} stands at step {state.step} of an epoch of {sampler.steps} steps."
+        )
     pin = device.type == "cuda"
     batches = train_loader(data, recipe, crop_size=crop_size, sampler=sampler, workers=workers, pin=pin)
     test_batches = test_loader(
@@ -393,9 +401,7 @@ def _find_run(output: Path, resume: str, facts: dict[str, Any]) -> dict[str, Any
     if not check_free(output, resume):
         return None
     path = output / checkpoint.LAST
-    saved = read_torch_file(path)
-    if not {"model", "optimizer", "state", "recipe", "classes", "seed"} <= saved.keys():
-        raise CheckpointError(f"{path} is not a checkpoint of a run that can be resumed.")
+    saved = checkpoint.read(path, checkpoint.RUN)
     if len(saved["classes"]) != len(facts["classes"]):
         raise CheckpointError(
             f"{path} is of a run with {len(saved['classes'])} classes, the data here has {len(facts['classes'])}."
@@ -428,9 +434,8 @@ def _check_finite(loss_sum: torch.Tensor, output: Path, epoch: int, step: int, l
 
 def _check_weights(network: nn.Module, output: Path, epoch: int) -> None:
     """Keep weights that are no numbers out of checkpoints: the loss of the step that made them was still one."""
-    state = (
-        network.state_dict().values()
-    )  # the statistics of batch normalisation too: once infinite, they stay so
+    # The statistics of batch normalisation too: once infinite, they stay so.
+    state = network.state_dict().values()
     if not all(bool(torch.isfinite(value).all()) for value in state if value.is_floating_point()):
         raise DivergedError(
             f"The weights are no longer numbers in epoch {epoch + 1}; {_last_good(output)}. A lower optimizer.lr helps."

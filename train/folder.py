@@ -23,7 +23,9 @@ _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 @contextmanager
-def held(folder: Path, *, note: Callable[[str], None] = lambda text: None) -> Iterator[None]:
+def held(
+    folder: Path, *, wait: bool = False, note: Callable[[str], None] = lambda text: None
+) -> Iterator[None]:
     """Make a folder, keep other commands from writing in it, and sweep what killed ones left.
 
     The kernel gives the lock back when a process dies, however it dies.
@@ -31,13 +33,15 @@ def held(folder: Path, *, note: Callable[[str], None] = lambda text: None) -> It
     Args:
         folder:
             Made if missing.
+        wait:
+            Wait until another command has ended its work there, instead of refusing.
         note:
             Told where the file system knows no locks, so that nothing is kept from anyone.
 
     Raises:
         TrainError: Another command is at work there, or the folder cannot be made or written.
     """
-    lock = FileLock(folder / LOCK, timeout=0)
+    lock = FileLock(folder / LOCK, timeout=-1 if wait else 0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()

@@ -20,7 +20,15 @@ from torchvision.transforms.v2 import functional as T
 
 from zenopt.core.errors import DataError
 from zenopt.train import augment as ops
-from zenopt.train.data import STATISTICS, BrokenImageError, DataSet, Images, MemoryImages, Statistics
+from zenopt.train.data import (
+    STATISTICS,
+    BrokenImageError,
+    DataSet,
+    Images,
+    MemoryImages,
+    Statistics,
+    StatisticsName,
+)
 from zenopt.train.recipe import Recipe
 
 
@@ -104,7 +112,7 @@ class TrainBatches(Dataset[Batch]):
     """Turns a key into an augmented batch; runs in this process or in loader processes."""
 
     def __init__(
-        self, images: Images, classes: int, recipe: Recipe, crop_size: int, statistics: str | Statistics
+        self, images: Images, classes: int, recipe: Recipe, crop_size: int, statistics: StatisticsName | Statistics
     ) -> None:
         self._images = images
         self._classes = classes
@@ -172,7 +180,7 @@ class TestBatches(Dataset[Batch]):
         images: Images,
         recipe: Recipe,
         crop_size: int,
-        statistics: str | Statistics,
+        statistics: StatisticsName | Statistics,
         batch_size: int,
         rank: int,
         world: int,
@@ -263,7 +271,7 @@ def default_workers(data: DataSet, recipe: Recipe, cores: int) -> int:
     return 0 if simple else max(1, cores - 1)
 
 
-def channel_statistics(recipe: Recipe, fitting: str | Statistics) -> tuple[list[float], list[float]]:
+def channel_statistics(recipe: Recipe, fitting: StatisticsName | Statistics) -> tuple[list[float], list[float]]:
     """Return the means and deviations by which images are normalised: the recipe's, or those that fit the data."""
     wanted = fitting if recipe.normalize == "auto" else recipe.normalize
     mean, std = STATISTICS[wanted] if isinstance(wanted, str) else wanted

@@ -8,19 +8,20 @@ import textwrap
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 from torch import nn
 
 from zenopt.core.costs import count
 from zenopt.core.errors import StructureError, UnknownNameError
-from zenopt.export.bundle import Bundle
+from zenopt.core.paths import existing_path
+from zenopt.export.bundle import Bundle, FamilyName, Flag, Side
 from zenopt.nn import build_network
 from zenopt.nn.weights import count_classes, load_weights, matrices, read_weights
 from zenopt.spaces.registry import parse_architecture
-from zenopt.train.data import Statistics
+from zenopt.train.data import Statistics, StatisticsName
 from zenopt.train.errors import TrainError
 
 
@@ -62,13 +63,13 @@ class NetworkSource:
             :data:`zenopt.train.data.STATISTICS`; None where the data decides.
     """
 
-    kind: str
+    kind: Literal["structure", "timm", "torchvision"]
     text: str
-    resolution: int
-    use_se: bool = False
-    family: str = "chain"
-    crop_size: int | None = None
-    statistics: str | None = None
+    resolution: Side
+    use_se: Flag = False
+    family: FamilyName = "chain"
+    crop_size: Side | None = None
+    statistics: StatisticsName | None = None
 
     @classmethod
     def from_structure(
@@ -93,6 +94,7 @@ class NetworkSource:
         """
         kind, separator, inner = name.partition(":")
         if separator and kind in ("timm", "torchvision"):
+            kind = cast("Literal['timm', 'torchvision']", kind)
             return cls(kind, inner, resolution or _library_resolution(kind, inner))
         from zenopt.spaces.chain import zoo as models
 
@@ -109,8 +111,17 @@ class NetworkSource:
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> NetworkSource:
-        """Return the source that a checkpoint holds."""
-        return cls(**facts)
+        """Return the source that a checkpoint holds; it is checked by :func:`zenopt.train.checkpoint.read`.
+
+        Raises:
+            UnknownNameError: Its library has no model of this name.
+        """
+        # Those of later versions are left out.
+        source = cls(**{field.name: facts[field.name] for field in fields(cls) if field.name in facts})
+        if source.kind != "structure":
+            # A name from a file must not make a library fetch anything.
+            _library_resolution(source.kind, source.text)
+        return source
 
     def facts(self) -> dict[str, Any]:
         """Return the source as plain data, for :meth:`from_facts`."""
@@ -237,7 +248,7 @@ def build_teacher(name: str, weights: str | None, input_size: int | None) -> tup
         bundle = read_bundle(folder)
         source = NetworkSource.from_bundle(bundle)
         path = Path(weights) if weights else folder / "best.pt"
-        if not path.is_file():
+        if existing_path(str(path)) is None:
             raise TrainError(f"Teacher {name} has no weights: {path} does not exist; set distill.weights.")
     else:
         source = NetworkSource.from_model(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from html import escape
 from typing import Any, Protocol
 
@@ -59,6 +60,22 @@ class Silent:
 
     def close(self) -> None:
         pass
+
+
+class EpochReporter(Silent):
+    """Hands the accuracy of every epoch on, and shows nothing.
+
+    Args:
+        report:
+            Told (epoch, top-1 in percent) after the epoch was kept; what it raises ends the run there.
+    """
+
+    def __init__(self, report: Callable[[int, float], None]) -> None:
+        self._report = report
+
+    def end(self, row: dict[str, Any]) -> None:
+        if row["top1"] is not None:
+            self._report(row["epoch"], row["top1"])
 
 
 def loss_text(loss: float) -> str:

@@ -6,14 +6,16 @@ accumulated parts, so the same recipe means the same optimisation on one CPU or 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from zenopt.core.errors import SpecError
-from zenopt.core.yamlfile import override, read_yaml
+from zenopt.core.files import RECIPE
+from zenopt.core.text import quoted
+from zenopt.core.yamlfile import Overrides, override, read_yaml
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 DEFAULT_RECIPE = "basic"
@@ -24,7 +26,7 @@ Range = tuple[Positive, Positive]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Optimizer(Section):
@@ -213,14 +215,14 @@ def list_recipes() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
-def load_recipe(name: str = DEFAULT_RECIPE, overrides: Iterable[str] = (), **fields: Any) -> Recipe:
+def load_recipe(name: str = DEFAULT_RECIPE, overrides: Overrides = (), **fields: Any) -> Recipe:
     """Read and validate a recipe.
 
     Args:
         name:
             A name from :func:`list_recipes`, or the path of a YAML file.
         overrides:
-            Assignments such as ``"optimizer.lr=0.2"``, in order; the value is read as YAML.
+            Assignments such as ``"optimizer.lr=0.2"``, in order, whose values are read as YAML; or a mapping.
         fields:
             Top-level fields that replace the file's, e.g. ``epochs=3``.
 
@@ -230,13 +232,12 @@ def load_recipe(name: str = DEFAULT_RECIPE, overrides: Iterable[str] = (), **fie
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         path = RECIPES / f"{name}.yaml"
-        if not path.is_file():
+        if name not in list_recipes():
             raise SpecError(
-                f"Recipe {name!r} does not exist; known: {', '.join(list_recipes())}, or a .yaml file."
+                f"Recipe {quoted(name)} does not exist; known: {', '.join(list_recipes())}, or a .yaml file."
             )
-    source = read_yaml(path)
-    for assignment in overrides:
-        override(source, assignment)
+    source = read_yaml(path, RECIPE)
+    override(source, overrides)
     for key, value in fields.items():
         source.data[key] = value
         source.overridden.add((key,))

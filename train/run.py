@@ -6,13 +6,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
 
-from zenopt.nn.weights import load_weights, read_torch_file
-from zenopt.train.data import DataSet, open_data, share_of
+from zenopt.nn.weights import load_weights
+from zenopt.train import checkpoint
+from zenopt.train.data import DataSet, Statistics, StatisticsName, open_data
 from zenopt.train.distributed import World
 from zenopt.train.download import download as fetch
 from zenopt.train.engine import AMP, RunResult, fit
@@ -22,6 +23,7 @@ from zenopt.train.loader import default_workers, test_loader
 from zenopt.train.networks import NetworkSource, build_teacher
 from zenopt.train.progress import Observer, Silent
 from zenopt.train.recipe import Recipe
+from zenopt.train.subsets import share_of
 
 
 def prepare_data(
@@ -211,7 +213,7 @@ def evaluate_weights(
             are no numbers.
     """
     observer = observer or Silent()
-    recipe, content = Recipe(), _content(weights)
+    recipe, content = Recipe(), checkpoint.read_facts(weights)
     if "recipe" in content:
         recipe = Recipe.model_validate(content["recipe"])
     if source is None:
@@ -230,7 +232,7 @@ def evaluate_weights(
         )
     judged = recipe.evaluation.model_dump()
     own_crop = recipe.crop_size if "recipe" in content else source.crop_size
-    known: str | None = content.get("statistics") or source.statistics
+    known: StatisticsName | Statistics | None = content.get("statistics") or source.statistics
     if known is not None:
         data = replace(data, statistics=known)
     elif weights is None:
@@ -271,8 +273,3 @@ def evaluate_weights(
             f"weights have diverged{hint}."
         )
     return evaluation, data.classes
-
-
-def _content(weights: Path | None) -> dict[str, Any]:
-    """Return what a file holds besides weights, where it is one of torch's."""
-    return {} if weights is None or weights.suffix == ".safetensors" else read_torch_file(weights)

@@ -13,8 +13,9 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
+from zenopt.core.costs import COST_KINDS
 from zenopt.core.errors import StudyError, ZenoptError
-from zenopt.core.yamlfile import Source
+from zenopt.core.yamlfile import Overrides, Source
 from zenopt.report.analysis import pareto_front, survivors
 from zenopt.report.figures import Figure, against_costs, closed_form, costs_of, progress
 from zenopt.report.objective_figures import front_figures, hypervolume_figures
@@ -27,14 +28,11 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from zenopt.verify.second_stage import Winner
-    from zenopt.verify.trainings import TrainedNetwork
+    from zenopt.verify.final import Winner
+    from zenopt.verify.linked import Training
 
 #: Costs of a candidate, of the attributes a trial has.
-_COSTS = (
-    "params", "macs", "layers", "convs", "min_width", "depth_to_width", "latency_ms", "zennas_params",
-    "zennas_flops",
-)  # fmt: skip
+_COSTS = (*COST_KINDS, "latency_ms", "zennas_params", "zennas_flops")
 
 
 @dataclass(frozen=True)
@@ -289,8 +287,8 @@ class Result:
         *,
         runs: str | Path = "runs",
         devices: Sequence[str] = ("cpu",),
-        overrides: Sequence[str] = (),
-        on_result: Callable[[TrainedNetwork], None] = lambda row: None,
+        overrides: Overrides = (),
+        on_result: Callable[[Training], None] = lambda row: None,
     ) -> Winner:
         """Trains the best of every class for a short time, as the second stage of a study does.
 
@@ -304,7 +302,7 @@ class Result:
             devices:
                 Torch devices, which take turns.
             overrides:
-                Assignments such as ``"training.epochs=12"``.
+                Assignments such as ``"training.epochs=12"``, or a mapping such as ``{"training.epochs": 12}``.
             on_result:
                 Told of every training.
 
@@ -314,23 +312,18 @@ class Result:
         Raises:
             ZenoptError: If there is no feasible trial, the data cannot be read, or training fails.
         """
-        from zenopt.verify.second_stage import run_second_stage
+        from zenopt.verify.final import finish, run_second_stage
+        from zenopt.verify.linked import Place
 
-        spec = self.spec.overridden(overrides)
-        spec = spec.model_copy(update={"training": spec.training.model_copy(update={"data": data})})
-        return run_second_stage(
-            self.study._storage,
-            self.name,
-            spec,
-            output=Path(runs) / self.name,
-            devices=devices,
-            on_result=on_result,
-        )
+        spec = self.spec.overridden(overrides).overridden({"training.data": data})
+        place = Place(self.study._storage, None, Path(runs), devices, 1, on_result)
+        run = finish if spec.objective.kind == "train" else run_second_stage
+        return run(self.name, spec, place)
 
     @property
     def winner(self) -> Winner | None:
         """What short trainings chose, or ``None`` where there were none."""
-        from zenopt.verify.second_stage import read_winner
+        from zenopt.verify.final import read_winner
 
         return read_winner(self.study._storage, self.name)
 
@@ -371,7 +364,7 @@ class Result:
         """
         from zenopt.export.bundle import write_bundle
         from zenopt.study.best import make_bundle, rescore_top
-        from zenopt.verify.second_stage import decide, export_winner
+        from zenopt.verify.final import decide, export_winner
 
         winner = decide(self.study, by)
         if winner is not None:
@@ -417,7 +410,7 @@ def optimize(
     timeout: float | None = None,
     workers: int = 1,
     devices: Sequence[str] = ("cpu",),
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     progress: bool | Callable[[Progress], None] = False,
 ) -> Result:
     """Creates or joins a study, adds trials to it, and returns what it has found.
@@ -440,7 +433,7 @@ def optimize(
         devices:
             Torch devices, shared out among the workers.
         overrides:
-            Assignments such as ``"budget.params=5e5"``.
+            Assignments such as ``"budget.params=5e5"``, or a mapping such as ``{"budget.params": 5e5}``.
         progress:
             Whether to show progress on stderr, or a function that is called with it a few times per second.
 
@@ -497,7 +490,7 @@ def load_result(study_name: str, storage: str = DEFAULT_STORAGE) -> Result:
     return Result(load_study(open_existing(storage), study_name))
 
 
-def _read_spec(spec: StudySpec | dict[str, Any] | str | Path, overrides: Sequence[str]) -> StudySpec:
+def _read_spec(spec: StudySpec | dict[str, Any] | str | Path, overrides: Overrides) -> StudySpec:
     if isinstance(spec, StudySpec):
         return spec.overridden(overrides) if overrides else spec
     if isinstance(spec, dict):

@@ -55,7 +55,7 @@ def test_proxies_and_devices(tmp_path: Path) -> None:
 def test_stored_studies(tmp_path: Path) -> None:
     assert complete("zenopt status --study ", tmp_path) == []
     assert list(tmp_path.iterdir()) == []
-    for name in ("first", "second"):
+    for name in ("first", "second", "evil\x1b[2J"):
         optuna.create_study(study_name=name, storage=f"sqlite:///{tmp_path}/zenopt.db")
     shutil.copy(tmp_path / "zenopt.db", tmp_path / "other.db")
     optuna.create_study(study_name="third", storage=f"sqlite:///{tmp_path}/other.db")

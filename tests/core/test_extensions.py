@@ -105,9 +105,7 @@ def test_a_spec_that_names_a_broken_module_is_one_line(tmp_path: Path) -> None:
         UnknownNameError, match="Space 'own_broken:Space': Cannot import 'own_broken': SyntaxErr"
     ):
         get_space("own_broken:Space")
-    with pytest.raises(
-        ProxyError, match="Cannot load proxy 'own_broken:p': Cannot import 'own_broken': SyntaxErr"
-    ):
+    with pytest.raises(ProxyError, match="Proxy 'own_broken:p': Cannot import 'own_broken': SyntaxErr"):
         get_proxy("own_broken:p")
 
 
@@ -159,5 +157,5 @@ def test_a_bundle_of_published_blocks_names_no_module(tmp_path: Path) -> None:
     content = json.loads((folder / "architecture.json").read_text())
     for wrong in (["custom"], {"A": 3}):
         (folder / "architecture.json").write_text(json.dumps({**content, "block_modules": wrong}))
-        with pytest.raises(BundleError, match="block_modules must be the module of each block type"):
+        with pytest.raises(BundleError, match=r"block_modules(\.A)? must be (an object|text), got "):
             read_bundle(folder)

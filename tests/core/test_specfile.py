@@ -70,7 +70,7 @@ def test_numbers_are_read_as_people_write_them(tmp_path: Path, text: str, value:
         ("a: \0\n", r"x\.yaml: not valid YAML: unacceptable character #x0000: special characters"),
         ("a: &x {b: *x}\n", r"x\.yaml: nested too deeply"),
         (f"a: {'[' * 1000}{']' * 1000}\n", r"x\.yaml: nested too deeply"),
-        (b"a: \xff\xfe\n", r"Cannot read .*x\.yaml: 'utf-8' codec"),
+        (b"a: \xff\xfe\n", r"x\.yaml cannot be read: it is not UTF-8 text \(byte 3\)"),
     ],
 )
 def test_unreadable_files(tmp_path: Path, text: str | bytes, message: str) -> None:
@@ -80,9 +80,9 @@ def test_unreadable_files(tmp_path: Path, text: str | bytes, message: str) -> No
 
 
 def test_missing_files_and_folders(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"Cannot read .*: .*No such file"):
+    with pytest.raises(SpecError, match=r"none\.yaml cannot be read: No such file"):
         read_yaml(tmp_path / "none.yaml")
-    with pytest.raises(SpecError, match=r"Cannot read .*: .*Is a directory"):
+    with pytest.raises(SpecError, match=r"cannot be read: Is a directory"):
         read_yaml(tmp_path)
 
 

@@ -11,19 +11,25 @@ from typing import Any
 
 import pytest
 import torch
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
 from torchvision.utils import save_image
+from training import write_cifar
 
 from zenopt.cli import main
 from zenopt.core.costs import count
 from zenopt.core.errors import DataError
+from zenopt.core.score import Score
 from zenopt.core.tables import load_table
 from zenopt.correlate import Measurement, measure
 from zenopt.correlate.batch import make_minibatch
 from zenopt.correlate.sample import draw_sample
-from zenopt.correlate.score_cache import CachedScore, ScoreCache
+from zenopt.correlate.score_cache import ScoreCache
+from zenopt.proxies import draw_batch
 from zenopt.proxies.evaluation import evaluate
 from zenopt.spaces.nasbench201.architecture import CellArchitecture
 from zenopt.spaces.nasbench201.space import NasBench201Space
+from zenopt.train.data import open_training_images
 
 CHAIN = "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,{},1,8,1)SuperConvK1BNRELU({},32,1,1)"
 DEAD = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
@@ -176,8 +182,8 @@ def test_builds_differ_where_they_should() -> None:
 
 def test_a_cache_keeps_settings_apart(tmp_path: Path) -> None:
     with ScoreCache(tmp_path / "scores.db") as cache:
-        cache.put({"a": 1, "b": 2}, "net", {"p": CachedScore(1.5, 0.1), "q": CachedScore(None, 0.2, "no")})
-        assert cache.get({"b": 2, "a": 1}, "p") == {"net": CachedScore(1.5, 0.1)}
+        cache.put({"a": 1, "b": 2}, "net", {"p": Score(1.5, 0.1), "q": Score(None, 0.2, "no")})
+        assert cache.get({"b": 2, "a": 1}, "p") == {"net": Score(1.5, 0.1)}
         assert cache.get({"a": 1}, "p") == {}
         assert cache.get({"a": 1, "b": 2}, "q")["net"].error == "no"
 
@@ -190,26 +196,60 @@ def test_images_are_balanced_and_normalised(tmp_path: Path) -> None:
             save_image(
                 torch.rand(3, 10, 12, generator=generator), tmp_path / "train" / label / f"{index}.png"
             )
-    batch = make_minibatch(f"imagefolder:{tmp_path}", 8, 8, 2, seed=0)
+    images = open_training_images(f"imagefolder:{tmp_path}")
+    batch = make_minibatch(images, 8, 8, 2, seed=0)
     assert batch.inputs.shape == (8, 3, 8, 8)
     assert batch.targets.sum() == 4
     assert batch.inputs.mean((0, 2, 3)).abs().max() < 1e-5
     assert batch.inputs.std((0, 2, 3)).sub(1).abs().max() < 1e-5
-    assert batch.fingerprint() == make_minibatch(f"imagefolder:{tmp_path}", 8, 8, 2, seed=0).fingerprint()
-    assert batch.fingerprint() != make_minibatch(f"imagefolder:{tmp_path}", 8, 8, 2, seed=1).fingerprint()
+    assert batch.fingerprint() == make_minibatch(images, 8, 8, 2, seed=0).fingerprint()
+    assert batch.fingerprint() != make_minibatch(images, 8, 8, 2, seed=1).fingerprint()
+    # Without a folder 'train', the classes are in the folder itself; torchvision reads the same.
+    assert (
+        batch.fingerprint()
+        == make_minibatch(
+            open_training_images(f"imagefolder:{tmp_path / 'train'}"), 8, 8, 2, seed=0
+        ).fingerprint()
+    )
+    resized = transforms.Compose([transforms.Resize((8, 8)), transforms.ToTensor()])
+    inputs, targets = draw_batch(ImageFolder(str(tmp_path / "train"), resized), 8, balanced=True, seed=0)
+    mean, deviation = inputs.mean((0, 2, 3), keepdim=True), inputs.std((0, 2, 3), keepdim=True)
+    assert torch.equal(batch.inputs, (inputs - mean) / deviation)
+    assert torch.equal(batch.targets, targets)
     with pytest.raises(DataError, match="has more classes than the 1 outputs"):
-        make_minibatch(f"imagefolder:{tmp_path}", 8, 8, 1, seed=0)
+        make_minibatch(images, 8, 8, 1, seed=0)
+
+
+def test_every_kind_of_data_that_trains_can_be_drawn_from(
+    correlate: Callable[..., Any], tmp_path: Path
+) -> None:
+    rng = random.Random(0)
+    cells = [NasBench201Space().draw(rng) for _ in range(3)]
+    (tmp_path / "table.csv").write_text(
+        "arch_str,acc\n" + "".join(f"{cell},{i}\n" for i, cell in enumerate(cells))
+    )
+    write_cifar(tmp_path, ten=True)
+    for data in (f"cifar10:{tmp_path}", "synthetic:40"):
+        found = correlate(
+            "--table", str(tmp_path / "table.csv"), "--proxies", "snip", "--data", data, "--classes", "10",
+            "--batch-size", "10", "--resolution", "8", "--resamples", "0", "--json",
+        )  # fmt: skip
+        assert found["data"] == data
+        assert found["results"]["acc"]["snip"]["n"] == 3
 
 
 @pytest.mark.parametrize("data", ["imagefolder:", "cifar10:x", "x"])
 def test_unknown_data_is_an_error(data: str) -> None:
-    with pytest.raises(DataError, match="allowed is imagefolder:PATH"):
-        make_minibatch(data, 2, 8, 2, seed=0)
+    with pytest.raises(DataError, match=r"allowed: imagefolder:PATH|folder x does not exist"):
+        open_training_images(data)
 
 
-def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is no image folder"):
-        make_minibatch(f"imagefolder:{tmp_path}", 2, 8, 2, seed=0)
+def test_an_empty_folder_or_class_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there are no folders of classes in"):
+        open_training_images(f"imagefolder:{tmp_path}")
+    (tmp_path / "cat").mkdir()
+    with pytest.raises(DataError, match="class 'cat' has no images"):
+        open_training_images(f"imagefolder:{tmp_path}")
 
 
 def test_combinations_are_judged_on_what_they_did_not_see(

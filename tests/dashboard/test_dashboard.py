@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from zenopt.export.bundle import Bundle, write_bundle
 
 pytest.importorskip("optuna_dashboard", reason="optuna-dashboard is not installed (the extra 'dashboard')")
 
-from zenopt.dashboard.server import Dashboard, DashboardError
+from zenopt.dashboard.server import Dashboard, DashboardError, _pack
 
 
 def get(server: Dashboard, path: str) -> bytes:
@@ -127,6 +128,16 @@ def test_a_taken_port_is_one_line(server: Dashboard, url: str) -> None:
     with pytest.raises(DashboardError, match="--port") as caught:
         Dashboard(url, server._server.server_port)
     assert "\n" not in str(caught.value)
+
+
+def test_a_bundles_links_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("mine")
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "own.txt").write_text("theirs")
+    (tmp_path / "bundle" / "best.pt").symlink_to(tmp_path / "secret")
+    _pack(tmp_path / "bundle", tmp_path / "packed.zip")
+    with zipfile.ZipFile(tmp_path / "packed.zip") as packed:
+        assert packed.namelist() == ["own.txt"]
 
 
 def test_a_bundle_of_another_storage(study: optuna.Study, url: str, tmp_path: Path) -> None:

@@ -312,7 +312,7 @@ def test_bad_tables_name_the_line(tmp_path, text, message) -> None:
 
 
 def test_missing_and_short_tables(tmp_path) -> None:
-    with pytest.raises(DataError, match="Cannot read"):
+    with pytest.raises(DataError, match="cannot be read: No such file"):
         read_rows(tmp_path / "none.csv")
     (tmp_path / "table.csv").write_text('structure,latency_ms\n"SuperConvK3BNRELU(3,8,1,1)",1\n')
     with pytest.raises(DataError, match="at least 5"):

@@ -61,7 +61,7 @@ def test_predict_published_structure_of_a_bundle(capsys, tmp_path) -> None:
         (("--device", "gameboy"), "Unknown device profile 'gameboy'; known: "),
         (("--device", "v100-fp16-b64", "--resolution", "32"), "speaks about resolutions 128 to 528, got 32"),
         (("--device", "v100-fp16-b64", "--batch", "1"), "speaks about batch 64, got 1"),
-        (("--device", "none/such.json"), "Cannot read device profile"),
+        (("--device", "none/such.json"), "such.json cannot be read: No such file"),
     ],
 )
 def test_predict_refuses(capsys, arguments, message) -> None:

@@ -14,13 +14,13 @@ from zenopt.core.errors import DeviceError, SpecError, StudyError
 from zenopt.latency import load_profile
 from zenopt.latency.limits import LARGEST_VIOLATION
 from zenopt.latency.live import FinalistLatency, LiveLatency
-from zenopt.samplers import make_sampler
 from zenopt.spaces.chain.architecture import Architecture
 from zenopt.storage import constraints_of, open_storage
 from zenopt.study import objective as objective_module
 from zenopt.study.best import make_bundle, rescore_top
 from zenopt.study.finalists import why_not_measured
 from zenopt.study.objective import Objective, run_trial
+from zenopt.study.sampling import make_sampler
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import join_study, load_study, read_status
 

@@ -130,7 +130,8 @@ def test_what_is_counted_is_built(name: str, resolution: int) -> None:
 
 def test_standalone_files_build_the_same_network(tmp_path: Path) -> None:
     """All in one process, because importing torch takes longer than everything else."""
-    script = "import importlib, sys, torch\nsys.path.insert(0, '.')\ntorch.set_grad_enabled(False)\n"
+    script = "import importlib, sys, torch\nsys.path.insert(0, '.')\n"
+    script += "torch.set_grad_enabled(False)\ntorch.set_num_threads(1)\n"
     for index, (name, case) in enumerate(CASES.items()):
         write_model_file(case, tmp_path / f"model{index}.py", resolution=16, num_classes=5)
         torch.manual_seed(index)

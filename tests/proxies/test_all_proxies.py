@@ -10,7 +10,7 @@ from zero_cost_nets import tiny_mobile, tiny_resnet
 
 from zenopt.core.errors import ProxyError
 from zenopt.proxies import Proxy, evaluate, list_proxies, score_architecture
-from zenopt.proxies.registry import _BUILTIN
+from zenopt.proxies.registry import PROXIES as KNOWN
 from zenopt.spaces.chain.architecture import Architecture
 from zenopt.spaces.nasbench201.architecture import CellArchitecture
 
@@ -23,7 +23,7 @@ MOBILE = Architecture.parse(
 CELL = CellArchitecture.parse(
     "|nor_conv_3x3~0|+|nor_conv_1x1~0|none~1|+|skip_connect~0|avg_pool_3x3~1|nor_conv_3x3~2|"
 )
-PROXIES = [proxy for proxy in list_proxies() if proxy.name in _BUILTIN]
+PROXIES = [proxy for proxy in list_proxies() if proxy.name in KNOWN.built_in]
 CHAINS_ONLY = {"zen-at-64", "zen-closed-form", "zennas-params", "zennas-flops"}
 CELLS_ONLY = {"synflow-expected"}
 
@@ -75,4 +75,4 @@ def test_declarations() -> None:
         assert proxy.direction == "maximize"
         assert 10 < len(proxy.description) < 120 and not proxy.description.endswith(".")
         assert proxy.function.__doc__
-    assert {proxy.name for proxy in PROXIES} == set(_BUILTIN)
+    assert {proxy.name for proxy in PROXIES} == KNOWN.built_in

@@ -74,7 +74,7 @@ def test_mean_agrees_within_scatter(name: str) -> None:
 
 def test_score_record() -> None:
     score = score_architecture(TINY, "zen", resolution=16, batch_size=4, repeats=3, seed=7)
-    assert (score.proxy, score.batch_size, score.resolution, score.seed) == ("zen", 4, 16, 7)
+    assert (score.source, score.batch_size, score.resolution, score.seed) == ("zen", 4, 16, 7)
     assert score.device == "cpu"
     assert len(set(score.values)) == 3
     assert score.mean == pytest.approx(statistics.fmean(score.values))

@@ -10,11 +10,11 @@ from zenopt.core.costs import count
 from zenopt.core.errors import BudgetError, SpecError
 from zenopt.core.yamlfile import Source
 from zenopt.latency.limits import Limits
-from zenopt.samplers import make_sampler
 from zenopt.samplers.classes import ClassSampler
 from zenopt.samplers.screening import Screening
 from zenopt.spaces.chain.closed_form import closed_form_zen
 from zenopt.spaces.chain.superres import SuperResSpace
+from zenopt.study.sampling import make_sampler
 from zenopt.study.spec import StudySpec
 
 INITIAL = (

@@ -15,12 +15,13 @@ from zenopt.core.budget import Budget
 from zenopt.core.costs import count
 from zenopt.core.errors import BudgetError, SpecError
 from zenopt.latency.limits import Limits
-from zenopt.samplers import AgingSampler, Guide, GuidedSampler, make_sampler
+from zenopt.samplers import AgingSampler, Guide, GuidedSampler
 from zenopt.samplers.aging import RecentPopulation
 from zenopt.spaces.chain.superres import SuperResSpace
 from zenopt.spaces.nasbench201.architecture import CellArchitecture
 from zenopt.spaces.nasbench201.space import NasBench201Space
-from zenopt.study.cheap import ProxyScore, TableScore
+from zenopt.study.cheap_scores import ProxyScore, TableScore
+from zenopt.study.sampling import make_sampler
 from zenopt.study.search import run_search
 from zenopt.study.spec import StudySpec
 

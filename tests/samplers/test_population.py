@@ -94,7 +94,7 @@ def test_only_feasible_completed_trials_are_members(make_study: Callable[..., op
     failed.set_user_attr("structure", TEXTS[4])
     study.tell(failed, state=TrialState.FAIL)
     running = study.ask()
-    assert StudyHistory(study).claim_structure(running, TEXTS[5]) is None
+    assert StudyHistory(study).claim(running, TEXTS[5]) is None
     study.ask()
     population = Population(study, SPACE, 10)
     population.sync()
@@ -161,7 +161,7 @@ def test_a_trial_taken_up_again_may_propose_what_it_had_claimed(
 ) -> None:
     study = make_study()
     trial = study.ask()
-    assert StudyHistory(study).claim_structure(trial, TEXTS[0]) is None
+    assert StudyHistory(study).claim(trial, TEXTS[0]) is None
     population = Population(study, SPACE, 8)
     population.sync()
     assert TEXTS[0] in population.known

@@ -15,13 +15,14 @@ from optuna.trial import TrialState
 from zenopt.core.budget import Budget
 from zenopt.core.errors import BudgetError
 from zenopt.latency.limits import Limits
-from zenopt.samplers import Screening, ZenSampler, make_sampler
+from zenopt.samplers import Screening, ZenSampler
 from zenopt.samplers.screening import screen
 from zenopt.spaces.chain.architecture import Architecture
 from zenopt.spaces.chain.closed_form import closed_form_zen
 from zenopt.spaces.chain.space import ChainSpace
 from zenopt.spaces.chain.superres import SuperResSpace
 from zenopt.storage import open_storage, requeue_orphans
+from zenopt.study.sampling import make_sampler
 from zenopt.study.spec import StudySpec
 
 SPACE = SuperResSpace(

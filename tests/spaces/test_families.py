@@ -9,10 +9,10 @@ import pytest
 
 from zenopt.core.errors import BundleError, ProxyError, StructureError, UnknownNameError
 from zenopt.export.bundle import Bundle, write_bundle
+from zenopt.export.names import resolve
 from zenopt.proxies import get_proxy
 from zenopt.spaces.chain.architecture import Architecture
 from zenopt.spaces.chain.zoo import card
-from zenopt.spaces.names import resolve
 from zenopt.spaces.nasbench201.architecture import CellArchitecture
 from zenopt.study.scoring import score_named
 

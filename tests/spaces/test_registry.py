@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 
 from zenopt.core.errors import UnknownNameError
-from zenopt.spaces import get_space, list_spaces, register_space, registry
+from zenopt.spaces import get_space, list_spaces, register_space
 from zenopt.spaces.chain.mobile import MobileSpace
 from zenopt.spaces.chain.superres import SuperResSpace
+from zenopt.spaces.registry import SPACES
 
 
 @pytest.fixture(autouse=True)
 def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_SPACES", dict(registry._SPACES))
+    monkeypatch.setattr(SPACES, "_found", dict(SPACES._found))
 
 
 def test_built_in_spaces() -> None:
@@ -33,19 +34,19 @@ def test_a_space_of_ones_own() -> None:
     assert "mine" in list_spaces()
     # Importing a module twice registers the same object twice.
     register_space("mine")(make)
-    with pytest.raises(ValueError, match="Space 'mine' is already registered"):
+    with pytest.raises(ValueError, match="A space named 'mine' is already registered"):
         register_space("mine")(SuperResSpace)
 
 
 def test_built_in_names_are_taken_even_before_they_are_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_SPACES", {})
-    with pytest.raises(ValueError, match="Space 'mobile' is already registered"):
+    monkeypatch.setattr(SPACES, "_found", {})
+    with pytest.raises(ValueError, match="A space named 'mobile' is already registered"):
         register_space("mobile")(SuperResSpace)
 
 
 def test_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = EntryPoint("theirs", "zenopt.spaces.chain.superres:SuperResSpace", registry.ENTRY_POINT_GROUP)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    point = EntryPoint("theirs", "zenopt.spaces.chain.superres:SuperResSpace", SPACES.group)
+    monkeypatch.setattr(SPACES, "_points", {"theirs": point})
     assert "theirs" in list_spaces()
     assert get_space("theirs") is SuperResSpace
 
@@ -70,6 +71,6 @@ def test_malformed_paths(path: str) -> None:
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(
-        UnknownNameError, match=r"Unknown space 'superes'\. Did you mean 'superres'\? Known spaces: "
+        UnknownNameError, match=r"Unknown space 'superes'; did you mean 'superres'\? Known spaces: "
     ):
         get_space("superes")

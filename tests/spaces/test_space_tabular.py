@@ -10,12 +10,12 @@ from optuna.trial import TrialState
 
 from zenopt.core.errors import DataError
 from zenopt.core.yamlfile import Source
-from zenopt.samplers import make_sampler
 from zenopt.spaces.nasbench201.architecture import CellArchitecture
 from zenopt.spaces.nasbench201.space import NasBench201Space
 from zenopt.spaces.tabular import TabularSpace
 from zenopt.storage import open_storage
 from zenopt.study.objective import Objective, run_trial
+from zenopt.study.sampling import make_sampler
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import join_study, load_study
 

@@ -150,22 +150,22 @@ def test_find_structure(study: optuna.Study) -> None:
     pruned.set_user_attr("structure", "P")
     study.tell(pruned, state=TrialState.PRUNED)
     history.sync()
-    found = history.find_structure("A")
+    found = history.find("A")
     assert found is not None and (found.number, found.value) == (0, 1.0)
-    assert history.find_structure("P") is None, "without a value there is nothing to reuse"
-    assert history.find_structure("B") is None
+    assert history.find("P") is None, "without a value there is nothing to reuse"
+    assert history.find("B") is None
 
 
 def test_claim_is_seen_by_other_workers(study: optuna.Study) -> None:
     mine, theirs = StudyHistory(study), StudyHistory(study)
     first, second, third = study.ask(), study.ask(), study.ask()
-    assert mine.claim_structure(first, "A") is None
-    assert mine.claim_structure(first, "A") is None, "a trial may ask again"
-    owner = theirs.claim_structure(second, "A")
+    assert mine.claim(first, "A") is None
+    assert mine.claim(first, "A") is None, "a trial may ask again"
+    owner = theirs.claim(second, "A")
     assert owner is not None and (owner.number, owner.state) == (first.number, TrialState.RUNNING)
-    assert theirs.claim_structure(second, "B") is None
+    assert theirs.claim(second, "B") is None
     study.tell(first, 4.0)
-    owner = theirs.claim_structure(third, "A")
+    owner = theirs.claim(third, "A")
     assert owner is not None and owner.value == 4.0
     assert [r.number for r in theirs.sync()] == [0, 1, 2], "claims hide nothing from sync"
     study.tell(second, 1.0)
@@ -187,7 +187,7 @@ def test_racing_claims_have_one_winner(kind: str, new_url: Callable[[str], str])
             trials = [study.ask() for _ in range(3)]
             barrier.wait()
             for trial, structure in zip(trials, "ABC", strict=True):
-                if history.claim_structure(trial, structure) is None:
+                if history.claim(trial, structure) is None:
                     won.append((trial.number, structure))
         except BaseException as error:
             errors.append(error)

@@ -52,8 +52,8 @@ def test_workers_behind_a_server(served: tuple[str, str]) -> None:
     history = StudyHistory(study)
     assert len(history.sync()) == 3
     trial, other = study.ask(), study.ask()
-    assert history.claim_structure(trial, "A") is None
-    owner = StudyHistory(study).claim_structure(other, "A")
+    assert history.claim(trial, "A") is None
+    owner = StudyHistory(study).claim(other, "A")
     assert owner is not None and owner.number == trial.number
     assert count_by_state(study)[TrialState.RUNNING] == 2
     assert top(study, 1)[0].value == study.best_value

@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from training import write_cifar
 
 from zenopt.core.errors import DataError
-from zenopt.train.data import ChosenImages, DataSet, FileImages, Images, MemoryImages, open_data, share_of
+from zenopt.train.data import DataSet, FileImages, Images, MemoryImages, open_data
 from zenopt.train.download import download
 from zenopt.train.loader import Key, StepSampler, TrainBatches, test_loader
 from zenopt.train.recipe import Recipe, load_recipe
+from zenopt.train.subsets import ChosenImages, share_of
 
 
 def test_image_folder_in_memory(folder_data: Path) -> None:
@@ -86,25 +88,6 @@ def test_missing_split_and_unequal_classes(folder_data: Path) -> None:
         open_data(f"imagefolder:{folder_data}")
 
 
-def write_cifar(root: Path, ten: bool) -> np.ndarray:
-    rng = np.random.default_rng(0)
-    folder = root / ("cifar-10-batches-py" if ten else "cifar-100-python")
-    folder.mkdir(parents=True)
-    files = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"] if ten else ["train", "test"]
-    first = None
-    for name in files:
-        pixels = rng.integers(0, 256, (20, 3072), dtype=np.uint8)
-        first = pixels if first is None else first
-        content = {b"data": pixels, b"labels" if ten else b"fine_labels": list(range(10)) * 2}
-        (folder / name).write_bytes(pickle.dumps(content, protocol=2))
-    names = {
-        b"label_names" if ten else b"fine_label_names": [b"class%d" % i for i in range(10 if ten else 100)]
-    }
-    (folder / ("batches.meta" if ten else "meta")).write_bytes(pickle.dumps(names, protocol=2))
-    assert first is not None
-    return first
-
-
 @pytest.mark.parametrize("ten", [True, False])
 def test_cifar_batches(tmp_path: Path, ten: bool) -> None:
     first = write_cifar(tmp_path, ten)
@@ -124,7 +107,7 @@ def test_a_cifar_pickle_cannot_run_code(tmp_path: Path) -> None:
             return (Path.touch, (marker,))
 
     (tmp_path / "cifar-10-batches-py" / "data_batch_2").write_bytes(pickle.dumps({b"data": Evil()}))
-    with pytest.raises(DataError, match="data_batch_2 is not a CIFAR batch"):
+    with pytest.raises(DataError, match="data_batch_2: it is not a CIFAR batch: it asks for "):
         open_data(f"cifar10:{tmp_path}")
     assert not marker.exists()
 

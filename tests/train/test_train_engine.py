@@ -12,7 +12,7 @@ import torch
 
 from zenopt.nn.weights import load_weights, read_torch_file
 from zenopt.train import checkpoint
-from zenopt.train.data import DataSet, MemoryImages, share_of
+from zenopt.train.data import DataSet, MemoryImages
 from zenopt.train.distributed import World
 from zenopt.train.engine import fit
 from zenopt.train.errors import CheckpointError, DivergedError, TrainError
@@ -20,6 +20,7 @@ from zenopt.train.loggers import LoggerError
 from zenopt.train.networks import NetworkSource
 from zenopt.train.progress import Silent
 from zenopt.train.recipe import Recipe, load_recipe
+from zenopt.train.subsets import share_of
 
 TINY = "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,8,2,8,1)SuperResK3K3(8,16,2,8,1)SuperConvK1BNRELU(16,24,1,1)"
 SOURCE = NetworkSource.from_structure(TINY, 16)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from difflib import get_close_matches
 from importlib import import_module
@@ -11,6 +12,7 @@ import click
 from zenopt._version import __version__
 from zenopt.cli.completion import with_completion
 from zenopt.core.errors import ZenoptError
+from zenopt.core.text import one_line, printable_lines, quoted
 
 #: Command -> (module:object, one line of help). The help stands here so that `zenopt --help` imports no command.
 COMMANDS = {
@@ -81,7 +83,9 @@ class LazyGroup(click.Group):
         module, _, attribute = COMMANDS[name][0].partition(":")
         command = getattr(import_module(module), attribute)
         assert isinstance(command, click.Command)
-        return with_completion(with_imports(command))
+        from zenopt.cli.options import with_finite_numbers
+
+        return with_completion(with_imports(with_finite_numbers(command)))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -112,30 +116,76 @@ def cli() -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs the command line and exits: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    """Run the command line and exit: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    make_streams_patient()
     try:
         # Outside its standalone mode click returns the code of an Exit instead of raising it.
         code = cli.main(args=argv, prog_name="zenopt", standalone_mode=False)
         if isinstance(code, int) and code:
             sys.exit(code)
     except click.ClickException as error:
-        error.show()
+        show_usage(error)
         sys.exit(2)
     except click.Abort:
         click.echo("Interrupted.", err=True)
         sys.exit(130)
-    except ZenoptError as error:
-        _fail(str(error))
     except BrokenPipeError:
         # The reader of a pipe went away; there is nobody to tell.
         sys.stderr.close()
         sys.exit(1)
-    except OSError as error:
-        _fail(str(error))
     except Exception as error:
-        if not _is_database_error(error):
+        message = explain(error)
+        if message is None:
             raise
-        _fail(f"The database failed: {' '.join(str(getattr(error, 'orig', error)).split())}")
+        click.echo(f"Error: {one_line(message, LONGEST)}", err=True)
+        sys.exit(2)
+
+
+#: Characters of an error on the terminal; what is quoted in it may be of any length.
+LONGEST = 1000
+
+
+def make_streams_patient() -> None:
+    """Make stdout and stderr write escaped what the locale's encoding has no character for."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def show_usage(error: click.ClickException) -> None:
+    """Show what is wrong with a command line; what it quotes is escaped."""
+    text = io.StringIO()
+    error.show(text)
+    click.echo(printable_lines(text.getvalue().rstrip("\n")), err=True)
+
+
+def explain(error: Exception) -> str | None:
+    """Return what to tell a person of an error that input, a file or the machine caused; ``None`` if it is a bug."""
+    if isinstance(error, ZenoptError | OSError):
+        return str(error)
+    if isinstance(error, UnicodeEncodeError):
+        return (
+            f"The text {quoted(error.object)} cannot be written as {error.encoding}; "
+            "set PYTHONUTF8=1, or a locale such as LC_ALL=C.UTF-8."
+        )
+    if _is_out_of_memory(error):
+        return f"Out of memory: the network or batch is too large for this machine ({one_line(str(error), 160)})."
+    if _is_database_error(error):
+        return f"The database failed: {' '.join(str(getattr(error, 'orig', error)).split())}"
+    return None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # torch reports its CPU's lack of memory, and sizes beyond any memory, as plain RuntimeErrors.
+    said = (
+        "can't allocate memory",
+        "out of memory",
+        "size calculation overflowed",
+        "multiplication overflow",
+    )
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in said)
+    )
 
 
 def _is_database_error(error: Exception) -> bool:
@@ -144,8 +194,3 @@ def _is_database_error(error: Exception) -> bool:
     return (sqlalchemy_errors is not None and isinstance(error, sqlalchemy_errors.SQLAlchemyError)) or (
         optuna_errors is not None and isinstance(error, optuna_errors.StorageInternalError)
     )
-
-
-def _fail(message: str) -> None:
-    click.echo(f"Error: {message}", err=True)
-    sys.exit(2)

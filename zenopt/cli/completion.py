@@ -44,10 +44,9 @@ def studies(ctx: click.Context) -> list[str]:
         # Read-only: a press of the tab key must not make a file.
         connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=_PATIENCE_S)
         try:
-            return [
-                str(row[0])
-                for row in connection.execute("SELECT study_name FROM studies ORDER BY study_name")
-            ]
+            found = connection.execute("SELECT study_name FROM studies ORDER BY study_name")
+            # What a shell writes on the command line must be no order to the terminal.
+            return [name for name in (str(row[0]) for row in found) if name.isprintable()]
         finally:
             connection.close()
     except sqlite3.Error:

@@ -9,6 +9,7 @@ import click
 
 from zenopt.cli.options import device_option, is_terminal, json_option, print_json, show_warnings, table
 from zenopt.core.errors import DataError
+from zenopt.core.text import printable
 
 
 @click.command()
@@ -45,8 +46,9 @@ from zenopt.core.errors import DataError
 )
 @click.option(
     "--data",
-    metavar="imagefolder:PATH",
-    help="Real images: PATH/train/CLASS/* or PATH/CLASS/*. By default noise with random labels.",
+    metavar="KIND:PATH",
+    help="Real training images: imagefolder:PATH (PATH/train/CLASS/* or PATH/CLASS/*), imagenet:PATH, cifar10:PATH, "
+    "cifar100:PATH, synthetic[:N]. By default noise with random labels.",
 )
 @click.option("--batch-size", type=click.IntRange(2, 65_536), default=64, show_default=True)
 @click.option(
@@ -187,7 +189,12 @@ def correlate(
     if learn_path is not None:
         _check_learnable(learn_path, chosen, wanted, data, build)
     architectures = draw_sample(known, chosen, get_space(space)(), sample, seed)
-    batch = make_minibatch(data, batch_size, resolution, classes, seed)
+    images = None
+    if data is not None:
+        from zenopt.train.data import open_training_images
+
+        images = open_training_images(data, seed=seed)
+    batch = make_minibatch(images, batch_size, resolution, classes, seed, source=data or "noise")
     settings = Measurement(batch, classes, seed, build, device=device)
     with ScoreCache(cache_path) as cache, _Progress() as progress:
         scores = measure(architectures, wanted, settings, cache, progress.show)
@@ -241,7 +248,7 @@ def correlate(
     for column, by_name in combined.splits.items():
         for name, item in by_name.items():
             click.echo(
-                f"{column}, {name}: {item.mean:.3f} over {item.repeats} random splits ({item.low:.3f} .. "
+                f"{printable(column)}, {name}: {item.mean:.3f} over {item.repeats} random splits ({item.low:.3f} .. "
                 f"{item.high:.3f}), {item.train} learned from, {item.test} judged"
             )
     if learn_path is not None:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from zenopt.cli.options import json_option, print_json, show_warnings, table
+from zenopt.core.text import printable
 
 
 @click.command()
@@ -48,7 +49,7 @@ def describe(
     """
     from zenopt.core.costs import count
     from zenopt.core.lowering import lower
-    from zenopt.spaces.names import resolve
+    from zenopt.export.names import resolve
 
     show_warnings()
     named = resolve(network)
@@ -303,7 +304,7 @@ def _costs_text(content: dict[str, Any]) -> str:
 
 def _latency_text(content: dict[str, Any]) -> str:
     lines = [f"latency           {content['latency_ms']:.4f} ms, predicted for {content['latency_device']}"]
-    lines += [f"                  careful: {warning}" for warning in content["latency_warnings"]]
+    lines += [f"                  careful: {printable(warning)}" for warning in content["latency_warnings"]]
     return "\n".join(lines)
 
 

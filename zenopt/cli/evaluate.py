@@ -10,6 +10,7 @@ import click
 
 from zenopt.cli.options import device_option, json_option, print_json
 from zenopt.cli.training import data_options, network_options, read_network
+from zenopt.core.text import printable
 
 
 @click.command("evaluate")
@@ -113,13 +114,13 @@ def evaluate_command(
         print_json(evaluation.facts(classes))
         return
     for name in evaluation.broken:
-        click.echo(f"Skipped a broken image: {name}", err=True)
+        click.echo(f"Skipped a broken image: {printable(name)}", err=True)
     click.echo(f"top-1 {evaluation.top1:.2f} %  top-5 {evaluation.top5:.2f} %  loss {evaluation.loss:.4f}")
     click.echo(
         f"{evaluation.images} images, {evaluation.images_per_second:.1f} images/s (forward passes alone)"
     )
     for name, found in evaluation.per_class(classes).items():
-        click.echo(f"  {name:24s} {'no images' if found is None else f'{found:6.2f} %'}")
+        click.echo(f"  {printable(name):24s} {'no images' if found is None else f'{found:6.2f} %'}")
     if weights is not None and source is None:
         folder = shlex.quote(str(weights.parent / "deployed"))
         click.echo(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from zenopt.cli.options import device_option, json_option, print_json, storage_option
+from zenopt.core.text import printable
 
 
 @click.command()
@@ -75,7 +76,7 @@ def export_best(
     from zenopt.study.best import Rescored, make_bundle, rescore_top
     from zenopt.study.finalists import why_not_measured
     from zenopt.study.study import load_study, open_existing
-    from zenopt.verify.second_stage import decide, export_winner
+    from zenopt.verify.final import decide, export_winner
 
     study = load_study(open_existing(storage), name)
     winner = decide(study, by)
@@ -127,7 +128,7 @@ def export_best(
         f"Exported {what} to {folder}: {costs['params']:,} params, {costs['macs']:,} MACs, "
         f"{costs['layers']} layers{latency}"
     )
-    click.echo(bundle.structure)
+    click.echo(printable(bundle.structure))
     for written in deployed:
         click.echo(
             f"{written.format}: {written.file} ({written.file_bytes:,} bytes, largest error {written.max_error:.1e})"

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from zenopt.cli.options import device_option, json_option, print_json, show_warnings, table
+from zenopt.core.text import printable
 
 TARGET = "STRUCTURE|BUNDLE|PRESET"
 
@@ -139,7 +140,7 @@ def measure(
         f"median {state}, standard error {measured.standard_error:.1%}, spread of single runs {measured.spread:.1%}, "
         f"{measured.iterations} runs, {origin}"
     )
-    click.echo(", ".join(f"{key} {value}" for key, value in measured.environment.items()))
+    click.echo(printable(", ".join(f"{key} {value}" for key, value in measured.environment.items())))
 
 
 @latency.command()
@@ -187,11 +188,11 @@ def predict(
         )
         return
     click.echo(
-        f"{prediction.latency_ms:.4g} ms per image, predicted for {prediction.profile} "
-        f"({prediction.device}, batch {prediction.batch}, {device.dtype})"
+        f"{prediction.latency_ms:.4g} ms per image, predicted for {printable(prediction.profile)} "
+        f"({printable(prediction.device)}, batch {prediction.batch}, {device.dtype})"
     )
     for warning in prediction.warnings:
-        click.echo(f"Warning: {warning}", err=True)
+        click.echo(f"Warning: {printable(warning)}", err=True)
 
 
 @latency.command()
@@ -422,7 +423,7 @@ def plot(profile: str, output: str, as_json: bool) -> None:
 
     device = load_profile(profile)
     pairs = held_out_pairs(device)
-    write_figure(pairs, f"{device.name}: {device.errors['protocol']}", output)
+    write_figure(pairs, f"{device.name}: {device.errors.get('protocol', '')}", output)
     print_json({"output": output, "networks": len(pairs)}) if as_json else click.echo(
         f"{output}: {len(pairs)} networks"
     )

@@ -90,7 +90,7 @@ def optimize(
     from pathlib import Path
 
     from zenopt.cli.progress import Reporter
-    from zenopt.cli.second_stage import run_second_stage, winner_json, winner_table
+    from zenopt.cli.second_stage import run_trainings, winner_json, winner_table
     from zenopt.study.search import default_workers, run_search
     from zenopt.study.spec import StudySpec
     from zenopt.study.study import load_study, open_existing, read_spec, read_status
@@ -112,7 +112,8 @@ def optimize(
     # A limit given here replaces both of the spec's: `--trials 30` is not cut short by a preset's timeout.
     if trials is None and timeout_s is None:
         trials, timeout_s = spec.trials, spec.timeout_s
-    trains = spec.objective.then == "train" and spec.training.data is not None
+    is_trained = spec.objective.kind == "train"
+    trains = is_trained or (spec.objective.then == "train" and spec.training.data is not None)
     if trials == 0 and not trains:
         raise click.UsageError(
             "--trials 0 is for a second stage: set objective.then=train and training.data=..."
@@ -133,6 +134,7 @@ def optimize(
                 workers=workers,
                 devices=used,
                 synchronous=synchronous,
+                runs=runs,
                 on_progress=reporter.update,
                 on_ready=reporter.ready,
             )
@@ -144,7 +146,7 @@ def optimize(
         click.echo(f"Warning: {failure}", err=True)
     winner = None
     if trains and (result is None or (result.is_complete and not result.stopped)):
-        winner = run_second_stage(
+        winner = run_trainings(
             opened,
             name,
             spec,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from zenopt.core.errors import StructureError
+from zenopt.core.text import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -71,6 +71,31 @@ def read_devices(text: str) -> tuple[str, ...]:
     return tuple(device.strip() for device in text.split(","))
 
 
+class FiniteRange(click.FloatRange):
+    """A number within a range that is neither infinite nor NaN, which no comparison refuses."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        found: float = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return found
+
+
+def with_finite_numbers(command: click.Command) -> click.Command:
+    """Make every number that a command takes, or a command of a group, a finite one."""
+    if isinstance(command, click.Group):
+        for own in command.commands.values():
+            with_finite_numbers(own)
+    for parameter in command.params:
+        kind = parameter.type
+        if isinstance(kind, click.FloatRange):
+            parameter.type = FiniteRange(kind.min, kind.max, kind.min_open, kind.max_open, kind.clamp)
+        elif kind is click.FLOAT:
+            parameter.type = FiniteRange()
+    return command
+
+
 def split_study(text: str, storage: str) -> tuple[str, str]:
     """Returns storage URL and name of a study given as ``NAME`` or, of another storage, as ``URL#NAME``.
 
@@ -100,30 +125,11 @@ def print_json(content: Any) -> None:
     click.echo(json.dumps(content, indent=2, allow_nan=False))
 
 
-def read_structure(text: str) -> str:
-    """Returns a structure string given as text, as a file, or as a bundle folder.
-
-    Raises:
-        StructureError: If a file is meant and cannot be read.
-    """
-    if "(" in text:
-        return text
-    path = Path(text)
-    path = path / "structure.txt" if path.is_dir() else path
-    try:
-        content = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise StructureError(
-            f"{text!r} is neither a structure string nor a readable file: {error}."
-        ) from None
-    return content.strip()
-
-
 def show_warnings() -> None:
     """Prints warnings as one line each on stderr."""
 
     def show(message: Warning | str, *rest: Any, **named: Any) -> None:
-        click.echo(f"Warning: {message}", err=True)
+        click.echo(f"Warning: {printable(message)}", err=True)
 
     warnings.showwarning = show
 
@@ -134,7 +140,8 @@ def is_terminal() -> bool:
 
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
-    """Returns a plain text table; columns of numbers are aligned to the right."""
+    """Return a plain text table; columns of numbers are aligned to the right."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     columns = list(zip(header, *rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
     numeric = [all(cell[:1].isdigit() or cell in ("", "-") for cell in column[1:]) for column in columns]

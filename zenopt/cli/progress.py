@@ -11,6 +11,7 @@ import click
 
 from zenopt._version import __version__
 from zenopt.cli.options import is_terminal
+from zenopt.core.text import printable
 
 if TYPE_CHECKING:
     from zenopt.storage.records import TrialRecord
@@ -68,9 +69,9 @@ class Reporter:
     def ready(self, spec: StudySpec, requeued: int, workers: int) -> None:
         """Says what is about to run."""
         budget = ", ".join(f"{key} <= {value:g}" for key, value in spec.limits().budget.limits().items())
-        score = f"{spec.proxy.name}, batch {spec.proxy.batch_size}"
+        score = f"{printable(spec.proxy.name)}, batch {spec.proxy.batch_size}"
         lines = [
-            f"Study {self._name} in {self._storage}",
+            f"Study {printable(self._name)} in {printable(self._storage)}",
             f"Budget: {budget or 'none'} ({spec.budget.counting} counts); score: {score}",
         ]
         if spec.latency is not None and spec.budget.latency_ms is not None:
@@ -190,7 +191,7 @@ def trial_line(record: TrialRecord) -> str:
     if "duplicate_of" in facts:
         parts.append(f"same as trial {facts['duplicate_of']}")
     if "error" in facts:
-        parts.append(f"{facts['error']}")
+        parts.append(printable(facts["error"]))
     return "  ".join(parts)
 
 
@@ -218,7 +219,7 @@ FRONT_LINES = 12
 def describe_status(status: StudyStatus) -> str:
     """Returns a study's counts and best network as text."""
     lines = [
-        f"Study {status.name}: {status.trials} trials, {status.complete} complete, {status.pruned} pruned, "
+        f"Study {printable(status.name)}: {status.trials} trials, {status.complete} complete, {status.pruned} pruned, "
         f"{status.running} running, {status.failed} failed."
     ]
     best = status.best
@@ -235,7 +236,7 @@ def describe_status(status: StudyStatus) -> str:
     if facts.get("latency_ms") is not None and status.spec is not None and status.spec.latency is not None:
         costs.append(f"{facts['latency_ms']:.4f} ms {status.spec.latency.label}")
     lines.append(f"      {', '.join(costs)}")
-    lines.append(f"      {best.structure}")
+    lines.append(f"      {printable(best.structure)}")
     if status.front and status.spec is not None:
         names = status.spec.objectives
         lines.append(f"Pareto front of {', '.join(names)}: {len(status.front)} trials, best score first")

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from zenopt.cli.options import json_option, print_json, split_study, storage_option
+from zenopt.core.text import printable
 
 
 @click.command()
@@ -72,7 +73,7 @@ def report(
     if figure is not None:
         write_figure(studies, figure, output, labels=names)
         content: dict[str, Any] = {"output": output, "figure": figure, "studies": names}
-        text = f"Wrote figure {figure} of {', '.join(names)} to {output}."
+        text = f"Wrote figure {figure} of {', '.join(map(printable, names))} to {output}."
     else:
         sections = write_report(studies, output, top=top, labels=names)
         keys = [found.key for found in sections[0].figures]
@@ -82,7 +83,9 @@ def report(
             "trials": [section.data.size for section in sections],
             "figures": keys,
         }
-        trials = ", ".join(f"{section.data.name} with {section.data.size:,} trials" for section in sections)
+        trials = ", ".join(
+            f"{printable(section.data.name)} with {section.data.size:,} trials" for section in sections
+        )
         text = f"Wrote {output}: {trials}."
     if as_json:
         print_json(content)

@@ -55,8 +55,8 @@ def score(
     zenopt score "nasbench201:|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_1x1~2|" --proxy naswot
     zenopt score timm:resnet18 --proxy synflow-log
     """
+    from zenopt.export.names import resolve
     from zenopt.proxies import get_proxy
-    from zenopt.spaces.names import resolve
     from zenopt.study.scoring import score_named
 
     show_warnings()
@@ -75,7 +75,7 @@ def score(
         use_se=use_se,
     )
     if as_json:
-        print_json({**found.__dict__, "values": list(found.values)})
+        print_json(found.to_json())
         return
     spread = f" +- {found.std:.4g} over {len(found.values)} draws" if len(found.values) > 1 else ""
-    click.echo(f"{found.proxy}: {found.mean:.6g}{spread} ({found.seconds:.2f} s on {found.device})")
+    click.echo(f"{found.source}: {found.mean:.6g}{spread} ({found.seconds:.2f} s on {found.device})")

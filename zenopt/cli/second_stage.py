@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zenopt.cli.options import table
+from zenopt.core.text import printable
 
 if TYPE_CHECKING:
     import optuna
 
     from zenopt.study.spec import StudySpec
-    from zenopt.verify.second_stage import Winner
-    from zenopt.verify.trainings import TrainedNetwork
+    from zenopt.verify.final import Winner
+    from zenopt.verify.linked import Training
 
 
-def run_second_stage(
+def run_trainings(
     storage: optuna.storages.BaseStorage,
     name: str,
     spec: StudySpec,
@@ -29,10 +30,13 @@ def run_second_stage(
     url: str,
     quiet: bool,
 ) -> Winner:
-    """Trains what a search found, with progress on stderr; its spec has ``training.data``."""
+    """Choose by trainings, with progress on stderr: the second stage of a search, or the winner of a study
+    that trains.
+    """
     import optuna
 
-    from zenopt.verify.second_stage import run_second_stage as run
+    from zenopt.verify.final import finish, run_second_stage
+    from zenopt.verify.linked import Place
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -40,22 +44,27 @@ def run_second_stage(
         if not quiet:
             click.echo(line, err=True)
 
-    def show(row: TrainedNetwork) -> None:
-        state = f"pruned after {row.epochs} epochs" if row.stopped else f"top-1 {row.top1:5.2f} %"
-        tell(
-            f"{row.candidate.label:24s} lr {row.learning_rate:<6g} seed {row.seed}  {state}  ({row.seconds:.0f} s)"
-        )
+    place = Place(
+        storage, url, runs, devices, workers, on_result=lambda training: tell(training_line(training))
+    )
+    run = finish if spec.objective.kind == "train" else run_second_stage
+    return run(name, spec, place, tell)
 
-    return run(
-        storage,
-        name,
-        spec,
-        output=runs / name,
-        devices=devices,
-        workers=workers,
-        url=url,
-        on_result=show,
-        on_step=tell,
+
+def training_line(training: Training) -> str:
+    """Return a line that tells of a training."""
+    from optuna.trial import TrialState
+
+    top1 = training.top1
+    if top1 is not None:
+        state = f"top-1 {top1:5.2f} %"
+    elif training.state == TrialState.PRUNED:
+        state = f"pruned after {len(training.curve)} epochs"
+    else:
+        state = f"failed: {training.error}"
+    return (
+        f"{printable(training.candidate.label):24s} lr {training.learning_rate:<6g} seed {training.seed}  {state}  "
+        f"({training.seconds:.0f} s)"
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from zenopt.cli.options import DEFAULT_STORAGE
+from zenopt.storage.urls import DEFAULT_STORAGE, STORAGE_VARIABLE, default_storage
 
 if TYPE_CHECKING:
     from zenopt.study.trained import Chosen
@@ -26,8 +26,8 @@ _OPTIONS = (
     click.option(
         "--storage",
         metavar="URL",
-        default=DEFAULT_STORAGE,
-        show_default=True,
+        default=default_storage,
+        show_default=f"{STORAGE_VARIABLE} of the environment, else {DEFAULT_STORAGE}",
         help="With --study: where it is kept.",
     ),
     click.option("--structure", help="A structure string, or a file that holds one."),
@@ -152,7 +152,7 @@ def _find(given: dict[str, Any]) -> Meant:
     if resolution is None:
         raise click.UsageError("--structure needs --resolution.")
     from zenopt.cli.options import show_warnings
-    from zenopt.spaces.names import resolve
+    from zenopt.export.names import resolve
 
     show_warnings()
     named = resolve(given["structure"])

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import click
 
 from zenopt.cli.options import devices_option, json_option, print_json, read_devices, storage_option, table
-
-if TYPE_CHECKING:
-    from zenopt.verify.trainings import TrainedNetwork
+from zenopt.cli.second_stage import training_line
+from zenopt.core.text import printable
 
 
 @click.command()
@@ -96,13 +93,12 @@ def verify(
 
     from zenopt.study.search import default_workers
     from zenopt.study.study import load_study, open_existing, read_spec
-    from zenopt.train.data import open_data
     from zenopt.train.recipe import load_recipe
-    from zenopt.verify import contenders
-    from zenopt.verify.linked import agreement
-    from zenopt.verify.linked import verify as run
-    from zenopt.verify.second_stage import read_winner
-    from zenopt.verify.trainings import choose_learning_rates, first_of_each
+    from zenopt.verify import candidates as choices
+    from zenopt.verify.agreement import agreement
+    from zenopt.verify.compare import compare
+    from zenopt.verify.final import read_winner
+    from zenopt.verify.linked import Place
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     opened = open_existing(storage)
@@ -110,56 +106,45 @@ def verify(
     spec = read_spec(study)
     assert spec is not None
     recipe = load_recipe(recipe_name, overrides, epochs=epochs)
-    candidates = contenders.study_best(study, spec, top)
+    candidates = choices.study_best(study, spec, top)
     winner = read_winner(opened, name)
     if winner is not None:
         chosen = winner.verified[0].candidate
         candidates.insert(0, replace(chosen, label="second stage"))
     if baselines:
-        candidates += contenders.baselines(spec, each=baselines, conv_caps=conv_caps, seed=spec.seed)
-    data = open_data(data_name)
+        candidates += choices.baselines(spec, each=baselines, conv_caps=conv_caps, seed=spec.seed)
     used = read_devices(devices)
-    common: dict[str, Any] = {"devices": used, "workers": workers or default_workers(used)}
 
-    def show(row: TrainedNetwork) -> None:
+    def tell(line: str) -> None:
         if not as_json:
-            state = f"pruned after {row.epochs} epochs" if row.stopped else f"top-1 {row.top1:5.2f} %"
-            click.echo(
-                f"{row.candidate.label:24s} lr {row.learning_rate:<6g} seed {row.seed}  {state}  ({row.seconds:.0f} s)",
-                err=True,
-            )
+            click.echo(line, err=True)
 
-    learning_rates = choose_learning_rates(
-        first_of_each(candidates),
-        data,
-        recipe,
-        rates,
-        resolution=spec.resolution,
-        use_se=spec.use_se,
-        output=Path(output) / "rates",
-        on_result=show,
-        **common,
-    )
-
-    verified = run(
+    place = Place(
         opened,
+        storage,
+        Path(output),
+        used,
+        workers or default_workers(used),
+        on_result=lambda training: tell(training_line(training)),
+    )
+    verified = compare(
         name,
         spec,
         candidates,
-        data,
-        recipe,
-        output=Path(output),
-        seeds=range(seeds),
-        url=storage,
-        **common,
+        place,
+        data=data_name,
+        recipe=recipe_name,
+        overrides=overrides,
+        epochs=epochs,
+        seeds=seeds,
+        rates=rates,
         pruner=pruner,
-        learning_rates=learning_rates,
-        on_result=show,
+        on_step=tell,
     )
     ranks = agreement(verified) if sum(bool(item.top1) for item in verified) >= 3 else []
     exported = None
     if bundle_folder is not None and verified and verified[0].top1:
-        from zenopt.verify.trained_bundle import export_trained
+        from zenopt.verify.final import export_trained
 
         exported = str(export_trained(spec, f"{name}-verify", verified, recipe, data_name, bundle_folder))
     if as_json:
@@ -188,7 +173,7 @@ def verify(
             f"{item.mean:.2f}" if item.top1 else "-",
             " ".join(f"{value:.2f}" for value in item.top1) or f"{item.pruned} pruned",
             f"{item.learning_rate:g}",
-            f"{item.candidate.facts['closed_form']:.1f}",
+            f"{item.candidate.facts.get('closed_form', float('nan')):.1f}",
             f"{item.candidate.facts['convs']:.0f}",
             f"{item.candidate.facts['macs'] / 1e6:.2f}",
         )
@@ -208,4 +193,4 @@ def verify(
         ]
         click.echo(table(cells, ("rank agreement with top-1", "Spearman", "95 %", "Kendall")))
     if exported:
-        click.echo(f"\nExported {verified[0].candidate.label} to {exported}")
+        click.echo(f"\nExported {printable(verified[0].candidate.label)} to {exported}")

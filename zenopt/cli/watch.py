@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from zenopt.cli.options import storage_option
+from zenopt.core.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -120,7 +121,7 @@ def render(look: Look, name: str, wanted: int | None, objectives: tuple[str, ...
     from rich.table import Table
     from rich.text import Text
 
-    head = Text(f"{name}  ", style="bold")
+    head = Text(f"{printable(name)}  ", style="bold")
     head.append(_clock(), style="dim")
     facts = Text("  ").join(
         Text(label, style="dim") + Text(f" {text}", style="bold") for label, text in _facts(look, wanted)
@@ -136,7 +137,9 @@ def render(look: Look, name: str, wanted: int | None, objectives: tuple[str, ...
         for record in look.improvements:
             cells = [_cost(record, "params"), _cost(record, "macs")]
             cells += [_latency(record)] * shows_latency
-            table.add_row(str(record.number), f"{record.value:.3f}", *cells, Text(record.structure or "-"))
+            table.add_row(
+                str(record.number), f"{record.value:.3f}", *cells, Text(printable(record.structure or "-"))
+            )
         parts.append(table)
     return Group(*parts)
 
@@ -163,7 +166,7 @@ def _facts(look: Look, wanted: int | None) -> list[tuple[str, str]]:
 def _describe(record: TrialRecord, shows_latency: bool) -> str:
     costs = f"{_cost(record, 'params')} params, {_cost(record, 'macs')} MACs"
     costs += f", {_latency(record)} ms" if shows_latency else ""
-    return f"trial {record.number}, score {record.value:.3f}, {costs}, {record.structure}"
+    return f"trial {record.number}, score {record.value:.3f}, {costs}, {printable(record.structure)}"
 
 
 def _latency(record: TrialRecord) -> str:

@@ -19,6 +19,40 @@ BYTES_PER_NUMBER = 4
 
 
 @dataclass(frozen=True)
+class CostKind:
+    """What a cost is, for people and for whoever limits it.
+
+    Attributes:
+        title: Its name in tables and figures.
+        limit: What a limit on it means, as documentation.
+        is_lower: Whether a limit on it is a least value.
+    """
+
+    title: str
+    limit: str
+    is_lower: bool = False
+
+
+#: Every cost that can be a budget, an objective, a class and a column: one line here, and a field of :class:`Costs`.
+COST_KINDS = {
+    "params": CostKind("params", "Most parameters."),
+    "macs": CostKind("MACs", "Most multiply-adds for one image."),
+    "layers": CostKind("layers", "Largest sum of block depths, the layer count of Zen-NAS."),
+    "convs": CostKind("convolutions", "Most convolutions on the main path."),
+    "min_width": CostKind(
+        "narrowest width", "Fewest channels of any convolution on the main path (a lower limit).", True
+    ),
+    "depth_to_width": CostKind(
+        "depth to width", "Largest ratio of convolutions to the geometric mean of their fan-in."
+    ),
+    "activation_bytes": CostKind(
+        "activation bytes",
+        "Most bytes of the fp32 outputs of all convolutions and linear layers for one image.",
+    ),
+}
+
+
+@dataclass(frozen=True)
 class Costs:
     """What a network costs, for one image.
 

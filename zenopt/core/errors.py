@@ -5,9 +5,14 @@ The command line prints them without a traceback and exits with code 2.
 
 from __future__ import annotations
 
+from zenopt.core.text import printable
+
 
 class ZenoptError(ValueError):
-    """Base of every error that bad input can cause."""
+    """Base of every error that bad input can cause; what it quotes cannot reach a terminal as an order."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 class StructureError(ZenoptError):
@@ -38,6 +43,10 @@ class BundleError(ZenoptError):
     """An exported bundle is missing, incomplete or of an unknown version."""
 
 
+class CheckpointError(ZenoptError):
+    """A checkpoint is missing, unreadable, or of another network or run."""
+
+
 class DataError(ZenoptError):
     """A data set is missing or malformed."""
 
@@ -50,5 +59,9 @@ class UnknownNameError(ZenoptError):
     """A registry does not hold the requested name."""
 
 
-class ProxyError(ZenoptError):
+class EvaluationError(ZenoptError):
+    """An architecture has no value, for a reason of its own: its trial fails, and a search goes on."""
+
+
+class ProxyError(EvaluationError):
     """A proxy could not score a network, or its score was not a finite number."""

@@ -6,15 +6,14 @@ A benchmark such as NAS-Bench-201 comes as such a table. The architecture stands
 
 from __future__ import annotations
 
-import csv
-import gzip
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from zenopt.core.errors import DataError
+from zenopt.core.errors import DataError, ZenoptError
+from zenopt.core.files import TABLE, number, open_csv, rows_of
+from zenopt.core.text import quoted, quoted_list, shortened_path
 
 STRUCTURE_COLUMNS = ("arch_str", "structure")
 #: What the name of a column of accuracies contains; used where nobody says which columns are meant.
@@ -36,25 +35,26 @@ class Table:
     structures: tuple[str, ...] = field(repr=False)
 
     def column(self, name: str) -> Mapping[str, float]:
-        """Returns the numbers of a column by architecture text.
+        """Return the numbers of a column by architecture text.
 
         Raises:
             DataError: If there is no such column of numbers; the message lists those there are.
         """
         if name not in self.columns:
             raise DataError(
-                f"{self.name} has no column {name!r} of numbers; it has {', '.join(self.columns) or 'none'}."
+                f"{shortened_path(self.name)} has no column {quoted(name)} of numbers; "
+                f"it has {quoted_list(self.columns)}."
             )
         return self.columns[name]
 
     def accuracy_columns(self) -> list[str]:
-        """Returns the columns whose names say accuracy; where none does, every column of numbers."""
+        """Return the columns whose names say accuracy; where none does, every column of numbers."""
         found = [name for name in self.columns if any(word in name.lower() for word in _ACCURACY_WORDS)]
         return found or list(self.columns)
 
 
 def load_table(path: str | Path, where: Iterable[str] = ()) -> Table:
-    """Reads a CSV file, gzipped if its name ends in ``.gz``.
+    """Read a CSV file, gzipped if its name ends in ``.gz``.
 
     Args:
         path:
@@ -63,50 +63,44 @@ def load_table(path: str | Path, where: Iterable[str] = ()) -> Table:
             Conditions such as ``"epochs=18"``; rows that differ are left out.
 
     Raises:
-        DataError: If the file is missing or malformed, no column holds architectures, or no row is left.
+        DataError: If the file is missing, malformed or too large, no column holds architectures, or no row is left.
     """
-    path = Path(path)
     try:
-        stamp = path.stat().st_mtime_ns
-    except OSError as error:
-        raise DataError(f"Table {path} cannot be read: {error.strerror}.") from None
-    return _load(path.resolve(), stamp, str(path), tuple(where))
+        path = Path(path)
+        return _load(path.resolve(), path.stat().st_mtime_ns, str(path), tuple(where))
+    except (OSError, ValueError) as error:
+        if isinstance(error, ZenoptError):
+            raise
+        raise TABLE.unreadable(path, error) from None
 
 
 @lru_cache(maxsize=8)
 def _load(path: Path, stamp: int, name: str, where: tuple[str, ...]) -> Table:
-    """Reads a file once per version of it: workers and samplers ask for it again and again."""
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            header = reader.fieldnames or []
-            rows = list(reader)
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"Table {name} cannot be read: {error}.") from None
-    key = next((column for column in STRUCTURE_COLUMNS if column in header), None)
-    if key is None:
-        raise DataError(
-            f"Table {name} has no column of architectures ({' or '.join(STRUCTURE_COLUMNS)}); "
-            f"it has {', '.join(header) or 'no header'}."
-        )
-    for condition in where:
-        column, equals, wanted = condition.partition("=")
-        if not equals or column not in header:
-            raise DataError(
-                f"Condition {condition!r}: expected COLUMN=VALUE with one of {', '.join(header)}."
+    """Read a file once per version of it: workers and samplers ask for it again and again."""
+    with open_csv(path, TABLE, name) as reader:
+        header = list(reader.fieldnames or [])
+        key = next((column for column in STRUCTURE_COLUMNS if column in header), None)
+        if key is None:
+            raise TABLE.refusal(
+                name,
+                f"no column of architectures ({' or '.join(STRUCTURE_COLUMNS)}); it has {quoted_list(header)}",
             )
-        rows = [row for row in rows if _same(row[column], wanted)]
-    if not rows:
-        raise DataError(f"Table {name} has no rows{' that meet the conditions' if where else ''}.")
-    found: dict[str, dict[str, list[float]]] = {column: {} for column in header if column != key}
-    for number, row in enumerate(rows, start=2):
-        if not row[key] or None in row or None in row.values():
-            raise DataError(f"Table {name}, row {number}: expected {len(header)} fields.")
-        for column, values in found.items():
-            value = _number(row[column])
-            if value is not None:
-                values.setdefault(row[key].strip(), []).append(value)
+        conditions = [_condition(text, header) for text in where]
+        found: dict[str, dict[str, list[float]]] = {column: {} for column in header if column != key}
+        structures: dict[str, None] = {}
+        for position, row in enumerate(rows_of(reader, name), start=2):
+            if not all(_same(row[column], wanted) for column, wanted in conditions):
+                continue
+            text = row[key].strip()
+            if not text:
+                raise TABLE.refusal(name, f"{key} is empty", f"row {position}:")
+            structures[text] = None
+            for column, values in found.items():
+                value = number(row[column])
+                if value is not None:
+                    values.setdefault(text, []).append(value)
+    if not structures:
+        raise TABLE.refusal(name, f"it has no rows{' that meet the conditions' if where else ''}")
     return Table(
         name=name,
         columns={
@@ -114,18 +108,17 @@ def _load(path: Path, stamp: int, name: str, where: tuple[str, ...]) -> Table:
             for column, values in found.items()
             if values
         },
-        structures=tuple(dict.fromkeys(row[key].strip() for row in rows)),
+        structures=tuple(structures),
     )
 
 
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+def _condition(text: str, header: list[str]) -> tuple[str, str]:
+    column, equals, wanted = text.partition("=")
+    if not equals or column not in header:
+        raise DataError(f"Condition {quoted(text)}: expected COLUMN=VALUE with one of {quoted_list(header)}.")
+    return column, wanted
 
 
 def _same(text: str, wanted: str) -> bool:
-    number = _number(text)
-    return text == wanted or (number is not None and number == _number(wanted))
+    value = number(text)
+    return text == wanted or (value is not None and value == number(wanted))

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeAlias, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from zenopt.core.errors import SpecError
+from zenopt.core.files import SPEC, Format, read_text
+from zenopt.core.text import one_line, quoted, shortened, shortened_path
+
+#: Levels of lists and mappings within each other, values with every alias written out, and digits of a number.
+DEPTH, VALUES, DIGITS = 32, 20_000, 60
+#: Characters of an assignment such as ``budget.params=5e5``.
+ASSIGNMENT = 10_000
+
+#: Assignments such as ``"budget.params=5e5"``, or values by dotted path.
+Overrides: TypeAlias = str | Iterable[str] | Mapping[str, Any]
 
 
 @dataclass
@@ -23,32 +34,34 @@ class Source:
         data: The content.
         lines: Path of keys -> line number, counted from 1.
         overridden: Paths set on the command line.
+        is_stored: Whether it was read from a database, where names mean nothing to be imported.
     """
 
     name: str
     data: dict[str, Any]
     lines: dict[tuple[str | int, ...], int] = field(default_factory=dict)
     overridden: set[tuple[str | int, ...]] = field(default_factory=set)
+    is_stored: bool = False
 
     def explain(self, error: ValidationError, model: type[BaseModel]) -> str:
-        """Returns one line for the first problem: file, line, path, what is wrong, what is allowed."""
-        problem = error.errors()[0]
+        """Return one line for the first problem: file, line, path, what is wrong, what is allowed."""
+        problem = error.errors(include_url=False)[0]
         path = tuple(part for part in problem["loc"])
         message = str(problem["msg"]).removeprefix("Value error, ")
-        dotted = ".".join(map(str, path))
+        dotted = shortened(".".join(map(str, path)))
         if problem["type"] == "extra_forbidden":
             known = _fields_at(model, path[:-1])
-            close = get_close_matches(str(path[-1]), known, n=1)
+            close = get_close_matches(shortened(str(path[-1])), known, n=1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
             message = f"unknown key{hint}; allowed: {', '.join(known)}"
         elif problem["type"] == "missing":
             message = "this key is required"
         elif problem["type"] in ("model_type", "dict_type"):
-            message = f"expected keys and values below it, got {problem['input']!r}"
+            message = f"expected keys and values below it, got {quoted(problem['input'])}"
         elif not isinstance(problem["input"], dict):
-            message = f"{message[0].lower()}{message[1:]}, got {problem['input']!r}"
+            message = f"{message[0].lower()}{message[1:]}, got {quoted(problem['input'])}"
         more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        return f"{self._where(path)}{f'{dotted}: ' if dotted else ''}{message}{more}."
+        return one_line(f"{self._where(path)}{f'{dotted}: ' if dotted else ''}{message}{more}.", 390)
 
     def _where(self, path: tuple[str | int, ...]) -> str:
         for length in range(len(path), 0, -1):
@@ -58,8 +71,8 @@ class Source:
             return "--set: "
         for length in range(len(path), 0, -1):
             if path[:length] in self.lines:
-                return f"{self.name}, line {self.lines[path[:length]]}: "
-        return f"{self.name}: "
+                return f"{shortened_path(self.name)}, line {self.lines[path[:length]]}: "
+        return f"{shortened_path(self.name)}: "
 
 
 def _fields_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
@@ -91,77 +104,152 @@ _Loader.add_implicit_resolver(
 )
 
 
-def read_yaml(path: Path) -> Source:
-    """Reads a YAML file that holds a mapping.
+def read_yaml(path: Path, format: Format = SPEC) -> Source:
+    """Read a YAML file that holds a mapping.
 
     Raises:
-        SpecError: If it cannot be read, is not YAML, repeats a key, or holds something else.
+        SpecError: If it cannot be read, is not YAML, is too large or too deep, repeats a key, or holds something else.
     """
+    text, name = read_text(path, format), shortened_path(path)
+    lines: dict[tuple[str | int, ...], int] = {}
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"Cannot read {path}: {error}.") from None
-    try:
-        node = yaml.compose(text, Loader=_Loader)
-        lines: dict[tuple[str | int, ...], int] = {}
-        _collect_lines(node, (), lines, str(path))
-        data = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise SpecError(f"{path}{where}: not valid YAML: {_reason(error)}.") from None
-    except RecursionError:
-        raise SpecError(f"{path}: nested too deeply.") from None
+        data = _load(text, lines)
+    except _YamlProblem as error:
+        where = f", line {error.line}" if error.line else ""
+        raise SpecError(f"{name}{where}: {error}.") from None
     if not isinstance(data, dict):
-        raise SpecError(f"{path}: expected keys and values, got {type(data).__name__}.")
+        raise SpecError(f"{name}: expected keys and values, got {type(data).__name__}.")
     return Source(str(path), data, lines)
 
 
+class _YamlProblem(Exception):
+    """Why a text is not read, and in which line."""
+
+    def __init__(self, reason: str, line: int = 0) -> None:
+        super().__init__(reason)
+        self.line = line
+
+
+def _load(text: str, lines: dict[tuple[str | int, ...], int]) -> Any:
+    """Return what a YAML text holds, with the lines of its keys; it is measured before anything is built of it."""
+    try:
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _measure(node, {}, 0)
+            _collect_lines(node, (), lines)
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise _YamlProblem(f"not valid YAML: {_reason(error)}", mark.line + 1 if mark else 0) from None
+    except RecursionError:
+        raise _YamlProblem("nested too deeply") from None
+    except (ValueError, TypeError, OverflowError) as error:
+        # E.g. the date 2001-99-99.
+        raise _YamlProblem(f"not valid YAML: {one_line(str(error), 120)}") from None
+
+
+def _measure(node: yaml.Node, known: dict[int, tuple[int, int]], depth: int) -> tuple[int, int]:
+    """Return how many values a node stands for once every alias is written out, and in how many levels.
+
+    Raises:
+        _YamlProblem: They are too many or too deep, or a number is too long.
+    """
+    size, height = known.get(id(node), (1, 1))
+    if depth + height > DEPTH or size == 0:
+        # A node that holds itself has no end.
+        raise _YamlProblem("nested too deeply")
+    if id(node) in known:
+        return size, height
+    known[id(node)] = 0, 0
+    parts: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        parts = [part for pair in node.value for part in pair]
+    elif isinstance(node, yaml.SequenceNode):
+        parts = node.value
+    elif node.tag.endswith((":int", ":float")) and len(node.value) > DIGITS:
+        raise _YamlProblem(f"too long a number: {len(node.value):,} digits, at most {DIGITS}", _line_of(node))
+    for part in parts:
+        more, below = _measure(part, known, depth + 1)
+        size, height = size + more, max(height, below + 1)
+        if size > VALUES:
+            raise _YamlProblem(
+                f"too large: more than {VALUES:,} values with its aliases written out", _line_of(node)
+            )
+    known[id(node)] = size, height
+    return size, height
+
+
+def _line_of(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1
+
+
 def _collect_lines(
-    node: yaml.Node | None, path: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int], name: str
+    node: yaml.Node, path: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int]
 ) -> None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             here: tuple[str | int, ...] = (*path, str(key.value))
             if here in lines:
-                raise SpecError(f"{name}, line {key.start_mark.line + 1}: key {key.value!r} is given twice.")
-            lines[here] = key.start_mark.line + 1
-            _collect_lines(value, here, lines, name)
+                raise _YamlProblem(f"key {quoted(key.value)} is given twice", _line_of(key))
+            lines[here] = _line_of(key)
+            _collect_lines(value, here, lines)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             here = (*path, index)
-            lines[here] = value.start_mark.line + 1
-            _collect_lines(value, here, lines, name)
+            lines[here] = _line_of(value)
+            _collect_lines(value, here, lines)
 
 
 def _reason(error: yaml.YAMLError) -> str:
-    """Returns the first line of what YAML complains of; its full text shows the place in several."""
-    return str(getattr(error, "problem", None) or error).splitlines()[0].rstrip(".")
+    """Return the first line of what YAML complains of; its full text shows the place in several."""
+    return one_line(str(getattr(error, "problem", None) or error).splitlines()[0].rstrip("."), 120)
 
 
-def override(source: Source, assignment: str) -> None:
-    """Sets one value by dotted path, e.g. ``"budget.params=5e5"``; ``null`` clears it.
+def override(source: Source, overrides: Overrides) -> None:
+    """Set values by dotted path; ``null`` (None) clears one.
+
+    Args:
+        source:
+            What to change.
+        overrides:
+            Assignments such as ``"budget.params=5e5"``, whose values are read as YAML, or a mapping such as
+            ``{"budget.params": 5e5}``; keys are dotted paths.
 
     Raises:
-        SpecError: If the assignment has no ``=`` or a part of the path is a value already.
+        SpecError: If an assignment has no ``=``, its value is not YAML, or a part of a path is a value already.
     """
-    dotted, equals, text = assignment.partition("=")
+    if isinstance(overrides, Mapping):
+        for dotted, value in overrides.items():
+            _assign(source, str(dotted), value, str(dotted))
+        return
+    for assignment in [overrides] if isinstance(overrides, str) else overrides:
+        dotted, equals, text = assignment.partition("=")
+        if not equals:
+            raise SpecError(f"--set {quoted(assignment)}: expected path=value, e.g. budget.params=5e5.")
+        if len(assignment) > ASSIGNMENT:
+            raise SpecError(f"--set {quoted(assignment)}: longer than {ASSIGNMENT:,} characters.")
+        try:
+            _assign(source, dotted, _load(text, {}), assignment)
+        except _YamlProblem as error:
+            raise SpecError(f"--set {quoted(assignment)}: the value is {error}.") from None
+
+
+def _assign(source: Source, dotted: str, value: Any, said: str) -> None:
     parts = tuple(part.strip() for part in dotted.split("."))
-    if not equals or not all(parts):
-        raise SpecError(f"--set {assignment!r}: expected path=value, e.g. budget.params=5e5.")
-    try:
-        value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise SpecError(f"--set {assignment!r}: the value is not valid YAML: {_reason(error)}.") from None
-    except RecursionError:
-        raise SpecError(f"--set {dotted}: the value is nested too deeply.") from None
+    if not all(parts) or len(parts) > DEPTH:
+        raise SpecError(f"--set {quoted(said)}: expected path=value, e.g. budget.params=5e5.")
     level = source.data
     for part in parts[:-1]:
         inner = level.get(part)
         if inner is None:
             inner = level[part] = {}
         if not isinstance(inner, dict):
-            raise SpecError(f"--set {assignment!r}: {part!r} is a value, not a section.")
+            raise SpecError(f"--set {quoted(said)}: {quoted(part)} is a value, not a section.")
         level = inner
     level[parts[-1]] = value
     source.overridden.add(parts)

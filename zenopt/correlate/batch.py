@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any, Protocol
 
 import torch
+from torch.utils.data import Dataset
 
 from zenopt.core.errors import DataError
+from zenopt.core.text import shortened_path
 
 
 @dataclass(frozen=True)
@@ -26,22 +28,43 @@ class Minibatch:
     source: str
 
     def fingerprint(self) -> str:
-        """Returns a hash of the numbers, so that scores of different batches are never mixed up."""
+        """Return a hash of the numbers, so that scores of different batches are never mixed up."""
         digest = hashlib.sha256()
         for tensor in (self.inputs, self.targets):
             digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
 
+class LabelledImages(Protocol):
+    """Images with their classes, as :func:`zenopt.train.data.open_training_images` returns them."""
+
+    @property
+    def labels(self) -> torch.Tensor:
+        """The class number of each image."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def load(self, index: int) -> torch.Tensor:
+        """Return a ``3 x height x width`` uint8 tensor."""
+        ...
+
+
 def make_minibatch(
-    data: str | None, batch_size: int, resolution: int, num_classes: int, seed: int
+    images: LabelledImages | None,
+    batch_size: int,
+    resolution: int,
+    num_classes: int,
+    seed: int,
+    *,
+    source: str = "noise",
 ) -> Minibatch:
-    """Draws the minibatch.
+    """Draw the minibatch.
 
     Args:
-        data:
-            ``imagefolder:PATH`` with ``PATH/train/CLASS/*`` or ``PATH/CLASS/*``: images balanced over classes, resized,
-            each channel brought to mean 0 and deviation 1 over the batch. ``None``: N(0, 1) noise, random labels.
+        images:
+            Images to draw from: balanced over classes, resized, each channel brought to mean 0 and deviation 1 over the
+            batch. ``None``: N(0, 1) noise, random labels.
         batch_size:
             Number of images.
         resolution:
@@ -50,39 +73,41 @@ def make_minibatch(
             Outputs of the networks; images of further classes are an error.
         seed:
             Fixes the draw.
+        source:
+            What the images are called.
 
     Raises:
-        DataError: If the data cannot be read, or does not fit.
+        DataError: If the images cannot be read, or do not fit.
     """
-    if data is None:
+    if images is None:
         generator = torch.Generator().manual_seed(seed)
         inputs = torch.randn((batch_size, 3, resolution, resolution), generator=generator)
-        return Minibatch(inputs, torch.randint(num_classes, (batch_size,), generator=generator), "noise")
-    kind, _, path = data.partition(":")
-    if kind != "imagefolder" or not path:
-        raise DataError(f"Unknown data {data!r}; allowed is imagefolder:PATH.")
-    folder = Path(path) / "train" if (Path(path) / "train").is_dir() else Path(path)
-    inputs, targets = _draw_images(folder, batch_size, resolution, seed)
-    if int(targets.max()) >= num_classes:
-        raise DataError(f"{folder} has more classes than the {num_classes} outputs of the networks.")
-    mean, deviation = inputs.mean((0, 2, 3), keepdim=True), inputs.std((0, 2, 3), keepdim=True)
-    return Minibatch((inputs - mean) / deviation.clamp_min(1e-6), targets, data)
-
-
-def _draw_images(
-    folder: Path, batch_size: int, resolution: int, seed: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+        return Minibatch(inputs, torch.randint(num_classes, (batch_size,), generator=generator), source)
     # Imported late: most comparisons of scores that are cached already need no images.
-    from torchvision import transforms
-    from torchvision.datasets import ImageFolder
-
     from zenopt.proxies import draw_batch
 
-    try:
-        images = ImageFolder(
-            str(folder),
-            transforms.Compose([transforms.Resize((resolution, resolution)), transforms.ToTensor()]),
+    inputs, targets = draw_batch(_Resized(images, resolution), batch_size, balanced=True, seed=seed)
+    if int(targets.max()) >= num_classes:
+        raise DataError(
+            f"{shortened_path(source)} has more classes than the {num_classes} outputs of the networks."
         )
-    except FileNotFoundError as error:
-        raise DataError(f"{folder} is no image folder: {str(error).splitlines()[0]}") from None
-    return draw_batch(images, batch_size, balanced=True, seed=seed)
+    mean, deviation = inputs.mean((0, 2, 3), keepdim=True), inputs.std((0, 2, 3), keepdim=True)
+    return Minibatch((inputs - mean) / deviation.clamp_min(1e-6), targets, source)
+
+
+class _Resized(Dataset[Any]):
+    """Images of one size, in [0, 1], with their classes."""
+
+    def __init__(self, images: LabelledImages, resolution: int) -> None:
+        self._images, self._resolution = images, resolution
+        self.labels = images.labels
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        from torchvision.transforms import functional
+
+        picture = functional.to_pil_image(self._images.load(index))
+        resized = functional.resize(picture, [self._resolution, self._resolution])
+        return functional.to_tensor(resized), int(self.labels[index])

@@ -10,9 +10,10 @@ import torch
 
 from zenopt.core.description import describe
 from zenopt.core.errors import ProxyError
+from zenopt.core.score import Score
 from zenopt.core.seeds import derive_seed
 from zenopt.correlate.batch import Minibatch
-from zenopt.correlate.score_cache import CachedScore, ScoreCache
+from zenopt.correlate.score_cache import ScoreCache
 from zenopt.nn import build_network
 from zenopt.proxies import evaluate, get_proxy, score_architecture
 from zenopt.proxies.devices import resolve_device
@@ -20,7 +21,7 @@ from zenopt.proxies.randomness import fresh_network, initialise, make_generator
 from zenopt.proxies.registry import Proxy
 
 #: Scores by proxy, then by architecture text.
-Scores = Mapping[str, Mapping[str, CachedScore]]
+Scores = Mapping[str, Mapping[str, Score]]
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,11 @@ class Measurement:
             "device": self.device.partition(":")[0],
         }
 
-    def score(self, architecture: Any, proxies: Sequence[str]) -> dict[str, CachedScore]:
+    def score(self, architecture: Any, proxies: Sequence[str]) -> dict[str, Score]:
         """Scores one architecture; proxies that read the same passes share them."""
         found = [get_proxy(name) for name in proxies]
         seed = derive_seed(self.seed, 0, str(architecture))
-        scores: dict[str, CachedScore] = {}
+        scores: dict[str, Score] = {}
         by_links: dict[bool, list[Proxy]] = {}
         for proxy in found:
             if proxy.kind == "architecture" or proxy.on_architecture is not None:
@@ -79,15 +80,12 @@ class Measurement:
                 seed=seed,
                 gamma=self.gamma,
             )
-            scores.update(
-                (name, CachedScore(result.value, result.seconds, result.error))
-                for name, result in results.items()
-            )
+            scores.update(results)
         return scores
 
-    def _score_architecture(self, architecture: Any, proxy: Proxy, seed: int) -> CachedScore:
+    def _score_architecture(self, architecture: Any, proxy: Proxy, seed: int) -> Score:
         try:
-            score = score_architecture(
+            return score_architecture(
                 architecture,
                 proxy,
                 resolution=self.batch.inputs.shape[-1],
@@ -98,8 +96,7 @@ class Measurement:
                 device=self.device,
             )
         except ProxyError as error:
-            return CachedScore(None, 0.0, str(error))
-        return CachedScore(score.mean, score.seconds)
+            return Score(None, 0.0, str(error), proxy.name)
 
     def _network(self, architecture: Any, links: bool, seed: int) -> torch.nn.Module:
         generator = make_generator(seed, 0, resolve_device(self.device))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from zenopt.core.errors import StorageError
+from zenopt.core.score import Score
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS zenopt_scores (
@@ -19,15 +19,6 @@ CREATE TABLE IF NOT EXISTS zenopt_scores (
     PRIMARY KEY (settings, proxy, structure)
 ) WITHOUT ROWID
 """
-
-
-@dataclass(frozen=True)
-class CachedScore:
-    """A proxy's answer: ``value`` is ``None`` where it failed, and ``error`` says why."""
-
-    value: float | None
-    seconds: float
-    error: str | None = None
 
 
 class ScoreCache:
@@ -44,7 +35,7 @@ class ScoreCache:
         .. code-block:: python
 
             with ScoreCache("scores.db") as cache:
-                cache.put({"seed": 0}, "SuperConv...", {"synflow": CachedScore(1.0, 0.2)})
+                cache.put({"seed": 0}, "SuperConv...", {"synflow": Score(1.0, 0.2)})
                 cache.get({"seed": 0}, "synflow")
     """
 
@@ -61,15 +52,21 @@ class ScoreCache:
         except sqlite3.Error as error:
             raise StorageError(f"Score cache {self._name} cannot be used: {error}.") from None
 
-    def get(self, settings: Mapping[str, Any], proxy: str) -> dict[str, CachedScore]:
+    def get(self, settings: Mapping[str, Any], proxy: str) -> dict[str, Score]:
         """Returns every score of a proxy under these settings, by structure."""
-        rows = self._connection.execute(
-            "SELECT structure, value, seconds, error FROM zenopt_scores WHERE settings = ? AND proxy = ?",
-            (_key(settings), proxy),
-        )
-        return {structure: CachedScore(value, seconds, error) for structure, value, seconds, error in rows}
+        try:
+            rows = self._connection.execute(
+                "SELECT structure, value, seconds, error FROM zenopt_scores WHERE settings = ? AND proxy = ?",
+                (_key(settings), proxy),
+            ).fetchall()
+        except sqlite3.Error as error:
+            raise StorageError(f"Score cache {self._name} cannot be read: {error}.") from None
+        # SQLite takes any value in any column.
+        if not all(map(_is_score, rows)):
+            raise StorageError(f"Score cache {self._name} holds something else than scores; remove the file.")
+        return {structure: Score(value, seconds, error) for structure, value, seconds, error in rows}
 
-    def put(self, settings: Mapping[str, Any], structure: str, scores: Mapping[str, CachedScore]) -> None:
+    def put(self, settings: Mapping[str, Any], structure: str, scores: Mapping[str, Score]) -> None:
         """Stores the scores of one structure, by proxy, in one transaction."""
         rows: Iterable[tuple[Any, ...]] = [
             (_key(settings), proxy, structure, score.value, score.seconds, score.error)
@@ -98,3 +95,9 @@ class ScoreCache:
 
 def _key(settings: Mapping[str, Any]) -> str:
     return json.dumps(settings, sort_keys=True)
+
+
+def _is_score(row: tuple[Any, ...]) -> bool:
+    structure, value, seconds, error = row
+    texts = isinstance(structure, str) and isinstance(error, str | None)
+    return texts and isinstance(value, int | float | None) and isinstance(seconds, int | float)

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import threading
 import time
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from socketserver import ThreadingMixIn
@@ -19,6 +20,8 @@ import plotly.graph_objects as go
 import sqlalchemy.exc
 
 from zenopt.core.errors import ZenoptError
+from zenopt.core.paths import file_name
+from zenopt.core.text import one_line, quoted
 from zenopt.dashboard.mirror import LARGEST, MirrorStorage
 from zenopt.export.bundle import read_bundle
 from zenopt.report.figures import score_label
@@ -142,7 +145,11 @@ class Dashboard:
                         mirrored.study,
                         self._artifacts,
                     )
-                self._pages[study_id].update()
+                try:
+                    self._pages[study_id].update()
+                except ZenoptError as error:
+                    # What one study stores keeps no other one from being shown.
+                    _logger.warning(f"Study {quoted(mirrored.study.study_name)}: {error}")
 
     def _follow(self) -> None:
         while not self._stop.is_set():
@@ -150,7 +157,7 @@ class Dashboard:
                 self.update()
             except (ZenoptError, sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError) as error:
                 # The database may be away for a while; what is shown stays, and the next look may succeed.
-                _logger.warning(f"Cannot read the studies: {' '.join(str(error).split())}")
+                _logger.warning(f"Cannot read the studies: {one_line(str(error))}")
             self._stop.wait(_WATCH_S)
 
     def _attach(self, bundles: Sequence[str | Path]) -> None:
@@ -159,21 +166,28 @@ class Dashboard:
             bundle = read_bundle(folder)
             if bundle.study not in names:
                 raise DashboardError(
-                    f"Bundle {folder} comes from study {bundle.study!r}, which is not in this storage."
+                    f"Bundle {folder} comes from study {quoted(bundle.study)}, which is not in this storage."
                 )
-            packed = shutil.make_archive(
-                str(self._folder / f"bundle-trial-{bundle.trial}"), "zip", root_dir=Path(folder)
-            )
+            packed = self._folder / file_name(f"bundle-trial-{bundle.trial}.zip", "A bundle's trial")
+            _pack(Path(folder), packed)
             study = optuna.load_study(study_name=bundle.study, storage=self.mirror)
             optuna.artifacts.upload_artifact(
                 artifact_store=self._artifacts,
-                file_path=packed,
+                file_path=str(packed),
                 study_or_trial=study,
                 mimetype="application/zip",
             )
 
     def _clean(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _pack(folder: Path, target: Path) -> None:
+    """Packs the files of a folder; a link in it could lead to any other file."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as packed:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and not path.is_symlink():
+                packed.write(path, path.relative_to(folder))
 
 
 class _StudyPage:
@@ -207,12 +221,13 @@ class _StudyPage:
         self._shown._storage.set_study_system_attr(
             self._shown._study_id, "study:metric_names", _metric_names(data)
         )
-        networks = [network_at(data, position) for position in data.top(1)]
+        missing = data.spec.missing_module()
+        networks = [network_at(data, position) for position in data.top(1)] if missing is None else []
         if networks:
             self._save_picture(networks[0])
             graph = _picture_figure(networks[0])
             save_plotly_graph_object(self._shown, graph, graph_object_id="best-network")
-        self._save_note(_note(data, networks, self._picture_id, self._shown._study_id))
+        self._save_note(missing or _note(data, networks, self._picture_id, self._shown._study_id))
         if is_due or self._size < 0:
             for figure in make_section(self._source, data, 0).figures:
                 if figure.key in _FIGURES or figure.group == "Front":

@@ -5,21 +5,34 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter
 
 from zenopt._version import __version__
-from zenopt.core.errors import BundleError
-from zenopt.spaces.chain.architecture import block_types
+from zenopt.core.errors import BundleError, ZenoptError
+from zenopt.core.files import BUNDLE, read_json, validated
+from zenopt.core.paths import existing_path
+from zenopt.core.text import printable, quoted, quoted_list, shortened_path
 from zenopt.spaces.registry import parse_architecture
 
 SCHEMA_VERSION = 1
 ARCHITECTURE_FILE = "architecture.json"
 STRUCTURE_FILE = "structure.txt"
 README_FILE = "README.md"
+
+
+Side = Annotated[int, Field(strict=True, ge=1, le=8192)]
+Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+Number = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
+Flag = Annotated[bool, Field(strict=True)]
+FamilyName = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.-]*(:[A-Za-z_][\w.]*)?$", max_length=200)]
+ModuleName = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$", max_length=200)]
 
 
 @dataclass(frozen=True)
@@ -44,24 +57,27 @@ class Bundle:
     """
 
     structure: str
-    resolution: int
-    num_classes: int
-    use_se: bool = False
-    family: str = "chain"
+    resolution: Side
+    num_classes: Count
+    use_se: Flag = False
+    family: FamilyName = "chain"
     costs: Mapping[str, Any] | None = None
     scores: Mapping[str, Any] | None = None
     constraints: Mapping[str, float] | None = None
     study: str | None = None
-    trial: int | None = None
+    trial: Number | None = None
     spec: Mapping[str, Any] | None = None
     versions: Mapping[str, str] | None = None
-    seed: int | None = None
+    seed: Number | None = None
     candidates: tuple[Mapping[str, Any], ...] = ()
-    block_modules: Mapping[str, str] | None = None
+    block_modules: Mapping[str, ModuleName] | None = None
+
+
+_ADAPTER = TypeAdapter(Bundle)
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of zenopt, Python and the libraries that compute scores."""
+    """Return the versions of zenopt, Python and the libraries that compute scores."""
     from importlib.metadata import version
 
     return {
@@ -72,7 +88,7 @@ def versions() -> dict[str, str]:
 
 
 def write_bundle(bundle: Bundle, folder: str | Path, *, overwrite: bool = False) -> Path:
-    """Writes a bundle: ``architecture.json``, ``structure.txt`` (readable by ZenNAS) and ``README.md``.
+    """Write a bundle: ``architecture.json``, ``structure.txt`` (readable by ZenNAS) and ``README.md``.
 
     Every file is written beside its place and renamed, so that a reader never sees half of one.
 
@@ -109,7 +125,7 @@ def write_bundle(bundle: Bundle, folder: str | Path, *, overwrite: bool = False)
 
 
 def read_bundle(folder: str | Path) -> Bundle:
-    """Reads a bundle.
+    """Read a bundle.
 
     Args:
         folder:
@@ -121,52 +137,45 @@ def read_bundle(folder: str | Path) -> Bundle:
     """
     path = Path(folder)
     path = path if path.name == ARCHITECTURE_FILE else path / ARCHITECTURE_FILE
+    if existing_path(str(path)) is None:
+        raise BundleError(f"{shortened_path(path.parent)} is not a bundle: it has no {ARCHITECTURE_FILE}.")
+    content = read_json(path, BUNDLE)
+    found = content.get("schema_version") if isinstance(content, dict) else None
+    if found != SCHEMA_VERSION:
+        raise BUNDLE.refusal(path, f"schema_version is {quoted(found)}, this zenopt reads {SCHEMA_VERSION}")
+    # Earlier versions wrote null where there was nothing to say.
+    content["candidates"] = content.get("candidates") or ()
+    bundle = validated(_ADAPTER, content, path, BUNDLE)
+    if bundle.block_modules:
+        _check_parts(path, bundle)
+    return bundle
+
+
+def _check_parts(path: Path, bundle: Bundle) -> None:
+    """Refuses a network of parts that nobody has imported in this run."""
+    modules = bundle.block_modules or {}
+    missing = sorted(part for part, module in modules.items() if module not in sys.modules)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BundleError(f"{path.parent} is not a bundle: it has no {ARCHITECTURE_FILE}.") from None
-    except (OSError, ValueError) as error:
-        raise BundleError(f"Cannot read {path}: {error}.") from None
-    if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
-        found = content.get("schema_version") if isinstance(content, dict) else None
-        raise BundleError(f"{path}: schema_version is {found!r}, this zenopt reads {SCHEMA_VERSION}.")
-    for key, kind, what in (("structure", str, "text"), ("use_se", bool, "true or false")):
-        if not isinstance(content.get(key), kind):
-            raise BundleError(f"{path}: {key} must be {what}, got {content.get(key)!r}.")
-    for key in ("resolution", "num_classes"):
-        value = content.get(key)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise BundleError(f"{path}: {key} must be a positive integer, got {value!r}.")
-    _check_blocks(path, content)
-    known = Bundle.__dataclass_fields__
-    values = {key: value for key, value in content.items() if key in known}
-    values["candidates"] = tuple(values.get("candidates") or ())
-    return Bundle(**values)
-
-
-def _check_blocks(path: Path, content: Mapping[str, Any]) -> None:
-    modules = content.get("block_modules") or {}
-    if not isinstance(modules, dict) or not all(isinstance(item, str) for item in modules.values()):
-        raise BundleError(f"{path}: block_modules must be the module of each block type, got {modules!r}.")
-    if set(modules) <= set(block_types()):
-        return
-    missing = sorted(set(modules) - set(block_types()))
-    module = modules[missing[0]]
-    raise BundleError(
-        f"Bundle {path.parent} is made of blocks that are not zenopt's own: {', '.join(missing)} of the Python module "
-        f"{module!r}. If you trust it, give --import {module} (or its .py file)."
-    )
+        parse_architecture(bundle.family, bundle.structure)
+    except ZenoptError:
+        if not missing:
+            raise
+        module = modules[missing[0]]
+        raise BundleError(
+            f"Bundle {shortened_path(path.parent)} is made of blocks that are not zenopt's own: {quoted_list(missing)} "
+            f"of the Python module {module!r}. If you trust it, give --import {module} (or its .py file)."
+        ) from None
 
 
 def _is_unfinished(names: set[str]) -> bool:
-    """Returns whether files are what an interrupted :func:`write_bundle` leaves behind."""
+    """Return whether files are what an interrupted :func:`write_bundle` leaves behind."""
     ours = (STRUCTURE_FILE, README_FILE, ARCHITECTURE_FILE)
     rest = {name for name in names if not name.startswith(tuple(f".{own}." for own in ours))}
     return rest <= set(ours) and (not rest or STRUCTURE_FILE in rest)
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file so that it is either the old one or the new one, never half."""
+    """Write a text file so that it is either the old one or the new one, never half."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -189,7 +198,7 @@ def _readme(bundle: Bundle) -> str:
     rows += [(key, f"{value:,}" if isinstance(value, int) else value) for key, value in costs.items()]
     rows += [(f"score: {key}", value) for key, value in scores.items() if not isinstance(value, list | tuple)]
     table = "\n".join(f"| {key} | {value} |" for key, value in rows)
-    origin = f"Trial {bundle.trial} of study `{bundle.study}`." if bundle.study else ""
+    origin = f"Trial {bundle.trial} of study `{printable(bundle.study)}`." if bundle.study else ""
     modules = sorted(set((bundle.block_modules or {}).values()))
     flags = "".join(f" --import {module}" for module in modules)
     imports = "".join(f"\n    import {module}  # its blocks" for module in modules)
@@ -212,7 +221,8 @@ Train it:
 
 Or build it:
 
-    from zenopt import Architecture{imports}
     from zenopt.nn import build_network
-    network = build_network(Architecture.parse(open("structure.txt").read()), {options})
+    from zenopt.spaces import parse_architecture{imports}
+    architecture = parse_architecture({bundle.family!r}, open("structure.txt").read().strip())
+    network = build_network(architecture, {options})
 """

@@ -8,9 +8,13 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, TypeAdapter
 
 from zenopt.core.errors import DeviceError
+from zenopt.core.files import LATENCY_CACHE, parse_json, validated
+from zenopt.core.text import quoted
 
 _TABLE = "CREATE TABLE IF NOT EXISTS measurements (key TEXT PRIMARY KEY, result TEXT NOT NULL)"
 
@@ -19,6 +23,13 @@ def default_cache_path() -> Path:
     """Returns the per-user database: ``$XDG_CACHE_HOME/zenopt/latency.db``."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(root) / "zenopt" / "latency.db"
+
+
+class _Visits(BaseModel):
+    visits_ms: list[Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]]
+
+
+_VISITS = TypeAdapter(_Visits)
 
 
 class MeasurementCache:
@@ -49,8 +60,7 @@ class MeasurementCache:
             row = database.execute("SELECT result FROM measurements WHERE key = ?", (_text(key),)).fetchone()
         if row is None:
             return None
-        result = json.loads(row[0])
-        return result if isinstance(result, dict) else None
+        return self._read(row[0])
 
     def put(self, key: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """Stores a result; an older one under the same key is replaced."""
@@ -66,7 +76,7 @@ class MeasurementCache:
             # Taking the lock before reading keeps what another process adds meanwhile.
             database.execute("BEGIN IMMEDIATE")
             row = database.execute("SELECT result FROM measurements WHERE key = ?", (_text(key),)).fetchone()
-            known = [float(time) for time in json.loads(row[0])["visits_ms"]] if row is not None else []
+            known = validated(_VISITS, self._read(row[0]), self.path, LATENCY_CACHE).visits_ms if row else []
             known.extend(times)
             if times:
                 database.execute(
@@ -78,6 +88,12 @@ class MeasurementCache:
     def __len__(self) -> int:
         with self._open() as database:
             return int(database.execute("SELECT COUNT(*) FROM measurements").fetchone()[0])
+
+    def _read(self, text: Any) -> dict[str, Any]:
+        content = parse_json(str(text), self.path, LATENCY_CACHE)
+        if not isinstance(content, dict):
+            raise LATENCY_CACHE.refusal(self.path, f"a result in it is {quoted(content)}; remove the file")
+        return content
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

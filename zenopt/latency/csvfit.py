@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -11,6 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from zenopt.core.errors import DataError, ZenoptError
+from zenopt.core.files import TABLE, number, open_csv, rows_of
+from zenopt.core.text import quoted, quoted_list
 from zenopt.latency.fit import coefficients_json, errors_of, fit_robust, leave_one_out, term_matrix
 from zenopt.latency.operations import Operation, layer_operation
 from zenopt.latency.profile import BYTES_PER_NUMBER, SCHEMA_VERSION, DeviceProfile, profile_from_json
@@ -60,42 +61,51 @@ def read_rows(path: str | Path, *, resolution: int = 224, num_classes: int = 100
     Raises:
         DataError: If the file is missing or a row is wrong; names the line.
     """
-    try:
-        with Path(path).open(newline="", encoding="utf-8") as stream:
-            reader = csv.DictReader(stream)
-            names = reader.fieldnames or []
-            missing = [name for name in REQUIRED if name not in names]
-            unknown = [name for name in names if name not in (*REQUIRED, *OPTIONAL)]
-            if missing or unknown:
-                raise DataError(
-                    f"{path}: missing columns: {', '.join(missing) or 'none'}; "
-                    f"unknown: {', '.join(unknown) or 'none'}; allowed: {', '.join((*REQUIRED, *OPTIONAL))}."
-                )
-            return [
-                _read_row(row, f"{path}, line {reader.line_num}", resolution, num_classes) for row in reader
-            ]
-    except OSError as error:
-        raise DataError(f"Cannot read {path}: {error.strerror}.") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} is no CSV file in UTF-8: {error}.") from error
+    with open_csv(path) as reader:
+        names = reader.fieldnames or []
+        missing = [name for name in REQUIRED if name not in names]
+        unknown = [name for name in names if name not in (*REQUIRED, *OPTIONAL)]
+        if missing or unknown:
+            raise TABLE.refusal(
+                path,
+                f"missing columns: {', '.join(missing) or 'none'}; unknown: {quoted_list(unknown)}; "
+                f"allowed: {', '.join((*REQUIRED, *OPTIONAL))}",
+            )
+        return [
+            _read_row(row, path, f"line {reader.line_num}:", resolution, num_classes)
+            for row in rows_of(reader, path)
+        ]
 
 
-def _read_row(row: Mapping[str, str | None], where: str, resolution: int, num_classes: int) -> Row:
-    try:
-        latency_ms = float(row["latency_ms"] or "")
-        resolution = int(row.get("resolution") or resolution)
-        num_classes = int(row.get("num_classes") or num_classes)
-        use_se = bool(int(row.get("use_se") or 0))
-    except ValueError as error:
-        raise DataError(f"{where}: {error}.") from error
-    if not 0 < latency_ms < float("inf"):
-        raise DataError(f"{where}: latency_ms must be a positive number, got {row['latency_ms']!r}.")
+def _read_row(row: Mapping[str, str], path: object, place: str, resolution: int, num_classes: int) -> Row:
+    def whole(name: str, default: int, allowed: range) -> int:
+        text = (row.get(name) or "").strip()
+        value = (
+            int(text) if text.isascii() and text.isdigit() and len(text) < 9 else default if not text else -1
+        )
+        if value not in allowed:
+            raise TABLE.refusal(
+                path, f"{name} must be from {allowed[0]} to {allowed[-1]:,}, got {quoted(text)}", place
+            )
+        return value
+
+    latency_ms = number(row["latency_ms"])
+    if latency_ms is None or latency_ms <= 0:
+        raise TABLE.refusal(
+            path, f"latency_ms must be a positive number, got {quoted(row['latency_ms'])}", place
+        )
     try:
         target = find_target(
-            row["structure"] or "", resolution=resolution, num_classes=num_classes, use_se=use_se
+            row["structure"],
+            resolution=whole("resolution", resolution, range(1, 8193)),
+            num_classes=whole("num_classes", num_classes, range(1, 1_000_001)),
+            use_se=bool(whole("use_se", 0, range(2))),
+            stored=True,
         )
+    except DataError:
+        raise
     except ZenoptError as error:
-        raise DataError(f"{where}: {error}") from error
+        raise TABLE.refusal(path, str(error), place) from error
     return Row(target, latency_ms)
 
 

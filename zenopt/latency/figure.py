@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from zenopt.core.errors import DeviceError
+from zenopt.core.text import one_line, quoted
 from zenopt.latency.output import prepare_output
 from zenopt.latency.profile import DeviceProfile
 
@@ -21,14 +23,20 @@ def held_out_pairs(profile: DeviceProfile) -> list[tuple[str, float, float]]:
         DeviceError: If the profile keeps none (e.g. because no whole network was measured).
     """
     rows: list[tuple[str, float, float]] = []
-    for row in profile.errors.get("held_out", ()):
-        rows.append((str(row["structure"]), float(row["measured_ms"]), float(row["table_ms"])))
-    networks = profile.data.get("networks")
-    if isinstance(networks, dict):
-        for name, row in networks.items():
-            rows.append((str(name), float(row["published_ms"]), float(row["held_out_ms"])))
+    try:
+        for row in profile.errors.get("held_out", ()):
+            rows.append((str(row["structure"]), float(row["measured_ms"]), float(row["table_ms"])))
+        networks = profile.data.get("networks")
+        if isinstance(networks, dict):
+            for name, row in networks.items():
+                rows.append((str(name), float(row["published_ms"]), float(row["held_out_ms"])))
+    except (TypeError, KeyError, ValueError, OverflowError) as error:
+        raise DeviceError(
+            f"Device profile {quoted(profile.name)}: held-out networks cannot be read: {one_line(repr(error), 99)}."
+        ) from None
+    rows = [row for row in rows if row[1] > 0 and row[2] > 0 and isfinite(row[1]) and isfinite(row[2])]
     if not rows:
-        raise DeviceError(f"Device profile {profile.name} keeps no held-out networks to draw.")
+        raise DeviceError(f"Device profile {quoted(profile.name)} keeps no held-out networks to draw.")
     return rows
 
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from zenopt.core.errors import DeviceError
+from pydantic import TypeAdapter, ValidationError
+
+from zenopt.core.errors import DeviceError, ZenoptError
+from zenopt.core.files import first_problem
+from zenopt.core.text import one_line, quoted
 from zenopt.latency.environment import environment
 from zenopt.latency.measure import measurement_key
 from zenopt.latency.options import MeasureOptions
@@ -41,9 +45,15 @@ def profile_options(profile: DeviceProfile, **more: Any) -> MeasureOptions:
     # Torch's own choice of threads differs between a shell and a worker; what was calibrated does not.
     threads = options.get("threads") or profile.environment.get("threads")
     try:
-        return MeasureOptions(**{**options, "threads": threads, **more})
-    except TypeError as error:
-        raise DeviceError(f"Device profile {profile.name}: environment.options: {error}.") from error
+        found = MeasureOptions(**{**options, "threads": threads, **more})
+        return TypeAdapter(MeasureOptions).validate_python(vars(found))
+    except ZenoptError:
+        raise
+    except (TypeError, ValueError) as error:
+        said = ": ".join(first_problem(error)) if isinstance(error, ValidationError) else str(error)
+        raise DeviceError(
+            f"Device profile {quoted(profile.name)}: environment.options: {one_line(said, 160)}."
+        ) from error
 
 
 def difference_from_here(profile: DeviceProfile) -> str | None:

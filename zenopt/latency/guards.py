@@ -115,7 +115,8 @@ def guard_violations(
         own = predict_latency_ms(architecture, profile, *arguments)
         other = predict_latency_ms(architecture, second, *arguments, any_resolution=True)
         if guards.disagreement is not None:
-            difference = max(own, other) / min(own, other) - 1
+            # A profile may say that something takes no time.
+            difference = max(own, other) / max(min(own, other), 1e-9) - 1
             violations["latency_disagreement"] = (difference - guards.disagreement) / guards.disagreement
         if guards.budget_under_both and limit_ms is not None:
             violations["latency_counterpart_ms"] = (other - limit_ms) / limit_ms

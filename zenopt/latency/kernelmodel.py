@@ -7,7 +7,7 @@ from typing import Any
 
 from zenopt.core.errors import DeviceError
 from zenopt.latency.kernels import Kernel, KernelLibrary, load_library
-from zenopt.latency.models import LatencyModel, register_model
+from zenopt.latency.models import LARGEST, LatencyModel, register_model
 from zenopt.latency.operations import Operation
 from zenopt.latency.terms import CONSTANT, get_term
 
@@ -108,7 +108,9 @@ def _fuses(kind: str, previous: str | None) -> bool:
 def _load_kernels(model: Mapping[str, Any], batch: int, bytes_per_number: float) -> LatencyModel:
     coefficients = {str(name): float(value) for name, value in dict(model["coefficients"]).items()}
     factors = float(model["dense"]), float(model["depthwise"])
-    if not all(0 <= value < float("inf") for value in (*factors, *coefficients.values())):
-        raise DeviceError("model.dense, model.depthwise and model.coefficients must be non-negative numbers")
+    if not all(0 <= value <= LARGEST for value in (*factors, *coefficients.values())):
+        raise DeviceError(
+            f"model.dense, model.depthwise and model.coefficients must be non-negative, at most {LARGEST:g}"
+        )
     library = load_library(str(model["library"]))
     return KernelModel(library, *factors, bool(model["fused"]), coefficients, batch, bytes_per_number)

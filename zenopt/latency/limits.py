@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import inf, isfinite
 from typing import Any
 
@@ -98,7 +98,7 @@ class Limits:
 
     def keeps(self, costs: Costs) -> bool:
         """Returns whether costs keep the budget; latency, which costs do not tell, is left out."""
-        return is_feasible(replace(self.budget, latency_ms=None).violations(costs))
+        return is_feasible(self.budget.with_limits(latency_ms=None).violations(costs))
 
     def with_latency(self, check: Check, latency_ms: float) -> Check:
         """Returns a check with another latency, e.g. a measured one; infinity stands for not running at all."""

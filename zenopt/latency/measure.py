@@ -11,8 +11,10 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
+from pydantic import TypeAdapter
 from torch import nn
 
+from zenopt.core.files import LATENCY_CACHE, validated
 from zenopt.latency.cache import MeasurementCache
 from zenopt.latency.environment import environment
 from zenopt.latency.options import CLOCKS, MeasureOptions
@@ -100,8 +102,8 @@ def measure_subject(
     """Measures a network, a block by itself, or a head; see :func:`measure_architecture`."""
     key = {**subject.identity, **measurement_key(options)}
     known = cache.get(key) if cache is not None and not refresh else None
-    if known is not None:
-        return replace(Measurement(**known), is_cached=True)
+    if known is not None and cache is not None:
+        return replace(validated(_MEASUREMENT, known, cache.path, LATENCY_CACHE), is_cached=True)
     with explained(options):
         module = subject.build()
     measurement = measure_module(module, options, input_shape=subject.input_shape)
@@ -142,6 +144,9 @@ def measurement_key(options: MeasureOptions) -> dict[str, Any]:
     for name in ("max_seconds", "min_seconds", "min_iterations", "threads"):
         del content[name]
     return {"schema": 2, **content, **environment(options)}
+
+
+_MEASUREMENT = TypeAdapter(Measurement)
 
 
 def _measurement(timing: Timing, options: MeasureOptions) -> Measurement:

@@ -12,9 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from zenopt.core.errors import DeviceError, UnknownNameError, ZenoptError
+from zenopt.core.text import one_line, quoted
 from zenopt.latency.operations import Operation
 from zenopt.latency.parts import Part
 from zenopt.latency.terms import CONSTANT, get_term
+
+#: Of a model's numbers: no sum of products of them is infinite.
+LARGEST = 1e12
 
 
 class LatencyModel(ABC):
@@ -63,17 +67,17 @@ def make_model(model: Mapping[str, Any], batch: int, bytes_per_number: float) ->
         DeviceError: If its content does not make sense.
     """
     kind = model.get("kind")
-    if kind in _BUILT_IN:
-        importlib.import_module(_BUILT_IN[str(kind)])
+    if isinstance(kind, str) and kind in _BUILT_IN:
+        importlib.import_module(_BUILT_IN[kind])
     if not isinstance(kind, str) or kind not in _LOADERS:
         known = ", ".join(sorted({*_LOADERS, *_BUILT_IN}))
-        raise UnknownNameError(f"Unknown latency model kind {kind!r}; known: {known}.")
+        raise UnknownNameError(f"Unknown latency model kind {quoted(kind)}; known: {known}.")
     try:
         return _LOADERS[kind](model, batch, bytes_per_number)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         if isinstance(error, ZenoptError):
             raise
-        raise DeviceError(f"model of kind {kind!r} cannot be read: {error!r}") from error
+        raise DeviceError(f"model of kind {kind!r} cannot be read: {one_line(repr(error), 120)}") from error
 
 
 class AdditiveModel(LatencyModel):
@@ -107,8 +111,10 @@ def read_coefficients(model: Mapping[str, Any]) -> dict[str, float]:
         DeviceError: If there are none or one is negative.
     """
     coefficients = {str(name): float(value) for name, value in dict(model["coefficients"]).items()}
-    if not coefficients or not all(0 <= value < float("inf") for value in coefficients.values()):
-        raise DeviceError("model.coefficients must be non-negative numbers by term name")
+    if not coefficients or not all(0 <= value <= LARGEST for value in coefficients.values()):
+        raise DeviceError(
+            f"model.coefficients must be non-negative numbers of at most {LARGEST:g} by term name"
+        )
     return coefficients
 
 

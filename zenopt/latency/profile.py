@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from zenopt.core.errors import DeviceError, UnknownNameError, ZenoptError
+from pydantic import BeforeValidator, Field, TypeAdapter
+
+from zenopt.core.errors import DeviceError, UnknownNameError
+from zenopt.core.files import PROFILE, read_json, validated
+from zenopt.core.text import quoted, quoted_list
 from zenopt.latency.models import LatencyModel, make_model
 from zenopt.latency.output import prepare_output
 
@@ -18,22 +21,17 @@ SCHEMA_VERSION = 1
 DEVICES_FOLDER = Path(__file__).resolve().parent / "devices"
 BYTES_PER_NUMBER = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0, "int8": 1.0}
 MAX_BATCH = 65_536
-_KEYS = {
-    "schema_version", "name", "device", "runtime", "batch", "dtype", "resolutions", "model", "data", "errors",
-    "validity", "environment", "created", "notes", "counterpart",
-}  # fmt: skip
-_REQUIRED = (
-    "schema_version",
-    "name",
-    "device",
-    "batch",
-    "dtype",
-    "resolutions",
-    "model",
-    "data",
-    "errors",
-    "validity",
-)
+
+
+def _pair(value: Any) -> Any:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise ValueError("must be [lowest, highest]")
+    return tuple(value)
+
+
+Side = Annotated[int, Field(strict=True, ge=1, le=65_536)]
+Bound = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,15 +55,15 @@ class DeviceProfile:
         counterpart: Another profile of the same device and runtime, made another way: a search is checked against it.
     """
 
-    name: str
-    device: str
-    batch: int
-    dtype: str
-    resolutions: tuple[int, int]
+    name: Text
+    device: Text
+    batch: Annotated[int, Field(strict=True, ge=1, le=MAX_BATCH)]
+    dtype: Literal["fp32", "fp16", "bf16", "int8"]
+    resolutions: Annotated[tuple[Side, Side], BeforeValidator(_pair)]
     model: Mapping[str, Any]
     data: Mapping[str, Any]
     errors: Mapping[str, Any]
-    validity: Mapping[str, tuple[float, float]]
+    validity: Mapping[str, Annotated[tuple[Bound, Bound], BeforeValidator(_pair)]]
     runtime: str = ""
     environment: Mapping[str, Any] = field(default_factory=dict)
     created: str = ""
@@ -92,7 +90,7 @@ class DeviceProfile:
         return self._cache  # type: ignore[attr-defined]
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the profile as it is written to a file."""
+        """Return the profile as it is written to a file."""
         return {
             "schema_version": SCHEMA_VERSION,
             "name": self.name,
@@ -112,7 +110,7 @@ class DeviceProfile:
         }
 
     def save(self, path: str | Path) -> None:
-        """Writes the profile as JSON.
+        """Write the profile as JSON.
 
         Raises:
             DeviceError: If the file cannot be written.
@@ -125,12 +123,12 @@ class DeviceProfile:
 
 
 def list_profiles() -> list[str]:
-    """Returns the names of the profiles that come with zenopt."""
+    """Return the names of the profiles that come with zenopt."""
     return sorted(path.stem for path in DEVICES_FOLDER.glob("*.json"))
 
 
 def load_profile(name_or_path: str | Path | DeviceProfile) -> DeviceProfile:
-    """Returns the profile of a given name, or reads one from a file.
+    """Return the profile of a given name, or reads one from a file.
 
     Args:
         name_or_path:
@@ -149,93 +147,48 @@ def load_profile(name_or_path: str | Path | DeviceProfile) -> DeviceProfile:
         path = Path(text)
     else:
         raise UnknownNameError(
-            f"Unknown device profile {text!r}; known: {', '.join(list_profiles())}, or the path of a .json file."
+            f"Unknown device profile {quoted(text)}; known: {', '.join(list_profiles())}, or the path of a .json file."
         )
     try:
         # The time of change is part of the key, so that a profile calibrated again is read again.
-        return _read(path, path.stat().st_mtime_ns)
-    except OSError as error:
-        raise DeviceError(f"Cannot read device profile {path}: {error.strerror}.") from error
+        stamp = path.stat().st_mtime_ns
+    except (OSError, ValueError) as error:
+        raise PROFILE.unreadable(path, error) from None
+    return _read(path, stamp)
 
 
 @lru_cache(maxsize=64)
 def _read(path: Path, changed: int) -> DeviceProfile:
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise DeviceError(f"Device profile {path} is not valid JSON: {error}.") from error
-    try:
-        return profile_from_json(content)
-    except ZenoptError as error:
-        raise DeviceError(f"Device profile {path}: {str(error).rstrip('.')}.") from error
+    return _from_json(read_json(path, PROFILE), path)
 
 
 def profile_from_json(content: Any) -> DeviceProfile:
-    """Makes a profile from what :meth:`DeviceProfile.to_json` returned.
+    """Make a profile from what :meth:`DeviceProfile.to_json` returned.
 
     Raises:
         DeviceError: If a key is missing, unknown or of the wrong kind.
     """
+    return _from_json(content, "as JSON")
+
+
+def _from_json(content: Any, path: object) -> DeviceProfile:
     if not isinstance(content, Mapping):
-        raise DeviceError("expected a JSON object")
+        raise PROFILE.refusal(path, "expected a JSON object")
     version = content.get("schema_version")
     if version != SCHEMA_VERSION:
-        raise DeviceError(f"schema_version is {version!r}, this zenopt reads {SCHEMA_VERSION}")
-    missing = [key for key in _REQUIRED if key not in content]
-    unknown = sorted(set(content) - _KEYS)
-    if missing or unknown:
-        raise DeviceError(
-            f"missing keys: {', '.join(missing) or 'none'}; unknown keys: {', '.join(unknown) or 'none'}"
+        raise PROFILE.refusal(
+            path, f"schema_version is {quoted(version)}, this zenopt reads {SCHEMA_VERSION}"
         )
-    for key in ("model", "data", "errors", "validity"):
-        _expect(isinstance(content[key], Mapping), key, "an object", content[key])
-    for key in ("name", "device", "dtype"):
-        _expect(isinstance(content[key], str) and content[key] != "", key, "a text", content[key])
-    _expect(
-        content["dtype"] in BYTES_PER_NUMBER,
-        "dtype",
-        f"one of {', '.join(BYTES_PER_NUMBER)}",
-        content["dtype"],
-    )
-    batch = content["batch"]
-    _expect(_is_whole(batch, MAX_BATCH), "batch", f"a whole number from 1 to {MAX_BATCH}", batch)
-    resolutions = content["resolutions"]
-    _expect(
-        isinstance(resolutions, list) and len(resolutions) == 2 and all(_is_whole(r, 65_536) for r in resolutions),
-        "resolutions", "[smallest, largest] side in pixels", resolutions,
-    )  # fmt: skip
-    for key, value in content["validity"].items():
-        _expect(
-            isinstance(value, list) and len(value) == 2 and all(_is_number(number) for number in value),
-            f"validity.{key}", "[lowest, highest]", value,
-        )  # fmt: skip
-    return DeviceProfile(
-        name=content["name"],
-        device=content["device"],
-        batch=batch,
-        dtype=content["dtype"],
-        resolutions=(resolutions[0], resolutions[1]),
-        model=dict(content["model"]),
-        data=dict(content["data"]),
-        errors=dict(content["errors"]),
-        validity={key: (value[0], value[1]) for key, value in content["validity"].items()},
-        runtime=str(content.get("runtime", "")),
-        environment=dict(content.get("environment") or {}),
-        created=str(content.get("created", "")),
-        notes=str(content.get("notes", "")),
-        counterpart=str(content.get("counterpart", "")),
-    )
+    known = {own.name for own in fields(DeviceProfile)}
+    required = (own.name for own in fields(DeviceProfile) if own.default is own.default_factory is MISSING)
+    missing = [key for key in required if key not in content]
+    unknown = sorted(set(content) - known - {"schema_version"})
+    if missing or unknown:
+        raise PROFILE.refusal(
+            path, f"missing keys: {quoted_list(missing)}; unknown keys: {quoted_list(unknown)}"
+        )
+    values = {key: value for key, value in content.items() if key in known}
+    return validated(_ADAPTER, values, path, PROFILE)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_whole(value: Any, largest: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= largest
-
-
-def _expect(condition: bool, key: str, wanted: str, value: Any) -> None:
-    if not condition:
-        text = repr(value)
-        raise DeviceError(f"{key} must be {wanted}, got {text if len(text) <= 60 else text[:57] + '...'}")
+_ADAPTER = TypeAdapter(DeviceProfile)

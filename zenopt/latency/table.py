@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zenopt.core.errors import DeviceError
-from zenopt.latency.models import AdditiveModel, LatencyModel, read_coefficients, register_model
+from zenopt.latency.models import LARGEST, AdditiveModel, LatencyModel, read_coefficients, register_model
 from zenopt.latency.operations import Operation
 from zenopt.latency.parts import Part
 
@@ -81,10 +81,10 @@ def weighed(measured: float, expected: float, measured_error: float, expected_er
 def _load_table(model: Mapping[str, Any], batch: int, bytes_per_number: float) -> LatencyModel:
     blocks = {str(name): float(value) for name, value in dict(model["blocks"]).items()}
     scale = float(model["scale"])
-    if not 0 < scale < math.inf or not all(0 <= value < math.inf for value in blocks.values()):
-        raise DeviceError("model.scale must be positive and model.blocks non-negative numbers")
+    if not 1 / LARGEST <= scale <= LARGEST or not all(0 <= value <= LARGEST for value in blocks.values()):
+        raise DeviceError(f"model.scale must be positive and model.blocks non-negative, at most {LARGEST:g}")
     scatters = float(model.get("visit_scatter", 0.0)), float(model.get("additive_scatter", math.inf))
-    if not 0 <= scatters[0] < math.inf or not scatters[1] >= 0:
+    if not 0 <= scatters[0] <= LARGEST or not scatters[1] >= 0:
         raise DeviceError("model.visit_scatter and model.additive_scatter must be non-negative numbers")
     additive = AdditiveModel(read_coefficients(model), batch, bytes_per_number)
     return TableModel(blocks, scale, additive, *scatters)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zenopt.core.description import unit_names
 from zenopt.core.errors import StructureError
+from zenopt.core.paths import existing_path
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,7 +39,7 @@ class Target:
     def build(self) -> nn.Module:
         """Builds the network with its initial weights."""
         if self.architecture is None:
-            from zenopt.spaces.names import resolve
+            from zenopt.export.names import resolve
 
             return resolve(self.text).build(self.num_classes)
         from zenopt.nn import build_network
@@ -118,21 +118,28 @@ class Target:
 
 
 def find_target(
-    name: str, *, resolution: int | None = None, num_classes: int | None = None, use_se: bool | None = None
+    name: str,
+    *,
+    resolution: int | None = None,
+    num_classes: int | None = None,
+    use_se: bool | None = None,
+    stored: bool = False,
 ) -> Target:
-    """Finds a network by what a person typed.
+    """Find a network by what a person typed.
 
     Args:
         name:
             A structure string, a bundle folder, a study preset or its YAML file (its initial structure is meant), or
-            anything else that :func:`zenopt.spaces.names.resolve` knows.
+            anything else that :func:`zenopt.export.names.resolve` knows.
         resolution, num_classes, use_se:
             Replace what the bundle, preset or family says.
+        stored:
+            Whether the name was read from a file; then no study file that it names imports anything.
 
     Raises:
         StructureError: If it is none of these.
     """
-    found = _find(name)
+    found = _find(name, stored)
     return replace(
         found,
         resolution=found.resolution if resolution is None else resolution,
@@ -141,20 +148,21 @@ def find_target(
     )
 
 
-def _find(name: str) -> Target:
+def _find(name: str, stored: bool) -> Target:
     # Names are settled by rooms above this one; only people use names, so they are imported here.
-    from zenopt.spaces.names import resolve
+    from zenopt.export.names import resolve
 
-    if Path(name).is_dir():
+    path = existing_path(name)
+    if path is not None and path.is_dir():
         from zenopt.export.bundle import read_bundle
 
-        bundle = read_bundle(name)
+        bundle = read_bundle(path)
         architecture = resolve(name).architecture
         return Target(bundle.structure, architecture, bundle.resolution, bundle.num_classes, bundle.use_se)
     from zenopt.study.spec import StudySpec, list_presets
 
     if name in list_presets() or name.endswith((".yaml", ".yml")):
-        spec = StudySpec.load(name)
+        spec = StudySpec.load(name, stored=stored)
         space = spec.build_space()
         initial = getattr(space, "initial", None)
         if not isinstance(initial, str) or not initial:

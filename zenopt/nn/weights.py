@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,38 +12,84 @@ from typing import Any
 import torch
 from torch import nn
 
-from zenopt.core.errors import BundleError, ZenoptError
+from zenopt.core.errors import BundleError, CheckpointError
+from zenopt.core.files import CHECKPOINT, check_size
+from zenopt.core.paths import existing_path
+from zenopt.core.text import quoted, shortened, shortened_path
 from zenopt.nn.network import Network
 
-
-class CheckpointError(ZenoptError):
-    """A checkpoint is missing, unreadable, or of another network or run."""
+#: Tensors, numbers and texts in a checkpoint.
+VALUES = 5_000_000
 
 
 def read_torch_file(path: Path) -> dict[str, Any]:
     """Read a file that `torch.save` wrote onto the CPU; only tensors and plain containers are built.
 
     Raises:
-        CheckpointError: The file is missing or holds no dictionary.
+        CheckpointError: The file is missing, damaged or too large, or holds no dictionary.
     """
+    _check_file(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"Checkpoint {path} does not exist.") from None
-    except IsADirectoryError:
-        raise CheckpointError(
-            f"Checkpoint {path} is a folder; a file such as best.pt in it is needed."
-        ) from None
+        _check_tensors(content)
+    except CheckpointError as error:
+        raise CHECKPOINT.refusal(path, str(error)) from None
     except pickle.UnpicklingError:
         # torch's own text tells people to switch the protection off.
-        reason = "it is damaged, or holds more than tensors and plain values"
-        raise CheckpointError(f"Checkpoint {path} cannot be read: {reason}.") from None
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"Checkpoint {path} cannot be read: {reason}") from None
+        damaged = ValueError("it is damaged, or holds more than tensors and plain values")
+        raise CHECKPOINT.unreadable(path, damaged) from None
+    # What is damaged can make torch raise nearly anything; each means the same to the user.
+    except Exception as error:
+        raise CHECKPOINT.unreadable(path, error) from None
     if not isinstance(content, dict):
-        raise CheckpointError(f"Checkpoint {path} holds {type(content).__name__}, not a dictionary.")
+        raise CHECKPOINT.refusal(path, f"it holds {type(content).__name__}, not a dictionary")
     return content
+
+
+def _check_file(path: Path) -> None:
+    """Raise a CheckpointError unless there is a file that is not too large, and not larger once it is read."""
+    found = existing_path(str(path))
+    if found is None:
+        raise CheckpointError(f"Checkpoint {shortened_path(path)} does not exist.")
+    if found.is_dir():
+        raise CheckpointError(
+            f"Checkpoint {shortened_path(path)} is a folder; a file such as best.pt in it is needed."
+        )
+    size = found.stat().st_size
+    check_size(size, path, CHECKPOINT)
+    try:
+        if not zipfile.is_zipfile(path):
+            return
+        with zipfile.ZipFile(path) as packed:
+            entries = packed.infolist()
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise CHECKPOINT.unreadable(path, error) from None
+    # torch stores numbers as they are: what is compressed is not from torch, and may unpack to any size.
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or size < sum(
+        entry.file_size for entry in entries
+    ):
+        raise CHECKPOINT.refusal(path, "it is compressed, which no file of torch is")
+
+
+def _check_tensors(content: Any) -> None:
+    """Raise a CheckpointError if a tensor is not plainly what its shape says: few numbers can claim to be billions."""
+    level, seen = [content], 0
+    while level:
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, torch.Tensor):
+                if item.layout is not torch.strided or item.is_quantized or item.is_meta:
+                    raise CheckpointError("a tensor in it is not a plain one")
+                if item.numel() * item.element_size() > item.untyped_storage().nbytes():
+                    raise CheckpointError(f"a tensor of shape {quoted(tuple(item.shape))} has fewer numbers")
+            elif isinstance(item, dict):
+                below += [*item, *item.values()]
+            elif isinstance(item, list | tuple | set):
+                below += item
+            if seen + len(below) > VALUES:
+                raise CheckpointError(f"it holds more than {VALUES:,} values, or holds itself")
+        seen += len(below)
+        level = below
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
@@ -51,19 +98,9 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     A state_dict may stand alone, or under `model` or `state_dict`; a `module.` prefix (DataParallel's) is dropped.
 
     Raises:
-        CheckpointError: The file is missing or holds no weights.
+        CheckpointError: The file is missing or damaged, or holds no weights.
     """
-    if path.suffix == ".safetensors":
-        try:
-            from safetensors.torch import load_file
-        except ImportError:
-            raise CheckpointError(
-                f"Weights {path} need the package safetensors, which is not installed."
-            ) from None
-        if not path.is_file():
-            raise CheckpointError(f"Weights {path} do not exist.")
-        return load_file(path)
-    content = read_torch_file(path)
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else read_torch_file(path)
     for key in ("model", "state_dict"):
         if isinstance(content.get(key), dict):
             content = content[key]
@@ -71,11 +108,27 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     weights = {
         key.removeprefix("module."): value
         for key, value in content.items()
-        if isinstance(value, torch.Tensor)
+        if isinstance(key, str) and isinstance(value, torch.Tensor)
     }
     if not weights:
-        raise CheckpointError(f"File {path} holds no weights.")
+        raise CHECKPOINT.refusal(path, "it holds no weights")
     return weights
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    try:
+        from safetensors.torch import load_file
+    except ImportError:
+        raise CheckpointError(
+            f"Weights {shortened_path(path)} need the package safetensors, which is not installed."
+        ) from None
+    _check_file(path)
+    try:
+        found: dict[str, Any] = load_file(path)
+    # Rust's errors have types of their own, and torch's of what it cannot represent are many.
+    except Exception as error:
+        raise CHECKPOINT.unreadable(path, error) from None
+    return found
 
 
 def load_weights(network: nn.Module, path: Path, *, new_classifier: bool = False) -> bool:
@@ -97,7 +150,7 @@ def load_weights(network: nn.Module, path: Path, *, new_classifier: bool = False
         BundleError: A ZenNAS checkpoint does not fit.
     """
     weights = read_weights(path)
-    source = f"Checkpoint {path}"
+    source = f"Checkpoint {shortened_path(path)}"
     names = network.architecture.published_keys(network) if isinstance(network, Network) else {}
     if any(key in names for key in weights):
         assert isinstance(network, Network)
@@ -112,6 +165,7 @@ def load_weights(network: nn.Module, path: Path, *, new_classifier: bool = False
     if (
         classifier
         and classifier[0] in weights
+        and weights[classifier[0]].ndim == 2
         and weights[classifier[0]].shape[0] != own[classifier[0]].shape[0]
     ):
         if not new_classifier:
@@ -121,13 +175,18 @@ def load_weights(network: nn.Module, path: Path, *, new_classifier: bool = False
         loaded = False
     for key, value in weights.items():
         if key in own and own[key].shape != value.shape:
-            shapes = f"{key} has shape {tuple(value.shape)}, the network's {tuple(own[key].shape)}"
+            shapes = (
+                f"{quoted(key)} has shape {quoted(tuple(value.shape))}, the network's {tuple(own[key].shape)}"
+            )
             raise CheckpointError(f"{source} does not fit: {shapes}.")
+        if key in own and own[key].is_floating_point() != value.is_floating_point():
+            kinds = f"{quoted(key)} is of {value.dtype}, the network's of {own[key].dtype}"
+            raise CheckpointError(f"{source} does not fit: {kinds}.")
     missing = [key for key in own if key not in weights]
     unknown = [key for key in weights if key not in own]
     if missing or unknown:
-        parts = [f"{len(missing)} keys are missing ({missing[0]} ...)"] if missing else []
-        parts += [f"{len(unknown)} are unknown ({unknown[0]} ...)"] if unknown else []
+        parts = [f"{len(missing)} keys are missing ({shortened(missing[0])} ...)"] if missing else []
+        parts += [f"{len(unknown)} are unknown ({quoted(unknown[0])} ...)"] if unknown else []
         raise CheckpointError(f"{source} does not fit: {' and '.join(parts)}.")
     network.load_state_dict(weights)
     return loaded

@@ -21,6 +21,13 @@ ScoreTable = Mapping[str, Sequence["float | None"]]
 VOTERS = ("synflow", "jacob_cov", "snip")
 AZ_NAS = ("az-nas-expressivity", "az-nas-progressivity", "az-nas-trainability", "macs")
 
+#: Combination -> its proxies with their weights, where the spec gives none.
+COMBINATIONS: dict[str, dict[str, float]] = {
+    "vote": dict.fromkeys(VOTERS, 1.0),
+    "az-nas": dict.fromkeys(AZ_NAS, 1.0),
+    "sum": {},
+}
+
 
 def ranks(scores: Sequence[float | None], direction: str = "maximize") -> NDArray[np.float64]:
     """Ranks scores: 1 is the worst, ``len(scores)`` the best; ties share their mean rank, failures come last."""

@@ -10,19 +10,21 @@ for d standardised inputs. l, c and n are those of a grid with the largest margi
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field, TypeAdapter, model_validator
 
-from zenopt.core.errors import ProxyError
+from zenopt.core.errors import ProxyError, ZenoptError
+from zenopt.core.files import LEARNED, read_json, validated
+from zenopt.core.text import quoted
 from zenopt.predictors.ensemble import ScoreTable, ranks
 from zenopt.predictors.features import architecture_features
 from zenopt.proxies.registry import Proxy, ScoreSettings, get_proxy
@@ -31,6 +33,8 @@ PREFIX = "learned:"
 FORMAT = "zenopt learned score 1"
 #: A process needs memory for all pairs of what it learns from.
 MAX_LEARNED = 4000
+#: Learned scores that a learned score may be learned from, one from the other.
+MAX_NESTED = 4
 
 LENGTHS = (math.inf, 0.5, 1.0, 2.0, 4.0)
 SLOPES = (0.0, 0.3, 3.0)
@@ -108,7 +112,7 @@ class LearnedScore:
         if missing:
             raise ProxyError(
                 f"This learned score is for another family of architectures: {type(architecture).__name__} has no "
-                f"{missing[0]!r}."
+                f"{quoted(missing[0])}."
             )
         return float(self.predict(table, [own])[0])
 
@@ -203,8 +207,8 @@ def learned_proxy(name: str) -> Proxy:
     path = Path(name.removeprefix(PREFIX))
     try:
         stamp = path.stat().st_mtime_ns
-    except OSError as error:
-        raise ProxyError(f"Learned score {str(path)!r} cannot be read: {error.strerror}.") from None
+    except (OSError, ValueError) as error:
+        raise LEARNED.unreadable(path, error) from None
     model = read_learned(path, stamp)
     return Proxy(
         name=name,
@@ -214,56 +218,99 @@ def learned_proxy(name: str) -> Proxy:
         kind="architecture",
         description=f"Learned from {len(model.inputs)} architectures",
         function=model.score,
-        deterministic=all(get_proxy(own).deterministic for own in model.references),
+        deterministic=all(get_proxy(own, stored=True).deterministic for own in model.references),
     )
+
+
+Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Vector = list[Finite]
+
+
+class LearnedFile(BaseModel):
+    """A learned score as its file has it; ``length`` null is a linear kernel, a null reference a failure."""
+
+    class Kernel(BaseModel):
+        length: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None
+        slope: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+        noise: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+
+    class Settings(BaseModel):
+        resolution: Annotated[int, Field(strict=True, ge=1, le=8192)]
+        num_classes: Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+        batch_size: Annotated[int, Field(strict=True, ge=1, le=65_536)]
+
+    kernel: Kernel
+    settings: Settings
+    references: dict[str, list[Finite | None]] = Field(max_length=1000)
+    features: list[str] = Field(max_length=10_000)
+    mean: Vector
+    scale: Vector
+    inputs: list[Vector] = Field(max_length=MAX_LEARNED)
+    weights: Vector
+    facts: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _check_shapes(self) -> LearnedFile:
+        width = len(self.references) + len(self.features)
+        for what, found, wanted in (
+            ("mean", len(self.mean), width),
+            ("scale", len(self.scale), width),
+            ("inputs", len(self.inputs), len(self.weights)),
+            *(("every row of inputs", len(row), width) for row in self.inputs),
+            *(("every list of references", len(own), len(self.weights)) for own in self.references.values()),
+        ):
+            if found != wanted:
+                raise ValueError(f"{what} must have {wanted:,} numbers, got {found:,}")
+        if not width or not self.weights:
+            raise ValueError("it was learned from nothing")
+        if not all(self.scale):
+            raise ValueError("scale must not be 0")
+        return self
+
+
+_ADAPTER = TypeAdapter(LearnedFile)
+#: Files that are being read: a score may be learned from others, but not from itself.
+_OPEN: set[Path] = set()
 
 
 @lru_cache(maxsize=8)
 def read_learned(path: Path, stamp: int) -> LearnedScore:
-    """Reads a learned score once per version of its file.
+    """Read a learned score once per version of its file.
 
     Raises:
-        ProxyError: If it cannot be read or is damaged.
+        ProxyError: If it cannot be read or is damaged, or names a proxy that is not known.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ProxyError(f"Learned score {str(path)!r} cannot be read: {error}.") from None
+    content = read_json(path, LEARNED)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ProxyError(f"{str(path)!r} is no learned score; zenopt correlate --learn writes one.")
+        raise LEARNED.refusal(path, "it is no learned score; zenopt correlate --learn writes one")
+    read = validated(_ADAPTER, content, path, LEARNED)
+    if path.resolve() in _OPEN or len(_OPEN) > MAX_NESTED:
+        raise LEARNED.refusal(path, "it is learned from itself, or from too long a row of others")
+    _OPEN.add(path.resolve())
     try:
-        found = _from_json(content)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ProxyError(
-            f"Learned score {str(path)!r} is damaged: {type(error).__name__}: {error}."
-        ) from None
-    for name in found.references:
-        get_proxy(name)
-    return found
-
-
-def _from_json(content: Mapping[str, Any]) -> LearnedScore:
-    kernel, settings = content["kernel"], content["settings"]
+        for name in read.references:
+            get_proxy(name, stored=True)
+    except ZenoptError as error:
+        raise LEARNED.refusal(path, str(error)) from None
+    finally:
+        _OPEN.remove(path.resolve())
     references = {
-        str(name): np.array([-math.inf if value is None else float(value) for value in values])
-        for name, values in content["references"].items()
+        # Sorted, as the shares that a score beats are read off it.
+        name: np.sort([-math.inf if value is None else value for value in values])
+        for name, values in read.references.items()
     }
-    features = tuple(str(name) for name in content["features"])
-    arrays = {key: np.array(content[key], dtype=float) for key in ("mean", "scale", "inputs", "weights")}
-    width = len(references) + len(features)
-    wanted = {"mean": (width,), "scale": (width,), "inputs": (len(arrays["weights"]), width)}
-    for key, shape in wanted.items():
-        if arrays[key].shape != shape or not np.isfinite(arrays[key]).all():
-            raise ValueError(f"{key} must be {shape} finite numbers")
     return LearnedScore(
         references,
-        features,
-        **arrays,
-        length=math.inf if kernel["length"] is None else float(kernel["length"]),
-        slope=float(kernel["slope"]),
-        noise=float(kernel["noise"]),
-        settings={key: int(settings[key]) for key in ("resolution", "num_classes", "batch_size")},
-        facts=dict(content["facts"]),
+        tuple(read.features),
+        mean=np.array(read.mean),
+        scale=np.array(read.scale),
+        inputs=np.array(read.inputs),
+        weights=np.array(read.weights),
+        length=math.inf if read.kernel.length is None else read.kernel.length,
+        slope=read.kernel.slope,
+        noise=read.kernel.noise,
+        settings=read.settings.model_dump(),
+        facts=read.facts,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from zenopt.core.score import Score
 from zenopt.proxies.registry import (
     Proxy,
     ScoreSettings,
@@ -20,14 +21,12 @@ from zenopt.proxies.registry import (
 if TYPE_CHECKING:
     from zenopt.proxies.batches import draw_batch
     from zenopt.proxies.devices import resolve_device
-    from zenopt.proxies.evaluation import Result, evaluate
+    from zenopt.proxies.evaluation import evaluate
     from zenopt.proxies.probe import Probe
-    from zenopt.proxies.score import Score, score_architecture
+    from zenopt.proxies.score import score_architecture
 
 _LAZY = {
     "Probe": "zenopt.proxies.probe",
-    "Result": "zenopt.proxies.evaluation",
-    "Score": "zenopt.proxies.score",
     "draw_batch": "zenopt.proxies.batches",
     "evaluate": "zenopt.proxies.evaluation",
     "resolve_device": "zenopt.proxies.devices",
@@ -44,7 +43,6 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "Probe",
     "Proxy",
-    "Result",
     "Score",
     "ScoreSettings",
     "draw_batch",

@@ -8,12 +8,12 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from zenopt.core.errors import ProxyError
+from zenopt.core.score import Score
 from zenopt.proxies.devices import full_precision, resolve_device
 from zenopt.proxies.probe import Loss, Probe
 from zenopt.proxies.randomness import make_generator
@@ -23,21 +23,6 @@ _LOG = logging.getLogger(__name__)
 
 #: The measures of the zero-cost-nas release.
 ZERO_COST = ("grad_norm", "snip", "grasp", "fisher", "jacob_cov", "plain", "synflow_bn", "synflow")
-
-
-@dataclass(frozen=True)
-class Result:
-    """One proxy's answer.
-
-    Attributes:
-        value: The score, always finite; ``None`` if there is none.
-        seconds: Wall time. A pass that several proxies share counts for the first of them.
-        error: Why there is no value; ``None`` if there is one.
-    """
-
-    value: float | None
-    seconds: float
-    error: str | None = None
 
 
 def evaluate(
@@ -50,7 +35,7 @@ def evaluate(
     device: str | torch.device | None = None,
     seed: int = 0,
     gamma: float = 0.01,
-) -> dict[str, Result]:
+) -> dict[str, Score]:
     """Scores a network by several proxies on one minibatch.
 
     The network is copied: its parameters, buffers, gradients, mode and device stay as they are, and so does the global
@@ -110,7 +95,7 @@ def evaluate(
     return {proxy.name: _evaluate_one(proxy, probe, seed) for proxy in found}
 
 
-def _evaluate_one(proxy: Proxy, probe: Probe, seed: int) -> Result:
+def _evaluate_one(proxy: Proxy, probe: Probe, seed: int) -> Score:
     start = time.perf_counter()
     while True:
         # The same numbers whatever was evaluated before, and after a batch was split.
@@ -129,7 +114,7 @@ def _evaluate_one(proxy: Proxy, probe: Probe, seed: int) -> Result:
             break
         if probe.inputs.device.type == "cuda":
             torch.cuda.empty_cache()
-    return Result(value, time.perf_counter() - start, error)
+    return Score(value, time.perf_counter() - start, error, proxy.name)
 
 
 def _value(proxy: Proxy, probe: Probe, seed: int) -> float:

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
-from functools import lru_cache
-from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, TypeVar
 
-from zenopt.core.errors import ExtensionError, ProxyError, UnknownNameError
-from zenopt.core.extensions import import_extension
+from zenopt.core.errors import ProxyError
+from zenopt.core.registry import Registry
+from zenopt.core.text import quoted
 
 Direction = Literal["maximize", "minimize"]
 CostClass = Literal["closed form", "forward", "backward"]
@@ -23,7 +20,6 @@ Kind = Literal["network", "architecture"]
 #: What the shared passes can compute; see :mod:`zenopt.proxies.passes`.
 Feature = Literal["weights", "activations", "hessian", "jacobian"]
 
-ENTRY_POINT_GROUP = "zenopt.proxies"
 NEEDS = ("data", "labels", "gradients")
 
 #: Built-in name -> module that registers it. A table, so that one proxy can be had without importing the others.
@@ -107,8 +103,29 @@ class Proxy:
     shares: tuple[Feature, ...] = ()
 
 
-_PROXIES: dict[str, Proxy] = {}
 _F = TypeVar("_F", bound=Callable[..., float])
+
+
+def _as_proxy(found: Any, name: str, is_named: bool) -> Proxy:
+    if isinstance(found, Proxy):
+        return found
+    proxy = proxy_of(found)
+    if proxy is None:
+        raise ProxyError(
+            f"{quoted(name)} is not a proxy; decorate the function with zenopt.proxies.register_proxy(name, direction)."
+        )
+    return proxy
+
+
+PROXIES: Registry[Proxy] = Registry(
+    "proxy",
+    "zenopt.proxies",
+    _BUILTIN,
+    # Learned from files, in a room above this one.
+    prefixes={"learned:": "zenopt.predictors.learned:learned_proxy"},
+    convert=_as_proxy,
+    error=ProxyError,
+)
 
 
 def register_proxy(
@@ -171,107 +188,51 @@ def register_proxy(
         _check_declared("needs", need, NEEDS)
 
     def register(function: _F) -> _F:
-        module = function.__module__
-        if name in _PROXIES or _BUILTIN.get(name, module) != module:
-            raise ValueError(f"A proxy named {name!r} is already registered.")
         first_line = next(iter((function.__doc__ or "").strip().splitlines()), "")
         summary = description or first_line.replace("``", "").removesuffix(".")
-        _PROXIES[name] = Proxy(
+        proxy = Proxy(
             name, direction, cost_class, needs, kind, summary, function, on_architecture, residual, deterministic,
             tuple(shares),
         )  # fmt: skip
+        PROXIES.add(name, proxy, function.__module__)
         return function
 
     return register
 
 
-def get_proxy(name: str) -> Proxy:
-    """Finds a proxy.
+def get_proxy(name: str, *, stored: bool = False) -> Proxy:
+    """Find a proxy.
 
     Args:
         name:
             A built-in or registered name, the name of an entry point, ``package.module:object``, or ``learned:FILE``
             (see :mod:`zenopt.predictors.learned`).
+        stored:
+            Whether the name was read from a file or database; then no module is imported for it.
 
     Raises:
         UnknownNameError: If there is none; the message lists the known names.
         ProxyError: If ``package.module:object`` or an entry point cannot be loaded or is no proxy.
+        MissingModuleError: If a stored name is of a module that was not imported in this run.
     """
-    if name in _PROXIES:
-        return _PROXIES[name]
-    if name in _BUILTIN:
-        import_module(_BUILTIN[name])
-        return _PROXIES[name]
-    if name in _entry_points():
-        return _load_entry_point(_entry_points()[name])
-    if name.startswith("learned:"):
-        # Imported late: it needs numpy, and most commands never meet one.
-        from zenopt.predictors.learned import learned_proxy
-
-        return learned_proxy(name)
-    if ":" in name:
-        return _load_object(name)
-    known = proxy_names()
-    close = get_close_matches(name, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else "."
-    raise UnknownNameError(f"Unknown proxy {name!r}{hint} Known proxies: {', '.join(known)}")
+    return PROXIES.get(name, stored=stored)
 
 
 def proxy_names() -> list[str]:
-    """Returns the names of all known proxies without loading them."""
-    return sorted({*_BUILTIN, *_PROXIES, *_entry_points()})
+    """Return the names of all known proxies without loading them."""
+    return PROXIES.names()
 
 
 def list_proxies() -> list[Proxy]:
-    """Loads and returns all known proxies, sorted by name."""
+    """Load and return all known proxies, sorted by name."""
     return [get_proxy(name) for name in proxy_names()]
 
 
 def proxy_of(function: Any) -> Proxy | None:
-    """Returns the proxy that a function was registered as, if any."""
-    return next((proxy for proxy in _PROXIES.values() if proxy.function is function), None)
+    """Return the proxy that a function was registered as, if any."""
+    return next((proxy for proxy in PROXIES.registered() if proxy.function is function), None)
 
 
 def _check_declared(what: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise ValueError(f"A proxy's {what} must be one of {', '.join(map(repr, allowed))}, got {value!r}.")
-
-
-@lru_cache(maxsize=1)
-def _entry_points() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
-
-
-def _load_entry_point(point: EntryPoint) -> Proxy:
-    proxy = _as_proxy(_load(point.value), f"entry point {point.name!r}")
-    if proxy.name != point.name:
-        raise ProxyError(f"Entry point {point.name!r} registers its proxy as {proxy.name!r}; use one name.")
-    return proxy
-
-
-def _load_object(name: str) -> Proxy:
-    return _as_proxy(_load(name), repr(name))
-
-
-def _load(path: str) -> Any:
-    module_name, _, attribute = path.partition(":")
-    try:
-        found: Any = import_extension(module_name)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except ExtensionError as error:
-        raise ProxyError(f"Cannot load proxy {path!r}: {error}") from error
-    except AttributeError as error:
-        raise ProxyError(f"Cannot load proxy {path!r}: {error}.") from error
-    return found
-
-
-def _as_proxy(found: Any, where: str) -> Proxy:
-    if isinstance(found, Proxy):
-        return found
-    proxy = proxy_of(found)
-    if proxy is None:
-        raise ProxyError(
-            f"{where} is not a proxy; decorate the function with zenopt.proxies.register_proxy(name, direction)."
-        )
-    return proxy

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,34 +12,11 @@ import torch
 from zenopt.core.description import describe
 from zenopt.core.errors import ProxyError, ZenoptError
 from zenopt.core.lowering import check_positive
+from zenopt.core.score import Score
 from zenopt.proxies.devices import full_precision, resolve_device
 from zenopt.proxies.probe import Probe
 from zenopt.proxies.randomness import fresh_network, make_generator
 from zenopt.proxies.registry import Proxy, ScoreSettings, get_proxy
-
-
-@dataclass(frozen=True)
-class Score:
-    """A proxy's score of one architecture.
-
-    Attributes:
-        proxy: Name of the proxy.
-        mean: Mean over repeats.
-        std: Population standard deviation over repeats; 0 for one.
-        values: The score of every repeat.
-        seconds: Wall time of all repeats.
-        batch_size, resolution, seed, device: What it was measured with.
-    """
-
-    proxy: str
-    mean: float
-    std: float
-    values: tuple[float, ...]
-    seconds: float
-    batch_size: int
-    resolution: int
-    seed: int
-    device: str
 
 
 def score_architecture(
@@ -129,8 +105,8 @@ def score_architecture(
     if found.deterministic:
         values *= repeats
     return Score(
-        proxy=found.name,
-        mean=statistics.fmean(values),
+        source=found.name,
+        value=statistics.fmean(values),
         std=statistics.pstdev(values),
         values=tuple(values),
         seconds=time.perf_counter() - start,

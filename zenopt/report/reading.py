@@ -21,6 +21,7 @@ from optuna.storages._rdb.models import TrialValueModel
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from zenopt.core.costs import COST_KINDS
 from zenopt.core.pareto import first_front, order
 from zenopt.storage.constraints import LEGACY_KEY, PREFIX, is_feasible
 from zenopt.storage.reading import read_trials
@@ -31,8 +32,8 @@ from zenopt.study.study import read_spec
 
 #: Numeric user attributes of a trial that reports show; missing ones read NaN.
 NUMBERS = (
-    "params", "macs", "layers", "convs", "min_width", "depth_to_width", "latency_ms", "zennas_params",
-    "zennas_flops", "closed_form", "score_std", "score_seconds", "score_batch", "duplicate_of",
+    *COST_KINDS, "latency_ms", "zennas_params", "zennas_flops", "closed_form", "score_std", "score_seconds",
+    "score_batch", "duplicate_of",
 )  # fmt: skip
 _TEXTS = (STRUCTURE_KEY, "error")
 _CHUNK = 400

@@ -97,14 +97,16 @@ def make_section(study: optuna.Study, data: StudyData, top: int) -> Section:
         # The best score alone says little where other objectives count: the volume leads.
         search = [*hypervolume_figures(data), *(figure for figure in search if figure.key != "best-time")]
     figures = [*front_figures(data), *search, *against_costs(data), *closed_form(data)]
-    history = survivors(data)
+    missing = data.spec.missing_module()
+    history = survivors(data) if missing is None else None
     if history is not None:
         figures += stage_figures(history)
     weights, trials = importances(study, data)
     if weights:
         figures.append(importance_figure(weights, trials))
-    networks = best_networks(data, top)
-    return Section(data, tuple(figures), networks, _tiles(data), describe_settings(data), make_front(data))
+    networks = best_networks(data, top) if missing is None else ()
+    settings = describe_settings(data) + ("" if missing is None else f" · no pictures of networks: {missing}")
+    return Section(data, tuple(figures), networks, _tiles(data), settings, make_front(data))
 
 
 def best_networks(data: StudyData, count: int) -> tuple[Network, ...]:

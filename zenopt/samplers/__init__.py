@@ -4,6 +4,5 @@ from zenopt.samplers.aging import AgingSampler
 from zenopt.samplers.guided import Guide, GuidedSampler
 from zenopt.samplers.screening import Screening
 from zenopt.samplers.zen import ZenSampler
-from zenopt.study.sampler_factory import make_sampler
 
-__all__ = ["AgingSampler", "Guide", "GuidedSampler", "Screening", "ZenSampler", "make_sampler"]
+__all__ = ["AgingSampler", "Guide", "GuidedSampler", "Screening", "ZenSampler"]

@@ -100,6 +100,13 @@ class AgingSampler(GuidedSampler):
         else:
             self._begin = population_size
 
+    def _check_study(self, study: optuna.Study) -> None:
+        if len(study.directions) > 1:
+            raise SpecError(
+                f"AgingSampler compares by one objective, study {study.study_name!r} has {len(study.directions)}; "
+                "use ZenSampler, NSGA-II or TPE."
+            )
+
     def _propose_first(self, population: Population, number: int, rng: random.Random) -> Any | None:
         if len(population.known) >= self._begin and len(population):
             return None

@@ -162,7 +162,7 @@ class GuidedSampler(ZenSampler):
         """Returns different new children within the budget, in random order, at most as many as are compared."""
         wanted = max(1, self._guide.moves if self._guide is not None else 1)
         drawn: Iterable[Any]
-        if wanted > 1 and not longer and callable(getattr(self._space, "neighbours", None)):
+        if wanted > 1 and not longer:
             drawn = _shuffled(self._space.neighbours(parent), rng)
         else:
             blocks = self._blocks(population) + longer

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from zenopt.spaces.chain.architecture import Architecture
+from zenopt.spaces.base import BaseArchitecture
 from zenopt.storage.history import StudyHistory
 from zenopt.storage.records import TrialRecord
 
@@ -45,7 +45,7 @@ class Population:
         self._sign = -1.0 if study.directions[0] == StudyDirection.MAXIMIZE else 1.0
         self._ranked: list[tuple[float, int, str]] = []
         self._members: set[str] = set()
-        self._architectures: dict[str, Architecture] = {}
+        self._architectures: dict[str, BaseArchitecture] = {}
         self._claims: dict[int, str] = {}
         self.known: set[str] = set()
 
@@ -74,7 +74,7 @@ class Population:
         if claimed is not None:
             self.known.discard(claimed)
 
-    def architectures(self) -> list[Architecture]:
+    def architectures(self) -> list[BaseArchitecture]:
         """Returns the members, best first."""
         return [self._parsed(structure) for _, _, structure in self._ranked]
 
@@ -100,7 +100,7 @@ class Population:
         """Returns what members are ordered by; the last one is dropped when there are too many."""
         return self._sign * value
 
-    def _parsed(self, structure: str) -> Architecture:
+    def _parsed(self, structure: str) -> BaseArchitecture:
         if structure not in self._architectures:
             self._architectures[structure] = self._space.parse(structure)
         return self._architectures[structure]

@@ -129,13 +129,25 @@ class ZenSampler(BaseSampler):
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """Returns the whole space; the same in every trial."""
+        """Return the whole space; the same in every trial."""
+        self._check_study(study)
         return dict(self._space.distributions)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Returns the parameters of the proposed architecture."""
+        """Return the parameters of the proposed architecture.
+
+        Of a search space with other parameters than the space's, each is drawn independently; of a part of the space,
+        that part is returned.
+        """
+        self._check_study(study)
+        own = self._space.distributions
+        if any(own.get(name) != distribution for name, distribution in search_space.items()):
+            return {
+                name: self.sample_independent(study, trial, name, distribution)
+                for name, distribution in search_space.items()
+            }
         if self._space.is_complete(trial.params):
             # Taken over from a worker that died: the trial keeps what it was going to evaluate.
             return {}
@@ -143,14 +155,19 @@ class ZenSampler(BaseSampler):
             architecture = self.propose(study, trial.number)
             # Other threads must not propose it while it runs.
             self._population(study).known.add(str(architecture))
-        return self._space.encode(architecture)
+        params = self._space.encode(architecture)
+        return {name: value for name, value in params.items() if name in search_space}
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Draws parameters that are not the space's, uniformly."""
+        """Draw parameters that are not the space's, uniformly."""
+        self._check_study(study)
         sampler = RandomSampler(seed=derive_seed(self._seed, trial.number, param_name) % 2**32)
         return sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    def _check_study(self, study: optuna.Study) -> None:
+        """Raises a :class:`ValueError` where the study has more objectives than the sampler looks at."""
 
     def after_trial(
         self,
@@ -196,7 +213,7 @@ class ZenSampler(BaseSampler):
     def _screened(
         self, parents: list[Any], known: set[str], screening: Screening, rng: random.Random
     ) -> Any | None:
-        if self._space.screens_arrays and self._closed_form is None:
+        if self._space.array_screen and self._closed_form is None:
             if self._array_screen is None:
                 self._array_screen = self._space.array_screening(
                     self._limits,

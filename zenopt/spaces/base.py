@@ -10,6 +10,8 @@ from __future__ import annotations
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from zenopt.core.description import Description
@@ -35,10 +37,13 @@ class BaseArchitecture(ABC):
         family: Name under which :func:`~zenopt.spaces.registry.parse_architecture` reads the text again: that of a
             space of the family.
         builds: Releases that build the same architecture differently; the first is what :attr:`description` gives.
+        closed_forms: Score -> ``module:function`` that computes it, called with the architecture and the arguments of
+            :meth:`closed_form`; found when it is needed, because formulas take architectures.
     """
 
     family: ClassVar[str]
     builds: ClassVar[tuple[str, ...]] = ("official",)
+    closed_forms: ClassVar[Mapping[str, str]] = {}
 
     @property
     @abstractmethod
@@ -70,7 +75,7 @@ class BaseArchitecture(ABC):
         batch_size: int | None = None,
         gamma: float = 0.01,
     ) -> float | None:
-        """Return a score computed without tensors; ``None`` where the family knows no formula.
+        """Return a score computed without tensors; ``None`` where :attr:`closed_forms` has no formula.
 
         Args:
             score:
@@ -84,7 +89,13 @@ class BaseArchitecture(ABC):
             gamma:
                 Size of the input perturbation (Zen-scores).
         """
-        return None
+        path = self.closed_forms.get(score)
+        if path is None:
+            return None
+        found: float | None = load(path)(
+            self, resolution=resolution, num_classes=num_classes, batch_size=batch_size, gamma=gamma
+        )
+        return found
 
     def shape_features(self) -> dict[str, float]:
         """Return numbers that describe the shape, for predictors; the same names for all of the family.
@@ -146,13 +157,14 @@ class BaseSpace(ABC):
     Attributes:
         initial: Text of the architecture a search starts from.
         default_resolution, default_num_classes: What its networks are shown and scored with where nobody says another.
-        screens_arrays: Whether :meth:`array_screening` gives anything.
+        array_screen: ``module:class`` that screens arrays, called as ``Class(space, limits, candidates=..., ...)``;
+            empty where there is none.
     """
 
     initial: str
     default_resolution: ClassVar[int] = 224
     default_num_classes: ClassVar[int] = 1000
-    screens_arrays: ClassVar[bool] = False
+    array_screen: ClassVar[str] = ""
 
     # -- text -------------------------------------------------------------------------------------------------------
 
@@ -313,7 +325,12 @@ class BaseSpace(ABC):
             move:
                 One of :attr:`moves`.
         """
-        return None
+        if not self.array_screen:
+            return None
+        found: ArrayScreening = load(self.array_screen)(
+            self, limits, candidates=candidates, elites=elites, batch_size=batch_size, move=move
+        )
+        return found
 
     def _completed(self, params: dict[str, Any], rng: random.Random) -> Any | None:
         """Return the architecture of changed parameters: what has come into use is drawn, what fell out of it goes."""
@@ -325,6 +342,13 @@ class BaseSpace(ABC):
         except StructureError:
             return None
         return child if self.contains(child) else None
+
+
+@cache
+def load(path: str) -> Any:
+    """Return the object ``module:name`` of zenopt's own, or of a family's."""
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
 
 
 def suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:

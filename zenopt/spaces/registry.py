@@ -1,100 +1,74 @@
-"""Spaces by name: a decorator, entry points, and ``package.module:object``."""
+"""Spaces by name, and architectures by the name of their family."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from difflib import get_close_matches
-from importlib import import_module
-from importlib.metadata import entry_points
+from functools import lru_cache
 from typing import Any, TypeVar
 
-from zenopt.core.errors import ExtensionError, UnknownNameError
-from zenopt.core.extensions import import_extension
+from zenopt.core.errors import StructureError, UnknownNameError
+from zenopt.core.registry import Registry
+from zenopt.core.text import one_line, quoted
 from zenopt.spaces.base import BaseSpace
 
-ENTRY_POINT_GROUP = "zenopt.spaces"
-
-_SPACES: dict[str, Any] = {}
-_BUILT_IN = {
-    "superres": "zenopt.spaces.chain.superres",
-    "mobile": "zenopt.spaces.chain.mobile",
-    "nasbench201": "zenopt.spaces.nasbench201.space",
-}
-#: Families that several spaces share -> the space that reads their texts.
-_FAMILIES = {"chain": "superres"}
 _Factory = TypeVar("_Factory", bound=Callable[..., Any])
 
 
+def _as_space(found: Any, name: str, is_named: bool) -> Any:
+    # A stored name could be that of any function of a loaded module; a person may name a function that makes a space.
+    if is_named or any(found is own for own in SPACES.registered()) or _is_space(found):
+        return found
+    raise UnknownNameError(f"Space {quoted(name)} is no class that derives from zenopt.spaces.BaseSpace.")
+
+
+def _is_space(found: Any) -> bool:
+    return isinstance(found, type) and issubclass(found, BaseSpace)
+
+
+SPACES: Registry[Any] = Registry(
+    "space",
+    "zenopt.spaces",
+    {
+        "superres": "zenopt.spaces.chain.superres",
+        "mobile": "zenopt.spaces.chain.mobile",
+        "nasbench201": "zenopt.spaces.nasbench201.space",
+    },
+    convert=_as_space,
+)
+#: Families that several spaces share -> the space that reads their texts.
+_FAMILIES = {"chain": "superres"}
+
+
 def register_space(name: str) -> Callable[[_Factory], _Factory]:
-    """Registers a space class (or a function that returns a space) under a name.
+    """Register a space class (or a function that returns a space) under a name.
 
     The class is called with the fields of the study spec's ``space`` section, ``name`` excepted.
 
     Raises:
         ValueError: If the name is taken.
     """
-
-    def register(factory: _Factory) -> _Factory:
-        built_in = _BUILT_IN.get(name)
-        if _SPACES.get(name, factory) is not factory or built_in not in (None, factory.__module__):
-            raise ValueError(f"Space {name!r} is already registered.")
-        _SPACES[name] = factory
-        return factory
-
-    return register
+    return SPACES.register(name)
 
 
 def list_spaces() -> list[str]:
-    """Returns the names of all known spaces, third-party ones included."""
-    third_party = {point.name for point in entry_points(group=ENTRY_POINT_GROUP)}
-    return sorted({*_SPACES, *_BUILT_IN, *third_party})
+    """Return the names of all known spaces, third-party ones included."""
+    return SPACES.names()
 
 
-def get_space(name: str) -> Any:
-    """Returns the factory of a space.
+def get_space(name: str, *, stored: bool = False) -> Any:
+    """Return the factory of a space.
 
     Args:
         name:
             A registered name, or ``package.module:object``.
+        stored:
+            Whether the name was read from a file or database; then no module is imported for it.
 
     Raises:
-        UnknownNameError: If there is no such space; the message lists the known ones.
+        UnknownNameError: If there is no such space, the message lists the known ones; or its module cannot be imported.
+        MissingModuleError: If a stored name is of a module that was not imported in this run.
     """
-    if ":" in name:
-        return load_object(name, "space")
-    if name not in _SPACES and name in _BUILT_IN:
-        import_module(_BUILT_IN[name])
-    if name not in _SPACES:
-        for point in entry_points(group=ENTRY_POINT_GROUP):
-            if point.name == name:
-                register_space(name)(point.load())
-    if name not in _SPACES:
-        close = get_close_matches(name, list_spaces(), n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise UnknownNameError(f"Unknown space {name!r}.{hint} Known spaces: {', '.join(list_spaces())}.")
-    return _SPACES[name]
-
-
-def load_object(path: str, what: str) -> Any:
-    """Imports ``package.module:object``.
-
-    Raises:
-        UnknownNameError: If the path is malformed, or the module cannot be imported or lacks the object.
-    """
-    module_name, _, attribute = path.partition(":")
-    if not all(part.isidentifier() for part in (*module_name.split("."), *attribute.split("."))):
-        raise UnknownNameError(f"Cannot load {what} {path!r}: expected package.module:object.")
-    try:
-        found: Any = import_extension(module_name)
-    except ExtensionError as error:
-        raise UnknownNameError(f"{what.capitalize()} {path!r}: {error}") from None
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise UnknownNameError(
-                f"Module {module_name!r} has no {attribute!r}, needed for {what} {path!r}."
-            )
-        found = getattr(found, part)
-    return found
+    return SPACES.get(name, stored=stored)
 
 
 def space_of(family: str) -> str:
@@ -103,25 +77,40 @@ def space_of(family: str) -> str:
 
 
 def parse_architecture(family: str, text: str) -> Any:
-    """Read an architecture by the name of its family, as bundles and checkpoints store it.
+    """Return the architecture that a stored text spells.
 
     Args:
         family:
-            ``"chain"`` for super-blocks, else the name of a space.
+            ``"chain"`` for super-blocks, else the stored name of a space; nothing is imported for it.
         text:
-            Its canonical text.
+            The text.
 
     Raises:
-        UnknownNameError: If there is no such family.
-        StructureError: If the text is malformed.
+        StructureError: If the text is malformed, or the space cannot be made without options.
+        MissingModuleError, UnknownNameError: If there is no such space, or it is not loaded.
     """
-    return get_space(space_of(family))().parse(text)
+    return _default_space(family, space_of(family)).parse(text)
+
+
+def _default_space(family: str, name: str) -> Any:
+    factory = get_space(name, stored=True)
+    try:
+        return _made(factory)
+    except TypeError as error:
+        raise StructureError(
+            f"The space {quoted(family)} cannot be made without options: {one_line(str(error), 120)}."
+        ) from None
+
+
+@lru_cache(maxsize=64)
+def _made(factory: Callable[[], Any]) -> Any:
+    return factory()
 
 
 def recognise(text: str) -> str | None:
     """Return the family whose architectures look like a text; ``None`` where none does."""
-    for name in (*_BUILT_IN, *_SPACES):
+    for name in list_spaces():
         space = get_space(name)
-        if isinstance(space, type) and issubclass(space, BaseSpace) and space.recognises(text):
+        if _is_space(space) and space.recognises(text):
             return next((family for family, own in _FAMILIES.items() if own == name), name)
     return None

@@ -42,17 +42,22 @@ class StudyHistory:
             The study to follow.
         keys:
             User attributes to read along; ``structure`` always is.
+        identity:
+            User attribute that is equal for trials of which only one need be evaluated.
     """
 
-    def __init__(self, study: optuna.Study, keys: Collection[str] = ()) -> None:
+    def __init__(
+        self, study: optuna.Study, keys: Collection[str] = (), *, identity: str = STRUCTURE_KEY
+    ) -> None:
         self.study = study
-        self.keys = tuple(dict.fromkeys((STRUCTURE_KEY, *keys)))
+        self.keys = tuple(dict.fromkeys((STRUCTURE_KEY, identity, *keys)))
+        self._identity = identity
         self._engine = engine_of(study._storage)
         self._writer = writer_for(self._engine) if self._engine is not None else None
         self._watermark = -1
         self._unfinished: dict[int, TrialRecord] = {}
         self._pending: list[TrialRecord] = []
-        self._by_structure: dict[str, TrialRecord] = {}
+        self._by_identity: dict[str, TrialRecord] = {}
         self._running: dict[int, TrialRecord] = {}
         self._lock = threading.RLock()
 
@@ -67,7 +72,7 @@ class StudyHistory:
                 self._absorb(self._read_generic())
             else:
                 self._absorb(_reading(self._engine, self._read_slim))
-            # What claim_structure() read in between was not yet returned to anyone.
+            # What claim() read in between was not yet returned to anyone.
             pending, self._pending = self._pending, []
             latest = {record.trial_id: record for record in pending}
             return [latest[trial_id] for trial_id in sorted(latest)]
@@ -91,71 +96,73 @@ class StudyHistory:
         read = {record.trial_id: record for record in found}
         return [read.get(record.trial_id, record) for record in records]
 
-    def find_structure(self, structure: str, *, other_than: int | None = None) -> TrialRecord | None:
-        """Return what the last :meth:`sync` knew of a structure.
+    def find(self, identity: str, *, other_than: int | None = None) -> TrialRecord | None:
+        """Return what the last :meth:`sync` knew of an evaluation.
 
         Args:
-            structure:
-                Canonical structure string.
+            identity:
+                What the trial is about to evaluate, e.g. a structure string.
             other_than:
                 Number of a trial to leave out: the one that asks.
 
         Returns:
-            The first finished trial with this structure and a value, else a trial that is RUNNING with it (its
-            worker published it through :meth:`claim_structure`), else None.
+            The first finished trial with this identity and a value, else a trial that is RUNNING with it (its
+            worker published it through :meth:`claim`), else None.
         """
         with self._lock:
-            record = self._by_structure.get(structure)
+            record = self._by_identity.get(identity)
             if record is not None and record.number != other_than:
                 return record
             running = (
-                r for r in self._running.values() if r.structure == structure and r.number != other_than
+                r
+                for r in self._running.values()
+                if r.user_attrs.get(self._identity) == identity and r.number != other_than
             )
             return min(running, key=lambda r: r.number, default=None)
 
-    def claim_structure(self, trial: optuna.Trial, structure: str) -> TrialRecord | None:
-        """Publish that ``trial`` is about to score ``structure``, unless another trial has or does.
+    def claim(self, trial: optuna.Trial, identity: str) -> TrialRecord | None:
+        """Publish that ``trial`` is about to make an evaluation, unless another trial has or does.
 
-        Of several workers that claim the same structure at the same moment exactly one gets it (through a gRPC
+        Of several workers that claim the same one at the same moment exactly one gets it (through a gRPC
         proxy, which has no transactions, nearly always).
 
         Args:
             trial:
-                The running trial; on success its user attribute ``structure`` is set and visible to all workers.
-            structure:
-                Canonical structure string.
+                The running trial; on success its user attribute is set and visible to all workers.
+            identity:
+                What the trial is about to evaluate, e.g. a structure string.
 
         Returns:
-            None if the trial now owns the structure, else the record of the trial that does: finished with a
+            None if the trial now owns it, else the record of the trial that does: finished with a
             value that can be reused, or still RUNNING.
         """
         with self._lock:
-            known = self.find_structure(structure, other_than=trial.number)
+            known = self.find(identity, other_than=trial.number)
             if known is not None and known.state != TrialState.RUNNING:
                 return known
             if self._engine is not None:
-                return self._claim_in_tables(self._engine, trial, structure)
+                return self._claim_in_tables(self._engine, trial, identity)
             with exclusive(self.study._storage):
                 self._absorb(self._read_generic())
-                known = self.find_structure(structure, other_than=trial.number)
+                known = self.find(identity, other_than=trial.number)
                 if known is None:
-                    trial.set_user_attr(STRUCTURE_KEY, structure)
+                    trial.set_user_attr(self._identity, identity)
             return known
 
-    def _claim_in_tables(self, engine: sa.Engine, trial: optuna.Trial, structure: str) -> TrialRecord | None:
+    def _claim_in_tables(self, engine: sa.Engine, trial: optuna.Trial, identity: str) -> TrialRecord | None:
         def claim() -> TrialRecord | None:
             with write_transaction(engine, self.study._study_id) as connection:
                 self._absorb(self._read_slim(connection))
-                known = self.find_structure(structure, other_than=trial.number)
+                known = self.find(identity, other_than=trial.number)
                 if known is None:
-                    row = (STRUCTURE_KEY, json.dumps(structure))
+                    row = (self._identity, json.dumps(identity))
                     self._tables().upsert_user_attrs(connection, trial._trial_id, [row])
             return known
 
         known = patiently(engine, claim)
         if known is None:
             # The storage writes the same value once more when the trial is told; this keeps its own view right.
-            trial.set_user_attr(STRUCTURE_KEY, structure)
+            trial.set_user_attr(self._identity, identity)
         return known
 
     def _read_slim(self, connection: sa.Connection) -> list[TrialRecord]:
@@ -183,10 +190,10 @@ class StudyHistory:
             self._running.pop(record.trial_id, None)
             if not record.state.is_finished():
                 self._unfinished[record.trial_id] = record
-                if record.state == TrialState.RUNNING and record.structure is not None:
+                if record.state == TrialState.RUNNING and self._identity in record.user_attrs:
                     self._running[record.trial_id] = record
-            elif record.structure is not None and record.values is not None:
-                self._by_structure.setdefault(record.structure, record)
+            elif self._identity in record.user_attrs and record.values is not None:
+                self._by_identity.setdefault(record.user_attrs[self._identity], record)
             if before is None or not before.is_same_as(record):
                 self._pending.append(record)
 

@@ -125,6 +125,12 @@ def requeue_orphans(study: optuna.Study, *, grace_s: float = DEFAULT_GRACE_S) ->
     return sorted(numbers)
 
 
+def put_back(study: optuna.Study, trial: optuna.Trial) -> None:
+    """Put a RUNNING trial of this process back to WAITING; it keeps its number, parameters and attributes."""
+    study._storage.set_trial_user_attr(trial._trial_id, WORKER_KEY, _new_mark())
+    study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+
+
 def exclusive(storage: BaseStorage) -> AbstractContextManager[None]:
     """Return a context that one process holds at a time, for storages without transactions.
 

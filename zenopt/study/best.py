@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.study import StudyDirection
 
-from zenopt.core.errors import ProxyError, StudyError
+from zenopt.core.errors import EvaluationError, ProxyError, StudyError
+from zenopt.core.score import Score
 from zenopt.core.seeds import derive_seed
-from zenopt.export.bundle import Bundle, versions
-from zenopt.proxies import Score
+from zenopt.export.bundle import Bundle
 from zenopt.storage.history import count_by_state, top
 from zenopt.storage.records import TrialRecord
-from zenopt.study.evaluators import evaluate_architecture
+from zenopt.study.bundles import bundle_of
+from zenopt.study.evaluators import make_evaluator
 from zenopt.study.finalists import keeps_budget, measure_finalists, nothing_keeps_budget
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import BEST_KEYS, read_front, read_spec
@@ -88,17 +89,17 @@ def rescore_top(
             f"Study {study.study_name!r} has no feasible trial among {trials}; raise the budget or run on."
         )
     space = spec.build_space()
+    evaluator = make_evaluator(spec, device)
     found, errors = [], []
     for record in list(records.values())[:count]:
         try:
-            score = evaluate_architecture(
-                spec,
+            score = evaluator.evaluate(
                 space.parse(record.structure),
-                repeats=repeats,
                 seed=derive_seed(spec.seed, record.number, "export"),
-                device=device,
+                settings={},
+                repeats=repeats,
             )
-        except ProxyError as error:
+        except EvaluationError as error:
             errors.append(f"trial {record.number}: {error}")
             continue
         found.append(Rescored(record, score))
@@ -125,36 +126,35 @@ def _measured(spec: StudySpec, candidates: list[Rescored], progress: Callable[[s
 
 
 def make_bundle(study: optuna.Study, spec: StudySpec, candidates: list[Rescored]) -> Bundle:
-    """Returns the bundle of the first candidate; the others are listed in it."""
+    """Return the bundle of the first candidate; the others are listed in it."""
     best = candidates[0]
-    space = spec.build_space()
     structure = best.record.structure
     assert structure is not None
     limits = spec.limits()
-    architecture = space.parse(structure)
-    check = limits.check(architecture)
-    costs: dict[str, Any] = dict(check.costs.__dict__)
-    constraints = dict(check.violations)
+    latency: dict[str, Any] | None = None
+    violations: dict[str, float] = {}
     if best.latency is not None:
-        costs["latency_ms"] = best.latency.latency_ms
-        costs["latency_kind"] = "measured"
-        costs["latency_standard_error"] = best.latency.standard_error
+        latency = {
+            "latency_ms": best.latency.latency_ms,
+            "latency_kind": "measured",
+            "latency_standard_error": best.latency.standard_error,
+        }
         if limits.full_latency_ms is not None:
             # A margin is for predictions; what was measured is held against the budget itself.
-            constraints["latency_ms"] = best.latency.latency_ms / limits.full_latency_ms - 1
-    elif check.latency_ms is not None and spec.latency is not None:
-        # A trial keeps what was measured; the check only predicts.
-        costs["latency_ms"] = best.record.user_attrs.get("latency_ms") or check.latency_ms
-        costs["latency_kind"] = spec.latency.label
-    return Bundle(
-        structure=structure,
-        family=architecture.family,
-        resolution=spec.resolution,
-        num_classes=spec.num_classes,
-        use_se=spec.use_se,
-        costs=costs,
+            violations["latency_ms"] = best.latency.latency_ms / limits.full_latency_ms - 1
+    elif spec.latency is not None and best.record.user_attrs.get("latency_ms"):
+        # A trial keeps what was measured; a fresh check would only predict.
+        latency = {
+            "latency_ms": best.record.user_attrs["latency_ms"],
+            "latency_kind": spec.latency.label,
+        }
+    return bundle_of(
+        spec,
+        spec.build_space().parse(structure),
+        study=study.study_name,
+        trial=best.record.number,
         scores={
-            "proxy": best.score.proxy,
+            "proxy": best.score.source,
             "search": best.record.value,
             "mean": best.score.mean,
             "std": best.score.std,
@@ -162,13 +162,7 @@ def make_bundle(study: optuna.Study, spec: StudySpec, candidates: list[Rescored]
             "batch_size": best.score.batch_size,
             "closed_form": best.record.user_attrs.get("closed_form"),
         },
-        constraints=constraints,
-        study=study.study_name,
-        trial=best.record.number,
-        spec=spec.model_dump(mode="json"),
-        versions=versions(),
-        seed=spec.seed,
-        candidates=tuple(
+        candidates=[
             {
                 "trial": item.record.number,
                 "structure": item.record.structure,
@@ -178,5 +172,7 @@ def make_bundle(study: optuna.Study, spec: StudySpec, candidates: list[Rescored]
                 **({"latency_ms": item.latency.latency_ms} if item.latency is not None else {}),
             }
             for item in candidates
-        ),
+        ],
+        latency=latency,
+        violations=violations,
     )

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from math import inf
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import optuna
 from optuna.exceptions import TrialPruned
 from optuna.trial import TrialState
 
-from zenopt.core.errors import ProxyError
+from zenopt.core.costs import COST_KINDS
+from zenopt.core.errors import EvaluationError
 from zenopt.core.seeds import derive_seed
 from zenopt.latency.limits import Check, Limits
 from zenopt.storage.constraints import record_constraints
 from zenopt.storage.history import StudyHistory
-from zenopt.storage.orphans import requeue_orphans
+from zenopt.storage.orphans import put_back, requeue_orphans
 from zenopt.storage.records import TrialRecord
-from zenopt.study.evaluators import evaluate_architecture, table_value
-from zenopt.study.sampler_factory import NEEDS_ALL_SLOTS, NEEDS_COMPLETE
+from zenopt.study.evaluators import make_evaluator
+from zenopt.study.sampling import needs_all_slots, needs_complete
 
 if TYPE_CHECKING:
-    import optuna
-
     from zenopt.study.spec import StudySpec
 
 #: Seconds between looks at a trial of another worker that scores the same structure.
 _POLL_S = 0.1
 #: Seconds of waiting after which it is asked whether that worker still lives.
 _ORPHAN_CHECK_S = 5.0
+
+
+class EvaluationStopped(Exception):
+    """The search is to end in the middle of an evaluation: the trial goes back to the queue."""
 
 
 class Objective:
@@ -45,11 +51,14 @@ class Objective:
         device:
             Torch device of the measurements.
         should_stop:
-            Asked while another worker is waited for.
+            Asked while another worker is waited for, and between the steps of an evaluation.
+        folder:
+            Where evaluators may keep files.
 
     Raises (when called):
-        TrialPruned: If the architecture is over budget, or not in the objective's table.
-        ProxyError: If the proxy fails or is not finite.
+        TrialPruned: If the architecture is over budget, has no value, or a pruner ended its evaluation.
+        EvaluationError: If the architecture has no value.
+        EvaluationStopped: If the search is to end in the middle of an evaluation.
     """
 
     def __init__(
@@ -58,22 +67,51 @@ class Objective:
         study: optuna.Study,
         device: str = "cpu",
         should_stop: Callable[[], bool] = lambda: False,
+        folder: Path = Path("runs"),
     ) -> None:
         self._spec = spec
         self._device = device
         self._space = spec.build_space()
         self._limits = spec.limits()
-        self._history = StudyHistory(study, ("score_mean", "score_std"))
+        self._evaluator = make_evaluator(spec, device, folder)
+        self._history = StudyHistory(
+            study, ("score_mean", "score_std"), identity=self._evaluator.identity_key
+        )
         self._should_stop = should_stop
+        self._all_slots = needs_all_slots(spec)
+        self._completes = needs_complete(spec)
+        self._worst = tuple(-inf if item == "maximize" else inf for item in spec.directions())
         self._live = live_latency(spec, self._limits)
 
     def __call__(self, trial: optuna.Trial) -> float | tuple[float, ...]:
-        architecture = self._space.suggest(trial, all_slots=self._spec.sampler.name in NEEDS_ALL_SLOTS)
+        architecture = self._space.suggest(trial, all_slots=self._all_slots)
         check = self._limits.check(architecture)
         if self._live is not None and check.is_feasible:
             # What the prediction rejects is not worth a measurement; what it admits is settled by one.
             check = self._limits.with_latency(check, self._live(architecture))
         self._record_costs(trial, architecture, check)
+        self._record_closed_form(trial, architecture)
+        if not check.is_feasible:
+            trial.set_user_attr("structure", str(architecture))
+            if self._completes:
+                # Such samplers order infeasible trials by their violations. The worst values there are keep them from
+                # looking best to a reader that knows no constraints.
+                return self._worst
+            over = {name: violation for name, violation in check.violations.items() if violation > 0}
+            raise TrialPruned(f"over budget: {', '.join(f'{k} by {v:.1%}' for k, v in over.items())}")
+        if not self._evaluator.lists(architecture):
+            trial.set_user_attr("structure", str(architecture))
+            raise TrialPruned("there is no value of this architecture")
+        settings = self._evaluator.settings(trial, architecture)
+        owner = self._owner(trial, architecture, settings)
+        value = (
+            self._evaluate(trial, architecture, settings)
+            if owner is None
+            else self._reuse(trial, architecture, owner)
+        )
+        return self._values(value, check)
+
+    def _record_closed_form(self, trial: optuna.Trial, architecture: Any) -> None:
         proxy = self._spec.proxy
         closed_form = architecture.closed_form(
             "zen",
@@ -83,36 +121,28 @@ class Objective:
         )
         if closed_form is not None:
             trial.set_user_attr("closed_form", closed_form)
-        if not check.is_feasible:
-            trial.set_user_attr("structure", str(architecture))
-            if self._spec.sampler.name in NEEDS_COMPLETE:
-                # Samplers order infeasible trials by their violations; the value is shown to people only.
-                shown = closed_form if closed_form is not None else -sum(map(abs, check.violations.values()))
-                return self._values(shown, check)
-            over = {name: violation for name, violation in check.violations.items() if violation > 0}
-            raise TrialPruned(f"over budget: {', '.join(f'{k} by {v:.1%}' for k, v in over.items())}")
-        if self._spec.objective.kind == "table" and table_value(self._spec, architecture) is None:
-            trial.set_user_attr("structure", str(architecture))
-            raise TrialPruned("the table does not list this architecture")
-        owner = self._owner(trial, str(architecture))
-        score = (
-            self._measure(trial, architecture) if owner is None else self._reuse(trial, architecture, owner)
-        )
-        return self._values(score, check)
 
     def _values(self, score: float, check: Check) -> float | tuple[float, ...]:
         """Returns the values of all objectives; the score comes first."""
-        known = {"params": check.costs.params, "macs": check.costs.macs, "latency_ms": check.latency_ms}
-        costs = [known[name] for name in self._spec.objectives[1:]]
-        if not costs:
+        names = self._spec.objectives[1:]
+        if not names:
             return score
+        costs = [check.latency_ms if name == "latency_ms" else getattr(check.costs, name) for name in names]
         return (score, *(float(cost) for cost in costs if cost is not None))
 
-    def _owner(self, trial: optuna.Trial, structure: str) -> TrialRecord | None:
-        """Returns the finished trial that owns the structure, after waiting for it; ``None`` if ours does now."""
+    def _owner(
+        self, trial: optuna.Trial, architecture: Any, settings: Mapping[str, Any]
+    ) -> TrialRecord | None:
+        """Returns the finished trial that owns the evaluation, after waiting for it; ``None`` if ours does now."""
+        for key, value in settings.items():
+            if trial.user_attrs.get(key) != value:
+                trial.set_user_attr(key, value)
+        identity = self._evaluator.identity(architecture, settings)
+        if identity != str(architecture):
+            trial.set_user_attr("structure", str(architecture))
         looked = time.monotonic()
         while True:
-            owner = self._history.claim_structure(trial, structure)
+            owner = self._history.claim(trial, identity)
             if owner is None or owner.state.is_finished():
                 return owner
             if self._should_stop():
@@ -130,24 +160,35 @@ class Objective:
             if key in owner.user_attrs:
                 trial.set_user_attr(key, owner.user_attrs[key])
         if owner.value is None:
-            raise ProxyError(f"Trial {owner.number} owns the structure but has no value.")
+            raise EvaluationError(f"Trial {owner.number} owns the structure but has no value.")
         return owner.value
 
-    def _measure(self, trial: optuna.Trial, architecture: Any) -> float:
+    def _evaluate(self, trial: optuna.Trial, architecture: Any, settings: Mapping[str, Any]) -> float:
         seed = derive_seed(self._spec.seed, trial.number, "score")
-        score = evaluate_architecture(self._spec, architecture, seed=seed, device=self._device)
-        trial.set_user_attr("score_mean", score.mean)
-        trial.set_user_attr("score_std", score.std)
-        trial.set_user_attr("score_seconds", score.seconds)
-        if score.batch_size:
-            trial.set_user_attr("score_batch", score.batch_size)
-        trial.set_user_attr("seed", seed)
-        trial.set_user_attr("device", score.device)
+        reported: set[int] = set()
+
+        def report(step: int, value: float) -> None:
+            trial.report(value, step)
+            reported.add(step)
+            if step == self._evaluator.last_step:
+                # Ending it here would throw a finished evaluation away.
+                return
+            if self._should_stop():
+                raise EvaluationStopped
+            if trial.should_prune():
+                raise TrialPruned(f"ended by the pruner after step {step}")
+
+        score = self._evaluator.evaluate(architecture, seed=seed, settings=settings, report=report)
+        for step in sorted(score.curve.keys() - reported):
+            # What an earlier worker did before it died.
+            trial.report(score.curve[step], step)
+        for key, value in self._evaluator.attributes(score, settings).items():
+            trial.set_user_attr(key, value)
         return score.mean
 
     def _record_costs(self, trial: optuna.Trial, architecture: Any, check: Check) -> None:
         costs = check.costs
-        for name in ("params", "macs", "layers", "convs", "min_width", "depth_to_width"):
+        for name in COST_KINDS:
             trial.set_user_attr(name, getattr(costs, name))
         if self._spec.budget.counting == "zennas":
             # The violations are of these counts; params and macs stay the true ones.
@@ -173,19 +214,30 @@ def live_latency(spec: StudySpec, limits: Limits) -> Callable[[Any], float] | No
     return live.tabled_ms if spec.latency.mode == "table" else live.measured_ms
 
 
-def run_trial(study: optuna.Study, objective: Objective) -> TrialState:
-    """Asks for one trial, evaluates it and tells the result; returns the state it ended in.
+def run_trial(study: optuna.Study, objective: Objective, *, only_queued: bool = False) -> TrialState | None:
+    """Ask for one trial, evaluate it and tell the result; return the state it ended in.
 
-    A proxy that fails leaves a failed trial with the reason in its ``error`` attribute, never a number. Other
-    exceptions are recorded the same way and raised.
+    With ``only_queued`` no new trial is made: where none is waiting, ``None`` is returned.
+
+    An architecture without a value leaves a failed trial with the reason in its ``error`` attribute, never a number.
+    Other exceptions are recorded the same way and raised. An evaluation that is stopped midway puts its trial back.
     """
-    trial = study.ask()
+    if only_queued:
+        trial_id = study._pop_waiting_trial_id()
+        if trial_id is None:
+            return None
+        trial = optuna.Trial(study, trial_id)
+    else:
+        trial = study.ask()
     try:
         value = objective(trial)
     except TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
         return TrialState.PRUNED
-    except ProxyError as error:
+    except EvaluationStopped:
+        put_back(study, trial)
+        return TrialState.WAITING
+    except EvaluationError as error:
         trial.set_user_attr("error", str(error))
         study.tell(trial, state=TrialState.FAIL)
         return TrialState.FAIL

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from zenopt.core.errors import ProxyError
+from zenopt.export.names import Named
 from zenopt.proxies import Proxy, Score, evaluate, score_architecture
 from zenopt.proxies.devices import resolve_device
 from zenopt.proxies.randomness import make_generator
-from zenopt.spaces.names import Named
 
 
 def score_named(
@@ -28,7 +28,7 @@ def score_named(
     residual: bool | None,
     use_se: bool,
 ) -> Score:
-    """Scores what :func:`zenopt.spaces.names.resolve` found, on noise inputs and random labels.
+    """Scores what :func:`zenopt.export.names.resolve` found, on noise inputs and random labels.
 
     The arguments are those of :func:`zenopt.proxies.score_architecture`.
 
@@ -74,8 +74,8 @@ def score_named(
         values.append(result.value)
         seconds += result.seconds
     return Score(
-        proxy=proxy.name,
-        mean=statistics.fmean(values),
+        source=proxy.name,
+        value=statistics.fmean(values),
         std=statistics.pstdev(values),
         values=tuple(values),
         seconds=seconds,

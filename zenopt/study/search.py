@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -18,12 +19,14 @@ import optuna
 from optuna.trial import TrialState
 
 from zenopt.core.errors import StorageError, StudyError, ZenoptError
-from zenopt.core.extensions import import_extension, imported_extensions
-from zenopt.samplers import make_sampler
+from zenopt.core.extensions import know_again, named_by_person, names_object
+from zenopt.core.paths import file_name
 from zenopt.storage import open_storage, requeue_orphans
 from zenopt.storage.history import StudyHistory
 from zenopt.storage.records import TrialRecord
 from zenopt.study.objective import Objective, run_trial
+from zenopt.study.pruners import make_pruner
+from zenopt.study.sampling import make_sampler
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import join_study, load_study
 
@@ -111,6 +114,7 @@ class _Task:
     deadline: float | None
     synchronous: str
     modules: tuple[str, ...] = ()
+    runs: str = "runs"
 
 
 def available_cores() -> int:
@@ -133,6 +137,9 @@ def run_search(
     workers: int | None = None,
     devices: Sequence[str] = ("cpu",),
     synchronous: str = "NORMAL",
+    runs: str | Path = "runs",
+    storage: optuna.storages.BaseStorage | None = None,
+    linked: bool = False,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_ready: Callable[[StudySpec, int, int], None] = lambda spec, requeued, workers: None,
 ) -> SearchResult:
@@ -159,6 +166,12 @@ def run_search(
             Torch devices, shared out round-robin.
         synchronous:
             SQLite's durability: ``"NORMAL"`` or ``"FULL"``.
+        runs:
+            Folder of the trainings, where trials are trained; each study has its own in it.
+        storage:
+            The storage, where it is open already; several workers open the URL, too.
+        linked:
+            See :func:`~zenopt.study.study.join_study`.
         on_progress:
             Called after trials, a few times per second.
         on_ready:
@@ -172,6 +185,8 @@ def run_search(
         raise StudyError(
             "Give a number of trials (--trials, or trials in the study file), a timeout, or both."
         )
+    if timeout_s is not None and not timeout_s > 0:
+        raise StudyError(f"The timeout must be a positive number of seconds, got {timeout_s!r}.")
     for what, number in (("trials", trials), ("workers", workers)):
         if number is not None and number < 1:
             raise StudyError(f"The number of {what} must be at least 1, got {number}.")
@@ -183,13 +198,14 @@ def run_search(
     if trials is not None:
         workers = min(workers, trials)
     _check_devices(devices)
-    spec.check_tables()
+    spec.check()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     start = time.monotonic()
     # A sampler that cannot be made leaves no empty study behind.
     make_sampler(spec)
-    storage = open_storage(url, synchronous=synchronous)
-    spec = join_study(spec, storage, name, devices[0])
+    if storage is None:
+        storage = open_storage(url, synchronous=synchronous)
+    spec = join_study(spec, storage, name, devices[0], linked=linked)
     study = load_study(storage, name)
     requeued = len(requeue_orphans(study))
     task = _Task(
@@ -201,6 +217,8 @@ def run_search(
         None if timeout_s is None else start + timeout_s,
         synchronous,
         _modules(spec) if workers > 1 else (),
+        # Only evaluations that keep files need a folder, and a name that can be one.
+        str(Path(runs) / file_name(name, "The study's name")) if spec.evaluator().keeps_files else str(runs),
     )
     on_ready(spec, requeued, workers)
     watch = _Watch(study, trials, timeout_s, start, on_progress)
@@ -296,8 +314,11 @@ def _run_here(
 
 
 def _modules(spec: StudySpec) -> tuple[str, ...]:
-    """Returns the modules a worker must import: those a person named, and those the space's blocks came from."""
-    return tuple(dict.fromkeys((*imported_extensions(), *spec.build_space().foreign_modules().values())))
+    """Return what a worker must import: what people have named, and where the space's blocks are from."""
+    # What the spec names is loaded here already, or the space would not have been built.
+    modules = [name.partition(":")[0] for name in spec.objects().values() if names_object(name)]
+    foreign = sorted(set(spec.build_space().foreign_modules().values()))
+    return tuple(dict.fromkeys([*named_by_person(), *modules, *foreign]))
 
 
 def _work(
@@ -312,10 +333,11 @@ def _work(
     import torch
 
     torch.set_num_threads(task.threads)
-    study = load_study(storage, task.name, make_sampler(task.spec, index))
-    objective = Objective(task.spec, study, task.device, should_stop)
+    study = load_study(storage, task.name, make_sampler(task.spec, index), make_pruner(task.spec))
+    objective = Objective(task.spec, study, task.device, should_stop, Path(task.runs))
     while not should_stop() and (task.deadline is None or time.monotonic() < task.deadline) and claim():
-        run_trial(study, objective)
+        if run_trial(study, objective, only_queued=task.spec.sampler.name == "queue") is None:
+            return
         after_trial()
 
 
@@ -342,8 +364,7 @@ def _worker_main(task: _Task, index: int, shared: _Shared) -> None:
     parent = os.getppid()
     try:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        for module in task.modules:
-            import_extension(module)
+        know_again(task.modules)
         storage = open_storage(task.url, synchronous=task.synchronous)
         # A worker whose parent was killed goes on with nobody to report to, so it stops.
         _work(task, index, storage, shared.claim, lambda: shared.stop.is_set() or os.getppid() != parent)

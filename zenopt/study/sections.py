@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from inspect import Parameter, signature
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 
-from zenopt.core.errors import SpecError
+from zenopt.core.budget import LIMITS, is_lower_limit
+from zenopt.core.costs import COST_KINDS
+from zenopt.core.errors import SpecError, ZenoptError
+from zenopt.core.text import one_line, quoted
 from zenopt.spaces.registry import get_space
 
 
@@ -35,7 +38,8 @@ class SpaceSection(Section):
         Raises:
             ZenoptError: If the space is unknown or an option does not fit it.
         """
-        factory = get_space(self.name)
+        # Whoever reads a study file for a person has imported what it names.
+        factory = get_space(self.name, stored=True)
         self._check_options(factory)
         options = dict(self.options)
         if self.bounds == "narrow":
@@ -46,8 +50,14 @@ class SpaceSection(Section):
             options["initial"] = self.initial
         try:
             return factory(**options)
-        except TypeError as error:
-            raise SpecError(f"space.options do not fit the space {self.name!r}: {error}.") from None
+        except ZenoptError:
+            raise
+        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+            # An option of another kind than the space expects; which one, only the space can tell.
+            reason = f"{type(error).__name__}: {one_line(str(error), 120)}"
+            raise SpecError(
+                f"space.options do not fit the space {quoted(self.name)}: {reason.rstrip('.')}."
+            ) from None
 
     def _check_options(self, factory: Any) -> None:
         known = signature(factory).parameters
@@ -64,23 +74,27 @@ class SpaceSection(Section):
                     )
 
 
-class BudgetSection(Section):
-    """Upper limits on costs (``min_width`` is a lower one); a missing key is no limit."""
+class _BudgetBase(Section):
+    """Limits on costs; a missing key is no limit."""
 
-    params: float | None = Field(None, gt=0)
-    macs: float | None = Field(None, gt=0)
-    layers: float | None = Field(None, gt=0)
-    latency_ms: float | None = Field(None, gt=0)
-    convs: float | None = Field(None, gt=0)
-    min_width: float | None = Field(None, gt=0)
-    depth_to_width: float | None = Field(None, gt=0)
-    counting: Literal["true", "zennas"] = "true"
+    if TYPE_CHECKING:
+        latency_ms: float | None = None
+        counting: str = "true"
 
-    @field_validator("counting", mode="before")
+    @field_validator("counting", mode="before", check_fields=False)
     @classmethod
     def _yaml_true(cls, value: Any) -> Any:
         # YAML reads a bare true as a boolean.
         return "true" if value is True else value
+
+
+#: A key for every cost of :data:`zenopt.core.costs.COST_KINDS`, and the latency.
+BudgetSection = create_model(
+    "BudgetSection",
+    __base__=_BudgetBase,
+    **{name: (float | None, Field(None, gt=0)) for name in LIMITS},  # type: ignore[call-overload]
+    counting=(Literal["true", "zennas"], "true"),
+)
 
 
 class GuardsSection(Section):
@@ -126,9 +140,16 @@ class BatchSizes(Section):
 
 
 class ProxySection(Section):
-    """What gives an architecture its value."""
+    """A training-free score, or a combination of several.
+
+    ``vote`` (by majority, of synflow, jacob_cov and snip unless ``parts`` names others), ``az-nas`` (its sum of
+    logarithms of ranks) and ``sum`` (weighted mean of ranks, weights in ``parts``) rank a candidate among ``reference``
+    random architectures within the budget.
+    """
 
     name: str = "zen"
+    parts: dict[str, float] = Field(default_factory=dict)
+    reference: int = Field(32, ge=2, le=10_000)
     batch_size: int | None = Field(None, ge=1)
     batch_sizes: BatchSizes = BatchSizes()
     repeats: int = Field(1, ge=1)
@@ -137,13 +158,14 @@ class ProxySection(Section):
 
 
 class ObjectiveSection(Section):
-    """Where the value of an architecture comes from: the proxy, or a column of a table of known results.
+    """Where the value of an architecture comes from: the name of an evaluator.
 
-    What the table does not list is outside the space. ``then: train`` adds a second stage; see
+    ``proxy``, a column of a ``table`` of known results (what it does not list is outside the space), ``train``: the
+    accuracy after a short training, or ``module:Class``. ``then: train`` adds a second stage; see
     :class:`TrainingSection`.
     """
 
-    kind: Literal["proxy", "table"] = "proxy"
+    kind: str = "proxy"
     table: str | None = None
     column: str | None = None
     direction: Literal["maximize", "minimize"] = "maximize"
@@ -154,8 +176,10 @@ class ObjectiveSection(Section):
         given = (self.table is not None, self.column is not None)
         if self.kind == "table" and not all(given):
             raise ValueError("a table objective needs the keys table (a CSV file) and column")
-        if self.kind == "proxy" and any(given):
+        if self.kind in ("proxy", "train") and any(given):
             raise ValueError("table and column are keys of a table objective; set kind: table")
+        if self.kind == "train" and self.then is not None:
+            raise ValueError("an objective of kind train trains every network; leave out then: train")
         return self
 
 
@@ -186,7 +210,9 @@ class GuideSection(Section):
 
 
 class SamplerSection(Section):
-    """Who proposes.
+    """Sampler that proposes candidates: zenopt's own, a class of ``optuna.samplers``, or ``module:object``.
+
+    ``options`` are for the samplers that are not zenopt's own.
 
     ``mutation`` chooses Zen-NAS's published mutation or the cheaper one of its fork; ``random_initial`` architectures
     are drawn at random before the evolution begins, as the fork does (Zen-NAS begins with the initial structure alone).
@@ -194,9 +220,10 @@ class SamplerSection(Section):
     Zen-NAS, and 64 for aging evolution, which is random until it is full.
     """
 
-    name: Literal["zen", "random", "tpe", "nsga2", "gp", "aging"] = "zen"
+    name: str = "zen"
+    options: dict[str, Any] = Field(default_factory=dict)
     population: int = Field(default=None, ge=2)  # type: ignore[assignment]
-    mutation: Literal["zen", "fork"] = "zen"
+    mutation: str = "zen"
     random_initial: int | None = Field(None, ge=0)
     screening: Literal["auto", "on", "off"] = "auto"
     screening_candidates: int = Field(4000, ge=1)
@@ -218,18 +245,11 @@ class SamplerSection(Section):
         return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
 
-class ClassSection(Section):
-    """A tighter budget within the study's; the names are those of :class:`BudgetSection`."""
-
-    params: float | None = Field(None, gt=0)
-    macs: float | None = Field(None, gt=0)
-    layers: float | None = Field(None, gt=0)
-    convs: float | None = Field(None, gt=0)
-    min_width: float | None = Field(None, gt=0)
-    depth_to_width: float | None = Field(None, gt=0)
+class _ClassBase(Section):
+    """A tighter budget within the study's; the names are those of the budget."""
 
     @model_validator(mode="after")
-    def _check_any(self) -> ClassSection:
+    def _check_any(self) -> _ClassBase:
         if not self.limits():
             raise ValueError(f"a class needs at least one of {', '.join(type(self).model_fields)}")
         return self
@@ -242,23 +262,49 @@ class ClassSection(Section):
     def label(self) -> str:
         """The class in words, e.g. ``convs <= 10``."""
         return ", ".join(
-            f"{name} {'>=' if name == 'min_width' else '<='} {limit:g}"
+            f"{name} {'>=' if is_lower_limit(name) else '<='} {limit:g}"
             for name, limit in self.limits().items()
         )
 
 
+ClassSection = create_model(
+    "ClassSection",
+    __base__=_ClassBase,
+    **{name: (float | None, Field(None, gt=0)) for name in COST_KINDS},  # type: ignore[call-overload]
+)
+
+
+class PrunerSection(Section):
+    """Ends trainings early; the names are ``none``, those of Optuna's pruners, or ``module:Class``."""
+
+    name: str = "none"
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
 class TrainingSection(Section):
-    """The second stage: short trainings of the best of each class, judged on training images held back."""
+    """Short trainings, of every trial (``objective.kind: train``) or of the best of each class (``then: train``).
+
+    Networks are judged on training images held back; ``held_back: 0`` judges on the test images, which is for comparing
+    finished networks, not for choosing among them. With several ``rates`` the learning rate is chosen for each class of
+    the study, or it is a parameter of its own (``rate_by: parameter``).
+    """
 
     data: str | None = None
     recipe: str = "basic"
+    overrides: tuple[str, ...] = ()
     epochs: int = Field(6, ge=1)
     rates: tuple[float, ...] = ()
+    rate_by: Literal["class", "parameter"] = "class"
     per_class: int = Field(2, ge=1, le=1000)
     finalists: int = Field(2, ge=1, le=1000)
     seeds: int = Field(3, ge=1, le=100)
-    held_back: float = Field(0.1, gt=0, lt=1)
-    pruner: Literal["none", "median", "halving"] = "none"
+    held_back: float = Field(0.1, ge=0, lt=1)
+    pruner: PrunerSection = PrunerSection()
+
+    @field_validator("pruner", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
 
     @field_validator("rates")
     @classmethod

@@ -10,15 +10,21 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from zenopt.core.budget import Budget
-from zenopt.core.errors import DeviceError, SpecError, ZenoptError
+from zenopt.core.budget import LIMITS, Budget, is_lower_limit
+from zenopt.core.errors import DeviceError, SpecError, UnknownNameError, ZenoptError
+from zenopt.core.extensions import MissingModuleError, import_named
+from zenopt.core.paths import existing_path
 from zenopt.core.tables import load_table
-from zenopt.core.yamlfile import Source, override, read_yaml
+from zenopt.core.text import QUOTED, one_line, quoted, shortened_path
+from zenopt.core.yamlfile import Overrides, Source, override, read_yaml
 from zenopt.latency.guards import Guards
 from zenopt.latency.limits import Limits
 from zenopt.latency.profile import load_profile
+from zenopt.predictors.ensemble import COMBINATIONS
 from zenopt.proxies.registry import get_proxy
+from zenopt.spaces.registry import get_space
 from zenopt.spaces.tabular import TabularSpace
+from zenopt.study.registries import EVALUATORS, check_pruner, check_sampler
 from zenopt.study.sections import (
     BudgetSection,
     ClassSection,
@@ -31,6 +37,8 @@ from zenopt.study.sections import (
     TrainingSection,
 )
 
+#: What trainings must agree in, for their accuracies to be compared.
+_TRAINING_IDENTITY = ("data", "recipe", "overrides", "epochs", "held_back")
 STUDIES_FOLDER = Path(__file__).resolve().parents[1] / "studies"
 
 
@@ -50,7 +58,7 @@ class StudySpec(Section):
     classes: tuple[ClassSection, ...] = ()
     latency: LatencySection | None = None
     objective: ObjectiveSection = ObjectiveSection()
-    objectives: tuple[Literal["score", "latency_ms", "params", "macs"], ...] = ("score",)
+    objectives: tuple[str, ...] = ("score",)
     proxy: ProxySection = ProxySection()
     sampler: SamplerSection = SamplerSection()
     training: TrainingSection = TrainingSection()
@@ -63,7 +71,10 @@ class StudySpec(Section):
         if self.budget.latency_ms is not None and self.latency is None:
             raise ValueError("budget.latency_ms needs a latency section that names a device")
         if not self.objectives or self.objectives[0] != "score":
-            raise ValueError("objectives must begin with score; params, macs and latency_ms may follow")
+            raise ValueError("objectives must begin with score; costs may follow")
+        unknown = [name for name in self.objectives[1:] if name not in LIMITS]
+        if unknown:
+            raise ValueError(f"objectives: {unknown[0]} is no cost; costs are {', '.join(LIMITS)}")
         if len(set(self.objectives)) != len(self.objectives):
             raise ValueError("objectives names one twice")
         if "latency_ms" in self.objectives and self.latency is None:
@@ -75,50 +86,98 @@ class StudySpec(Section):
         return self
 
     @classmethod
-    def load(cls, preset_or_path: str | Path, overrides: Iterable[str] = ()) -> StudySpec:
-        """Reads a preset or a file.
+    def load(
+        cls, preset_or_path: str | Path, overrides: Overrides = (), *, stored: bool = False
+    ) -> StudySpec:
+        """Read a preset or a file, and import the modules of spaces and proxies that it names.
 
         Args:
             preset_or_path:
                 Name of a preset (see :func:`list_presets`) or path of a YAML file.
             overrides:
-                Assignments such as ``"budget.params=5e5"``.
+                Assignments such as ``"budget.params=5e5"``, or a mapping such as ``{"budget.params": 5e5}``.
+            stored:
+                Whether another file names this one, rather than a person; then nothing is imported.
 
         Raises:
             SpecError: If the file is missing or malformed, or a key or value is wrong; says file, line and path.
         """
         path = find_spec(preset_or_path)
         source = read_yaml(path)
-        for assignment in overrides:
-            override(source, assignment)
+        source.is_stored = stored
+        override(source, overrides)
         return cls.validated(source)
 
     @classmethod
     def validated(cls, source: Source) -> StudySpec:
-        """Validates parsed YAML, and that its space, proxy, device and initial structure exist."""
+        """Validate parsed YAML, and that its space, proxy, device and initial structure exist.
+
+        Modules of spaces and proxies are imported where a person names them: of a stored spec, those of its overrides.
+        """
         try:
             spec = cls.model_validate(source.data)
         except ValidationError as error:
             raise SpecError(source.explain(error, cls)) from None
+        except RecursionError:
+            raise SpecError(f"{shortened_path(source.name)}: nested too deeply.") from None
         try:
+            for place, name in spec.objects().items():
+                given = (place[:length] in source.overridden for length in range(1, len(place) + 1))
+                if not source.is_stored or any(given):
+                    import_named(name)
             spec.build_space()
             spec.limits()
-            get_proxy(spec.proxy.name)
-            if spec.sampler.guide is not None and spec.sampler.guide.proxy is not None:
-                get_proxy(spec.sampler.guide.proxy)
+            for place, name in spec.objects().items():
+                if place[0] == "proxy" or place[-1] == "proxy":
+                    get_proxy(name, stored=True)
+            check_sampler(spec.sampler.name, stored=True)
+            check_pruner(spec.training.pruner.name, stored=True)
+            spec.direction()
         except ZenoptError as error:
-            raise SpecError(f"{source.name}: {error}") from None
+            raise SpecError(one_line(f"{shortened_path(source.name)}: {error}", 390)) from None
         return spec
 
-    def overridden(self, overrides: Iterable[str]) -> StudySpec:
-        """Returns the spec with some fields changed, validated again.
+    def objects(self) -> dict[tuple[str | int, ...], str]:
+        """Return every name that may be ``package.module:object``, by its place in the spec."""
+        found: dict[tuple[str | int, ...], str] = {
+            ("space", "name"): self.space.name,
+            ("objective", "kind"): self.objective.kind,
+            ("sampler", "name"): self.sampler.name,
+            ("training", "pruner", "name"): self.training.pruner.name,
+        }
+        if self.proxy.name not in COMBINATIONS:
+            found["proxy", "name"] = self.proxy.name
+        found.update({("proxy", "parts", name): name for name in self.proxy.parts})
+        if self.sampler.guide is not None and self.sampler.guide.proxy is not None:
+            found["sampler", "guide", "proxy"] = self.sampler.guide.proxy
+        return found
+
+    def missing_module(self) -> str | None:
+        """Return which module is not imported that a stored spec's space is of; ``None`` where the space can be built.
+
+        Scores and costs can be shown without it, networks cannot be taken apart.
+        """
+        try:
+            get_space(self.space.name, stored=True)
+        except MissingModuleError as error:
+            return str(error)
+        return None
+
+    @classmethod
+    def validated_data(
+        cls, content: dict[str, Any], name: str = "spec", *, stored: bool = False
+    ) -> StudySpec:
+        """Validate plain data, e.g. of a dictionary; ``name`` is what messages call it."""
+        return cls.validated(Source(name, content, is_stored=stored))
+
+    def overridden(self, overrides: Overrides) -> StudySpec:
+        """Return the spec with some fields changed, validated again.
 
         Raises:
             SpecError: If a key or value is wrong.
         """
-        source = Source("stored spec", self.model_dump(mode="json"))
-        for assignment in overrides:
-            override(source, assignment)
+        source = Source("stored spec", self.model_dump(mode="json"), is_stored=True)
+        override(source, overrides)
         return self.validated(source)
 
     def build_space(self) -> Any:
@@ -145,25 +204,40 @@ class StudySpec(Section):
             return TabularSpace(space, self.objective.table, self.objective.column)
         return space
 
-    def check_tables(self) -> None:
-        """Reads the tables the spec names, so that a search finds out before it begins.
+    def evaluator(self) -> Any:
+        """Return what gives architectures their value: a class derived from
+        :class:`~zenopt.study.evaluators.base.Evaluator`.
 
         Raises:
-            DataError: If a table or its column is missing or malformed.
+            SpecError: If there is no evaluator of this name.
         """
-        for section in (self.objective, self.sampler.guide):
-            if section is not None and section.table is not None and section.column is not None:
-                load_table(section.table).column(section.column)
+        try:
+            return EVALUATORS.get(self.objective.kind, stored=True)
+        except UnknownNameError as error:
+            raise SpecError(f"objective.kind: {error}") from None
+
+    def check(self) -> None:
+        """Find out whether everything a search reads is there, so that it ends before it begins.
+
+        Raises:
+            ZenoptError: If a table, a column or data is missing or malformed.
+        """
+        self.evaluator().check(self)
+        guide = self.sampler.guide
+        if guide is not None and guide.table is not None and guide.column is not None:
+            load_table(guide.table).column(guide.column)
 
     def direction(self) -> Literal["maximize", "minimize"]:
-        """Returns which values are better."""
-        if self.objective.kind == "table":
-            return self.objective.direction
-        return get_proxy(self.proxy.name).direction
+        """Return which values are better."""
+        found: Literal["maximize", "minimize"] = self.evaluator().direction(self)
+        return found
 
     def directions(self) -> list[Literal["maximize", "minimize"]]:
-        """Returns which values are better, for every objective; costs are minimised."""
-        return [self.direction(), *(["minimize"] * (len(self.objectives) - 1))]  # type: ignore[list-item]
+        """Return which values are better, for every objective; costs are minimised."""
+        return [
+            self.direction(),
+            *("maximize" if is_lower_limit(name) else "minimize" for name in self.objectives[1:]),
+        ]
 
     def limits(self) -> Limits:
         """Returns the budget with what is needed to check it; the latency limit has its margin applied."""
@@ -198,11 +272,19 @@ class StudySpec(Section):
         found = []
         for section in self.classes:
             tighter: dict[str, Any] = {
-                name: (max if name == "min_width" else min)(limit, own.get(name, limit))
+                name: (max if is_lower_limit(name) else min)(limit, own.get(name, limit))
                 for name, limit in section.limits().items()
             }
-            found.append((section.label, replace(limits, budget=replace(limits.budget, **tighter))))
+            found.append((section.label, replace(limits, budget=limits.budget.with_limits(**tighter))))
         return found
+
+    def class_label(self, architecture: Any) -> str:
+        """Return the first class whose limits an architecture keeps; ``"all"`` where there are none."""
+        classes = self.class_limits()
+        if not classes:
+            return "all"
+        costs = self.limits().count(architecture)
+        return next((label for label, limits in classes if limits.keeps(costs)), "all")
 
     def with_batch_size(self, device: str) -> StudySpec:
         """Returns the spec with the score batch fixed for a kind of device (``cpu``, ``cuda:1``, ...)."""
@@ -230,6 +312,8 @@ class StudySpec(Section):
         )
         content = self.model_dump(mode="json")
         flat = dict(_flatten({key: content[key] for key in kept}))
+        if self.objective.kind == "train":
+            flat.update((f"training.{key}", content["training"][key]) for key in _TRAINING_IDENTITY)
         # What is not in use may differ: batches by device, once one is chosen, and narrow bounds of a wide search. What
         # follows the search changes nothing in it.
         unused = ("proxy.batch_sizes", "objective.then") + (
@@ -239,26 +323,25 @@ class StudySpec(Section):
 
 
 def find_spec(preset_or_path: str | Path) -> Path:
-    """Returns the file of a preset name or path.
+    """Return the file of a preset name or path.
 
     Raises:
         SpecError: If there is none; the message lists the presets.
     """
     text = str(preset_or_path)
     if text.endswith((".yaml", ".yml")) or "/" in text:
-        path = Path(text)
-        if not path.is_file():
-            raise SpecError(f"Study spec {text} does not exist.")
+        path = existing_path(text)
+        if path is None or path.is_dir():
+            raise SpecError(f"Study spec {shortened_path(text)} does not exist.")
         return path
-    path = STUDIES_FOLDER / f"{text}.yaml"
-    if not path.is_file():
-        close = get_close_matches(text, list_presets(), n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise SpecError(
-            f"Unknown study preset {text!r}{hint}; presets are {', '.join(list_presets())}. A file of "
-            f"your own ends in .yaml."
-        )
-    return path
+    if text in list_presets():
+        return STUDIES_FOLDER / f"{text}.yaml"
+    close = get_close_matches(text[:QUOTED], list_presets(), n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    raise SpecError(
+        f"Unknown study preset {quoted(text)}{hint}; presets are {', '.join(list_presets())}. A file of "
+        f"your own ends in .yaml."
+    )
 
 
 def list_presets() -> list[str]:

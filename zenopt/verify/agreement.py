@@ -11,6 +11,7 @@ import numpy as np
 
 from zenopt.core.statistics import kendall, spearman
 from zenopt.train.errors import TrainError
+from zenopt.verify.linked import Verified
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,20 @@ class Agreement:
             "kendall_interval": [_or_none(value) for value in self.kendall_interval],
             "networks": self.networks,
         }
+
+
+def agreement(verified: Sequence[Verified], *, seed: int = 0) -> list[Agreement]:
+    """Return the rank agreement of every score and cost with accuracy, strongest first.
+
+    Raises:
+        TrainError: If fewer than three networks were trained to the end.
+    """
+    trained = [item for item in verified if item.top1]
+    facts = [item.candidate.facts for item in trained]
+    shared = [key for key in (facts[0] if facts else {}) if all(key in row for row in facts)]
+    varied = [key for key in shared if len({row[key] for row in facts}) > 1]
+    found = rank_agreement(facts, [item.top1 for item in trained], columns=varied, seed=seed)
+    return sorted(found, key=lambda item: -abs(item.spearman) if isfinite(item.spearman) else 1.0)
 
 
 def rank_agreement(

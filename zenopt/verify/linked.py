@@ -1,30 +1,78 @@
-"""``zenopt verify``: short trainings of a study's best and of baselines, kept as a linked study beside it."""
+"""Networks of a study that are trained: an ordinary study of its own, linked to it by its name.
+
+Every training is a trial with the evaluator ``train``, queued with its network, seed and learning rate.
+Workers, resuming, pruners and learning curves are those of any study; what was trained before is read, not
+trained again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from math import isfinite
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from zenopt.core.errors import StudyError
+from zenopt.core.paths import file_name
+from zenopt.storage import requeue_orphans
+from zenopt.study.evaluators.train import LABEL_KEY, LEARNING_RATE_KEY, RUN_KEY, SEED_KEY, TrainEvaluator
+from zenopt.study.search import Progress, run_search
 from zenopt.study.spec import StudySpec
-from zenopt.study.study import open_existing
-from zenopt.train.data import DataSet
-from zenopt.train.errors import TrainError
-from zenopt.train.recipe import Recipe
-from zenopt.verify.agreement import Agreement, rank_agreement
-from zenopt.verify.parallel import run_jobs
-from zenopt.verify.trainings import Candidate, TrainedNetwork, train_briefly
+from zenopt.study.study import join_study, load_study
 
-#: Study user attribute that names the study whose networks were trained.
-VERIFIES_KEY = "zenopt:verifies"
-PRUNERS = ("none", "median", "halving")
+#: Study user attribute that names the study whose networks are trained.
+LINK_KEY = "zenopt:verifies"
+_DONE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network to be trained.
+
+    Args:
+        label:
+            The class or origin it is reported under, e.g. ``zen``, ``params-max``, ``convs <= 10``.
+        structure:
+            Text of the architecture.
+        facts:
+            What was said of it without training: scores and costs by name.
+    """
+
+    label: str
+    structure: str
+    facts: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Training:
+    """One network trained with one seed.
+
+    Attributes:
+        candidate: The network.
+        seed: Training seed.
+        learning_rate: The rate used, for 256 images a step.
+        curve: Accuracy in percent after each epoch.
+        seconds: Wall time.
+        state: ``COMPLETE``; ``PRUNED`` where a pruner ended it early; ``FAIL`` where it diverged.
+        error: Why it failed.
+    """
+
+    candidate: Candidate
+    seed: int
+    learning_rate: float
+    curve: tuple[float, ...]
+    seconds: float
+    state: TrialState
+    error: str = ""
+
+    @property
+    def top1(self) -> float | None:
+        """Accuracy after the last epoch, in percent; ``None`` where it was not trained to the end."""
+        return self.curve[-1] if self.state == TrialState.COMPLETE else None
 
 
 @dataclass(frozen=True)
@@ -33,8 +81,8 @@ class Verified:
 
     Attributes:
         candidate: The network and what was said of it without training.
-        top1: Test accuracy in percent, one a seed that was trained to the end.
-        pruned: Seeds that a pruner ended early; their accuracies are not in ``top1``.
+        top1: Accuracy in percent, one a seed that was trained to the end.
+        pruned: Seeds that a pruner ended early, or that diverged; their accuracies are not in ``top1``.
         learning_rate: Rate used, for 256 images a step.
     """
 
@@ -49,240 +97,247 @@ class Verified:
         return float(np.mean(self.top1)) if self.top1 else float("nan")
 
 
-def verify(
-    storage: optuna.storages.BaseStorage,
-    name: str,
-    spec: StudySpec,
-    candidates: Sequence[Candidate],
-    data: DataSet,
-    recipe: Recipe,
-    *,
-    output: Path,
-    seeds: Sequence[int] = (0,),
-    devices: Sequence[str] = ("cpu",),
-    workers: int = 1,
-    url: str | None = None,
-    pruner: str = "none",
-    learning_rates: dict[str, float] | None = None,
-    on_result: Callable[[TrainedNetwork], None] | None = None,
-    suffix: str = "verify",
-) -> list[Verified]:
-    """Trains candidates for a short time and records every accuracy in a linked study, ``NAME-verify``.
+@dataclass(frozen=True)
+class Place:
+    """Where trainings run.
 
-    One trial of the linked study is one (network, seed). What an earlier run finished with the same recipe is read,
-    not trained again.
+    Attributes:
+        storage: An open storage.
+        url: Its URL; needed for several workers.
+        runs: Folder of the runs; every study has a folder of its own in it.
+        devices: Torch devices, which take turns.
+        workers: Trainings at a time, each in a process of its own.
+        on_result: Told of every training, also of those that were done before.
+        on_progress: Told how far the trainings are.
+    """
+
+    storage: optuna.storages.BaseStorage
+    url: str | None = None
+    runs: Path = Path("runs")
+    devices: Sequence[str] = ("cpu",)
+    workers: int = 1
+    on_result: Callable[[Training], None] = lambda training: None
+    on_progress: Callable[[Progress], None] = lambda progress: None
+
+
+def training_spec(spec: StudySpec, name: str, **training: Any) -> StudySpec:
+    """Return the spec of a study in which networks of another one are trained.
 
     Args:
-        storage:
-            The storage of the verified study.
-        name:
-            Its name.
         spec:
-            Its spec.
-        candidates:
-            The networks.
-        data:
-            Training and test images.
-        recipe:
-            How to train, epochs included.
-        output:
-            Folder of the runs.
-        seeds:
-            Training seeds.
-        devices:
-            Torch devices, which take turns.
-        workers:
-            Trainings at a time, each in a process of its own, which opens the storage by ``url``.
-        url:
-            URL of the storage; needed for several workers.
-        pruner:
-            ``"none"``, ``"median"`` or ``"halving"``: Optuna's pruners over epochs. Pruned networks take no part in
-            rank agreement.
-        learning_rates:
-            A rate by label, for 256 images a step; the recipe's for others.
-        on_result:
-            Told of each network as it is done.
-        suffix:
-            Of the linked study's name.
-
-    Returns:
-        The networks with their accuracies, best mean first.
-    """
-    if workers > 1 and url is None:
-        raise TrainError("Several workers need the URL of the storage.")
-    linked, chosen = f"{name}-{suffix}", _pruner(pruner, recipe.epochs)
-    study = optuna.create_study(
-        storage=storage,
-        study_name=linked,
-        direction="maximize",
-        load_if_exists=True,
-        sampler=optuna.samplers.RandomSampler(seed=0),
-        pruner=chosen,
-    )
-    if study.user_attrs.get(VERIFIES_KEY, name) != name:
-        raise StudyError(f"Study {study.study_name!r} verifies another study; rename one of them.")
-    study.set_user_attr(VERIFIES_KEY, name)
-    # What a pruner ended stays ended, unless this run wants none.
-    known = _finished(
-        study, (TrialState.COMPLETE,) if pruner == "none" else (TrialState.COMPLETE, TrialState.PRUNED)
-    )
-    rows: dict[str, list[TrainedNetwork]] = {}
-    jobs: dict[str, _Job] = {}
-    different: dict[str, Candidate] = {}
-    for candidate in candidates:
-        different.setdefault(candidate.structure, candidate)
-    for candidate in different.values():
-        for seed in seeds:
-            rate = (learning_rates or {}).get(candidate.label, recipe.optimizer.lr)
-            key = _key(candidate, seed, rate, recipe, data)
-            if key in known:
-                row = TrainedNetwork(candidate, *known[key])
-                rows.setdefault(candidate.structure, []).append(row)
-                if on_result is not None:
-                    on_result(row)
-                continue
-            device = devices[len(jobs) % len(devices)]
-            jobs[key] = _Job(
-                study, url, candidate, seed, rate, key, spec, data, recipe, output, device, linked, chosen
-            )
-    for row in run_jobs(_train, list(jobs.values()), workers=workers, on_result=on_result):
-        rows.setdefault(row.candidate.structure, []).append(row)
-    verified = []
-    for own in rows.values():
-        finished = tuple(row.top1 for row in sorted(own, key=lambda row: row.seed) if not row.stopped)
-        stopped = sum(row.stopped for row in own)
-        verified.append(Verified(own[0].candidate, finished, stopped, own[0].learning_rate))
-    return sorted(verified, key=lambda item: -item.mean if item.top1 else float("inf"))
-
-
-def agreement(verified: Sequence[Verified], *, seed: int = 0) -> list[Agreement]:
-    """Returns the rank agreement of every score and cost with accuracy, strongest first.
+            The other study's spec: space, resolution, classes and budget are kept.
+        name:
+            Name of the new study.
+        training:
+            Fields of the section ``training`` that differ.
 
     Raises:
-        TrainError: If fewer than three networks were trained to the end.
+        SpecError: If a field is wrong.
     """
-    trained = [item for item in verified if item.top1]
-    facts = [item.candidate.facts for item in trained]
-    shared = [key for key in (facts[0] if facts else {}) if all(key in row for row in facts)]
-    varied = [key for key in shared if len({row[key] for row in facts}) > 1]
-    found = rank_agreement(facts, [item.top1 for item in trained], columns=varied, seed=seed)
-    return sorted(found, key=lambda item: -abs(item.spearman) if isfinite(item.spearman) else 1.0)
+    content = spec.model_dump(mode="json")
+    content["name"] = name
+    content["description"] = f"Networks of the study {spec.name}, trained"
+    content["objective"] = {"kind": "train"}
+    content["objectives"] = ["score"]
+    content["sampler"] = {"name": "queue"}
+    content["training"].update(training)
+    # A latency budget was kept by whoever chose the networks; here it would only ask for its device again.
+    content["latency"] = None
+    content["budget"]["latency_ms"] = None
+    return StudySpec.validated_data(content, f"spec of {name}")
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One training; in another process it opens the storage itself."""
+class TrainingStudy:
+    """A study whose trials are trainings that somebody asked for.
 
-    study: optuna.Study | None
-    url: str | None
-    candidate: Candidate
-    seed: int
-    rate: float
-    key: str
-    spec: StudySpec
-    data: DataSet
-    recipe: Recipe
-    output: Path
-    device: str
-    linked: str
-    pruner: optuna.pruners.BasePruner
+    Args:
+        spec:
+            Its spec; see :func:`training_spec`.
+        place:
+            Where the trainings run.
+        of:
+            Name of the study whose networks are trained; ``None`` if it is the study itself.
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "study": None}
+    Raises:
+        StudyError: If a study of this name belongs to another one.
+        ZenoptError: If the data or the recipe is missing or malformed.
+    """
 
-    def open(self) -> optuna.Study:
-        if self.study is not None:
-            return self.study
-        assert self.url is not None
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        return optuna.load_study(
-            storage=open_existing(self.url),
-            study_name=self.linked,
-            sampler=optuna.samplers.RandomSampler(),
-            pruner=self.pruner,
+    def __init__(self, spec: StudySpec, place: Place, of: str | None = None) -> None:
+        TrainEvaluator.check(spec)
+        self.spec = spec
+        self.place = place
+        self.space = spec.build_space()
+        self.folder = Path(place.runs) / file_name(spec.name, "The study's name")
+        self.evaluator = TrainEvaluator(spec, place.devices[0], self.folder)
+        if of is not None:
+            join_study(spec, place.storage, spec.name, place.devices[0], linked=True)
+            if self.study.user_attrs.get(LINK_KEY, of) != of:
+                raise StudyError(f"Study {spec.name!r} holds trainings of another study; rename one of them.")
+            self.study.set_user_attr(LINK_KEY, of)
+
+    @property
+    def study(self) -> optuna.Study:
+        """The study as it is stored now."""
+        return load_study(self.place.storage, self.spec.name)
+
+    def train(
+        self,
+        candidates: Iterable[Candidate],
+        *,
+        seeds: Sequence[int] = (0,),
+        rates: Mapping[str, float] | Sequence[float] = (),
+    ) -> list[Training]:
+        """Train networks, each with each seed.
+
+        Args:
+            candidates:
+                The networks; equal structures are trained once.
+            seeds:
+                Training seeds.
+            rates:
+                A learning rate by label, the recipe's for others; or a list of rates that are all tried.
+
+        Returns:
+            The trainings, by candidate, rate and seed.
+        """
+        different: dict[str, Candidate] = {}
+        for candidate in candidates:
+            different.setdefault(candidate.structure, candidate)
+        wanted: dict[str, tuple[Candidate, dict[str, Any]]] = {}
+        for candidate in different.values():
+            architecture = self.space.parse(candidate.structure)
+            for rate in self._rates(candidate, rates):
+                for seed in seeds:
+                    settings = {SEED_KEY: seed, LEARNING_RATE_KEY: rate, LABEL_KEY: candidate.label}
+                    identity = self.evaluator.identity(architecture, settings)
+                    wanted.setdefault(identity, (candidate, settings))
+        known = self._known()
+        told = {identity for identity in wanted if self._is_done(known.get(identity))}
+        for identity in told:
+            self.place.on_result(_training(wanted[identity][0], known[identity]))
+        self._queue({identity: item for identity, item in wanted.items() if identity not in told}, known)
+        known = self._known()
+        missing = [wanted[identity][0].structure for identity in wanted if identity not in known]
+        if missing:
+            raise StudyError(
+                f"{len(missing)} of {len(wanted)} trainings of study {self.spec.name!r} were not done, e.g. of "
+                f"{missing[0]}; run the command again to go on."
+            )
+        return [_training(candidate, known[identity]) for identity, (candidate, _) in wanted.items()]
+
+    def _rates(self, candidate: Candidate, rates: Mapping[str, float] | Sequence[float]) -> Sequence[float]:
+        own = self.evaluator.recipe.optimizer.lr
+        if isinstance(rates, Mapping):
+            return (rates.get(candidate.label, own),)
+        return tuple(rates) or (own,)
+
+    def _is_done(self, trial: FrozenTrial | None) -> bool:
+        if trial is None:
+            return False
+        # What a pruner ended stays ended, unless this run wants none.
+        return trial.state != TrialState.PRUNED or self.spec.training.pruner.name != "none"
+
+    def _known(self) -> dict[str, FrozenTrial]:
+        """Returns the finished trainings of the study; one that was trained to the end counts before others."""
+        found: dict[str, FrozenTrial] = {}
+        for trial in self.study.get_trials(deepcopy=False, states=_DONE):
+            identity = trial.user_attrs.get(RUN_KEY)
+            if identity is not None and found.get(identity, trial).state != TrialState.COMPLETE:
+                found[identity] = trial
+            elif identity is not None:
+                found.setdefault(identity, trial)
+        return found
+
+    def _queue(
+        self, wanted: Mapping[str, tuple[Candidate, dict[str, Any]]], known: Mapping[str, FrozenTrial]
+    ) -> None:
+        """Puts trainings into the queue that are not in it, and works until it is empty."""
+        study = self.study
+        requeue_orphans(study)
+        active = (TrialState.WAITING, TrialState.RUNNING)
+        there = {trial.user_attrs.get(RUN_KEY) for trial in study.get_trials(deepcopy=False, states=active)}
+        for identity, (candidate, settings) in wanted.items():
+            if identity not in there:
+                study.enqueue_trial(
+                    self.space.encode(self.space.parse(candidate.structure)),
+                    user_attrs={
+                        **settings,
+                        **candidate.facts,
+                        RUN_KEY: identity,
+                        "structure": candidate.structure,
+                    },
+                )
+        if not wanted:
+            return
+        by_identity = {identity: candidate for identity, (candidate, _) in wanted.items()}
+        reported: set[str] = set()
+
+        def progress(found: Progress) -> None:
+            self.place.on_progress(found)
+            if found.new:
+                self._tell(by_identity, reported)
+
+        run_search(
+            self.spec.model_copy(update={"sampler": self.spec.sampler.model_copy(update={"name": "queue"})}),
+            self.place.url or "memory:",
+            self.spec.name,
+            trials=len(wanted),
+            workers=self.place.workers,
+            devices=self.place.devices,
+            runs=self.place.runs,
+            storage=self.place.storage,
+            on_progress=progress,
+            linked=True,
         )
+        self._tell(by_identity, reported)
+
+    def _tell(self, wanted: Mapping[str, Candidate], reported: set[str]) -> None:
+        for identity, trial in self._known().items():
+            if identity in wanted and identity not in reported:
+                reported.add(identity)
+                self.place.on_result(_training(wanted[identity], trial))
 
 
-def _train(job: _Job) -> TrainedNetwork:
-    study, candidate = job.open(), job.candidate
-    trial = study.ask()
-    for attribute, value in (
-        ("structure", candidate.structure),
-        ("label", candidate.label),
-        ("training_seed", job.seed),
-        ("learning_rate", job.rate),
-        ("epochs", job.recipe.epochs),
-        ("data", job.data.name),
-        ("verify_key", job.key),
-        *candidate.facts.items(),
-    ):
-        trial.set_user_attr(attribute, value)
-
-    reported: set[int] = set()
-
-    def should_stop(candidate: Candidate, seed: int, epoch: int, top1: float) -> bool:
-        trial.report(top1, epoch)
-        reported.add(epoch)
-        # Stopping after the last epoch would throw a finished network away.
-        return epoch < job.recipe.epochs and trial.should_prune()
-
-    try:
-        (row,) = train_briefly(
-            [candidate],
-            job.data,
-            job.recipe,
-            resolution=job.spec.resolution,
-            output=job.output,
-            seeds=(job.seed,),
-            use_se=job.spec.use_se,
-            devices=(job.device,),
-            learning_rates={candidate.label: job.rate},
-            should_stop=should_stop,
-        )
-    except BaseException as error:
-        trial.set_user_attr("error", f"{type(error).__name__}: {error}")
-        study.tell(trial, state=TrialState.FAIL)
-        raise
-    # Epochs of an earlier run that was read or continued.
-    for epoch, top1 in enumerate(row.curve, start=1):
-        if epoch not in reported:
-            trial.report(top1, epoch)
-    trial.set_user_attr("seconds", row.seconds)
-    if row.stopped:
-        study.tell(trial, state=TrialState.PRUNED)
-    else:
-        study.tell(trial, row.top1)
-    return row
+def verified(trainings: Iterable[Training]) -> list[Verified]:
+    """Return networks with the accuracies of their seeds, best mean first; those without any come last."""
+    rows: dict[str, list[Training]] = {}
+    for training in trainings:
+        rows.setdefault(training.candidate.structure, []).append(training)
+    found = []
+    for own in rows.values():
+        finished = [item for item in sorted(own, key=lambda item: item.seed) if item.top1 is not None]
+        top1 = tuple(item.top1 for item in finished if item.top1 is not None)
+        found.append(Verified(own[0].candidate, top1, len(own) - len(finished), own[0].learning_rate))
+    return sorted(found, key=lambda item: -item.mean if item.top1 else float("inf"))
 
 
-def _key(candidate: Candidate, seed: int, rate: float, recipe: Recipe, data: DataSet) -> str:
-    return f"{candidate.structure}|{seed}|{data.name}|{recipe.at_rate(rate).model_dump_json()}"
+def best_rates(trainings: Iterable[Training]) -> dict[str, float]:
+    """Return, for each label, the learning rate with the best mean accuracy; labels without any are left out."""
+    means: dict[str, dict[float, list[float]]] = {}
+    for training in trainings:
+        if training.top1 is not None:
+            rates = means.setdefault(training.candidate.label, {})
+            rates.setdefault(training.learning_rate, []).append(training.top1)
+    return {label: max(rates, key=lambda rate: float(np.mean(rates[rate]))) for label, rates in means.items()}
 
 
-def _finished(study: optuna.Study, states: tuple[TrialState, ...]) -> dict[str, tuple[Any, ...]]:
-    """Returns what earlier runs were done with: key -> the fields of a TrainedNetwork after its candidate."""
-    found: dict[str, tuple[Any, ...]] = {}
-    # A network that was pruned once and trained to the end later counts as trained.
-    for trial in sorted(
-        study.get_trials(deepcopy=False, states=states), key=lambda trial: trial.state.value, reverse=True
-    ):
-        attributes = trial.user_attrs
-        curve = tuple(trial.intermediate_values[step] for step in sorted(trial.intermediate_values))
-        found[attributes["verify_key"]] = (
-            attributes["training_seed"],
-            attributes["learning_rate"],
-            max(trial.intermediate_values, default=attributes["epochs"]),
-            curve[-1] if curve else trial.value,
-            curve,
-            attributes["seconds"],
-            trial.state == TrialState.PRUNED,
-        )
-    return found
+def first_of_each(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Return the first network of each label."""
+    found: dict[str, Candidate] = {}
+    for candidate in candidates:
+        found.setdefault(candidate.label, candidate)
+    return list(found.values())
 
 
-def _pruner(name: str, epochs: int) -> optuna.pruners.BasePruner:
-    if name == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=max(1, epochs // 4))
-    if name == "halving":
-        return optuna.pruners.SuccessiveHalvingPruner(min_resource=max(1, epochs // 4), reduction_factor=2)
-    return optuna.pruners.NopPruner()
+def _training(candidate: Candidate, trial: FrozenTrial) -> Training:
+    steps = sorted(trial.intermediate_values)
+    return Training(
+        candidate,
+        int(trial.user_attrs[SEED_KEY]),
+        float(trial.user_attrs[LEARNING_RATE_KEY]),
+        tuple(trial.intermediate_values[step] for step in steps),
+        float(trial.user_attrs.get("seconds", 0.0)),
+        trial.state,
+        str(trial.user_attrs.get("error", "")),
+    )

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from zenopt.core.description import Description, Unit
 from zenopt.core.errors import StructureError
 from zenopt.core.primitives import Node
+from zenopt.core.text import QUOTED, quoted, quoted_list, shortened
 from zenopt.spaces.base import BaseArchitecture
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ MAX_CHANNELS = 65_536
 MAX_STRIDE = 4
 MAX_DEPTH = 1_000
 MAX_BLOCKS = 1_000
+#: Of all blocks together: each unit of depth is several layers.
+MAX_TOTAL_DEPTH = 10_000
 
 
 class StructureWarning(UserWarning):
@@ -233,11 +236,19 @@ class Architecture(BaseArchitecture):
     blocks: tuple[Block, ...]
 
     family: ClassVar[str] = "chain"
+    closed_forms: ClassVar[Mapping[str, str]] = {
+        "zen": "zenopt.spaces.chain.closed_form.formulas:zen",
+        "zen-at-64": "zenopt.spaces.chain.closed_form.formulas:zen_at_64",
+    }
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", tuple(self.blocks))
         if not 1 <= len(self.blocks) <= MAX_BLOCKS:
             raise StructureError(f"An architecture has 1 to {MAX_BLOCKS} blocks, got {len(self.blocks)}.")
+        if self.depth > MAX_TOTAL_DEPTH:
+            raise StructureError(
+                f"The depths of an architecture's blocks are at most {MAX_TOTAL_DEPTH:,} together, got {self.depth:,}."
+            )
         channels = IMAGE_CHANNELS
         for index, block in enumerate(self.blocks):
             if block.in_channels != channels:
@@ -297,25 +308,6 @@ class Architecture(BaseArchitecture):
     def out_channels(self) -> int:
         """Width of the features that enter the classifier."""
         return self.blocks[-1].out_channels
-
-    def closed_form(
-        self,
-        score: str,
-        *,
-        resolution: int,
-        num_classes: int = 1000,
-        batch_size: int | None = None,
-        gamma: float = 0.01,
-    ) -> float | None:
-        """Return the Zen-score without links, or ``zen-at-64``: what a small batch measures too little of it."""
-        # Imported late: the formulas take architectures.
-        from zenopt.spaces.chain.closed_form import batch_correction, closed_form_zen
-
-        if score == "zen":
-            return closed_form_zen(self, resolution, batch_size=batch_size, gamma=gamma)
-        if score == "zen-at-64":
-            return batch_correction(self, resolution, batch_size)
-        return None
 
     def guarded(self) -> dict[str, float]:
         """Return the widest expansion, the narrowest bottleneck, and the stem's width."""
@@ -384,7 +376,7 @@ def _parse_blocks(text: str) -> tuple[Block, ...]:
 
 
 def _read_block(name: str, inside: str, index: int, position: int) -> Block:
-    where = f"Block {index} {name} at position {position}: "
+    where = f"Block {index} {shortened(name, 40)} at position {position}: "
     variant = block_variant(name, where)
     wanted = variant.cls.arguments
     items = [item.strip() for item in inside.rpartition("|")[2].split(",")]
@@ -394,7 +386,7 @@ def _read_block(name: str, inside: str, index: int, position: int) -> Block:
     for argument, item in zip(wanted, items, strict=True):
         if not _INTEGER.fullmatch(item):
             raise StructureError(
-                f"{where}{argument} must be an integer from 1 to {_largest(argument)}, got {item!r}."
+                f"{where}{argument} must be an integer from 1 to {_largest(argument)}, got {quoted(item)}."
             )
         values[argument] = int(item)
     try:
@@ -412,11 +404,11 @@ def block_variant(name: str, where: str = "") -> Variant:
     if name not in _VARIANTS:
         _load_entry_points()
     if name not in _VARIANTS:
-        close = get_close_matches(name, _VARIANTS, n=1)
+        close = get_close_matches(name[:QUOTED], _VARIANTS, n=1)
         hint = f"; did you mean {close[0]}?" if close else "."
         raise StructureError(
-            f"{where}unknown block type {name!r}{hint} Known types: {', '.join(block_types())}; blocks of your own: "
-            "--import MODULE"
+            f"{where}unknown block type {quoted(name)}{hint} Known types: {quoted_list(block_types(), 150)}; blocks of "
+            "your own: --import MODULE"
         )
     return _VARIANTS[name]
 
@@ -424,7 +416,7 @@ def block_variant(name: str, where: str = "") -> Variant:
 def _check_range(block: str, name: str, value: Any) -> None:
     limit = _largest(name)
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= limit:
-        raise StructureError(f"{block}: {name} must be an integer from 1 to {limit}, got {value!r}.")
+        raise StructureError(f"{block}: {name} must be an integer from 1 to {limit}, got {quoted(value)}.")
 
 
 def _largest(argument: str) -> int:

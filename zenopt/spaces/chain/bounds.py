@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import inf
 from typing import Any
 
 from zenopt.core.errors import SpecError
+from zenopt.core.text import quoted
 from zenopt.spaces.chain.architecture import (
     MAX_BLOCKS,
     MAX_CHANNELS,
@@ -85,6 +87,8 @@ def _check_strides(space: Any) -> None:
 
 def _check_weights(space: Any) -> None:
     weights = space.type_weights or {}
+    if not isinstance(weights, Mapping):
+        raise SpecError(f"space.type_weights must be a number by block type, got {quoted(weights)}.")
     unknown = set(weights) - set(space.blocks)
     if unknown:
         raise SpecError(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from zenopt.core.errors import StructureError
 from zenopt.core.primitives import round_to_8
-from zenopt.spaces.base import ArrayScreening, BaseSpace, Checker
+from zenopt.spaces.base import BaseSpace
 from zenopt.spaces.chain.architecture import (
     Architecture,
     Block,
@@ -88,7 +88,7 @@ class ChainSpace(BaseSpace):
     head_width: int | None = None
     type_weights: Mapping[str, float] | None = None
 
-    screens_arrays: ClassVar[bool] = True
+    array_screen: ClassVar[str] = "zenopt.spaces.chain.screening:ArrayScreen"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", tuple(self.blocks))
@@ -364,6 +364,40 @@ class ChainSpace(BaseSpace):
         weights = {**PUBLISHED_TYPE_WEIGHTS, **(self.type_weights or {})}
         return list(accumulate(weights.get(name, 1.0) for name in self.blocks))
 
+    def neighbours(self, architecture: Architecture) -> list[Architecture]:
+        """Return the chains that one change of one block of a Zen-NAS mutation leads to, splits left out."""
+        chain = architecture.blocks
+        last = len(chain) - 1
+        changes: list[tuple[int, Block]] = []
+        for index, block in enumerate(chain):
+            if isinstance(block, ResidualBlock):
+                fields = {
+                    "in_channels": block.in_channels, "out_channels": block.out_channels, "stride": block.stride,
+                    "bottleneck": block.bottleneck, "depth": block.depth,
+                }  # fmt: skip
+                changes += [(index, make_block(name, **fields)) for name in self.blocks]
+                changes += [
+                    (index, replace(block, bottleneck=width))
+                    for width in width_choices(block.bottleneck, self.max_bottleneck)
+                ]
+                changes += [
+                    (index, replace(block, depth=depth))
+                    for depth in depth_choices(block.depth)
+                    if depth <= self.max_depth
+                ]
+            if index < last or self.head_width is None:
+                largest = self.max_width if index < last else self.max_head
+                changes += [
+                    (index, replace(block, out_channels=width))
+                    for width in width_choices(block.out_channels, largest)
+                ]
+        found: dict[Architecture, None] = {}
+        for index, block in changes:
+            child = Architecture.chain((*chain[:index], block, *chain[index + 1 :]))
+            if child != architecture and self.contains(child):
+                found.setdefault(child)
+        return list(found)
+
     @property
     def moves(self) -> dict[str, Callable[..., Any | None]]:
         """Zen-NAS's mutation and the fork's."""
@@ -372,17 +406,6 @@ class ChainSpace(BaseSpace):
     def draw(self, rng: random.Random) -> Any | None:
         """Return a random architecture as the fork draws them; where bounds do not hold such a one, a random walk."""
         return random_architecture(self, rng) or super().draw(rng)
-
-    def array_screening(
-        self, limits: Checker, *, candidates: int, elites: int, batch_size: int | None, move: str
-    ) -> ArrayScreening | None:
-        """Return the evolution on the closed-form Zen-score."""
-        # Imported late: it needs numpy, and the formulas take spaces.
-        from zenopt.spaces.chain.screening import ArrayScreen
-
-        return ArrayScreen(
-            self, limits, candidates=candidates, elites=elites, batch_size=batch_size, move=move
-        )
 
     def foreign_modules(self) -> dict[str, str]:
         """Return the modules of block types that are not zenopt's own."""

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from zenopt.core.errors import UnknownNameError, ZenoptError
+from zenopt.core.text import QUOTED, quoted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,7 +51,7 @@ class ModelCard:
     resolution: int
     crop_size: int
     use_se: bool = False
-    statistics: str = "imagenet"
+    statistics: Literal["imagenet", "zennas-cifar"] = "imagenet"
 
 
 _CIFAR = {
@@ -155,9 +156,9 @@ def card(name: str) -> ModelCard:
     """
     known = _CARDS.get(re.sub(r"_res(32|224)$", "", name))
     if known is None:
-        close = get_close_matches(name, _CARDS, n=3, cutoff=0.5) or list_models()
+        close = get_close_matches(name[:QUOTED], _CARDS, n=3, cutoff=0.5) or list_models()
         raise UnknownNameError(
-            f"Model {name!r} is not known; similar: {', '.join(close)} (timm:NAME, torchvision:NAME)."
+            f"Model {quoted(name)} is not known; similar: {', '.join(close)} (timm:NAME, torchvision:NAME)."
         )
     return known
 

@@ -8,6 +8,7 @@ channels; a residual block that halves the map; 5 cells of 32; another; 5 cells 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -27,13 +28,11 @@ from zenopt.core.primitives import (
     Relu,
     Zero,
 )
+from zenopt.core.text import quoted
 from zenopt.spaces.base import BaseArchitecture
+from zenopt.spaces.nasbench201.cell import CELLS_PER_STAGE, CHANNELS, EDGES, OPERATIONS
+from zenopt.spaces.nasbench201.features import cell_features
 
-OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
-#: (from, to) of the six edges, in the order of the string.
-EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
-CHANNELS = (16, 32, 64)
-CELLS_PER_STAGE = 5
 #: Epsilon of every BN.
 EPS = 1e-5
 
@@ -56,6 +55,7 @@ class CellArchitecture(BaseArchitecture):
 
     family: ClassVar[str] = "nasbench201"
     builds: ClassVar[tuple[str, ...]] = ("official", "zero-cost")
+    closed_forms: ClassVar[Mapping[str, str]] = {"synflow": "zenopt.spaces.nasbench201.synflow:log_flow_of"}
 
     def __post_init__(self) -> None:
         if len(self.operations) != len(EDGES):
@@ -65,7 +65,7 @@ class CellArchitecture(BaseArchitecture):
         for (start, end), operation in zip(EDGES, self.operations, strict=True):
             if operation not in OPERATIONS:
                 raise StructureError(
-                    f"Edge {start}->{end}: unknown operation {operation!r}; allowed: {', '.join(OPERATIONS)}."
+                    f"Edge {start}->{end}: unknown operation {quoted(operation)}; allowed: {', '.join(OPERATIONS)}."
                 )
 
     @classmethod
@@ -82,19 +82,21 @@ class CellArchitecture(BaseArchitecture):
         nodes = text.strip().split("+")
         if len(nodes) != 3:
             raise StructureError(
-                f"A NAS-Bench-201 string has 3 nodes joined by '+', got {len(nodes)}: {text!r}."
+                f"A NAS-Bench-201 string has 3 nodes joined by '+', got {len(nodes)}: {quoted(text)}."
             )
         operations = []
         for index, node in enumerate(nodes, start=1):
             if len(node) < 2 or node[0] != "|" or node[-1] != "|":
-                raise StructureError(f"Node {index} must begin and end with '|', got {node!r}.")
+                raise StructureError(f"Node {index} must begin and end with '|', got {quoted(node)}.")
             items = node[1:-1].split("|")
             if len(items) != index:
-                raise StructureError(f"Node {index} has {index} incoming edges, got {len(items)}: {node!r}.")
+                raise StructureError(
+                    f"Node {index} has {index} incoming edges, got {len(items)}: {quoted(node)}."
+                )
             for start, item in enumerate(items):
                 match = _ITEM.fullmatch(item)
                 if match is None or int(match.group(2)) != start:
-                    raise StructureError(f"Node {index}: expected 'operation~{start}', got {item!r}.")
+                    raise StructureError(f"Node {index}: expected 'operation~{start}', got {quoted(item)}.")
                 operations.append(match.group(1))
         return cls(tuple(operations))
 
@@ -137,25 +139,8 @@ class CellArchitecture(BaseArchitecture):
         names = ("stem", *(f"blocks.{index}" for index in range(len(units) - 2)), "head")
         return Description(tuple(units), names, divisor=4)
 
-    def closed_form(
-        self,
-        score: str,
-        *,
-        resolution: int,
-        num_classes: int = 1000,
-        batch_size: int | None = None,
-        gamma: float = 0.01,
-    ) -> float | None:
-        """Return the logarithm of the expected synflow of the official build, borders left out."""
-        # Imported late: the formula takes architectures.
-        from zenopt.spaces.nasbench201.synflow import log_flow
-
-        return log_flow(self.operations, num_classes) if score == "synflow" else None
-
     def shape_features(self) -> dict[str, float]:
         """Return what lies on paths from the cell's input to its output."""
-        from zenopt.spaces.nasbench201.features import cell_features
-
         return cell_features(self.operations)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zenopt.spaces.nasbench201.architecture import EDGES, OPERATIONS
+from zenopt.spaces.nasbench201.cell import EDGES, OPERATIONS
 
 #: Every path from the input (node 0) to the output (node 3), as indices into ``EDGES``.
 _PATHS = tuple(

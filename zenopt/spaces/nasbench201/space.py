@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from zenopt.core.errors import SpecError, StructureError
 from zenopt.spaces.base import BaseSpace
-from zenopt.spaces.nasbench201.architecture import EDGES, OPERATIONS, CellArchitecture
+from zenopt.spaces.nasbench201.architecture import CellArchitecture
+from zenopt.spaces.nasbench201.cell import EDGES, OPERATIONS
 from zenopt.spaces.registry import register_space
 
 if TYPE_CHECKING:

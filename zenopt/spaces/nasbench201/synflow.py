@@ -11,9 +11,17 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 from zenopt.core.errors import ProxyError
-from zenopt.spaces.nasbench201.architecture import CELLS_PER_STAGE, CHANNELS, EDGES
+from zenopt.spaces.nasbench201.cell import CELLS_PER_STAGE, CHANNELS, EDGES
+
+
+def log_flow_of(
+    architecture: Any, *, resolution: int, num_classes: int, batch_size: int | None, gamma: float
+) -> float:
+    """Return the logarithm of the expected synflow of a cell; see :func:`log_flow`."""
+    return log_flow(architecture.operations, num_classes)
 
 
 @lru_cache(maxsize=65_536)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from zenopt.core.budget import Budget
+from zenopt.core.budget import Budget, is_lower_limit
 from zenopt.core.errors import BudgetError, SpecError
 from zenopt.spaces.chain.architecture import Architecture
 from zenopt.spaces.chain.closed_form.arrays import ArrayCosts, ChainEvaluator
@@ -196,19 +196,13 @@ def is_within(budget: Budget, costs: ArrayCosts) -> NDArray[np.bool_]:
     """Returns which candidates keep the limits of a budget; a latency limit is not looked at."""
     counted = {"true": (costs.params, costs.macs), "zennas": (costs.zennas_params, costs.zennas_flops)}
     params, macs = counted[budget.counting]
-    used = {
-        "params": params,
-        "macs": macs,
-        "layers": costs.layers,
-        "convs": costs.convs,
-        "depth_to_width": costs.depth_to_width,
-    }
+    used = {"params": params, "macs": macs}
     within = np.ones(len(params), dtype=bool)
     for name, limit in budget.limits().items():
-        if name == "min_width":
-            within &= costs.min_width >= limit
-        elif name != "latency_ms":
-            within &= used[name] <= limit
+        if name == "latency_ms":
+            continue
+        column = used[name] if name in used else getattr(costs, name)
+        within &= column >= limit if is_lower_limit(name) else column <= limit
     return within
 
 

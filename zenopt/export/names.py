@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zenopt.core.errors import StructureError, UnknownNameError
+from zenopt.core.files import STRUCTURE, read_text
+from zenopt.core.paths import existing_path
+from zenopt.core.text import QUOTED, quoted
 from zenopt.export.bundle import ARCHITECTURE_FILE, read_bundle
 from zenopt.spaces.chain.zoo import card, list_models
 from zenopt.spaces.registry import get_space, list_spaces, parse_architecture, recognise, space_of
@@ -53,12 +56,14 @@ class Named:
         return build_network(self.architecture, num_classes=num_classes, use_se=use_se)
 
 
-def resolve(name: str) -> Named:
-    """Finds out what a name means.
+def resolve(name: str, *, stored: bool = False) -> Named:
+    """Find out what a name means.
 
     Args:
         name:
             See the module's text.
+        stored:
+            Whether the name was read from a file; then it is no path of another one.
 
     Raises:
         StructureError: If it is none of these, or what it holds is malformed.
@@ -66,23 +71,28 @@ def resolve(name: str) -> Named:
         BundleError: If a bundle is damaged.
     """
     text = name.strip()
-    found = _of_text(text)
+    found = None if _is_path_with_brackets(text, stored) else _of_text(text)
     if found is not None:
         return found
-    if text and Path(text).exists():
-        return _of_path(Path(text))
+    path = None if stored else existing_path(text)
+    if path is not None:
+        return _of_path(path)
     if text in list_models():
         known = card(text)
         found = _of_family("chain", known.structure)
         return replace(found, resolution=known.resolution, num_classes=known.num_classes)
     raise StructureError(
-        f"{name!r} is neither a structure string nor a readable file, bundle, published network, SPACE:TEXT "
+        f"{quoted(name)} is neither a structure string nor a readable file, bundle, published network, SPACE:TEXT "
         f"(spaces: {', '.join(list_spaces())}), timm:MODEL or torchvision:MODEL."
     )
 
 
+def _is_path_with_brackets(text: str, stored: bool) -> bool:
+    return not stored and "(" in text and existing_path(text) is not None
+
+
 def _of_text(text: str) -> Named | None:
-    """Returns what a text is that names no file: an architecture, ``SPACE:TEXT`` or a library's model."""
+    """Return what a text is that names no file: an architecture, ``SPACE:TEXT`` or a library's model."""
     prefix, colon, rest = text.partition(":")
     if colon and prefix in LIBRARIES:
         return Named(text, prefix, None)
@@ -110,14 +120,10 @@ def _of_path(path: Path) -> Named:
     if path.is_dir() or path.name == ARCHITECTURE_FILE:
         bundle = read_bundle(path)
         return _of_family(bundle.family, bundle.structure)
-    try:
-        content = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise StructureError(f"Structure file {path} cannot be read: {error}.") from None
-    # What a file holds is a text, never again the name of a file.
-    found = _of_text(content)
+    found = _of_text(read_text(path, STRUCTURE).strip())
     if found is None:
-        raise StructureError(f"Structure file {path} holds no structure string.")
+        # What a file holds is a text, never again the name of a file.
+        raise STRUCTURE.refusal(path, "it holds no structure string")
     return found
 
 
@@ -145,6 +151,6 @@ def _library_model(library: str, name: str, num_classes: int) -> nn.Module:
 def _unknown(library: str, name: str, known: list[str]) -> str:
     from difflib import get_close_matches
 
-    close = get_close_matches(name, known, n=3)
+    close = get_close_matches(name[:QUOTED], known, n=3)
     hint = f"; similar: {', '.join(close)}" if close else ""
-    return f"{library} has no model {name!r}{hint}."
+    return f"{library} has no model {quoted(name)}{hint}."

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import optuna
 import pytest
-from filelock import FileLock
 from PIL import Image
 
 import zenopt
@@ -19,8 +18,9 @@ from zenopt.nn.weights import read_torch_file
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import load_study, open_existing, read_spec
 from zenopt.train.data import DataSet, MemoryImages
-from zenopt.verify.second_stage import class_candidates, read_winner, run_second_stage
-from zenopt.verify.trainings import TrainedNetwork
+from zenopt.verify.candidates import class_candidates
+from zenopt.verify.final import read_winner, run_second_stage
+from zenopt.verify.linked import Place, Training
 
 SPEC = """\
 name: staged
@@ -168,12 +168,14 @@ def test_nothing_is_trained_twice_and_the_test_images_decide_nothing(
 ) -> None:
     spec, _ = searched
     opened = open_existing("sqlite:///zenopt.db")
-    told: list[TrainedNetwork] = []
-    first = run_second_stage(opened, "staged", spec, output=tmp_path / "runs", on_result=told.append)
+    told: list[Training] = []
+    place = Place(opened, runs=tmp_path / "runs", on_result=told.append)
+    first = run_second_stage("staged", spec, place)
+    assert len(told) == 4 + 4 + 4  # rates of the first of each class, all networks, the finalists' seeds
     trials = load_study(opened, "staged-trained").get_trials()
     assert all("held back" in trial.user_attrs["data"] for trial in trials)
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("last.pt")}
-    again = run_second_stage(opened, "staged", spec, output=tmp_path / "runs")
+    again = run_second_stage("staged", spec, place)
     assert again == first == read_winner(opened, "staged")
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("last.pt")} == written
     assert len(load_study(opened, "staged-trained").get_trials()) == len(trials)
@@ -185,18 +187,6 @@ def test_nothing_is_trained_twice_and_the_test_images_decide_nothing(
     assert sizes[first.weights.parent] == 96
     assert sorted(set(sizes.values())) == [72, 96]
     assert read_torch_file(first.weights)["state"]["epoch"] == 2
-
-
-def test_two_commands_do_not_train_in_one_folder(
-    searched: tuple[StudySpec, str], cli: Run, tmp_path: Path
-) -> None:
-    _, images = searched
-    (tmp_path / "runs" / "staged").mkdir(parents=True)
-    with FileLock(tmp_path / "runs" / "staged" / ".lock"):
-        code, _, err = cli(
-            "optimize", "--study-name", "staged", "--trials", "0", "--set", f"training.data={images}"
-        )
-    assert code == 2 and "Another command is training in" in err and "Traceback" not in err
 
 
 @pytest.mark.parametrize(
@@ -255,7 +245,7 @@ def test_two_processes_train_what_one_does(searched: tuple[StudySpec, str], tmp_
     spec = spec.overridden(["training.epochs=1", "training.per_class=1", "training.rates=[0.5]"])
 
     def accuracies(folder: str, **options: object) -> dict[tuple[str, int], float]:
-        run_second_stage(opened, "staged", spec, output=tmp_path / folder, **options)  # type: ignore[arg-type]
+        run_second_stage("staged", spec, Place(opened, runs=tmp_path / folder, **options))  # type: ignore[arg-type]
         trials = load_study(opened, "staged-trained").get_trials()
         optuna.delete_study(study_name="staged-trained", storage=opened)
         return {(t.user_attrs["structure"], t.user_attrs["training_seed"]): t.value for t in trials}
@@ -271,7 +261,7 @@ def test_the_same_from_python(searched: tuple[StudySpec, str], tmp_path: Path) -
     assert result.winner is None
     with pytest.raises(StudyError, match=r"call Result\.train first"):
         result.export(tmp_path / "none", by="training")
-    told: list[TrainedNetwork] = []
+    told: list[Training] = []
     winner = result.train(
         images,
         runs=tmp_path / "runs",

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import optuna
 
 from zenopt.core.errors import BudgetError, StudyError
@@ -16,11 +17,15 @@ from zenopt.samplers.screening import Screening, screen
 from zenopt.storage.history import top
 from zenopt.storage.records import TrialRecord
 from zenopt.study.spec import StudySpec
-from zenopt.verify.trainings import Candidate
+from zenopt.verify.linked import Candidate
 
 #: Facts that the search recorded and that are compared with accuracy.
 RECORDED = ("score_mean", "closed_form", "latency_ms")
 BASELINES = ("random", "params-max", "macs-max")
+#: Depth classes of a study whose spec names none.
+QUANTILES = (0.25, 0.5, 0.75, 1.0)
+#: Trials that are looked through, best first, for candidates of the classes.
+LOOKED_AT = 20_000
 
 
 def facts_of(structure: str, spec: StudySpec, recorded: dict[str, float] | None = None) -> dict[str, float]:
@@ -117,7 +122,7 @@ def baselines(
         ("macs-max", limits, lambda architecture: float(limits.count(architecture).macs)),
     ]
     for cap in conv_caps:
-        capped = replace(limits, budget=replace(limits.budget, convs=cap))
+        capped = replace(limits, budget=limits.budget.with_limits(convs=cap))
         kinds.append((f"zen, convs <= {cap}", capped, partial(_closed_form, resolution=spec.resolution)))
     for label, own_limits, value in kinds:
         try:
@@ -144,3 +149,41 @@ def _closed_form(architecture: Any, resolution: int) -> float:
     if value is None:
         raise StudyError(f"{type(architecture).__name__} has no closed-form score for a capped baseline.")
     return float(value)
+
+
+def class_candidates(study: optuna.Study, spec: StudySpec, per_class: int) -> list[Candidate]:
+    """Returns the best feasible structures of every class, none twice.
+
+    The classes are the spec's; without any, quarters of the study's networks by their number of convolutions.
+
+    Raises:
+        StudyError: If the study has no feasible trial.
+    """
+    space = spec.build_space()
+    records: dict[str, TrialRecord] = {}
+    for record in top(study, LOOKED_AT, ("structure", *RECORDED)):
+        if record.structure is not None:
+            records.setdefault(record.structure, record)
+    if not records:
+        raise StudyError(f"Study {study.study_name!r} has no feasible trial to train; search on.")
+    limits = spec.limits()
+    costs = {structure: limits.count(space.parse(structure)) for structure in records}
+    classes = spec.class_limits() or _depth_classes(limits, [item.convs for item in costs.values()])
+    found: dict[str, Candidate] = {}
+    for label, own in classes:
+        taken = 0
+        for structure, record in records.items():
+            if taken == per_class:
+                break
+            if structure not in found and own.keeps(costs[structure]):
+                found[structure] = candidate_of(record, spec, label)
+                taken += 1
+    return list(found.values())
+
+
+def _depth_classes(limits: Limits, convs: Sequence[int]) -> list[tuple[str, Limits]]:
+    caps = sorted({int(cap) for cap in np.quantile(convs, QUANTILES, method="higher")})
+    return [
+        (f"convs <= {cap}", replace(limits, budget=limits.budget.with_limits(convs=float(cap))))
+        for cap in caps
+    ]

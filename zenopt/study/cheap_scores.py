@@ -43,7 +43,7 @@ class ProxyScore:
         # Imported late: a sampler can be made, and a study planned, without torch.
         from zenopt.proxies import get_proxy, score_architecture
 
-        proxy = get_proxy(self.proxy)
+        proxy = get_proxy(self.proxy, stored=True)
         try:
             score = score_architecture(
                 architecture,

@@ -9,17 +9,17 @@ import pytest
 
 from zenopt.core.errors import StudyError
 from zenopt.export.bundle import read_bundle
-from zenopt.samplers import make_sampler
 from zenopt.storage import open_storage
 from zenopt.study.objective import Objective, run_trial
+from zenopt.study.sampling import make_sampler
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import join_study, load_study
-from zenopt.train.data import synthetic
 from zenopt.train.recipe import load_recipe
-from zenopt.verify.contenders import baselines, facts_of, study_best
-from zenopt.verify.linked import Verified, agreement, verify
-from zenopt.verify.trained_bundle import export_trained
-from zenopt.verify.trainings import Candidate
+from zenopt.verify.agreement import agreement
+from zenopt.verify.candidates import baselines, study_best
+from zenopt.verify.compare import compare
+from zenopt.verify.final import export_trained
+from zenopt.verify.linked import Candidate, Place, Training, TrainingStudy, training_spec
 
 SPEC = """\
 name: tiny
@@ -86,25 +86,26 @@ def test_accuracies_are_stored_in_a_linked_study_and_not_trained_twice(
 ) -> None:
     spec, study = searched
     candidates = study_best(study, spec, 2) + baselines(spec, each=1, candidates=20)[:2]
-    data = synthetic("synthetic", "64", classes=4, side=8)
-    recipe = load_recipe("basic", epochs=2, batch_size=16)
-    trained = []
-    common = {"output": tmp_path / "runs", "seeds": (0, 1), "on_result": trained.append}
-    first = verify(study._storage, "tiny", spec, candidates, data, recipe, **common)
+    trained: list[Training] = []
+    place = Place(study._storage, runs=tmp_path / "runs", on_result=trained.append)
+    options = {"data": "synthetic:64", "epochs": 2, "overrides": ["batch_size=16"], "seeds": 2}
+    first = compare("tiny", spec, candidates, place, **options)  # type: ignore[arg-type]
     assert len(trained) == 8 and all(len(item.top1) == 2 for item in first)
     linked = load_study(study._storage, "tiny-verify")
     trials = linked.get_trials()
     assert len(trials) == 8 and linked.user_attrs["zenopt:verifies"] == "tiny"
     assert all(set(trial.intermediate_values) == {1, 2} for trial in trials)
     assert all(trial.value == trial.intermediate_values[2] for trial in trials)
-    assert first == verify(study._storage, "tiny", spec, candidates, data, recipe, **common)
+    assert first == compare("tiny", spec, candidates, place, **options)  # type: ignore[arg-type]
     assert len(load_study(study._storage, "tiny-verify").get_trials()) == 8
 
     ranks = agreement(first)
     assert "params" in {item.column for item in ranks}
     assert all(-1 <= item.spearman_interval[0] <= item.spearman_interval[1] <= 1 for item in ranks)
 
-    folder = export_trained(spec, "tiny-verify", first, recipe, "synthetic", tmp_path / "bundle")
+    folder = export_trained(
+        spec, "tiny-verify", first, load_recipe("basic", epochs=2), "synthetic", tmp_path / "bundle"
+    )
     bundle = read_bundle(folder)
     assert bundle.structure == first[0].candidate.structure
     assert bundle.scores is not None and bundle.scores["top1"] == first[0].mean == max(i.mean for i in first)
@@ -115,35 +116,34 @@ def test_a_pruner_ends_bad_networks_early(searched: tuple[StudySpec, optuna.Stud
     spec, study = searched
     structures = [candidate.structure for candidate in study_best(study, spec, 4)]
     labels = ("good", "good", "hopeless", "hopeless")
-    candidates = [
-        Candidate(label, text, facts_of(text, spec)) for label, text in zip(labels, structures, strict=True)
-    ]
+    candidates = [Candidate(label, text) for label, text in zip(labels, structures, strict=True)]
 
-    def run() -> list[Verified]:
-        return verify(
-            study._storage,
-            "tiny",
-            spec,
-            candidates,
-            synthetic("synthetic", "128", classes=4, side=8),
-            load_recipe("basic", epochs=6, batch_size=16),
-            output=tmp_path / "runs",
-            seeds=(0, 1, 2),
-            pruner="median",
-            learning_rates={"good": 0.2, "hopeless": 1e-9},
-        )
+    def run() -> list[Training]:
+        own = training_spec(
+            spec, "tiny-verify", data="synthetic:128", epochs=6, overrides=["batch_size=16"], held_back=0.0,
+            pruner={"name": "median"},
+        )  # fmt: skip
+        trainings = TrainingStudy(own, Place(study._storage, runs=tmp_path / "runs"), of="tiny")
+        return trainings.train(candidates, seeds=range(3), rates={"good": 0.2, "hopeless": 1e-9})
 
-    verified = run()
+    found = run()
     trials = load_study(study._storage, "tiny-verify").get_trials()
     pruned = [trial for trial in trials if trial.state == optuna.trial.TrialState.PRUNED]
     ended = [trial.user_attrs["label"] for trial in pruned]
     # The median of the first five, all good, may end the sixth good one; the hopeless ones it ends more often.
     assert ended.count("hopeless") >= 3 > ended.count("good")
     assert all(len(trial.intermediate_values) < 6 for trial in pruned)
-    assert sum(item.pruned for item in verified) == len(pruned)
-    assert sum(len(item.top1) for item in verified) == 12 - len(pruned)
+    assert sum(item.top1 is None for item in found) == len(pruned)
     # What was pruned stays so: nothing is trained again.
-    assert [(item.candidate, item.top1, item.pruned) for item in run()] == [
-        (item.candidate, item.top1, item.pruned) for item in verified
-    ]
+    assert run() == found
     assert len(load_study(study._storage, "tiny-verify").get_trials()) == len(trials)
+
+
+def test_a_study_of_another_is_not_written_to(
+    searched: tuple[StudySpec, optuna.Study], tmp_path: Path
+) -> None:
+    spec, study = searched
+    own = training_spec(spec, "tiny-verify", data="synthetic:64", epochs=1)
+    TrainingStudy(own, Place(study._storage), of="tiny")
+    with pytest.raises(StudyError, match="holds trainings of another study"):
+        TrainingStudy(own, Place(study._storage), of="other")

@@ -1,0 +1,126 @@
+"""The contract of an evaluator: what gives an architecture its value."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from zenopt.core.score import Score
+
+if TYPE_CHECKING:
+    import optuna
+
+    from zenopt.study.spec import StudySpec
+
+Direction = Literal["maximize", "minimize"]
+#: Told (step, value) during an evaluation; raises to end it.
+Report = Callable[[int, float], None]
+
+
+def ignore(step: int, value: float) -> None:
+    """Let an evaluation go on."""
+
+
+class Evaluator(ABC):
+    """Gives architectures of one study their value; every worker makes its own.
+
+    Args:
+        spec:
+            The resolved study spec.
+        device:
+            Torch device of the evaluations.
+        folder:
+            Where an evaluator may keep files, such as checkpoints of trainings.
+
+    Attributes:
+        is_noisy: Whether a second evaluation of an architecture, with another seed, tells something new.
+        keeps_files: Whether it writes to its folder.
+    """
+
+    is_noisy: ClassVar[bool] = False
+    keeps_files: ClassVar[bool] = False
+    #: Trial user attribute that holds :meth:`identity`.
+    identity_key: ClassVar[str] = "structure"
+
+    def __init__(self, spec: StudySpec, device: str = "cpu", folder: Path = Path("runs")) -> None:
+        self.spec = spec
+        self.device = device
+        self.folder = folder
+
+    @classmethod
+    @abstractmethod
+    def direction(cls, spec: StudySpec) -> Direction:
+        """Return which values are better."""
+
+    @classmethod
+    @abstractmethod
+    def label(cls, spec: StudySpec) -> str:
+        """Return what a value is, for people: ``"zen"``, ``"top-1 accuracy (%) on held-back images"``."""
+
+    @classmethod  # noqa: B027
+    def check(cls, spec: StudySpec) -> None:
+        """Find out before a search whether everything the evaluations need is there.
+
+        Raises:
+            ZenoptError: If it is not.
+        """
+
+    @property
+    def last_step(self) -> int | None:
+        """Step with which an evaluation ends, where steps are reported; nothing is pruned there."""
+        return None
+
+    def lists(self, architecture: Any) -> bool:
+        """Return whether there is a value for the architecture at all."""
+        return True
+
+    def settings(self, trial: optuna.Trial, architecture: Any) -> dict[str, Any]:
+        """Return what a trial decides besides the architecture; may ask the trial for further parameters."""
+        return {}
+
+    def identity(self, architecture: Any, settings: Mapping[str, Any]) -> str:
+        """Return a text that is equal for evaluations that need not be done twice."""
+        return str(architecture)
+
+    @abstractmethod
+    def evaluate(
+        self,
+        architecture: Any,
+        *,
+        seed: int,
+        settings: Mapping[str, Any],
+        repeats: int | None = None,
+        report: Report = ignore,
+    ) -> Score:
+        """Return the value of an architecture.
+
+        Args:
+            architecture:
+                What to evaluate.
+            seed:
+                Fixes every random number.
+            settings:
+                See :meth:`settings`.
+            repeats:
+                Fresh draws; by default the spec's.
+            report:
+                Told intermediate values, if there are any.
+
+        Raises:
+            EvaluationError: If there is none, for a reason of the architecture's own; the trial fails, the search goes
+                on.
+            ZenoptError: For any other reason; the search ends.
+        """
+
+    def attributes(self, score: Score, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what is worth keeping with a trial besides its value."""
+        found: dict[str, Any] = {
+            "score_mean": score.mean,
+            "score_std": score.std,
+            "score_seconds": score.seconds,
+        }
+        if score.batch_size:
+            found["score_batch"] = score.batch_size
+        return {**found, "seed": score.seed, "device": score.device}

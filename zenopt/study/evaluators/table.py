@@ -1,0 +1,62 @@
+"""The evaluator ``table``: a column of known results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from zenopt.core.errors import EvaluationError
+from zenopt.core.score import Score
+from zenopt.core.tables import load_table
+from zenopt.study.evaluators.base import Direction, Evaluator, Report, ignore
+from zenopt.study.registries import EVALUATORS
+
+if TYPE_CHECKING:
+    from zenopt.study.spec import StudySpec
+
+
+@EVALUATORS.register("table")
+class TableEvaluator(Evaluator):
+    """Looks architectures up; what the table does not list has no value."""
+
+    @classmethod
+    def direction(cls, spec: StudySpec) -> Direction:
+        return spec.objective.direction
+
+    @classmethod
+    def label(cls, spec: StudySpec) -> str:
+        return f"table {spec.objective.column}"
+
+    @classmethod
+    def check(cls, spec: StudySpec) -> None:
+        _values(spec)
+
+    def lists(self, architecture: Any) -> bool:
+        return str(architecture) in _values(self.spec)
+
+    def evaluate(
+        self,
+        architecture: Any,
+        *,
+        seed: int,
+        settings: Mapping[str, Any],
+        repeats: int | None = None,
+        report: Report = ignore,
+    ) -> Score:
+        value = _values(self.spec).get(str(architecture))
+        if value is None:
+            raise EvaluationError(f"{self.spec.objective.table} does not list {architecture}.")
+        return Score(
+            value,
+            source=self.label(self.spec),
+            values=(value,),
+            resolution=self.spec.resolution,
+            seed=seed,
+            device=self.device,
+        )
+
+
+def _values(spec: StudySpec) -> Mapping[str, float]:
+    table, column = spec.objective.table, spec.objective.column
+    assert table is not None and column is not None
+    return load_table(table).column(column)

@@ -1,0 +1,71 @@
+"""Pruners by name: what ends a training early that will not be among the best."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.pruners import BasePruner
+
+from zenopt.core.errors import SpecError, UnknownNameError
+from zenopt.study.registries import PRUNERS
+
+if TYPE_CHECKING:
+    from zenopt.study.spec import StudySpec
+
+
+@PRUNERS.register("none")
+def _none(epochs: int, **options: Any) -> BasePruner:
+    return optuna.pruners.NopPruner(**options)
+
+
+@PRUNERS.register("median")
+def _median(epochs: int, **options: Any) -> BasePruner:
+    defaults = {"n_startup_trials": 5, "n_warmup_steps": max(1, epochs // 4)}
+    return optuna.pruners.MedianPruner(**{**defaults, **options})
+
+
+@PRUNERS.register("percentile")
+def _percentile(epochs: int, percentile: float = 25.0, **options: Any) -> BasePruner:
+    defaults = {"n_startup_trials": 5, "n_warmup_steps": max(1, epochs // 4)}
+    return optuna.pruners.PercentilePruner(percentile, **{**defaults, **options})
+
+
+@PRUNERS.register("halving")
+def _halving(epochs: int, **options: Any) -> BasePruner:
+    defaults = {"min_resource": max(1, epochs // 4), "reduction_factor": 2}
+    return optuna.pruners.SuccessiveHalvingPruner(**{**defaults, **options})
+
+
+@PRUNERS.register("hyperband")
+def _hyperband(epochs: int, **options: Any) -> BasePruner:
+    defaults = {"min_resource": max(1, epochs // 8), "max_resource": epochs, "reduction_factor": 2}
+    return optuna.pruners.HyperbandPruner(**{**defaults, **options})
+
+
+def make_pruner(spec: StudySpec) -> BasePruner:
+    """Return the pruner of a study's trainings.
+
+    Its name is one of :data:`PRUNERS`, a class of ``optuna.pruners`` (``WilcoxonPruner``), or ``module:Class``.
+
+    Raises:
+        SpecError: If the options do not fit it.
+        UnknownNameError: If there is no such pruner.
+    """
+    section = spec.training.pruner
+    stock = getattr(optuna.pruners, section.name, None)
+    try:
+        if isinstance(stock, type) and issubclass(stock, BasePruner):
+            return stock(**section.options)
+        factory = PRUNERS.get(section.name, stored=True)
+        if isinstance(factory, type):
+            found: Any = factory(**section.options)
+        else:
+            found = factory(spec.training.epochs, **section.options)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, UnknownNameError):
+            raise
+        raise SpecError(f"training.pruner.options do not fit {section.name!r}: {error}.") from None
+    if not isinstance(found, BasePruner):
+        raise SpecError(f"training.pruner.name: {section.name!r} is no Optuna pruner.")
+    return found
