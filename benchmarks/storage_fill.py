@@ -13,7 +13,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from zenopt.storage import open_storage
-from zenopt.storage.sqlcore import (
+from zenopt.storage.tables import (
     ValueType,
     engine_of,
     system_attrs,

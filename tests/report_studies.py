@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from zenopt.spaces.chain.closed_form import closed_form_zen
 from zenopt.storage import open_storage
-from zenopt.storage.sqlcore import engine_of, system_attrs, trial_params, trial_values, trials, user_attrs
+from zenopt.storage.tables import engine_of, system_attrs, trial_params, trial_values, trials, user_attrs
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import join_study, load_study
 

@@ -20,9 +20,10 @@ from zenopt.report.analysis import pareto_front, survivors
 from zenopt.report.figures import Figure, against_costs, closed_form, costs_of, progress
 from zenopt.report.objective_figures import front_figures, hypervolume_figures
 from zenopt.report.reading import NUMBERS, StudyData, read_study
+from zenopt.storage import default_storage
 from zenopt.study.search import Progress, SearchResult, run_search
 from zenopt.study.spec import StudySpec
-from zenopt.study.study import DEFAULT_STORAGE, load_study, open_existing, read_spec
+from zenopt.study.study import load_study, open_existing, read_spec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -404,7 +405,7 @@ class Result:
 
 def optimize(
     spec: StudySpec | dict[str, Any] | str | Path,
-    storage: str = DEFAULT_STORAGE,
+    storage: str | None = None,
     study_name: str | None = None,
     n_trials: int | None = None,
     timeout: float | None = None,
@@ -420,7 +421,8 @@ def optimize(
             Name of a preset, path of a YAML file, the content of one as a dict, or a
             :class:`~zenopt.study.spec.StudySpec`.
         storage:
-            Storage URL, or ``"memory:"``.
+            Storage URL, or ``"memory:"``; by default the environment variable ``ZENOPT_STORAGE``, else
+            ``sqlite:///zenopt.db``.
         study_name:
             Name in the storage; by default the spec's.
         n_trials:
@@ -453,6 +455,7 @@ def optimize(
     """
     resolved = _read_spec(spec, overrides)
     name = study_name or resolved.name
+    storage = storage or default_storage()
     if n_trials is None and timeout is None:
         n_trials, timeout = resolved.trials, resolved.timeout_s
     show: Any = nullcontext()
@@ -481,13 +484,13 @@ def optimize(
     return Result(load_study(run.storage, name), run)
 
 
-def load_result(study_name: str, storage: str = DEFAULT_STORAGE) -> Result:
+def load_result(study_name: str, storage: str | None = None) -> Result:
     """Returns what a stored study, running or finished, has found.
 
     Raises:
         ZenoptError: If there is no such storage or study.
     """
-    return Result(load_study(open_existing(storage), study_name))
+    return Result(load_study(open_existing(storage or default_storage()), study_name))
 
 
 def _read_spec(spec: StudySpec | dict[str, Any] | str | Path, overrides: Overrides) -> StudySpec:

@@ -9,7 +9,7 @@ from report_studies import make_study
 from zenopt.dashboard import mirror as mirror_module
 from zenopt.dashboard.mirror import MirrorStorage
 from zenopt.storage import open_storage
-from zenopt.storage.sqlcore import TRIAL_TABLES, engine_of, study_system_attrs, study_user_attrs, trials
+from zenopt.storage.tables import TRIAL_TABLES, engine_of, study_system_attrs, study_user_attrs, trials
 
 
 @pytest.fixture(autouse=True)

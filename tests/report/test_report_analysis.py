@@ -14,7 +14,8 @@ from zenopt.report.analysis import (
     thin_out,
 )
 from zenopt.report.importances import importances
-from zenopt.report.reading import StudyData, read_sample, read_study
+from zenopt.report.reading import StudyData, read_study
+from zenopt.storage.history import read_trials
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ def test_importances_agree_with_optunas(study: optuna.Study, data: StudyData) ->
     copy = optuna.create_study(direction="maximize")
     copy.add_trials(
         optuna.trial.create_trial(value=t.values[0], params=t.params, distributions=t.distributions)
-        for t in read_sample(study, data.ids[data.scored])
+        for t in read_trials(study, data.ids[data.scored])
     )
     names = list(found)
     evaluator = optuna.importance.PedAnovaImportanceEvaluator()

@@ -6,7 +6,8 @@ from numpy.testing import assert_array_equal
 from optuna.trial import TrialState
 
 from zenopt.core.errors import StudyError
-from zenopt.report.reading import NUMBERS, read_sample, read_study
+from zenopt.report.reading import NUMBERS, read_study
+from zenopt.storage.history import read_trials
 
 
 def test_tables_and_trials_read_the_same(study: optuna.Study, url: str) -> None:
@@ -47,7 +48,7 @@ def test_top_is_distinct_and_sorted(study: optuna.Study) -> None:
 
 def test_a_study_that_grows_while_it_is_read(study: optuna.Study) -> None:
     data = read_study(study, 1.0)
-    sample = read_sample(study, data.ids[:7])
+    sample = read_trials(study, data.ids[:7])
     assert [trial.number for trial in sample] == list(range(7))
     assert all(trial.params for trial in sample)
 

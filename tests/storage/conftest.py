@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -69,3 +70,11 @@ def new_opener(new_url: Callable[[str], str]) -> Callable[..., Callable[[], Base
         return lambda: open_storage(url, **options)
 
     return create
+
+
+@pytest.fixture
+def public_folder() -> Iterator[Path]:
+    """A folder that every user of the machine may enter, which pytest's own are not."""
+    with tempfile.TemporaryDirectory(prefix="zenopt-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)

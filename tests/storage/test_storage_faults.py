@@ -19,7 +19,7 @@ from optuna.trial import TrialState, create_trial
 
 from zenopt.core.errors import StorageError
 from zenopt.storage import StudyHistory, open_storage
-from zenopt.storage import trial_tables as trial_tables_module
+from zenopt.storage import writer as writer_module
 from zenopt.storage.retry import patiently
 
 Opener = Callable[..., Callable[[], BaseStorage]]
@@ -38,7 +38,7 @@ def _lost(error: type[Exception] = ConnectionLost) -> sqlalchemy.exc.Operational
 def lose_confirmations(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Return a function after which the next ``count`` commits arrive but seem to fail."""
     left = [0]
-    real = trial_tables_module.write_transaction
+    real = writer_module.transaction
 
     @contextmanager
     def unreliable(*args: Any, **kwargs: Any) -> Iterator[sa.Connection]:
@@ -48,7 +48,7 @@ def lose_confirmations(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]
             left[0] -= 1
             raise _lost()
 
-    monkeypatch.setattr(trial_tables_module, "write_transaction", unreliable)
+    monkeypatch.setattr(writer_module, "transaction", unreliable)
 
     def lose(count: int) -> None:
         left[0] = count
@@ -181,17 +181,17 @@ def test_a_told_trial_survives_a_database_that_comes_back(kind: str, new_opener:
     trial = study.ask()
     trial.set_user_attr("key", 1)
 
-    real = trial_tables_module.write_transaction
+    real = writer_module.transaction
 
     @contextmanager
     def full(*args: Any, **kwargs: Any) -> Iterator[sa.Connection]:
         raise StorageError("storage: the disk is full")
         yield  # pragma: no cover
 
-    monkeypatch.setattr(trial_tables_module, "write_transaction", full)
+    monkeypatch.setattr(writer_module, "transaction", full)
     with pytest.raises(StorageError, match="disk is full"):
         study.tell(trial, 1.0)
-    monkeypatch.setattr(trial_tables_module, "write_transaction", real)
+    monkeypatch.setattr(writer_module, "transaction", real)
     study.tell(trial, 1.0)
     assert [(t.value, t.user_attrs["key"]) for t in study.get_trials()] == [(1.0, 1)]
 
@@ -247,9 +247,9 @@ def test_a_locked_file_is_waited_for(tmp_path: Path) -> None:
 def test_history_waits_too(new_opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     study = optuna.create_study(storage=new_opener("sqlite")())
     study.add_trial(create_trial(value=1.0, user_attrs={"structure": "A"}))
-    from zenopt.storage import slim
+    from zenopt.storage import queries
 
-    real, calls = slim.read_changes, []
+    real, calls = queries.read_states, []
 
     def unreliable(*args: Any, **kwargs: Any) -> Any:
         calls.append(1)
@@ -257,5 +257,5 @@ def test_history_waits_too(new_opener: Opener, monkeypatch: pytest.MonkeyPatch) 
             raise _lost()
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(slim, "read_changes", unreliable)
+    monkeypatch.setattr(queries, "read_states", unreliable)
     assert [r.structure for r in StudyHistory(study).sync()] == ["A"]

@@ -20,7 +20,16 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from zenopt.storage import WORKER_KEY, StudyHistory, WriteBehindStorage, open_storage, record_constraints
+from zenopt.storage import (
+    WORKER_KEY,
+    StudyHistory,
+    WriteBehindStorage,
+    count_by_state,
+    open_storage,
+    record_constraints,
+    requeue_orphans,
+    top,
+)
 
 Opener = Callable[..., Callable[[], BaseStorage]]
 KINDS = ["sqlite", "postgresql", pytest.param("mysql", marks=pytest.mark.slow)]
@@ -145,18 +154,39 @@ def test_optuna_dashboard(tmp_path: Path) -> None:
         assert shown[0]["constraints"][1] == -0.5
 
 
-def test_an_unknown_schema_version_gets_the_stock_storage(
+def test_tables_of_an_unknown_schema_version_are_left_to_optuna(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import sqlalchemy as sa
+
     url = f"sqlite:///{tmp_path}/study.db"
     assert isinstance(open_storage(url), WriteBehindStorage)
-    monkeypatch.setattr("zenopt.storage.factory.KNOWN_SCHEMAS", ("v0",))
+    monkeypatch.setattr("zenopt.storage.tables.KNOWN_SCHEMAS", ("v0",))
     with pytest.warns(UserWarning, match="using Optuna's own storage"):
-        storage = open_storage(url)
-    assert not isinstance(storage, WriteBehindStorage)
-    study = optuna.create_study(storage=storage)
-    study.optimize(_objective, n_trials=2)
-    assert len(study.trials) == 2
+        stock = open_storage(url)
+    assert not isinstance(stock, WriteBehindStorage)
+    for storage in (stock, optuna.storages.get_storage(url)):
+        # What Optuna writes comes from its ORM; statements of ours do not.
+        ours: list[str] = []
+        engine = storage._backend.engine
+
+        @sa.event.listens_for(engine, "before_cursor_execute")
+        def note(connection: Any, cursor: Any, statement: str, *rest: Any, ours: list[str] = ours) -> None:
+            frame: Any = sys._getframe()
+            while frame is not None and "optuna/storages" not in frame.f_code.co_filename:
+                if "zenopt/storage" in frame.f_code.co_filename:
+                    ours.append(statement)
+                frame = frame.f_back
+
+        study = optuna.create_study(storage=storage, study_name="s", load_if_exists=True)
+        study.optimize(_objective, n_trials=4)
+        history = StudyHistory(study)
+        trial = study.ask()
+        assert history.claim(trial, f"T{trial.number}") is None
+        assert len(history.sync()) == len(study.trials)
+        assert len(top(study, 9)) <= 9 and sum(count_by_state(study).values()) == len(study.trials)
+        assert requeue_orphans(study) == []
+        assert ours == []
 
 
 # One random history, written through the stock storage and through ours.

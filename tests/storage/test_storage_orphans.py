@@ -14,8 +14,8 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from zenopt.storage import WORKER_KEY, Worker, current_worker, open_storage, requeue_orphans
-from zenopt.storage.heart import Heart
-from zenopt.storage.sqlcore import engine_of
+from zenopt.storage.heartbeat import Heartbeat
+from zenopt.storage.tables import engine_of
 from zenopt.storage.workers import host_name, process_start
 from zenopt.storage.write_behind import WriteBehindStorage
 
@@ -223,19 +223,19 @@ def test_a_sweeper_that_died_half_way_is_no_dead_end(new_opener: Opener) -> None
     assert study.ask().number == 0
 
 
-def test_heart_beats_for_held_trials_only() -> None:
+def test_heartbeats_are_of_running_trials_only() -> None:
     beats: list[int] = []
-    heart = Heart(beats.append, 0.02)
-    heart.hold(1)
-    heart.hold(2)
+    heartbeat = Heartbeat(beats.append, 0.02)
+    heartbeat.add(1)
+    heartbeat.add(2)
     deadline = time.monotonic() + 10
     while len(beats) < 4 and time.monotonic() < deadline:
         time.sleep(0.01)
-    heart.release(1)
+    heartbeat.remove(1)
     time.sleep(0.05)
     beats.clear()
     time.sleep(0.2)
-    heart.stop()
+    heartbeat.stop()
     assert set(beats) == {2}
 
 
@@ -255,5 +255,5 @@ def test_heartbeat_is_recorded_by_the_storage(write_behind: bool, new_url: Calla
         with engine.connect() as connection:
             count = connection.execute(sa.text("SELECT COUNT(*) FROM trial_heartbeats")).scalar_one()
     study.tell(trial, 1.0)
-    storage._heart.stop()
+    storage._heartbeat.stop()
     assert count == 1

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +9,9 @@ from pathlib import Path
 import optuna
 import pytest
 
-from zenopt.core.errors import StorageError
-from zenopt.storage import mask_password, open_storage, parse_url
+from zenopt.core.errors import StorageError, StudyError
+from zenopt.storage import default_storage, mask_password, open_storage, parse_url
+from zenopt.study.study import load_study
 
 
 @pytest.mark.parametrize(
@@ -69,19 +71,97 @@ def test_bad_urls_are_one_clear_line(text: str, fragment: str) -> None:
     assert "secret" not in message
 
 
+# Passwords as people write them, with characters that ought to be quoted.
+URLS = {
+    "postgresql://me:secret@host:5432/db": ("me", "secret", "host", 5432, "db"),
+    "postgresql://u:SECRET/x@host/db": ("u", "SECRET/x", "host", None, "db"),
+    "postgresql://u:SEC@RET:PW@host/db": ("u", "SEC@RET:PW", "host", None, "db"),
+    "postgresql://u:SEC?k=RET@host/db?application_name=a@b": ("u", "SEC?k=RET", "host", None, "db"),
+    "postgresql://u:SEC%40RET@[::1]:5432/db": ("u", "SEC@RET", "::1", 5432, "db"),
+    "postgresql://u@server:SECRET@host/db": ("u@server", "SECRET", "host", None, "db"),
+    "postgresql://u:100%SECRET#@host/db": ("u", "100%SECRET#", "host", None, "db"),
+    "postgresql://:secret@/db?host=/run/host": ("", "secret", None, None, "db"),
+}
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_passwords_are_understood_and_never_shown(url: str) -> None:
+    import sqlalchemy as sa
+
+    parsed = parse_url(url)
+    found = sa.make_url(parsed.url)
+    assert (found.username, found.password, found.host, found.port, found.database) == URLS[url]
+    assert "***" in parsed.display and "/db" in parsed.display
+    assert "sec" not in parsed.display.lower() and "RET" not in parsed.display
+
+
 @pytest.mark.parametrize(
     "url",
     [
-        "postgresql://me:se@cr/et@host/db",
-        "postgresql://me:secret@host:5432/db",
-        "mysql+pymysql://:secret@host/db?charset=utf8",
-        "postgresql://host/db?user=me&password=secret",
+        "postgresql://u:SEC@RET:PW@host",
+        "postgresql://u:SECRET/x@host",
+        "postgresql://u:SECRET@host:port/db",
+        "postgresql://u:SECRET/db",
+        "mysql+pymysql://:SECRET@host/db?charset=utf8",
+        "postgresql+nodriver://host/db?user=me&password=SECRET",
+        "redis://:SECRET@host",
+        "u:SECRET/x@host",
+        "u:SECRET@host/db",
     ],
 )
-def test_password_is_masked(url: str) -> None:
-    masked = mask_password(url)
-    assert "***" in masked and "secret" not in masked and "se@cr" not in masked
-    assert "host" in masked
+def test_bad_urls_show_no_password(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StorageError) as caught:
+        open_storage(url)
+    message = str(caught.value)
+    assert "***" in message and "\n" not in message
+    assert not re.search("SEC|RET|PW", message.partition("write ")[0].partition("allowed")[0])
+    if "://" in url:
+        assert not re.search("SEC|RET|PW", mask_password(url))
+
+
+def test_what_is_no_password_is_not_masked() -> None:
+    for url in (
+        "grpc://node-3:13000",
+        "sqlite:////data/a:b@c.db",
+        "C:/data@home/study.db",
+        "postgresql://host:5432/db",
+        "postgresql:///db?host=/tmp",
+    ):
+        assert mask_password(url) == url
+
+
+def test_a_folder_may_have_a_question_mark_in_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "dir?"
+    folder.mkdir()
+    optuna.create_study(storage=open_storage(f"sqlite:///{folder}/x.db"), study_name="s")
+    assert (folder / "x.db").exists() and sorted(os.listdir(tmp_path)) == ["dir?"]
+    with pytest.raises(StorageError, match="options, which are not read"):
+        open_storage(f"sqlite:///{tmp_path}/x.db?timeout=5")
+
+
+def test_the_environment_names_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+
+    from zenopt.api import load_result
+    from zenopt.cli.status import status
+
+    monkeypatch.chdir(tmp_path)
+    assert default_storage() == "sqlite:///zenopt.db"
+    monkeypatch.setenv("ZENOPT_STORAGE", f"sqlite:///{tmp_path}/mine.db")
+    assert default_storage() == f"sqlite:///{tmp_path}/mine.db"
+    optuna.create_study(storage=open_storage(default_storage()), study_name="mine")
+    shown = CliRunner().invoke(status, ["--study", "mine"])
+    assert shown.exit_code == 0 and "mine: 0 trials" in shown.output
+    assert load_result("mine").study.study_name == "mine"
+    assert "ZENOPT_STORAGE" in CliRunner().invoke(status, ["--help"]).output
+
+
+def test_names_from_a_database_are_printed_escaped(tmp_path: Path) -> None:
+    storage = open_storage(f"{tmp_path}/study.db")
+    optuna.create_study(storage=storage, study_name="evil\x1b[2Jname")
+    with pytest.raises(StudyError) as caught:
+        load_study(storage, "other")
+    assert "evil\\x1b[2Jname" in str(caught.value) and "\x1b" not in str(caught.value)
 
 
 def test_missing_folder(tmp_path: Path) -> None:
@@ -139,8 +219,8 @@ def test_a_missing_postgresql_database(postgres_server) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX permissions")
 @pytest.mark.parametrize("read_only", ["file", "folder"])
-def test_read_only(tmp_path: Path, read_only: str) -> None:
-    folder = tmp_path / "shared"
+def test_read_only(public_folder: Path, read_only: str) -> None:
+    folder = public_folder / "shared"
     folder.mkdir()
     file = folder / "study.db"
     optuna.create_study(storage=open_storage(str(file)))
@@ -150,14 +230,12 @@ def test_read_only(tmp_path: Path, read_only: str) -> None:
             open_storage(str(file))
         return
     # Root may write anything: look from an ordinary user's place.
-    for parent in [tmp_path, *tmp_path.parents[:2]]:
-        parent.chmod(0o755)
     script = (
         "import os\n"
         "from zenopt.core.errors import StorageError\n"
-        "from zenopt.storage.sqlite import check_file\n"
+        "from zenopt.storage.files import check_file\n"
         "os.setgid(65534); os.setuid(65534)\n"
-        f"try: check_file({str(file)!r}, {str(file)!r})\n"
+        f"try: check_file({str(file)!r}, {str(file)!r}, create=True, is_sqlite=True)\n"
         "except StorageError as error: print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -179,7 +257,7 @@ def test_schema_of_another_version(tmp_path: Path) -> None:
 def test_sqlite_pragmas_on_every_connection(tmp_path: Path, synchronous: str) -> None:
     import pickle
 
-    from zenopt.storage.sqlcore import engine_of
+    from zenopt.storage.tables import engine_of
 
     storage = open_storage(f"sqlite:///{tmp_path}/study.db", synchronous=synchronous)
     for candidate in (storage, pickle.loads(pickle.dumps(storage))):

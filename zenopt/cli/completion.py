@@ -12,6 +12,8 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
+from zenopt.storage.urls import default_storage
+
 _PACKAGE = Path(__file__).resolve().parents[1]
 #: Seconds a locked database is waited for: the shell does not answer meanwhile.
 _PATIENCE_S = 0.2
@@ -36,7 +38,7 @@ def proxies(ctx: click.Context) -> list[str]:
 
 def studies(ctx: click.Context) -> list[str]:
     """Names of the studies in the storage of the command line, where it is an SQLite file."""
-    url = str(ctx.params.get("storage") or ctx.lookup_default("storage") or "sqlite:///zenopt.db")
+    url = str(ctx.params.get("storage") or ctx.lookup_default("storage") or default_storage())
     path = Path(url.removeprefix("sqlite:///").partition("?")[0])
     if not url.startswith("sqlite:///") or not path.is_file():
         return []

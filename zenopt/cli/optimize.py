@@ -87,6 +87,7 @@ def optimize(
     zenopt optimize --study mine.yaml --set budget.params=5e5 --timeout 600
     zenopt optimize --study latency01ms --storage postgresql://user@host/db --workers 4
     """
+    import logging
     from pathlib import Path
 
     from zenopt.cli.progress import Reporter
@@ -95,6 +96,8 @@ def optimize(
     from zenopt.study.spec import StudySpec
     from zenopt.study.study import load_study, open_existing, read_spec, read_status
 
+    if quiet:
+        logging.getLogger("zenopt").setLevel(logging.ERROR)
     if study is None and study_name is None:
         raise click.UsageError("give --study PRESET|FILE, or --study-name of a stored study.")
     assignments = list(overrides)

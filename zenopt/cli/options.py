@@ -12,10 +12,9 @@ from typing import Any, TypeVar
 import click
 
 from zenopt.core.text import printable
+from zenopt.storage.urls import DEFAULT_STORAGE, STORAGE_VARIABLE, default_storage
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-DEFAULT_STORAGE = "sqlite:///zenopt.db"
 
 
 def storage_option(function: F) -> F:
@@ -23,8 +22,8 @@ def storage_option(function: F) -> F:
     return click.option(
         "--storage",
         metavar="URL",
-        default=DEFAULT_STORAGE,
-        show_default=True,
+        default=default_storage,
+        show_default=f"{STORAGE_VARIABLE} of the environment, else {DEFAULT_STORAGE}",
         help="Where studies are kept: sqlite:///FILE, postgresql://..., mysql://..., journal:///FILE.",
     )(function)
 

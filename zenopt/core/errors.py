@@ -31,6 +31,10 @@ class StorageError(ZenoptError):
     """A storage URL is invalid, or the database cannot be used."""
 
 
+class StorageLostError(StorageError):
+    """The file of a storage was deleted or replaced while it was in use; the message says where its content is."""
+
+
 class StudyError(ZenoptError):
     """A study is missing, empty, infeasible, or differs from what was asked for."""
 

@@ -18,10 +18,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from zenopt.core.pareto import order
-from zenopt.report.reading import read_sample
-from zenopt.storage.constraints import LEGACY_KEY, constraints_of
-from zenopt.storage.history import StudyHistory, count_by_state
-from zenopt.storage.records import TrialRecord
+from zenopt.storage.history import StudyHistory, count_by_state, read_trials
+from zenopt.storage.records import CONSTRAINTS_KEY, TrialRecord, constraints_of
 from zenopt.study.study import load_study
 
 #: A study with more trials than this is shown by its elites.
@@ -190,7 +188,7 @@ class _MirroredStudy:
         wanted = selection.choose()
         missing = [trial_id for trial_id in wanted if trial_id not in self._finished]
         unfinished = []
-        for trial in read_sample(self.study, missing):
+        for trial in read_trials(self.study, missing):
             if trial.state.is_finished():
                 self._shape(trial)
             else:
@@ -221,7 +219,7 @@ class _MirroredStudy:
                 **trial.user_attrs,
                 **{f"violation:{name}": value for name, value in constraints.items() if not name.isdigit()},
             },
-            system_attrs={**trial.system_attrs, LEGACY_KEY: list(constraints.values())},
+            system_attrs={**trial.system_attrs, CONSTRAINTS_KEY: list(constraints.values())},
             intermediate_values=trial.intermediate_values,
             trial_id=trial._trial_id,
         )

@@ -20,7 +20,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial
 
 from zenopt.report.analysis import thin_out
-from zenopt.report.reading import StudyData, read_sample
+from zenopt.report.reading import StudyData
+from zenopt.storage.history import read_trials
 
 #: Trials whose parameters are read: the estimate hardly moves with more, and reading costs most.
 SAMPLE = 1200
@@ -49,7 +50,7 @@ def importances(study: optuna.Study, data: StudyData, seed: int = 0) -> tuple[di
     chosen = thin_out(positions, np.array([], dtype=int), SAMPLE, seed)
     if len(chosen) < FEWEST:
         return {}, 0
-    sample = [trial for trial in read_sample(study, data.ids[chosen]) if trial.params]
+    sample = [trial for trial in read_trials(study, data.ids[chosen]) if trial.params]
     if len(sample) < FEWEST:
         return {}, 0
     position_of = dict(zip(data.ids[chosen].tolist(), chosen.tolist(), strict=True))

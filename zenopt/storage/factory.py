@@ -11,22 +11,20 @@ from typing import Any
 import optuna
 import sqlalchemy.exc
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
 
 from zenopt.core.errors import StorageError
-from zenopt.storage.sqlite import SYNCHRONOUS, SqliteConnector, check_file, check_writable
-from zenopt.storage.stamping import (
-    StampedGrpcStorage,
-    StampedJournalStorage,
-    StampedRDBStorage,
-)
+from zenopt.storage.files import check_file, remove_leftovers
+from zenopt.storage.journal import WatchedJournal
+from zenopt.storage.sqlite import SYNCHRONOUS, SqliteConnector
+from zenopt.storage.stock import StampedGrpcStorage, StampedJournalStorage, StampedRDBStorage
+from zenopt.storage.tables import KNOWN_SCHEMAS, engine_of
 from zenopt.storage.urls import StorageURL, parse_url
 from zenopt.storage.write_behind import WriteBehindStorage
 
 CONNECT_TIMEOUT_S = 10
-KNOWN_SCHEMAS = ("v3.2.0.a",)
-"""Versions of Optuna's tables that :class:`~zenopt.storage.write_behind.WriteBehindStorage` writes."""
 _CREATION_ATTEMPTS = 6
+# What was rescued takes seconds to write; an older unfinished file is of a process that was killed.
+_STALE_S = 3600.0
 
 
 def open_storage(
@@ -35,8 +33,11 @@ def open_storage(
     synchronous: str = "NORMAL",
     heartbeat_interval: float | None = 60.0,
     write_behind: bool = True,
+    create: bool = True,
 ) -> BaseStorage:
     """Open the storage at ``url``, creating its tables or file where they are missing.
+
+    A database is left whole when the process ends: the log beside a SQLite file is folded into it.
 
     Example::
 
@@ -58,6 +59,8 @@ def open_storage(
             For SQLite, PostgreSQL and MySQL: keep a running trial in memory and write it whole when it is told,
             see :mod:`zenopt.storage.write_behind`. False gives Optuna's own storage, which writes each parameter
             at once and reads all trials of a study into memory.
+        create:
+            False opens a file only if it exists, and where it cannot be written, for reading alone.
 
     Returns:
         A storage for ``optuna.create_study(storage=...)``.
@@ -75,27 +78,28 @@ def open_storage(
     if target.kind == "memory":
         return InMemoryStorage()
     if target.kind == "journal":
-        return _open_journal(target, heartbeat_interval)
+        return _open_journal(target, heartbeat_interval, create)
     if target.kind == "grpc":
         return _open_grpc(target, heartbeat_interval)
-    backend = _open_rdb(target, synchronous, pre_ping=not write_behind)
+    backend = _open_rdb(target, synchronous, create, pre_ping=not write_behind)
     if not write_behind:
         return StampedRDBStorage(backend, heartbeat_interval)
-    version = backend.get_current_version()
-    if version not in KNOWN_SCHEMAS:
+    if engine_of(backend) is None:
         warnings.warn(
-            f"storage {target.display!r} has schema version {version}, and the fast storage knows only "
-            f"{', '.join(KNOWN_SCHEMAS)}: using Optuna's own storage, which is slower",
+            f"storage {target.display!r} has schema version {backend.get_current_version()}, and the fast storage "
+            f"knows only {', '.join(KNOWN_SCHEMAS)}: using Optuna's own storage, which is slower",
             stacklevel=2,
         )
         return StampedRDBStorage(backend, heartbeat_interval)
     return WriteBehindStorage(backend, heartbeat_interval)
 
 
-def _open_journal(target: StorageURL, heartbeat_interval: float | None) -> BaseStorage:
-    check_writable(target.path, target.display)
+def _open_journal(target: StorageURL, heartbeat_interval: float | None, create: bool) -> BaseStorage:
+    is_writable = check_file(target.path, target.display, create=create, is_sqlite=False)
     try:
-        return StampedJournalStorage(JournalFileBackend(target.path), heartbeat_interval)
+        return StampedJournalStorage(WatchedJournal(target.path, is_writable=is_writable), heartbeat_interval)
+    except StorageError:
+        raise
     except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise StorageError(
             f"storage {target.display!r}: the file is not an Optuna journal ({_line(error)}); name another file"
@@ -124,15 +128,17 @@ def _open_grpc(target: StorageURL, heartbeat_interval: float | None) -> BaseStor
     return storage
 
 
-def _open_rdb(target: StorageURL, synchronous: str, *, pre_ping: bool) -> RDBStorage:
+def _open_rdb(target: StorageURL, synchronous: str, create: bool, *, pre_ping: bool) -> RDBStorage:
     engine_kwargs: dict[str, Any]
     if target.kind == "sqlite":
-        check_file(target.path, target.display)
-        engine_kwargs = {"creator": SqliteConnector(target.path, synchronous)}
+        is_writable = check_file(target.path, target.display, create=create, is_sqlite=True)
+        if is_writable:
+            remove_leftovers(target.path, (), _STALE_S)
+        engine_kwargs = {"creator": SqliteConnector(target.path, synchronous, read_only=not is_writable)}
     else:
         engine_kwargs = {"pool_pre_ping": pre_ping, "connect_args": {"connect_timeout": CONNECT_TIMEOUT_S}}
 
-    def create() -> RDBStorage:
+    def connect() -> RDBStorage:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return RDBStorage(
@@ -141,7 +147,7 @@ def _open_rdb(target: StorageURL, synchronous: str, *, pre_ping: bool) -> RDBSto
                 engine_kwargs=dict(engine_kwargs),
             )
 
-    return explain_errors(lambda: _retry_creation(create), target)
+    return explain_errors(lambda: _retry_creation(connect), target)
 
 
 def _retry_creation(create: Callable[[], RDBStorage]) -> RDBStorage:

@@ -8,21 +8,22 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, TypeVar
 
 from optuna.study import StudyDirection
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
-from zenopt.storage import slim
+from zenopt.storage import queries
 from zenopt.storage.orphans import exclusive
 from zenopt.storage.records import STRUCTURE_KEY, TrialRecord
 from zenopt.storage.retry import patiently
-from zenopt.storage.sqlcore import autocommitting, engine_of, write_transaction
-from zenopt.storage.writers import Writer
-from zenopt.storage.writers_servers import writer_for
+from zenopt.storage.tables import engine_of, lock_study, reading, transaction, user_attrs, write_rows
 
 if TYPE_CHECKING:
     import optuna
     import sqlalchemy as sa
+    from optuna.distributions import BaseDistribution
 
 T = TypeVar("T")
+# Trials read in one query.
+_CHUNK = 400
 
 
 class StudyHistory:
@@ -53,8 +54,7 @@ class StudyHistory:
         self.keys = tuple(dict.fromkeys((STRUCTURE_KEY, identity, *keys)))
         self._identity = identity
         self._engine = engine_of(study._storage)
-        self._writer = writer_for(self._engine) if self._engine is not None else None
-        self._watermark = -1
+        self._newest = -1
         self._unfinished: dict[int, TrialRecord] = {}
         self._pending: list[TrialRecord] = []
         self._by_identity: dict[str, TrialRecord] = {}
@@ -71,7 +71,7 @@ class StudyHistory:
             if self._engine is None:
                 self._absorb(self._read_generic())
             else:
-                self._absorb(_reading(self._engine, self._read_slim))
+                self._absorb(_read(self._engine, self._read_changes))
             # What claim() read in between was not yet returned to anyone.
             pending, self._pending = self._pending, []
             latest = {record.trial_id: record for record in pending}
@@ -90,9 +90,8 @@ class StudyHistory:
         missing = [record for record in records if record.params is None]
         if not missing or self._engine is None:
             return records
-        found = _reading(
-            self._engine, lambda connection: slim.add_params(connection, self._tables(), missing)
-        )
+        study_id = self.study._study_id
+        found = _read(self._engine, lambda connection: queries.read_params(connection, study_id, missing))
         read = {record.trial_id: record for record in found}
         return [read.get(record.trial_id, record) for record in records]
 
@@ -151,12 +150,13 @@ class StudyHistory:
 
     def _claim_in_tables(self, engine: sa.Engine, trial: optuna.Trial, identity: str) -> TrialRecord | None:
         def claim() -> TrialRecord | None:
-            with write_transaction(engine, self.study._study_id) as connection:
-                self._absorb(self._read_slim(connection))
+            with transaction(engine) as connection:
+                lock_study(connection, self.study._study_id)
+                self._absorb(self._read_changes(connection))
                 known = self.find(identity, other_than=trial.number)
                 if known is None:
-                    row = (self._identity, json.dumps(identity))
-                    self._tables().upsert_user_attrs(connection, trial._trial_id, [row])
+                    row = {"key": self._identity, "value_json": json.dumps(identity)}
+                    write_rows(connection, user_attrs, [{"trial_id": trial._trial_id, **row}])
             return known
 
         known = patiently(engine, claim)
@@ -165,14 +165,17 @@ class StudyHistory:
             trial.set_user_attr(self._identity, identity)
         return known
 
-    def _read_slim(self, connection: sa.Connection) -> list[TrialRecord]:
-        return slim.read_changes(
-            connection, self._tables(), self.study._study_id, self.keys, self._watermark, self._unfinished
-        )
-
-    def _tables(self) -> Writer:
-        assert self._writer is not None
-        return self._writer
+    def _read_changes(self, connection: sa.Connection) -> list[TrialRecord]:
+        study_id = self.study._study_id
+        changed = []
+        for trial_id, number, state in queries.read_states(
+            connection, study_id, self._newest, self._unfinished
+        ):
+            before = self._unfinished.get(trial_id)
+            # A trial that goes on running, and has published what it evaluates, shows nothing new before it finishes.
+            if before is None or before.state != state or self._identity not in before.user_attrs:
+                changed.append((trial_id, number, state))
+        return queries.read_records(connection, study_id, self.keys, changed)
 
     def _read_generic(self) -> list[TrialRecord]:
         found = self.study._storage.get_all_trials(self.study._study_id, deepcopy=False)
@@ -180,12 +183,12 @@ class StudyHistory:
         return [
             TrialRecord.of(trial, self.keys)
             for trial in sorted(found, key=lambda trial: trial._trial_id)
-            if trial._trial_id > self._watermark or trial._trial_id in self._unfinished
+            if trial._trial_id > self._newest or trial._trial_id in self._unfinished
         ]
 
     def _absorb(self, records: list[TrialRecord]) -> None:
         for record in records:
-            self._watermark = max(self._watermark, record.trial_id)
+            self._newest = max(self._newest, record.trial_id)
             before = self._unfinished.pop(record.trial_id, None)
             self._running.pop(record.trial_id, None)
             if not record.state.is_finished():
@@ -203,28 +206,42 @@ def top(study: optuna.Study, count: int, keys: Collection[str] = (STRUCTURE_KEY,
     engine = engine_of(study._storage)
     direction = study.direction
     if engine is not None:
-        writer = writer_for(engine)
-        return _reading(engine, lambda c: slim.read_top(c, writer, study._study_id, direction, count, keys))
+        return _read(engine, lambda c: queries.read_top(c, study._study_id, direction, count, keys))
     sign = -1.0 if direction == StudyDirection.MAXIMIZE else 1.0
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     records = [record for trial in complete if (record := TrialRecord.of(trial, keys)).is_feasible]
     return sorted(records, key=lambda record: (sign * (record.value or 0.0), record.number))[:count]
 
 
+def read_trials(study: optuna.Study, trial_ids: Collection[int]) -> list[FrozenTrial]:
+    """Return whole trials by id, parameters included; for a few thousand at most."""
+    wanted = sorted({int(trial_id) for trial_id in trial_ids})
+    engine = engine_of(study._storage)
+    if engine is None:
+        chosen = set(wanted)
+        return [trial for trial in study.get_trials(deepcopy=False) if trial._trial_id in chosen]
+    found: list[FrozenTrial] = []
+    distributions: dict[str, BaseDistribution] = {}
+    for start in range(0, len(wanted), _CHUNK):
+        ids = wanted[start : start + _CHUNK]
+        found += _read(engine, lambda c, ids=ids: queries.read_trials(c, None, ids, distributions))  # type: ignore[misc]
+    return found
+
+
 def count_by_state(study: optuna.Study) -> dict[TrialState, int]:
     """Return the number of trials of ``study`` in each state; states without trials are 0."""
     engine = engine_of(study._storage)
     if engine is not None:
-        return _reading(engine, lambda connection: slim.count_states(connection, study._study_id))
+        return _read(engine, lambda connection: queries.count_states(connection, study._study_id))
     counts = dict.fromkeys(TrialState, 0)
     for trial in study.get_trials(deepcopy=False):
         counts[trial.state] += 1
     return counts
 
 
-def _reading(engine: sa.Engine, read: Callable[[sa.Connection], T]) -> T:
+def _read(engine: sa.Engine, query: Callable[[sa.Connection], T]) -> T:
     def connect_and_read() -> T:
-        with autocommitting(engine) as connection:
-            return read(connection)
+        with reading(engine) as connection:
+            return query(connection)
 
     return patiently(engine, connect_and_read)

@@ -6,14 +6,12 @@ it creates a new one. So a study killed at any moment and resumed has contiguous
 
 from __future__ import annotations
 
-import datetime
-import json
 import threading
 import time
-from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from optuna.exceptions import UpdateFinishedTrialError
@@ -21,18 +19,20 @@ from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
+from zenopt.storage.journal import SWEEP_SUFFIX
+from zenopt.storage.queries import read_trials
 from zenopt.storage.retry import patiently
-from zenopt.storage.sqlcore import (
-    autocommitting,
+from zenopt.storage.tables import (
     engine_of,
     heartbeats,
-    system_attrs,
+    lock_study,
+    reading,
+    transaction,
     trials,
     user_attrs,
-    write_transaction,
+    write_rows,
 )
 from zenopt.storage.workers import WORKER_KEY, Worker, boot_id
-from zenopt.storage.writers_servers import writer_for
 
 if TYPE_CHECKING:
     import optuna
@@ -45,24 +45,14 @@ _memory_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
-class RunningTrial:
-    """What the decision about a RUNNING trial needs.
+class _Running:
+    """A RUNNING trial, and seconds since its last heartbeat in the heartbeat table, or None where there was none."""
 
-    Args:
-        worker:
-            The worker attribute as stored, or None.
-        start_time:
-            When the trial was last taken, Unix time in seconds.
-        beat_age_s:
-            Seconds since the last heartbeat, or None where there was none.
-    """
-
-    worker: object
-    start_time: float
-    beat_age_s: float | None
+    trial: FrozenTrial
+    beat_age_s: float | None = None
 
     def is_orphan(self, grace_s: float, *, one_machine: bool = False) -> bool:
-        """Whether the worker is dead.
+        """Return whether the worker is dead.
 
         Args:
             grace_s:
@@ -70,18 +60,23 @@ class RunningTrial:
             one_machine:
                 Whether all workers run on this machine: those of an earlier boot are dead then.
         """
-        worker = Worker.parse(self.worker)
+        start = self.trial.datetime_start
+        started_s = 0.0 if start is None else start.timestamp()
+        beat_age_s, seen = self.beat_age_s, self.trial.system_attrs.get(SEEN_KEY)
+        if beat_age_s is None and seen is not None:
+            beat_age_s = time.time() - float(seen)
+        name = self.trial.user_attrs.get(WORKER_KEY)
+        worker = Worker.parse(name)
         if worker is None:
-            if isinstance(self.worker, str) and self.worker.startswith(_MARK):
+            if isinstance(name, str) and name.startswith(_MARK):
                 # Marked by a sweeper that died before it changed the state: nobody has taken the trial since.
-                return self.start_time < float(self.worker[len(_MARK) :])
-            return self.beat_age_s is not None and self.beat_age_s > grace_s
+                return started_s < float(name[len(_MARK) :])
+            return beat_age_s is not None and beat_age_s > grace_s
         if worker.is_here:
             return not worker.is_alive_here()
         if one_machine and worker.boot is not None and worker.boot != boot_id():
             return True
-        age_s = self.beat_age_s if self.beat_age_s is not None else time.time() - self.start_time
-        return age_s > grace_s
+        return (beat_age_s if beat_age_s is not None else time.time() - started_s) > grace_s
 
 
 def requeue_orphans(study: optuna.Study, *, grace_s: float = DEFAULT_GRACE_S) -> list[int]:
@@ -107,14 +102,14 @@ def requeue_orphans(study: optuna.Study, *, grace_s: float = DEFAULT_GRACE_S) ->
     if engine is not None:
         return patiently(engine, lambda: requeue_in_tables(engine, study._study_id, grace_s))
     candidates = storage.get_all_trials(study._study_id, deepcopy=False, states=(TrialState.RUNNING,))
-    if not any(_described(trial).is_orphan(grace_s) for trial in candidates):
+    if not any(_Running(trial).is_orphan(grace_s) for trial in candidates):
         return []
     numbers = []
     with exclusive(storage):
         for candidate in candidates:
             # Read again under the lock: another sweeper may have put it back, and a worker taken it, since.
             trial = storage.get_trial(candidate._trial_id)
-            if trial.state != TrialState.RUNNING or not _described(trial).is_orphan(grace_s):
+            if trial.state != TrialState.RUNNING or not _Running(trial).is_orphan(grace_s):
                 continue
             try:
                 storage.set_trial_user_attr(trial._trial_id, WORKER_KEY, _new_mark())
@@ -131,124 +126,73 @@ def put_back(study: optuna.Study, trial: optuna.Trial) -> None:
     study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
 
-def exclusive(storage: BaseStorage) -> AbstractContextManager[None]:
-    """Return a context that one process holds at a time, for storages without transactions.
+@contextmanager
+def exclusive(storage: BaseStorage) -> Iterator[None]:
+    """Hold a lock that one process holds at a time, for storages without transactions.
 
     A gRPC proxy offers no such lock: there the caller's check before each write is all the protection.
     """
     if isinstance(storage, InMemoryStorage):
-        return _holding(_memory_lock)
-    if isinstance(storage, JournalStorage) and isinstance(storage._backend, JournalFileBackend):
-        return _holding_file(JournalFileOpenLock(storage._backend._file_path + ".sweep"))
-    return nullcontext()
-
-
-@contextmanager
-def _holding(lock: threading.Lock) -> Iterator[None]:
-    with lock:
+        with _memory_lock:
+            yield
+    elif isinstance(storage, JournalStorage) and isinstance(storage._backend, JournalFileBackend):
+        lock = JournalFileOpenLock(storage._backend._file_path + SWEEP_SUFFIX)
+        lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+    else:
         yield
 
 
-@contextmanager
-def _holding_file(lock: JournalFileOpenLock) -> Iterator[None]:
-    lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _new_mark() -> str:
-    return f"{_MARK}{time.time()}"
-
-
-def _described(trial: FrozenTrial) -> RunningTrial:
-    seen = trial.system_attrs.get(SEEN_KEY)
-    start = trial.datetime_start
-    return RunningTrial(
-        worker=trial.user_attrs.get(WORKER_KEY),
-        start_time=start.timestamp() if start is not None else 0.0,
-        beat_age_s=None if seen is None else time.time() - float(seen),
-    )
-
-
-def requeue_in_tables(
-    engine: sa.Engine, study_id: int, grace_s: float, candidates: Collection[int] | None = None
-) -> list[int]:
-    """Put the orphans of a study back to WAITING in Optuna's tables; see :func:`requeue_orphans`.
-
-    Args:
-        engine:
-            Engine of the storage.
-        study_id:
-            The study to sweep.
-        grace_s:
-            See :func:`requeue_orphans`.
-        candidates:
-            Ids of trials to look at, which saves a scan of the study; None for all that are RUNNING.
-
-    Returns:
-        The numbers of the trials put back, ascending.
-    """
+def requeue_in_tables(engine: sa.Engine, study_id: int, grace_s: float) -> list[int]:
+    """Put the orphans of a study back to WAITING in Optuna's tables; see :func:`requeue_orphans`."""
     # SQLite is for one machine: its locks do not work on network file systems.
     one_machine = engine.dialect.name == "sqlite"
-    query = (
-        sa.select(
-            trials.c.trial_id,
-            trials.c.number,
-            trials.c.datetime_start,
-            user_attrs.c.value_json,
-            heartbeats.c.heartbeat,
-            system_attrs.c.value_json.label("seen_json"),
-            # The heartbeat is in the database's clock and time zone; its age can only be told against the same.
-            sa.func.now().label("now"),
-        )
-        .outerjoin(
-            user_attrs, (user_attrs.c.trial_id == trials.c.trial_id) & (user_attrs.c.key == WORKER_KEY)
-        )
-        .outerjoin(heartbeats, heartbeats.c.trial_id == trials.c.trial_id)
-        # Workers behind a gRPC proxy cannot reach the heartbeat table.
-        .outerjoin(
-            system_attrs, (system_attrs.c.trial_id == trials.c.trial_id) & (system_attrs.c.key == SEEN_KEY)
-        )
-        .where(trials.c.study_id == study_id, trials.c.state == TrialState.RUNNING)
-    )
-    if candidates is not None:
-        query = query.where(trials.c.trial_id.in_(list(candidates)))
-    with autocommitting(engine) as connection:
-        if not any(
-            _described_row(row).is_orphan(grace_s, one_machine=one_machine)
-            for row in connection.execute(query)
-        ):
+
+    def orphans(connection: sa.Connection) -> list[FrozenTrial]:
+        running = _read_running(connection, study_id)
+        return [item.trial for item in running if item.is_orphan(grace_s, one_machine=one_machine)]
+
+    with reading(engine) as connection:
+        if not orphans(connection):
             return []
     numbers = []
-    with write_transaction(engine, study_id) as connection:
-        for row in connection.execute(query).all():
-            if not _described_row(row).is_orphan(grace_s, one_machine=one_machine):
-                continue
+    with transaction(engine) as connection:
+        lock_study(connection, study_id)
+        for trial in orphans(connection):
+            trial_id = trial._trial_id
             taken = connection.execute(
                 sa.update(trials)
-                .where(trials.c.trial_id == row.trial_id, trials.c.state == TrialState.RUNNING)
+                .where(trials.c.trial_id == trial_id, trials.c.state == TrialState.RUNNING)
                 .values(state=TrialState.WAITING)
             )
             if taken.rowcount != 1:
                 continue
-            mark = (WORKER_KEY, json.dumps(_new_mark()))
-            writer_for(engine).upsert_user_attrs(connection, row.trial_id, [mark])
-            connection.execute(sa.delete(heartbeats).where(heartbeats.c.trial_id == row.trial_id))
-            numbers.append(row.number)
+            mark = {"trial_id": trial_id, "key": WORKER_KEY, "value_json": f'"{_new_mark()}"'}
+            write_rows(connection, user_attrs, [mark])
+            connection.execute(sa.delete(heartbeats).where(heartbeats.c.trial_id == trial_id))
+            numbers.append(trial.number)
     return sorted(numbers)
 
 
-def _described_row(row: Any) -> RunningTrial:
-    start = row.datetime_start
-    beat_age_s = None
-    if row.heartbeat is not None:
-        beat_age_s = (row.now.replace(tzinfo=None) - row.heartbeat.replace(tzinfo=None)).total_seconds()
-    elif row.seen_json is not None:
-        beat_age_s = time.time() - float(json.loads(row.seen_json))
-    return RunningTrial(
-        worker=None if row.value_json is None else json.loads(row.value_json),
-        start_time=0.0 if start is None else start.replace(tzinfo=datetime.timezone.utc).timestamp(),
-        beat_age_s=beat_age_s,
+def _read_running(connection: sa.Connection, study_id: int) -> list[_Running]:
+    query = sa.select(trials.c.trial_id).where(
+        trials.c.study_id == study_id, trials.c.state == TrialState.RUNNING
     )
+    ids = connection.execute(query).scalars().all()
+    # A heartbeat is in the database's clock and time zone; its age can only be told against the same.
+    beats = sa.select(heartbeats.c.trial_id, heartbeats.c.heartbeat, sa.func.now())
+    ages = {
+        row[0]: (row[2].replace(tzinfo=None) - row[1].replace(tzinfo=None)).total_seconds()
+        for row in connection.execute(beats.where(heartbeats.c.trial_id.in_(ids)))
+    }
+    found = read_trials(connection, study_id, ids, {})
+    return [
+        _Running(trial, ages.get(trial._trial_id)) for trial in found if trial.state == TrialState.RUNNING
+    ]
+
+
+def _new_mark() -> str:
+    return f"{_MARK}{time.time()}"

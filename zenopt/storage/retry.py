@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import random
+import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -12,6 +15,7 @@ import sqlalchemy as sa
 import sqlalchemy.exc
 
 from zenopt.core.errors import StorageError
+from zenopt.storage.urls import mask_password
 
 T = TypeVar("T")
 
@@ -19,8 +23,14 @@ PATIENCE_S = 600.0
 """How long a worker waits for a database that is away, s: a restart or a failover, not a lost evening."""
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 5.0
+# An outage shorter than this is nobody's business.
+_SILENT_S = 1.0
 
-_logger = optuna.logging.get_logger(__name__)
+_logger = logging.getLogger(__name__)
+# Since when the database of an engine has been away: said once by whichever thread meets it first, and once when it
+# is back.
+_outages: weakref.WeakKeyDictionary[sa.Engine, float] = weakref.WeakKeyDictionary()
+_outages_lock = threading.Lock()
 
 # PostgreSQL: connection exceptions (class 08), shutdown, crash recovery, too many clients.
 _AWAY_STATES = ("08", "57P01", "57P02", "57P03", "53300")
@@ -42,18 +52,27 @@ _SQLITE_UNWRITABLE = {
     "unable to open": "the file cannot be opened; check the file and its folder",
     "malformed": "the file is damaged; restore it from a copy",
     "not a database": "the file is damaged; restore it from a copy",
+    "no such table": "the file was replaced; restore it from a copy",
 }
 
 
-def patiently(engine: sa.Engine, action: Callable[[], T], *, patience_s: float | None = None) -> T:
+def patiently(
+    engine: sa.Engine,
+    action: Callable[[], T],
+    *,
+    arrived: Callable[[], T | None] = lambda: None,
+    patience_s: float | None = None,
+) -> T:
     """Call ``action`` until it succeeds, waiting while the database is away or busy.
 
     Args:
         engine:
             Engine of the database; its idle connections are dropped when one turns out to be dead.
         action:
-            Runs whole transactions. It is called again from the start, so it must cope with an earlier call
-            whose commit arrived although its confirmation did not.
+            Runs whole transactions; called again from the start.
+        arrived:
+            Asked before another try when the connection was lost, since the commit may have arrived although its
+            confirmation did not: returns what ``action`` would have, or None if it did not arrive.
         patience_s:
             Longest wait in seconds; :data:`PATIENCE_S` if None.
 
@@ -62,23 +81,25 @@ def patiently(engine: sa.Engine, action: Callable[[], T], *, patience_s: float |
 
     Raises:
         StorageError: If the database stays away, or cannot be written (full disk, read-only file). Nothing that
-            was recorded is lost, and what was to be written is still held.
+            was recorded is lost, and what was to be written is still in memory.
     """
     began = time.monotonic()
     limit_s = PATIENCE_S if patience_s is None else patience_s
     pause_s = _FIRST_PAUSE_S
+    is_doubtful = False
     while True:
         try:
-            return action()
+            found = arrived() if is_doubtful else None
+            result = action() if found is None else found
         except (sqlalchemy.exc.DBAPIError, optuna.exceptions.StorageInternalError) as error:
-            cause = _driver_error(error)
+            cause = driver_error(error)
             if cause is None:
                 raise
-            where = f"storage {engine.url.render_as_string(hide_password=True)!r}"
+            where = _name(engine)
             reason = _why_unwritable(cause)
             if reason is not None:
                 raise StorageError(f"{where}: {reason} ({_line(cause.orig)})") from error
-            away = _is_away(cause)
+            away = is_away(cause)
             if not away and not _is_conflict(cause):
                 raise
             waited_s = time.monotonic() - began
@@ -87,39 +108,46 @@ def patiently(engine: sa.Engine, action: Callable[[], T], *, patience_s: float |
                     f"{where}: no answer for {waited_s:.0f} s ({_line(cause.orig)}); start it and resume the study"
                 ) from error
             if away:
+                is_doubtful = True
                 # The other pooled connections most likely died with this one.
                 engine.dispose()
-                if pause_s >= 1.0:
-                    _logger.warning(f"{where} is away, waiting: {_line(cause.orig)}")
+                if waited_s > _SILENT_S:
+                    _announce_outage(engine, began, cause, limit_s)
             # Full jitter, so that the workers of a study do not all come back in the same instant.
             time.sleep(random.uniform(0.5, 1.0) * pause_s)
             pause_s = min(pause_s * 2.0, _LONGEST_PAUSE_S)
+        else:
+            if engine in _outages:
+                _announce_return(engine)
+            return result
 
 
-def _driver_error(error: BaseException) -> sqlalchemy.exc.DBAPIError | None:
-    # Optuna's own storage wraps what the driver raised.
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, sqlalchemy.exc.DBAPIError):
-            return seen
-        seen = seen.__cause__
-    return None
+def _announce_outage(
+    engine: sa.Engine, began: float, cause: sqlalchemy.exc.DBAPIError, limit_s: float
+) -> None:
+    with _outages_lock:
+        if engine in _outages:
+            return
+        _outages[engine] = began
+    _logger.warning("%s is away, waiting up to %.0f s: %s", _name(engine), limit_s, _line(cause.orig))
 
 
-def _sql_state(error: sqlalchemy.exc.DBAPIError) -> str:
-    return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or ""
+def _announce_return(engine: sa.Engine) -> None:
+    with _outages_lock:
+        began = _outages.pop(engine, None)
+    if began is not None:
+        _logger.warning("%s is back after %.0f s", _name(engine), time.monotonic() - began)
 
 
-def _number(error: sqlalchemy.exc.DBAPIError) -> int:
-    arguments = getattr(error.orig, "args", ())
-    return arguments[0] if arguments and isinstance(arguments[0], int) else 0
+def driver_error(error: BaseException | None) -> sqlalchemy.exc.DBAPIError | None:
+    """Return what the driver raised; Optuna's own storage wraps it."""
+    while error is not None and not isinstance(error, sqlalchemy.exc.DBAPIError):
+        error = error.__cause__
+    return error
 
 
-def _is_sqlite(error: sqlalchemy.exc.DBAPIError) -> bool:
-    return type(error.orig).__module__ == "sqlite3"
-
-
-def _is_away(error: sqlalchemy.exc.DBAPIError) -> bool:
+def is_away(error: sqlalchemy.exc.DBAPIError) -> bool:
+    """Return whether the database did not answer."""
     if _is_sqlite(error):
         return False
     if error.connection_invalidated or _number(error) in _AWAY_NUMBERS:
@@ -143,6 +171,23 @@ def _why_unwritable(error: sqlalchemy.exc.DBAPIError) -> str | None:
         message = str(error.orig).lower()
         return next((reason for part, reason in _SQLITE_UNWRITABLE.items() if part in message), None)
     return _UNWRITABLE_STATES.get(_sql_state(error)) or _UNWRITABLE_NUMBERS.get(_number(error))
+
+
+def _sql_state(error: sqlalchemy.exc.DBAPIError) -> str:
+    return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or ""
+
+
+def _number(error: sqlalchemy.exc.DBAPIError) -> int:
+    arguments = getattr(error.orig, "args", ())
+    return arguments[0] if arguments and isinstance(arguments[0], int) else 0
+
+
+def _is_sqlite(error: sqlalchemy.exc.DBAPIError) -> bool:
+    return type(error.orig).__module__ == "sqlite3"
+
+
+def _name(engine: sa.Engine) -> str:
+    return f"storage {mask_password(engine.url.render_as_string(hide_password=True))!r}"
 
 
 def _line(error: BaseException | None) -> str:

@@ -1,16 +1,21 @@
-"""SQLite connections tuned for many workers on one file."""
+"""SQLite connections: tuned for many workers, rescuing a file that vanishes, reading on any medium."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import sqlite3
+import tempfile
 import time
+from urllib.parse import quote
 
-from zenopt.core.errors import StorageError
+from zenopt.storage.files import file_identity, rescue
 
 SYNCHRONOUS = ("NORMAL", "FULL")
 BUSY_TIMEOUT_S = 60.0
-_HEADER = b"SQLite format 3\0"
+# Longest wait of a checkpoint for other workers, s: what it leaves behind, the last of them moves.
+_CHECKPOINT_WAIT_S = 0.5
 
 
 class SqliteConnector:
@@ -25,24 +30,111 @@ class SqliteConnector:
         synchronous:
             ``NORMAL`` does not wait for the disk on each commit: nothing is lost when a process dies, the last
             commits may be when the machine loses power. ``FULL`` waits.
+        read_only:
+            Whether the file is only read, and may be where nothing can be written.
     """
 
-    def __init__(self, path: str, synchronous: str = "NORMAL") -> None:
+    def __init__(self, path: str, synchronous: str = "NORMAL", *, read_only: bool = False) -> None:
         self.path = path
         self.synchronous = synchronous
+        self.read_only = read_only
+        self.identity: tuple[int, int] | None = None
+        self.is_lost = False
 
-    def __call__(self) -> sqlite3.Connection:
-        # The pool hands one connection to one thread at a time, but not always to the thread that opened it.
-        connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
+    def __call__(self) -> SqliteConnection:
+        if self.read_only:
+            return self._open_for_reading()
+        if self.identity is None and not os.path.exists(self.path):
+            # Of a database that is gone: a process that still has it open must not share them with the new one.
+            for suffix in ("-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(self.path + suffix)
+        # Once known, the file is not made anew: an empty one would take the place of a file that was deleted.
+        connection = self._connect(self.path, "rw" if self.identity else "rwc")
         try:
             mode = _enter_wal(connection)
             # Outside WAL mode (file systems without shared memory) NORMAL could corrupt the file on power loss.
             level = self.synchronous if mode == "wal" else "FULL"
             connection.execute(f"PRAGMA synchronous={level}")
+            self.identity = self.identity or file_identity(self.path)
+            connection.check_file()
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _connect(self, path: str, mode: str) -> SqliteConnection:
+        # The pool hands one connection to one thread at a time, but not always to the thread that opened it.
+        connection = sqlite3.connect(
+            f"file:{quote(os.path.abspath(path))}?mode={mode}",
+            uri=True,
+            timeout=BUSY_TIMEOUT_S,
+            check_same_thread=False,
+            factory=SqliteConnection,
+        )
+        connection.connector = self
+        return connection
+
+    def _open_for_reading(self) -> SqliteConnection:
+        try:
+            # Beside a worker that is writing, this sees what it commits.
+            return _probed(self._connect(self.path, "ro"))
+        except sqlite3.OperationalError:
+            log = self.path + "-wal"
+            if not os.path.exists(log) or os.path.getsize(log) == 0:
+                return _probed(self._connect(self.path, "ro&immutable=1"))
+        # A killed worker left its log, and SQLite can take it in only where it can write.
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            copied = os.path.join(folder, "study.db")
+            for suffix in ("", "-wal"):
+                shutil.copyfile(self.path + suffix, copied + suffix)
+            _probed(self._connect(copied, "rw")).close()
+            return _probed(self._connect(copied, "ro&immutable=1"))
+
+
+class SqliteConnection(sqlite3.Connection):
+    """A connection that notices when its file is no longer the one at its path, and rescues what it holds."""
+
+    connector: SqliteConnector
+
+    def commit(self) -> None:
+        """Commit; a commit into a deleted file would be lost, so it counts only where the file still is."""
+        super().commit()
+        self.check_file()
+
+    def check_file(self) -> None:
+        """Check that the database file is the one that was opened.
+
+        Raises:
+            StorageLostError: If it was deleted, replaced or emptied; all that was committed is in a rescue file.
+        """
+        connector = self.connector
+        if connector.identity is None or file_identity(connector.path) == connector.identity:
+            return
+        connector.is_lost = True
+        # An open file outlives its name: this connection, and those of other workers, still have all of it.
+        rescue(f"sqlite:///{connector.path}", connector.path, connector.identity, self._copy)
+
+    def _copy(self, partial: str, rescued: str) -> None:
+        with contextlib.closing(sqlite3.connect(partial)) as target:
+            self.backup(target)
+
+    def checkpoint(self) -> None:
+        """Move what is in the write-ahead log into the database file, which then is whole by itself."""
+        self.execute(f"PRAGMA busy_timeout={int(_CHECKPOINT_WAIT_S * 1000)}")
+        try:
+            self.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            self.execute(f"PRAGMA busy_timeout={int(BUSY_TIMEOUT_S * 1000)}")
+
+
+def _probed(connection: SqliteConnection) -> SqliteConnection:
+    try:
+        connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _enter_wal(connection: sqlite3.Connection) -> str:
@@ -58,42 +150,3 @@ def _enter_wal(connection: sqlite3.Connection) -> str:
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
-
-
-def check_file(path: str, display: str) -> None:
-    """Check that ``path`` can be a SQLite database that we can write.
-
-    Args:
-        path:
-            The database file; it need not exist.
-        display:
-            The storage URL to name in the error.
-
-    Raises:
-        StorageError: If the folder is missing, the file or folder is read-only, or the file is something else.
-    """
-    check_writable(path, display)
-    if os.path.isfile(path) and os.path.getsize(path) > 0:
-        with open(path, "rb") as file:
-            if file.read(len(_HEADER)) != _HEADER:
-                raise StorageError(
-                    f"storage {display!r}: the file is not a SQLite database; name another file"
-                )
-
-
-def check_writable(path: str, display: str) -> None:
-    """Check that the file ``path`` can be created or written, with its folder.
-
-    Raises:
-        StorageError: If it cannot; the message names the remedy.
-    """
-    folder = os.path.dirname(os.path.abspath(path))
-    if not os.path.isdir(folder):
-        raise StorageError(f"storage {display!r}: the folder {folder!r} does not exist; create it first")
-    if os.path.isdir(path):
-        raise StorageError(f"storage {display!r}: {path!r} is a folder; name a file in it")
-    # WAL and journal locks are files of their own next to the database: the folder must be writable too.
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise StorageError(f"storage {display!r}: the folder {folder!r} is read-only; make it writable")
-    if os.path.exists(path) and not os.access(path, os.R_OK | os.W_OK):
-        raise StorageError(f"storage {display!r}: the file is read-only; run: chmod u+rw {path!r}")

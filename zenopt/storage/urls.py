@@ -6,10 +6,14 @@ import importlib.util
 import os
 import re
 from dataclasses import dataclass
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from zenopt.core.errors import StorageError
+from zenopt.core.text import printable
 
+DEFAULT_STORAGE = "sqlite:///zenopt.db"
+STORAGE_VARIABLE = "ZENOPT_STORAGE"
+"""Environment variable with the storage URL to use where none is given."""
 ALLOWED = (
     "sqlite:///FILE.db, a plain FILE.db, postgresql://USER:PASSWORD@HOST/DATABASE, "
     "mysql://USER:PASSWORD@HOST/DATABASE, journal:///FILE.log, grpc://HOST:PORT, memory:"
@@ -22,6 +26,13 @@ _EXTRAS = {"postgresql": "postgres", "mysql": "mysql"}
 _SERVER_SCHEMES = {"postgresql": "postgresql", "postgres": "postgresql", "mysql": "mysql", "mariadb": "mysql"}
 _SQLITE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
 _JOURNAL_SUFFIXES = (".log", ".journal")
+# A password may hold every character, also those that ought to be quoted (@ : / ?): it ends at the last @ that a host
+# and a database can follow.
+_SERVER = re.compile(
+    r"(?:(?P<user>[^:/?]*?)(?::(?P<password>.*))?@)?(?P<host>(?:\[[^\]@]*\]|[^@/?:,\[\]]*)(?::\d+)?)"
+    r"/(?P<database>[^@?]*)(?P<query>\?[\w.-]+=.*)?",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -51,11 +62,25 @@ class StorageURL:
     port: int = 0
 
 
+def default_storage() -> str:
+    """Return the URL to use where none is given: ``ZENOPT_STORAGE`` of the environment, else a file here."""
+    return os.environ.get(STORAGE_VARIABLE) or DEFAULT_STORAGE
+
+
 def mask_password(url: str) -> str:
-    """Return ``url`` with its password replaced by ``***``."""
-    # Greedy up to the last @ before the path, because an unquoted password may itself hold an @.
-    masked = re.sub(r"(?<=://)([^:/@]*):([^/]*)@", r"\1:***@", url)
-    return re.sub(r"([?&](?:password|passwd)=)[^&]*", r"\1***", masked)
+    """Return ``url`` with its password replaced by ``***``, and fit for a terminal."""
+    scheme, separator, rest = url.partition("://")
+    found = _SERVER.fullmatch(rest)
+    if found is not None:
+        if found["password"] is not None:
+            rest = f"{found['user']}:***@{found['host']}/{found['database']}{found['query'] or ''}"
+    elif "@" in rest:
+        rest = re.sub(r"^([^:/]*):.*@", r"\1:***@", rest, flags=re.DOTALL)
+    else:
+        # What stands where a port does and is none may be a password whose host was forgotten.
+        rest = re.sub(r"^([^:/\[]*):(?!\d+(?:[/?]|$)).*", r"\1:***", rest, flags=re.DOTALL)
+    url = f"{scheme}{separator}{rest}"
+    return printable(re.sub(r"(?i)([?&](?:password|passwd|sslpassword)=)[^&]*", r"\1***", url))
 
 
 def parse_url(text: str) -> StorageURL:
@@ -78,16 +103,13 @@ def parse_url(text: str) -> StorageURL:
         return StorageURL(kind="memory", url="", display=display)
     scheme, separator, rest = text.partition("://")
     if not separator:
-        return _parse_path(text, display)
+        return _parse_path(text)
     dialect, _, driver = scheme.lower().partition("+")
     if dialect == "sqlite":
         # SQLAlchemy's rule: three slashes and a relative path, four for an absolute one.
-        path = rest[1:].partition("?")[0] if rest.startswith("/") else ""
-        if not path:
-            raise StorageError(f"storage URL {display!r} names no file; write sqlite:///FILE.db")
-        return StorageURL(kind="sqlite", url=text, display=display, path=path)
+        return _sqlite(rest[1:] if rest.startswith("/") else "", display)
     if dialect in _SERVER_SCHEMES:
-        return _parse_server(text, display, _SERVER_SCHEMES[dialect], driver, rest)
+        return _parse_server(display, _SERVER_SCHEMES[dialect], driver, rest)
     if dialect == "journal":
         path = unquote(rest if rest.startswith("/") else "/" + rest)
         # journal:///relative.log follows SQLite's rule, so that one rule serves both file kinds.
@@ -100,26 +122,39 @@ def parse_url(text: str) -> StorageURL:
         if match is None or not 0 < int(match[2]) < 65536:
             raise StorageError(f"storage URL {display!r} is malformed; write grpc://HOST:PORT")
         return StorageURL(kind="grpc", url="", display=display, host=match[1], port=int(match[2]))
-    raise StorageError(f"storage URL {display!r} has an unknown scheme {scheme!r}; allowed: {ALLOWED}")
+    raise StorageError(
+        f"storage URL {display!r} has an unknown scheme {printable(scheme)!r}; allowed: {ALLOWED}"
+    )
 
 
-def _parse_path(text: str, display: str) -> StorageURL:
-    if text.startswith("journal:"):
-        text = text[len("journal:") :]
-        if text:
-            return StorageURL(kind="journal", url="", display=display, path=os.path.expanduser(text))
+def _sqlite(path: str, display: str) -> StorageURL:
+    if not path:
+        raise StorageError(f"storage URL {display!r} names no file; write sqlite:///FILE.db")
+    if re.search(r"\?[A-Za-z_]+=[^/]*$", path):
+        raise StorageError(f"storage URL {display!r} has options, which are not read; leave them out")
+    # A folder may have a ? in its name, which SQLAlchemy would read as the start of options.
+    return StorageURL(kind="sqlite", url=f"sqlite:///{path.replace('?', '%3F')}", display=display, path=path)
+
+
+def _parse_path(text: str) -> StorageURL:
+    if text.startswith("journal:") and text != "journal:":
+        path = text.removeprefix("journal:")
+        return StorageURL(kind="journal", url="", display=printable(text), path=os.path.expanduser(path))
     path = os.path.expanduser(text)
     if path.endswith(_SQLITE_SUFFIXES):
-        return StorageURL(kind="sqlite", url=f"sqlite:///{path}", display=display, path=path)
+        return _sqlite(path, printable(text))
     if path.endswith(_JOURNAL_SUFFIXES):
-        return StorageURL(kind="journal", url="", display=display, path=path)
+        return StorageURL(kind="journal", url="", display=printable(text), path=path)
+    # It may be the URL of a server whose scheme was forgotten.
+    display = mask_password(f"://{text}").removeprefix("://")
     raise StorageError(f"storage {display!r} is not a storage URL or database file; allowed: {ALLOWED}")
 
 
-def _parse_server(text: str, display: str, kind: str, driver: str, rest: str) -> StorageURL:
-    if not rest.partition("?")[0].rpartition("@")[2].partition("/")[2]:
+def _parse_server(display: str, kind: str, driver: str, rest: str) -> StorageURL:
+    found = _SERVER.fullmatch(rest)
+    if found is None or not found["database"]:
         raise StorageError(
-            f"storage URL {display!r} names no database; write {kind}://USER:PASSWORD@HOST/DATABASE"
+            f"storage URL {display!r} is malformed or names no database; write {kind}://USER:PASSWORD@HOST/DATABASE"
         )
     candidates = (driver,) if driver else _DRIVERS[kind]
     for candidate in candidates:
@@ -130,8 +165,21 @@ def _parse_server(text: str, display: str, kind: str, driver: str, rest: str) ->
             )
         module = {"mysqldb": "MySQLdb", "mysqlconnector": "mysql"}.get(candidate, candidate)
         if importlib.util.find_spec(module) is not None:
-            return StorageURL(kind=kind, url=f"{kind}+{candidate}://{rest}", display=display)
+            return StorageURL(
+                kind=kind, url=f"{kind}+{candidate}://{_quoted_login(found, rest)}", display=display
+            )
     raise StorageError(
         f"storage URL {display!r} needs the driver {candidates[0]!r}, which is not installed; "
         f"run: pip install 'zenopt[{_EXTRAS[kind]}]'"
     )
+
+
+def _quoted_login(found: re.Match[str], rest: str) -> str:
+    """Return what follows the scheme with user and password as SQLAlchemy can read them."""
+    if found["user"] is None:
+        return rest
+    # What is quoted already stays as it is.
+    login = ":".join(
+        quote(part, safe="%!$&'()*+,;=") for part in (found["user"], found["password"]) if part is not None
+    )
+    return f"{login}@{found['host']}/{found['database']}{found['query'] or ''}"

@@ -1,4 +1,4 @@
-"""Who runs a trial: the identity of a worker process, and whether that process is still alive."""
+"""Who runs a trial: the identity of a worker process, whether it is alive, and its signs of life for others."""
 
 from __future__ import annotations
 

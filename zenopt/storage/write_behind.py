@@ -1,41 +1,68 @@
 """A storage over Optuna's own tables that writes a trial in two transactions: one when asked, one when told.
 
-The stock storage sends every parameter and attribute on its own, over a hundred statements for a trial of 40
+Optuna's storage sends every parameter and attribute on its own, over a hundred statements for a trial of 40
 parameters. Here asking inserts the RUNNING row, and everything else waits in memory until the trial is told: then
 state, values, parameters and attributes go in one transaction, and are on disk when ``tell`` returns.
 
-What differs from the stock storage, on purpose:
+What differs from Optuna's storage, on purpose:
 
-- Other processes see the parameters of a RUNNING trial only once it is told (or published with :meth:`publish`).
-- A worker that dies loses what it had not told; its RUNNING trial goes back to WAITING and is run again.
+- Other processes see the parameters of a RUNNING trial only once it is told, published, or its process has ended.
+- A worker that is killed loses what it had not told; its RUNNING trial goes back to WAITING and is run again.
 - Finished trials are read into memory only when somebody asks for them.
 - A database that is away is waited for; one that cannot be written raises :class:`~zenopt.core.errors.StorageError`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import functools
+import logging
+import os
+import threading
 import time
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Container, Sequence
 from typing import Any
 
-import optuna
+import sqlalchemy as sa
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from zenopt.storage.heart import Heart
-from zenopt.storage.held import HeldTrial
+from zenopt.storage.buffer import BufferedTrial
+from zenopt.storage.heartbeat import Heartbeat
 from zenopt.storage.orphans import DEFAULT_GRACE_S, requeue_in_tables
-from zenopt.storage.salvage import RefusedRowsError
-from zenopt.storage.trial_reading import TrialReading
-from zenopt.storage.view import StudyView
-from zenopt.storage.workers import WORKER_KEY
+from zenopt.storage.queries import count_states, read_best_id
+from zenopt.storage.rdb import PatientRDBStorage
+from zenopt.storage.snapshot import StudySnapshot
+from zenopt.storage.tables import (
+    TRIAL_TABLES,
+    lock_study,
+    reading,
+    studies,
+    study_directions,
+    study_system_attrs,
+    study_user_attrs,
+    system_attrs,
+    transaction,
+    trials,
+    user_attrs,
+)
+from zenopt.storage.writer import RefusedRowsError, TrialWriter, read_trial
 
-_logger = optuna.logging.get_logger(__name__)
+# Own trials told last, which Optuna's callbacks ask for at once.
+_RECENT = 32
+# Nobody else tells a trial as soon as it was asked for; to ask the database would make short trials dearer, s.
+_MOMENT_S = 1.0
+
+_logger = logging.getLogger(__name__)
+
+_state = sa.select(trials.c.state).where(trials.c.trial_id == sa.bindparam("id"))
 
 
-class WriteBehindStorage(TrialReading):
+class WriteBehindStorage(PatientRDBStorage):
     """Optuna's tables with few statements, little memory, and patience.
 
     Use :func:`~zenopt.storage.open_storage` to get one.
@@ -44,7 +71,7 @@ class WriteBehindStorage(TrialReading):
         backend:
             Optuna's storage on the same database, of a schema version known here.
         heartbeat_interval:
-            Seconds between signs of life of held trials, and between looks for trials whose worker died; None for
+            Seconds between signs of life of running trials, and between looks for trials whose worker died; None for
             neither.
         grace_s:
             Age in seconds of the last sign of life beyond which a worker on another machine is taken for dead.
@@ -56,17 +83,28 @@ class WriteBehindStorage(TrialReading):
         heartbeat_interval: float | None = 60.0,
         grace_s: float = DEFAULT_GRACE_S,
     ) -> None:
+        super().__init__(backend)
         self.heartbeat_interval = heartbeat_interval
         self.grace_s = grace_s
-        super().__init__(backend)
+        self._begin()
 
     def _begin(self) -> None:
-        super()._begin()
-        self._heart = Heart(self._backend.record_heartbeat, self.heartbeat_interval)
+        """Start with nothing but the database."""
+        self._pid = os.getpid()
+        self._lock = threading.RLock()  # type: ignore[assignment]
+        self._writer = TrialWriter(self.engine)
+        self._buffered: dict[int, BufferedTrial] = {}
+        self._snapshots: dict[int, StudySnapshot] = {}
+        self._recent: OrderedDict[int, FrozenTrial] = OrderedDict()
+        self._heartbeat = Heartbeat(self._backend.record_heartbeat, self.heartbeat_interval)
         self._swept: dict[int, float] = {}
+        publish = functools.partial(_publish_all, self._writer, self._buffered)
+        self._before_closing[:] = [self._heartbeat.stop, publish]
 
     def __getstate__(self) -> dict[str, Any]:
-        # Another process holds no trials of ours: it starts with nothing but the database.
+        # The other process may tell a trial of ours: it is to have what we know of it.
+        if self._pid == os.getpid():
+            _publish_all(self._writer, self._buffered)
         return {
             "backend": self._backend,
             "heartbeat_interval": self.heartbeat_interval,
@@ -76,123 +114,253 @@ class WriteBehindStorage(TrialReading):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
+    def _own(self, trial_id: int) -> BufferedTrial | None:
+        """Return a trial that this process runs, or None."""
+        if self._pid != os.getpid():
+            # In a forked child connections and running trials belong to the parent.
+            self.engine.dispose(close=False)
+            self._close_at_end()
+            self._begin()
+        return self._buffered.get(trial_id)
+
+    # Trials: asked, changed, told.
+
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        """Create a trial; a RUNNING one is held by this process until it is told."""
-        self._leave_parent()
-        trial = self._tables.create(study_id, template_trial)
-        if trial.state == TrialState.RUNNING:
-            self._hold(trial, study_id)
-        return trial._trial_id
+        """Create a trial; without a template it is RUNNING and kept in memory by this process until it is told."""
+        self._own(-1)
+        if template_trial is not None:
+            return self._patiently(lambda: self._backend.create_new_trial(study_id, template_trial))
+        return self._buffer(self._writer.create(study_id))
 
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
     ) -> None:
         """Set a parameter of a trial; see :class:`~optuna.storages.BaseStorage`."""
-        held = self._own(trial_id)
-        if held is None:
+        buffered = self._own(trial_id)
+        if buffered is None:
             self._patiently(
                 lambda: self._backend.set_trial_param(
                     trial_id, param_name, param_value_internal, distribution
                 )
             )
             return
-        text = self._tables.registry.known_text(held.study_id, param_name, distribution)
-        if text is None:
-            with self._lock:
-                self._tables.set_first_param(held, param_name, param_value_internal, distribution)
-        elif param_name not in held.params:
-            # As in Optuna's tables, the first value of a parameter stays.
-            held.set_param(param_name, param_value_internal, distribution, text)
+        with self._lock:
+            self._writer.set_param(buffered, param_name, param_value_internal, distribution)
+
+    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+        """Set an intermediate value of a trial."""
+        buffered = self._own(trial_id)
+        if buffered is not None:
+            buffered.set_intermediate_value(step, intermediate_value)
+        else:
+            super().set_trial_intermediate_value(trial_id, step, intermediate_value)
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Set a user attribute of a trial."""
+        buffered = self._own(trial_id)
+        if buffered is not None:
+            buffered.set_attr(user_attrs, key, value)
+        else:
+            super().set_trial_user_attr(trial_id, key, value)
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Set a system attribute of a trial."""
+        buffered = self._own(trial_id)
+        if buffered is not None:
+            buffered.set_attr(system_attrs, key, value)
+        else:
+            super().set_trial_system_attr(trial_id, key, value)
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
     ) -> bool:
-        """Update state and values; a held trial that finishes is written whole before this returns."""
-        held = self._own(trial_id)
-        if held is None:
+        """Update state and values; a trial of this process that finishes is written whole before this returns."""
+        buffered = self._own(trial_id)
+        if buffered is None:
             if state == TrialState.RUNNING and values is None:
-                return self._take(trial_id)
-            return self._patiently(lambda: self._backend.set_trial_state_values(trial_id, state, values))
+                taken = self._writer.take(trial_id)
+                if taken is not None:
+                    self._buffer(taken)
+                return taken is not None
+            return super().set_trial_state_values(trial_id, state, values)
+        if values is not None:
+            buffered.set_values(values)
         if state == TrialState.RUNNING:
-            if values is not None:
-                held.values = list(values)
             return False
         if not state.is_finished():
             # Back to the queue: another worker may go on with what is known so far.
-            self._tables.publish(held)
-            self._release(held)
-            return self._patiently(lambda: self._backend.set_trial_state_values(trial_id, state, values))
+            self._writer.publish(buffered)
+            self._release(buffered)
+            return super().set_trial_state_values(trial_id, state, values)
         try:
-            trial = self._tables.tell(held, state, values if values is not None else held.values)
-        except (KeyError, UpdateFinishedTrialError, RefusedRowsError):
-            self._release(held)
+            trial = self._writer.tell(buffered, state)
+        except UpdateFinishedTrialError:
+            self._hand_over(buffered)
             raise
-        self._release(held)
-        self._remember(held, trial)
+        except (KeyError, RefusedRowsError):
+            self._release(buffered)
+            raise
+        with self._lock:
+            self._release(buffered)
+            if buffered.study_id in self._snapshots:
+                self._snapshots[buffered.study_id].add_finished(trial)
+            self._recent[trial_id] = trial
+            while len(self._recent) > _RECENT:
+                self._recent.popitem(last=False)
         return True
-
-    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
-        """Set an intermediate value of a trial."""
-        held = self._own(trial_id)
-        if held is not None:
-            held.set_intermediate_value(step, intermediate_value)
-            return
-        self._patiently(
-            lambda: self._backend.set_trial_intermediate_value(trial_id, step, intermediate_value)
-        )
-
-    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        """Set a user attribute of a trial."""
-        held = self._own(trial_id)
-        if held is not None:
-            held.set_user_attr(key, value)
-            return
-        self._patiently(lambda: self._backend.set_trial_user_attr(trial_id, key, value))
-
-    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        """Set a system attribute of a trial."""
-        held = self._own(trial_id)
-        if held is not None:
-            held.set_system_attr(key, value)
-            return
-        self._patiently(lambda: self._backend.set_trial_system_attr(trial_id, key, value))
 
     def publish(self, trial_id: int) -> None:
-        """Let other processes see what a held trial has so far; does nothing for a trial that is not held."""
-        held = self._own(trial_id)
-        if held is not None:
-            self._tables.publish(held)
+        """Let other processes see what a trial of this one has so far; does nothing for any other trial."""
+        buffered = self._own(trial_id)
+        if buffered is not None:
+            self._writer.publish(buffered)
+
+    # Trials: read.
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        """Return a trial; those that this process runs, or has told last, come from memory."""
+        buffered = self._own(trial_id)
+        if buffered is not None and not self._is_finished_elsewhere(buffered):
+            return buffered.freeze()
+        recent = self._recent.get(trial_id)
+        if recent is not None:
+            return recent
+
+        def read() -> FrozenTrial:
+            with reading(self.engine) as connection:
+                return read_trial(connection, trial_id)
+
+        return self._patiently(read)
+
+    def get_trial_user_attrs(self, trial_id: int) -> dict[str, Any]:
+        """Return the user attributes of a trial."""
+        buffered = self._own(trial_id)
+        return dict((buffered.trial if buffered is not None else self.get_trial(trial_id)).user_attrs)
+
+    def get_trial_system_attrs(self, trial_id: int) -> dict[str, Any]:
+        """Return the system attributes of a trial."""
+        buffered = self._own(trial_id)
+        return dict((buffered.trial if buffered is not None else self.get_trial(trial_id)).system_attrs)
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """Return the trials of a study by ascending number.
+
+        Asked for WAITING trials only, as every ``study.ask()`` does, it looks at the few trials that are new or
+        unfinished, and now and then puts the trials of dead workers back into the queue.
+        """
+        self._own(-1)
+        wanted = {state for state in TrialState if states is None or state in states}
+        if wanted == {TrialState.WAITING}:
+            self._sweep(study_id)
+
+        def refresh() -> list[int]:
+            with reading(self.engine) as connection:
+                if snapshot.newest < 0 or wanted != {TrialState.WAITING}:
+                    _require_study(connection, study_id)
+                return snapshot.refresh(connection)
+
+        def read() -> list[FrozenTrial]:
+            with reading(self.engine) as connection:
+                return snapshot.read(connection, wanted, self._buffered)
+
+        with self._lock:
+            snapshot = self._snapshots.setdefault(study_id, StudySnapshot(study_id))
+            for trial_id in self._patiently(refresh):
+                buffered = self._buffered.get(trial_id)
+                if buffered is not None:
+                    self._hand_over(buffered)
+            found = self._patiently(read) if wanted & {*snapshot.unfinished.values(), *_FINISHED} else []
+        return copy.deepcopy(found) if deepcopy else found
+
+    def get_n_trials(self, study_id: int, state: tuple[TrialState, ...] | TrialState | None = None) -> int:
+        """Count the trials of a study."""
+        wanted = (
+            set(TrialState) if state is None else {state} if isinstance(state, TrialState) else set(state)
+        )
+
+        def read() -> int:
+            with reading(self.engine) as connection:
+                counts = count_states(connection, study_id)
+                if not any(counts.values()):
+                    _require_study(connection, study_id)
+                return sum(count for key, count in counts.items() if key in wanted)
+
+        return self._patiently(read)
+
+    def get_best_trial(self, study_id: int) -> FrozenTrial:
+        """Return the COMPLETE trial with the best value, feasible or not, as Optuna's storages do."""
+        directions = self.get_study_directions(study_id)
+        if len(directions) > 1:
+            raise RuntimeError("Best trial can be obtained only for single-objective optimization.")
+
+        def read() -> int | None:
+            with reading(self.engine) as connection:
+                return read_best_id(connection, study_id, directions[0])
+
+        trial_id = self._patiently(read)
+        if trial_id is None:
+            raise ValueError("No trials are completed yet.")
+        buffered = self._own(trial_id)
+        if buffered is not None:
+            # Another process has told it.
+            self._hand_over(buffered)
+        return self.get_trial(trial_id)
+
+    # Studies: what is not as in Optuna's storage.
 
     def delete_study(self, study_id: int) -> None:
-        """Delete a study and its trials."""
-        super().delete_study(study_id)
-        with self._lock:
-            self._views.pop(study_id, None)
-            self._tables.forget(study_id)
-            self._recent.clear()
-            for held in [held for held in self._held.values() if held.study_id == study_id]:
-                self._release(held)
+        """Delete a study and its trials, without reading them."""
 
-    def _take(self, trial_id: int) -> bool:
-        taken = self._tables.take(trial_id)
-        if taken is None:
-            return False
-        trial, study_id = taken
+        def delete() -> None:
+            with transaction(self.engine) as connection:
+                lock_study(connection, study_id)
+                of_study = sa.select(trials.c.trial_id).where(trials.c.study_id == study_id)
+                for table in TRIAL_TABLES:
+                    connection.execute(sa.delete(table).where(table.c.trial_id.in_(of_study)))
+                for table in (trials, study_user_attrs, study_system_attrs, study_directions, studies):
+                    connection.execute(sa.delete(table).where(table.c.study_id == study_id))
+
+        self._patiently(delete)
         with self._lock:
-            self._hold(trial, study_id)
-            # What is held is not asked for again, so the view must hear of the change from us.
-            self._views.setdefault(study_id, StudyView(study_id)).add_running(trial_id)
+            for buffered in [b for b in self._buffered.values() if b.study_id == study_id]:
+                self._release(buffered)
+            self._studies.pop(study_id, None)
+            self._snapshots.pop(study_id, None)
+            self._recent.clear()
+            self._writer.forget(study_id)
+
+    def _is_finished_elsewhere(self, buffered: BufferedTrial) -> bool:
+        """Return whether another process has finished a trial of this one, and let go of it then."""
+
+        def read() -> TrialState | None:
+            with reading(self.engine, may_be_lost=True) as connection:
+                return connection.execute(_state, {"id": buffered.trial_id}).scalar()
+
+        if time.monotonic() - buffered.since < _MOMENT_S:
+            return False
+        state = self._patiently(read)
+        if state is None or not state.is_finished():
+            return False
+        self._hand_over(buffered)
         return True
 
-    def _hold(self, trial: FrozenTrial, study_id: int) -> None:
-        worker = trial.user_attrs.get(WORKER_KEY)
-        if isinstance(worker, str):
-            self._held[trial._trial_id] = HeldTrial(trial, study_id, worker)
-            self._heart.hold(trial._trial_id)
+    def _hand_over(self, buffered: BufferedTrial) -> None:
+        """Let go of a trial that another process has finished, and add to it what only this one knows."""
+        self._release(buffered)
+        # The trial may have been deleted with its study.
+        with contextlib.suppress(KeyError):
+            self._writer.add_missing(buffered)
 
-    def _release(self, held: HeldTrial) -> None:
-        self._held.pop(held.trial_id, None)
-        self._heart.release(held.trial_id)
+    def _buffer(self, buffered: BufferedTrial) -> int:
+        self._buffered[buffered.trial_id] = buffered
+        self._heartbeat.add(buffered.trial_id)
+        return buffered.trial_id
+
+    def _release(self, buffered: BufferedTrial) -> None:
+        self._buffered.pop(buffered.trial_id, None)
+        self._heartbeat.remove(buffered.trial_id)
 
     def _sweep(self, study_id: int) -> None:
         now = time.monotonic()
@@ -205,5 +373,23 @@ class WriteBehindStorage(TrialReading):
         numbers = self._patiently(lambda: requeue_in_tables(self.engine, study_id, self.grace_s))
         if numbers:
             _logger.warning(
-                f"Trials {numbers} of study id {study_id} lost their worker and will be run again."
+                "Trials %s of study id %d lost their worker and will be run again.", numbers, study_id
             )
+
+
+_FINISHED = {state for state in TrialState if state.is_finished()}
+
+
+def _require_study(connection: sa.Connection, study_id: int) -> None:
+    if (
+        connection.execute(sa.select(studies.c.study_id).where(studies.c.study_id == study_id)).first()
+        is None
+    ):
+        raise KeyError(f"No study with study_id {study_id} exists.")
+
+
+def _publish_all(writer: TrialWriter, buffered: dict[int, BufferedTrial]) -> None:
+    for trial in list(buffered.values()):
+        # What was told or taken by others meanwhile, or deleted, is settled where this process next uses it.
+        with contextlib.suppress(KeyError, UpdateFinishedTrialError):
+            writer.publish(trial)

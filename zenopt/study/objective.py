@@ -16,10 +16,9 @@ from zenopt.core.costs import COST_KINDS
 from zenopt.core.errors import EvaluationError
 from zenopt.core.seeds import derive_seed
 from zenopt.latency.limits import Check, Limits
-from zenopt.storage.constraints import record_constraints
 from zenopt.storage.history import StudyHistory
 from zenopt.storage.orphans import put_back, requeue_orphans
-from zenopt.storage.records import TrialRecord
+from zenopt.storage.records import TrialRecord, record_constraints
 from zenopt.study.evaluators import make_evaluator
 from zenopt.study.sampling import needs_all_slots, needs_complete
 

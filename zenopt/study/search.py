@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import queue
@@ -21,7 +22,7 @@ from optuna.trial import TrialState
 from zenopt.core.errors import StorageError, StudyError, ZenoptError
 from zenopt.core.extensions import know_again, named_by_person, names_object
 from zenopt.core.paths import file_name
-from zenopt.storage import open_storage, requeue_orphans
+from zenopt.storage import checkpoint, open_storage, requeue_orphans
 from zenopt.storage.history import StudyHistory
 from zenopt.storage.records import TrialRecord
 from zenopt.study.objective import Objective, run_trial
@@ -222,12 +223,16 @@ def run_search(
     )
     on_ready(spec, requeued, workers)
     watch = _Watch(study, trials, timeout_s, start, on_progress)
-    with _graceful_interrupt() as stop:
-        if workers == 1:
-            failures = _run_here(task, storage, trials, stop, watch)
-        else:
-            failures = _run_processes(task, study, devices, workers, trials, stop, watch)
-    watch.report(0)
+    try:
+        with _graceful_interrupt() as stop:
+            if workers == 1:
+                failures = _run_here(task, storage, trials, stop, watch)
+            else:
+                failures = _run_processes(task, study, devices, workers, trials, stop, watch)
+        watch.report(0)
+    finally:
+        # A notebook goes on for hours: the file is to be whole now.
+        checkpoint(storage)
     seconds = time.monotonic() - start
     is_complete = (trials is not None and watch.done >= trials) or (
         timeout_s is not None and seconds >= timeout_s
@@ -364,6 +369,8 @@ def _worker_main(task: _Task, index: int, shared: _Shared) -> None:
     parent = os.getppid()
     try:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        # The parent meets the same outage of the database; all workers would say it again.
+        logging.getLogger("zenopt.storage.retry").setLevel(logging.ERROR)
         know_again(task.modules)
         storage = open_storage(task.url, synchronous=task.synchronous)
         # A worker whose parent was killed goes on with nobody to report to, so it stops.

@@ -12,12 +12,11 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from pydantic import ValidationError
 
-from zenopt.core.errors import StorageError, StudyError
+from zenopt.core.errors import StudyError
 from zenopt.core.files import STORED_SPEC, first_problem, parse_json
 from zenopt.core.pareto import first_front
-from zenopt.core.paths import existing_path
 from zenopt.core.text import one_line, quoted, quoted_list, shortened
-from zenopt.storage import open_storage, parse_url
+from zenopt.storage import open_storage
 from zenopt.storage.history import StudyHistory, count_by_state, top
 from zenopt.storage.records import TrialRecord
 from zenopt.study.spec import StudySpec
@@ -28,7 +27,6 @@ SPEC_KEY = "zenopt:spec"
 BEST_KEYS = ("structure", "params", "macs", "layers", "latency_ms", "closed_form", "score_std", "score_batch")
 #: Longest attribute that optuna-dashboard writes of a note.
 _NOTE_LENGTH = 2045
-DEFAULT_STORAGE = "sqlite:///zenopt.db"
 
 
 def join_study(
@@ -134,10 +132,7 @@ def open_existing(url: str) -> optuna.storages.BaseStorage:
     Raises:
         StorageError: If there is nothing to open.
     """
-    target = parse_url(url)
-    if target.kind in ("sqlite", "journal") and existing_path(target.path) is None:
-        raise StorageError(f"storage {target.display!r}: the file does not exist; run zenopt optimize first.")
-    return open_storage(url)
+    return open_storage(url, create=False)
 
 
 def load_study(

@@ -16,13 +16,13 @@ from optuna.storages import (
     GrpcStorageProxy,
     JournalStorage,
     RDBStorage,
-    _CachedStorage,
 )
 from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from zenopt.storage.heart import Heart
+from zenopt.storage.heartbeat import Heartbeat
 from zenopt.storage.orphans import SEEN_KEY
+from zenopt.storage.rdb import PatientRDBStorage
 from zenopt.storage.workers import WORKER_KEY, current_worker
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ else:
 class StampsWorker(_Base):
     """Mixin for a :class:`~optuna.storages.BaseStorage`: every RUNNING trial names its worker and shows it lives."""
 
-    _heart: Heart
+    _heartbeat: Heartbeat
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """Create a trial; without a template it is RUNNING and names this process as its worker."""
@@ -42,7 +42,7 @@ class StampsWorker(_Base):
             return super().create_new_trial(study_id, template_trial)  # type: ignore[safe-super]
         named = create_trial(state=TrialState.RUNNING, user_attrs={WORKER_KEY: str(current_worker())})
         trial_id = super().create_new_trial(study_id, named)  # type: ignore[safe-super]
-        self._heart.hold(trial_id)
+        self._heartbeat.add(trial_id)
         return trial_id
 
     def set_trial_state_values(
@@ -52,7 +52,7 @@ class StampsWorker(_Base):
         if state != TrialState.RUNNING or self.get_trial(trial_id).state != TrialState.WAITING:
             changed = super().set_trial_state_values(trial_id, state, values)  # type: ignore[safe-super]
             if state != TrialState.RUNNING:
-                self._heart.release(trial_id)
+                self._heartbeat.remove(trial_id)
             return changed
         worker = str(current_worker())
         self.set_trial_user_attr(trial_id, WORKER_KEY, worker)
@@ -61,18 +61,18 @@ class StampsWorker(_Base):
         # Another worker that lost the race may have written its name between our two steps.
         if self.get_trial(trial_id).user_attrs.get(WORKER_KEY) != worker:
             self.set_trial_user_attr(trial_id, WORKER_KEY, worker)
-        self._heart.hold(trial_id)
+        self._heartbeat.add(trial_id)
         return True
 
     def __getstate__(self) -> dict[Any, Any]:
         parent = getattr(super(), "__getstate__", None)
         state = dict(parent()) if parent is not None else self.__dict__.copy()
-        state["_heart"] = self._heart.interval_s
+        state["_heartbeat"] = self._heartbeat.interval_s
         return state
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
         state = dict(state)
-        self._heart = Heart(self._beat, state.pop("_heart"))
+        self._heartbeat = Heartbeat(self._beat, state.pop("_heartbeat"))
         parent = getattr(super(), "__setstate__", None)
         if parent is not None:
             parent(state)
@@ -83,12 +83,12 @@ class StampsWorker(_Base):
         self.set_trial_system_attr(trial_id, SEEN_KEY, time.time())
 
 
-class StampedRDBStorage(StampsWorker, _CachedStorage):
+class StampedRDBStorage(StampsWorker, PatientRDBStorage):
     """Optuna's cached RDB storage with worker names and heartbeats outside ``study.optimize`` too."""
 
     def __init__(self, backend: RDBStorage, heartbeat_interval: float | None = None) -> None:
         super().__init__(backend)
-        self._heart = Heart(self._beat, heartbeat_interval)
+        self._heartbeat = Heartbeat(self._beat, heartbeat_interval)
 
     def _beat(self, trial_id: int) -> None:
         self._backend.record_heartbeat(trial_id)
@@ -99,7 +99,7 @@ class StampedJournalStorage(StampsWorker, JournalStorage):
 
     def __init__(self, backend: BaseJournalBackend, heartbeat_interval: float | None = None) -> None:
         super().__init__(backend)
-        self._heart = Heart(self._beat, heartbeat_interval)
+        self._heartbeat = Heartbeat(self._beat, heartbeat_interval)
 
 
 class StampedGrpcStorage(StampsWorker, GrpcStorageProxy):
@@ -107,4 +107,4 @@ class StampedGrpcStorage(StampsWorker, GrpcStorageProxy):
 
     def __init__(self, *, host: str, port: int, heartbeat_interval: float | None = None) -> None:
         super().__init__(host=host, port=port)
-        self._heart = Heart(self._beat, heartbeat_interval)
+        self._heartbeat = Heartbeat(self._beat, heartbeat_interval)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable
 
-import optuna
-
-_logger = optuna.logging.get_logger(__name__)
+_logger = logging.getLogger(__name__)
 
 
-class Heart:
-    """Beat for every held trial once per interval, from one daemon thread.
+class Heartbeat:
+    """Beat for every running trial once per interval, from one daemon thread.
 
     Unlike Optuna's heartbeat this does not need ``study.optimize``, and short trials cost nothing: the thread
-    first beats when a trial has been held for up to one interval.
+    first beats when a trial has been running for up to one interval.
 
     Args:
         beat:
@@ -32,7 +31,7 @@ class Heart:
         self._wake = threading.Event()
         self._pid = 0
 
-    def hold(self, trial_id: int) -> None:
+    def add(self, trial_id: int) -> None:
         """Begin to beat for a trial."""
         if self.interval_s is None:
             return
@@ -47,13 +46,13 @@ class Heart:
                 ).start()
             self._trial_ids.add(trial_id)
 
-    def release(self, trial_id: int) -> None:
+    def remove(self, trial_id: int) -> None:
         """Stop beating for a trial."""
         with self._lock:
             self._trial_ids.discard(trial_id)
 
     def stop(self) -> None:
-        """End the thread."""
+        """End the thread; the next trial that is added starts a new one."""
         with self._lock:
             self._pid = 0
             self._wake.set()
@@ -66,6 +65,6 @@ class Heart:
                 try:
                     self._beat(trial_id)
                 except Exception as error:
-                    # A database that is away for a moment must not end the thread, and with it all later beats;
-                    # the worker itself meets and reports the same trouble.
-                    _logger.warning(f"No heartbeat for trial id {trial_id}: {error!r}")
+                    # A database that is away for a moment must not end the thread, and with it all later beats; the
+                    # worker itself meets and reports the same trouble.
+                    _logger.debug("No heartbeat for trial id %d: %r", trial_id, error)

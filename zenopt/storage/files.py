@@ -1,0 +1,151 @@
+"""The files of storages: checked before use, told from others, rescued when they vanish."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+from optuna.storages.journal import JournalFileOpenLock
+
+from zenopt.core.errors import StorageError, StorageLostError
+
+_SQLITE_HEADER = b"SQLite format 3\0"
+_PARTIAL_SUFFIX = ".partial"
+
+
+def check_file(path: str, display: str, *, create: bool, is_sqlite: bool) -> bool:
+    """Check that a file can be the storage that is asked for.
+
+    Args:
+        path:
+            The file.
+        display:
+            The storage URL to name in the error.
+        create:
+            Whether it may be made, and must be writable.
+        is_sqlite:
+            Whether it is to be a SQLite database.
+
+    Returns:
+        Whether it can be written.
+
+    Raises:
+        StorageError: If the folder or file is missing, cannot be read or written, or is something else; the message
+            names the remedy.
+    """
+    where = f"storage {display!r}"
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise StorageError(f"{where}: the folder {folder!r} does not exist; create it first")
+    if os.path.isdir(path):
+        raise StorageError(f"{where}: {path!r} is a folder; name a file in it")
+    exists = os.path.exists(path)
+    if not create and not exists:
+        raise StorageError(f"{where}: the file does not exist; run zenopt optimize first")
+    if exists and not os.access(path, os.R_OK):
+        raise StorageError(f"{where}: the file cannot be read; run: chmod u+r {path!r}")
+    # Logs and locks are files of their own next to the storage: the folder must be writable too.
+    is_folder_writable = os.access(folder, os.W_OK | os.X_OK)
+    is_file_writable = not exists or os.access(path, os.W_OK)
+    if create and not is_folder_writable:
+        raise StorageError(f"{where}: the folder {folder!r} is read-only; make it writable")
+    if create and not is_file_writable:
+        raise StorageError(f"{where}: the file is read-only; run: chmod u+rw {path!r}")
+    if is_sqlite and exists and os.path.getsize(path) > 0:
+        with open(path, "rb") as file:
+            if file.read(len(_SQLITE_HEADER)) != _SQLITE_HEADER:
+                raise StorageError(f"{where}: the file is not a SQLite database; name another file")
+    return is_folder_writable and is_file_writable
+
+
+def file_identity(path: str) -> tuple[int, int] | None:
+    """Return what tells a file from every other on this machine, or None where there is none, or an empty one."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino) if status.st_size else None
+
+
+def rescue(url: str, path: str, identity: tuple[int, int], write: Callable[[str, str], None]) -> NoReturn:
+    """Save what a lost file held, and tell people where it is.
+
+    Args:
+        url:
+            The storage URL.
+        path:
+            Where the file was.
+        identity:
+            Its :func:`file_identity`.
+        write:
+            Called with the name of the file to write, and that of the rescue file, which may exist: other workers
+            rescue the same file to the same place, one after another.
+
+    Raises:
+        StorageLostError: In any case.
+    """
+    folder, name = os.path.split(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        folder = tempfile.gettempdir()
+    stem, suffix = os.path.splitext(name)
+    rescued = os.path.join(folder, f"{stem}.rescued-{identity[1]}{suffix}")
+    where = f"storage {url!r}: the file was deleted or replaced while in use"
+    try:
+        lock = JournalFileOpenLock(rescued)
+        lock.acquire()
+        try:
+            _replace(rescued, write)
+        finally:
+            lock.release()
+    except (OSError, sqlite3.Error) as error:
+        raise StorageLostError(f"{where}; what it held could not be saved ({error})") from error
+    raise StorageLostError(
+        f"{where}; all trials told are in {rescued}; put it in the old place and resume the study"
+    )
+
+
+def _replace(path: str, write: Callable[[str, str], None]) -> None:
+    folder, name = os.path.split(path)
+    handle, partial = tempfile.mkstemp(suffix=_PARTIAL_SUFFIX, prefix=f"{name}.", dir=folder)
+    os.close(handle)
+    try:
+        write(partial, path)
+        os.replace(partial, path)
+    except BaseException:
+        os.remove(partial)
+        raise
+
+
+def remove_leftovers(path: str, lock_suffixes: tuple[str, ...], age_s: float) -> None:
+    """Remove what killed processes have left beside a storage's file.
+
+    Args:
+        path:
+            The file.
+        lock_suffixes:
+            What the names of its lock files end with.
+        age_s:
+            Seconds since their last change beyond which nobody uses them.
+    """
+    path = glob.escape(path)
+    patterns = [f"{os.path.splitext(path)[0]}.rescued-*{_PARTIAL_SUFFIX}"]
+    for suffix in lock_suffixes:
+        # Optuna renames a lock before it removes it.
+        patterns += [path + suffix, f"{path}{suffix}*.rename"]
+    for pattern in patterns:
+        for name in glob.glob(pattern):
+            _remove_old(name, age_s)
+
+
+def _remove_old(name: str, age_s: float) -> None:
+    try:
+        if time.time() - os.lstat(name).st_mtime > age_s:
+            os.remove(name)
+    except FileNotFoundError:
+        # Another process was quicker.
+        pass
