@@ -25,6 +25,7 @@ from zenopt.train.distributed import World
 from zenopt.train.errors import CheckpointError, DivergedError
 from zenopt.train.evaluate import Evaluation, evaluate
 from zenopt.train.folder import check_free, held
+from zenopt.train.layout import puts_channels_last
 from zenopt.train.loader import StepSampler, test_loader, train_loader
 from zenopt.train.loggers import Loggers
 from zenopt.train.objective import Objective
@@ -184,7 +185,8 @@ def _fit(
     # 1. The network, its losses, its optimiser.
     generator = torch.Generator().manual_seed(seed)
     network = prepare(network, recipe.model, generator, sync_bn=recipe.sync_bn).to(device)
-    if recipe.precision.channels_last:
+    channels_last = puts_channels_last(network, recipe, device)
+    if channels_last:
         network = network.to(memory_format=torch.channels_last)
     if teacher is not None:
         teacher = (teacher[0].to(device), teacher[1])
@@ -299,7 +301,7 @@ def _fit(
                     )
                 images = batch.images.to(device, non_blocking=True)
                 targets = batch.targets.to(device, non_blocking=True)
-                if recipe.precision.channels_last:
+                if channels_last:
                     images = images.contiguous(memory_format=torch.channels_last)
                 # Gradients are exchanged once a step, with the last part.
                 wait = world.size > 1 and turn < recipe.accumulate - 1

@@ -112,7 +112,12 @@ class TrainBatches(Dataset[Batch]):
     """Turns a key into an augmented batch; runs in this process or in loader processes."""
 
     def __init__(
-        self, images: Images, classes: int, recipe: Recipe, crop_size: int, statistics: StatisticsName | Statistics
+        self,
+        images: Images,
+        classes: int,
+        recipe: Recipe,
+        crop_size: int,
+        statistics: StatisticsName | Statistics,
     ) -> None:
         self._images = images
         self._classes = classes
@@ -271,7 +276,9 @@ def default_workers(data: DataSet, recipe: Recipe, cores: int) -> int:
     return 0 if simple else max(1, cores - 1)
 
 
-def channel_statistics(recipe: Recipe, fitting: StatisticsName | Statistics) -> tuple[list[float], list[float]]:
+def channel_statistics(
+    recipe: Recipe, fitting: StatisticsName | Statistics
+) -> tuple[list[float], list[float]]:
     """Return the means and deviations by which images are normalised: the recipe's, or those that fit the data."""
     wanted = fitting if recipe.normalize == "auto" else recipe.normalize
     mean, std = STATISTICS[wanted] if isinstance(wanted, str) else wanted

@@ -12,6 +12,7 @@ from torch import nn
 
 from zenopt.train.data import DataSet
 from zenopt.train.engine import AMP
+from zenopt.train.layout import puts_channels_last
 from zenopt.train.loader import Key, TestBatches, TrainBatches
 from zenopt.train.objective import Objective
 from zenopt.train.optim import build_optimizer
@@ -99,11 +100,12 @@ def estimate_training(
         teacher = (copy.deepcopy(teacher[0]).to(device), teacher[1])
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         network = copy.deepcopy(network).to(device)
-        if recipe.precision.channels_last:
+        channels_last = puts_channels_last(network, recipe, device)
+        if channels_last:
             network = network.to(memory_format=torch.channels_last)
         objective = Objective(network, recipe, num_classes, resolution, teacher).to(device)
         train_s = _seconds_per_image(
-            _trainer(objective, recipe, crop, num_classes, device), piece, seconds, device
+            _trainer(objective, recipe, crop, num_classes, device, channels_last), piece, seconds, device
         )
         network.eval()
         test_s = _seconds_per_image(_evaluator(network, resolution, device), 256, seconds / 2, device)
@@ -119,7 +121,12 @@ def estimate_training(
 
 
 def _trainer(
-    objective: Objective, recipe: Recipe, crop: int, num_classes: int, device: torch.device
+    objective: Objective,
+    recipe: Recipe,
+    crop: int,
+    num_classes: int,
+    device: torch.device,
+    channels_last: bool,
 ) -> Callable[[int], None]:
     """Return what trains one step on so many images."""
     optimizer = build_optimizer([objective], recipe.optimizer, recipe.batch_size)
@@ -129,7 +136,7 @@ def _trainer(
 
     def step(count: int) -> None:
         images = torch.randn(count, 3, crop, crop, device=device)
-        if recipe.precision.channels_last:
+        if channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         targets = torch.randint(0, num_classes, (count,), device=device)
         with torch.autocast(device.type, dtype=amp, enabled=amp is not None):
