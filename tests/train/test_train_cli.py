@@ -19,6 +19,7 @@ from zenopt.export.bundle import Bundle, write_bundle
 from zenopt.train.distributed import World
 from zenopt.train.errors import DivergedError
 from zenopt.train.networks import NetworkSource
+from zenopt.train.recipe import Recipe
 from zenopt.train.run import evaluate_weights
 
 TINY = "SuperConvK3BNRELU(3,8,2,1)SuperResK3K3(8,8,2,8,1)SuperConvK1BNRELU(8,16,1,1)"
@@ -96,7 +97,11 @@ def test_evaluate_needs_weights_that_fit(tmp_path: Path) -> None:
 
     assert "cannot be evaluated; give --weights FILE" in invoke("--structure", TINY, "--resolution", "32")
     assert "Name the network" in invoke()
-    torch.save({"recipe": {}, "classes": ["a"], "model": {}}, tmp_path / "one.pt")
+    facts = {
+        "network": NetworkSource.from_structure(TINY, 32).facts(),
+        "recipe": Recipe().model_dump(mode="json"),
+    }
+    torch.save({**facts, "classes": ["a"], "statistics": "none", "model": {}}, tmp_path / "one.pt")
     source = ["--structure", TINY, "--resolution", "32", "--weights", str(tmp_path / "one.pt")]
     assert "is for 1 classes, synthetic:64 has 10" in invoke(*source)
 
