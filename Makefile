@@ -10,13 +10,13 @@ help:
 	@echo "make demo   search a 1M-parameter CIFAR network for a minute and export the best"
 	@echo "make test   run the default test suite"
 	@echo "make slow   run the slow checks as well"
-	@echo "make lint   ruff and mypy"
+	@echo "make lint   ruff, mypy, and that imports go down only"
 	@echo "make docs   the documentation site, in site/"
 
 setup: $(STAMP)
 
 # torch and torchvision are asked for together, so that the resolver takes a pair that fits.
-$(STAMP): setup.cfg pyproject.toml
+$(STAMP): setup.cfg setup.py pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet torch torchvision
@@ -37,6 +37,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 docs: $(STAMP)
 	$(BIN)/python docs/generate.py

@@ -29,8 +29,8 @@ def work(url: str, deadline: float) -> None:
     import torch
     from optuna.distributions import CategoricalDistribution
 
-    from zenopt import Architecture
     from zenopt.proxies import score_architecture
+    from zenopt.spaces.chain.architecture import Architecture
     from zenopt.spaces.chain.superres import SuperResSpace
     from zenopt.storage import open_storage
 

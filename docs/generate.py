@@ -1,4 +1,5 @@
-"""Writes the reference pages from the code: commands from click, fields of a study spec from its schema.
+"""Writes the reference pages from the code: commands from click, fields of a study spec from its schema, the Python API
+from the names that packages list in ``__all__``.
 
 python docs/generate.py            # writes docs/reference/*.md
 python docs/generate.py --check    # says which pages are out of date, exit code 1 if any is
@@ -6,11 +7,15 @@ python docs/generate.py --check    # says which pages are out of date, exit code
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import click
@@ -19,6 +24,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+import zenopt
 from zenopt.cli import COMMANDS, cli
 from zenopt.core.costs import COST_KINDS
 from zenopt.spaces import get_space
@@ -83,7 +89,7 @@ FIELDS = {
     "proxy.repeats": "Draws that are averaged into one score.",
     "proxy.gamma": "Size of the input change of the Zen-score.",
     "proxy.residual": "Score with shortcuts or without; else the proxy's own default.",
-    "sampler": "Who proposes architectures.",
+    "sampler": "What proposes architectures.",
     "sampler.options": "Options of a sampler that is not zenopt's own, as its class takes them.",
     "sampler.name": "`zen` and `aging` are evolutions, the others Optuna's own samplers.",
     "sampler.population": "Trials that may become parents; by default 512, of `aging` 64.",
@@ -338,7 +344,77 @@ def _table(header: tuple[str, ...], rows: list[Any]) -> str:
     )
 
 
-PAGES = {"commands.md": commands, "spec.md": spec}
+def api_pages() -> dict[str, Callable[[], str]]:
+    """Returns a maker for the index of the Python API and one for the page of each package."""
+    packages = _packages()
+    # What two packages offer is described where it is offered first: the face of zenopt comes before its rooms.
+    home: dict[int, tuple[str, str]] = {}
+    for module in packages:
+        for name in _offered(module):
+            home.setdefault(id(getattr(module, name)), (module.__name__, name))
+    pages: dict[str, Callable[[], str]] = {"api.md": partial(_api_index, packages, home)}
+    for module in packages:
+        pages[f"api/{module.__name__}.md"] = partial(_api_page, module, home)
+    return pages
+
+
+def _packages() -> list[ModuleType]:
+    """Returns zenopt and its packages that say what they offer."""
+    names = sorted(
+        found.name for found in pkgutil.iter_modules(zenopt.__path__) if not found.name.startswith("_")
+    )
+    modules = [importlib.import_module(f"zenopt.{name}") for name in names if name != "cli"]
+    return [zenopt, *(module for module in modules if getattr(module, "__all__", None))]
+
+
+def _offered(module: ModuleType) -> list[str]:
+    return sorted((name for name in module.__all__ if not name.startswith("_")), key=str.lower)
+
+
+def _api_index(packages: list[ModuleType], home: dict[int, tuple[str, str]]) -> str:
+    """Returns the index; what a thing is for is read from its docstring when the site is built."""
+    lines = [
+        NOTE,
+        "# Python API",
+        "",
+        "What `zenopt` and its packages offer to programs. Names that are not listed here may change without notice.",
+        "",
+    ]
+    for module in packages:
+        lines += [f"## [{module.__name__}](api/{module.__name__}.md)", "", "```{eval-rst}"]
+        lines += [f".. automodule:: {module.__name__}", "   :no-index:", ""]
+        lines += [".. autosummary::", ""]
+        for name in _offered(module):
+            place, own = home[id(getattr(module, name))]
+            lines.append(f"   {own}" if place == module.__name__ else f"   {place}.{own}")
+        lines += ["```", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _api_page(module: ModuleType, home: dict[int, tuple[str, str]]) -> str:
+    lines = [NOTE, f"# {module.__name__}", ""]
+    for name in _offered(module):
+        found = getattr(module, name)
+        place, own = home[id(found)]
+        lines += [f"## {name}", ""]
+        if (place, own) != (module.__name__, name):
+            lines += [f"See [{place}.{own}]({place}.md#{own.lower()}).", ""]
+            continue
+        lines += ["```{eval-rst}", *_directive(f"{module.__name__}.{name}", found), "```", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _directive(path: str, found: Any) -> list[str]:
+    if inspect.isclass(found) and issubclass(found, Exception):
+        return [f".. autoexception:: {path}"]
+    if inspect.isclass(found):
+        return [f".. autoclass:: {path}", "   :members:", "   :show-inheritance:"]
+    if inspect.isroutine(found):
+        return [f".. autofunction:: {path}"]
+    return [f".. autodata:: {path}", "   :no-value:"]
+
+
+PAGES = {"commands.md": commands, "spec.md": spec, **api_pages()}
 
 
 def main() -> None:
@@ -349,8 +425,13 @@ def main() -> None:
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             stale.append(name)
             if not is_check:
-                FOLDER.mkdir(exist_ok=True)
+                path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text, encoding="utf-8")
+    known = {FOLDER / name for name in PAGES}
+    for path in sorted(set(FOLDER.rglob("*.md")) - known):
+        stale.append(f"{path.relative_to(FOLDER)} (of nothing that is there)")
+        if not is_check:
+            path.unlink()
     if is_check and stale:
         raise SystemExit(f"Out of date: {', '.join(stale)}. Run: python docs/generate.py")
     print(f"Wrote {', '.join(stale)}." if stale else "All pages are up to date.")

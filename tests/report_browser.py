@@ -25,10 +25,10 @@ const frame = document.getElementById("page");
 function measure() {
   const page = frame.contentDocument, root = page && page.documentElement;
   if (!root || !page.body) return;
-  const inScroller = (e) => e.closest(".scroll, pre, svg.zp, .plot");
+  const inScroller = (e) => e.closest(".scroll, pre, svg.zp, .plot, details:not([open])");
   const wide = [...page.querySelectorAll("body *")].filter(
     (e) => !inScroller(e) && e.getBoundingClientRect().right > root.clientWidth + 1);
-  const plots = [...page.querySelectorAll(".plot")];
+  const plots = [...page.querySelectorAll(".plot")].filter((p) => !p.closest("details:not([open])"));
   const outside = plots.filter((p) => {
     const box = p.getBoundingClientRect();
     return [...p.querySelectorAll("text")].some((t) => {
@@ -45,9 +45,21 @@ function measure() {
     drawn: Number(root.dataset.drawn || 0), plots: plots.length,
     wide: wide.map((e) => e.tagName + "." + e.className).slice(0, 5),
     outside: outside.map((p) => p.dataset.figure), overlaps: overlaps.map((p) => p.dataset.figure),
+    said: page.body.dataset.said || "",
     background: getComputedStyle(page.body).backgroundColor, ink: getComputedStyle(page.body).color,
   });
 }
+let acted = false;
+function act() {
+  const page = frame.contentDocument;
+  const root = page && page.documentElement;
+  if (acted || !root || !root.dataset.ready) return;
+  acted = true;
+  const script = page.createElement("script");
+  script.textContent = ACTION;
+  page.head.append(script);
+}
+setInterval(act, 100);
 setInterval(measure, 200);
 </script></body>"""
 
@@ -61,12 +73,21 @@ class Seen:
     picture: Path
 
 
-def look(chromium: Path, page: Path, width: int, *, dark: bool = False, height: int = 2400) -> Seen:
-    """Opens a page in a frame of ``width`` pixels and reports what is seen after it has drawn."""
+def look(
+    chromium: Path, page: Path, width: int, *, dark: bool = False, height: int = 2400, action: str = ""
+) -> Seen:
+    """Opens a page in a frame of ``width`` pixels and reports what is seen after it has drawn.
+
+    ``action`` is a script that runs in the page once it is ready; what it writes to ``document.body.dataset.said`` is
+    the fact ``said``.
+    """
     name = f"{page.stem}-{width}{'-dark' if dark else ''}"
     frame = page.with_name(f"{name}-frame.html")
     frame.write_text(
-        _FRAME.replace("PAGE", page.name).replace("WIDTH", str(width)).replace("HEIGHT", str(height)),
+        _FRAME.replace("ACTION", json.dumps(action))
+        .replace("PAGE", page.name)
+        .replace("WIDTH", str(width))
+        .replace("HEIGHT", str(height)),
         encoding="utf-8",
     )
     picture = page.with_name(f"{name}.png")

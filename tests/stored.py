@@ -7,6 +7,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from report_pages import make_trainings
 from report_studies import make_study
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -34,6 +35,14 @@ def multi_study(url: str) -> optuna.Study:
     """A study of score, latency and params."""
     objectives = ("objectives=[score, latency_ms, params]", "sampler.screening=off")
     return make_study(url, "multi", 120, preset="latency01ms", overrides=objectives)
+
+
+@pytest.fixture(scope="session")
+def trained_study(tmp_path_factory: pytest.TempPathFactory) -> optuna.Study:
+    """A study of 80 trials with a second stage, in a storage of its own."""
+    study = make_study(f"sqlite:///{tmp_path_factory.mktemp('trained')}/studies.db", "small", 80)
+    make_trainings(study)
+    return study
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""A real terminal for tests: a command runs on a pseudo-terminal of a given width, and what it drew is read back."""
+"""A real pseudo-terminal whose final screen is compared, not the stream of bytes that drew it."""
 
 from __future__ import annotations
 
@@ -6,115 +6,127 @@ import fcntl
 import os
 import pty
 import re
-import select
 import struct
 import subprocess
+import sys
 import termios
-import time
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-_CONTROL = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|\x1b[()][A-Z0-9]|\x1b[=>78]")
+import pyte
 
 
-@dataclass
-class Screen:
-    """What a terminal shows, from what was written to it; enough of one for progress bars.
+class Terminal:
+    """What a person sees: the lines of a terminal of some width, those that scrolled away included."""
 
-    Attributes:
-        lines: Everything from the first line on, scrolled-off lines too.
-        wrapped: Lines that were broken because they were longer than the screen is wide.
-        seen: Every state of every line, in order.
-    """
+    def __init__(self, columns: int, rows: int = 50) -> None:
+        self.screen = pyte.HistoryScreen(columns, rows, history=10_000)
+        self._stream = pyte.ByteStream(self.screen)
+        #: Every state of the screen after a piece of output, as lines.
+        self.frames: list[list[str]] = []
 
-    columns: int
-    lines: list[str] = field(default_factory=lambda: [""])
-    wrapped: list[str] = field(default_factory=list)
-    seen: list[str] = field(default_factory=list)
-    row: int = 0
-    column: int = 0
+    def feed(self, data: bytes) -> None:
+        self._stream.feed(data)
+        self.frames.append(self.lines)
 
-    def feed(self, text: str) -> None:
-        place = 0
-        for control in _CONTROL.finditer(text):
-            self._write(text[place : control.start()])
-            self._obey(control[1] or "", control[2] or "")
-            place = control.end()
-        self._write(text[place:])
+    @property
+    def lines(self) -> list[str]:
+        """The lines without trailing blanks; empty ones at the end are left out."""
+        columns = range(self.screen.columns)
+        old = ["".join(row[column].data for column in columns) for row in self.screen.history.top]
+        found = [line.rstrip() for line in [*old, *self.screen.display]]
+        while found and not found[-1]:
+            found.pop()
+        return found
 
     @property
     def text(self) -> str:
-        return "\n".join(line.rstrip() for line in self.lines)
+        return "\n".join(self.lines)
 
-    def _write(self, text: str) -> None:
-        for character in text:
-            if character == "\n":
-                self._down()
-            elif character == "\r":
-                self._note()
-                self.column = 0
-            elif character >= " ":
-                if self.column == self.columns:
-                    self.wrapped.append(self.lines[self.row])
-                    self._down()
-                    self.column = 0
-                line = self.lines[self.row].ljust(self.column)
-                self.lines[self.row] = line[: self.column] + character + line[self.column + 1 :]
-                self.column += 1
 
-    def _down(self) -> None:
-        self._note()
-        self.row += 1
-        if self.row == len(self.lines):
-            self.lines.append("")
+@contextmanager
+def terminal(columns: int, rows: int = 50) -> Iterator[Terminal]:
+    """Put a pseudo-terminal in the place of this process's standard streams; its screen is complete afterwards."""
+    found = Terminal(columns, rows)
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
-    def _note(self) -> None:
-        self.seen.append(self.lines[self.row].rstrip())
+    def read() -> None:
+        while True:
+            try:
+                data = os.read(master, 65_536)
+            except OSError:
+                return
+            if not data:
+                return
+            found.feed(data)
 
-    def _obey(self, numbers: str, letter: str) -> None:
-        count = int(numbers) if numbers.isdigit() else 1
-        if letter == "A":
-            self._note()
-            self.row = max(0, self.row - count)
-        elif letter == "K":
-            self._note()
-            self.lines[self.row] = "" if numbers == "2" else self.lines[self.row][: self.column]
+    reader = threading.Thread(target=read, daemon=True)
+    saved = [os.dup(number) for number in range(3)]
+    streams = sys.stdout, sys.stderr
+    sys.stdout.flush()
+    sys.stderr.flush()
+    for number in range(3):
+        os.dup2(slave, number)
+    os.close(slave)
+    sys.stdout = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8")
+    reader.start()
+    try:
+        yield found
+    finally:
+        sys.stdout.close()
+        sys.stderr.close()
+        sys.stdout, sys.stderr = streams
+        for number, copy in enumerate(saved):
+            os.dup2(copy, number)
+            os.close(copy)
+        # With the last writer gone the reader sees the end.
+        reader.join(timeout=30)
+        os.close(master)
+
+
+def watch(columns: int, work: Callable[[], object]) -> Terminal:
+    """Run something on a terminal and return what it showed."""
+    with terminal(columns) as found:
+        work()
+    return found
 
 
 def on_terminal(
-    command: list[str], columns: int, *, cwd: Path, rows: int = 30, timeout_s: float = 300, **variables: str
-) -> tuple[int, Screen]:
-    """Run a command whose three streams are a terminal; return its exit code and the screen."""
-    mine, its = pty.openpty()
-    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    settings = termios.tcgetattr(its)
-    settings[
-        1
-    ] &= ~termios.ONLCR  # a line feed stays one: the screen below goes to column 0 by itself only with \r
-    termios.tcsetattr(its, termios.TCSANOW, settings)
+    command: list[str], columns: int, *, cwd: Path, rows: int = 50, timeout_s: float = 300, **variables: str
+) -> tuple[int, Terminal, list[str]]:
+    """Run a command of its own on a pseudo-terminal.
+
+    Returns:
+        Its exit code, what it showed with every state of the screen, and the lines that were too long for it.
+    """
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     environment = {
         key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES", "NO_COLOR")
     }
     environment |= {"TERM": "xterm-256color", "OMP_NUM_THREADS": "1", **variables}
     process = subprocess.Popen(
-        command, stdin=its, stdout=its, stderr=its, cwd=cwd, env=environment, start_new_session=True
+        command, stdin=slave, stdout=slave, stderr=slave, cwd=cwd, env=environment, start_new_session=True
     )
-    os.close(its)
-    screen, end = Screen(columns), time.monotonic() + timeout_s
+    os.close(slave)
+    timer = threading.Timer(timeout_s, process.kill)
+    timer.start()
     written = b""
-    while time.monotonic() < end:
-        ready, _, _ = select.select([mine], [], [], 0.2)
-        if ready:
-            try:
-                part = os.read(mine, 65536)
-            except OSError:  # Linux's word for "the other end is closed"
-                break
-            if not part:
-                break
+    try:
+        while part := os.read(master, 65_536):
             written += part
-        elif process.poll() is not None:
-            break
-    code = process.wait(timeout=10)
-    os.close(mine)
-    screen.feed(written.decode("utf-8", "replace").replace("\r\n", "\n").replace("\n", "\r\n"))
-    return code, screen
+    except OSError:  # Linux's word for "the other end is closed"
+        pass
+    code = process.wait()
+    timer.cancel()
+    os.close(master)
+    found, wide = Terminal(columns, rows), Terminal(1000, rows)
+    # What is drawn over was seen before.
+    for part in re.split(rb"(?=\r(?!\n))", written):
+        found.feed(part)
+    wide.feed(written)
+    return code, found, [line for line in wide.lines if len(line) > columns]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from zenopt.core.errors import StorageError, StudyError, ZenoptError
 from zenopt.export.bundle import read_bundle
 from zenopt.report.reading import StudyData
 from zenopt.storage import open_storage
+from zenopt.study.exported import read_export
 from zenopt.study.search import Progress
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import join_study
@@ -113,6 +115,7 @@ def test_no_pandas_is_said_so(result: zenopt.Result, monkeypatch: pytest.MonkeyP
         (lambda r: r.plot_pareto(), "Pareto front"),
         (lambda r: r.plot_pareto("macs"), "Pareto front"),
         (lambda r: r.plot_closed_form(), "candidate"),
+        (lambda r: r.plot_timeline(), "candidate"),
     ],
 )
 def test_figures(result: zenopt.Result, draw: Callable[[zenopt.Result], go.Figure], shows: str) -> None:
@@ -141,8 +144,66 @@ def test_figures_that_need_more_trials_say_so(url: str, tiny_spec: Callable[...,
         empty.plot_stages()
     with pytest.raises(StudyError, match="too few candidates"):
         empty.plot_importances()
+    with pytest.raises(StudyError, match="too few candidates"):
+        empty.plot_parallel()
+    with pytest.raises(StudyError, match="too few candidates"):
+        empty.plot_timeline()
     with pytest.raises(StudyError, match="has no trials yet"):
         empty.export("never")
+    assert "result.refresh()" in empty._repr_html_() and "<svg" not in empty._repr_html_()
+
+
+class _Tags(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        if tag not in ("rect", "line", "path", "circle"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in ("rect", "line", "path", "circle"):
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def test_notebooks_show_cards(result: zenopt.Result) -> None:
+    study, best = _Tags(result._repr_html_()), _Tags(result.best._repr_html_())
+    assert study.open == best.open == []
+    words = " ".join(study.words)
+    for shown in (
+        f"Study {result.name}",
+        result.best.structure,
+        f"trial {result.best.trial}",
+        "result.export(",
+    ):
+        assert shown in words
+    words = " ".join(best.words)
+    for shown in (f"Trial {result.best.trial}", result.best.structure, f"{result.best.costs['params']:,}"):
+        assert shown in words
+    assert "build_network(candidate.architecture, num_classes=10)" in words
+    # The picture brings its own style: a notebook has none for it.
+    picture = result.best._repr_html_().partition("<svg")[2]
+    assert "<style>" in picture and "<svg" not in picture
+    assert "spec" not in repr(result.best)
+
+
+def test_parallel_coordinates(url: str, tiny_spec: Callable[..., StudySpec]) -> None:
+    many = zenopt.optimize(tiny_spec(proxy={"name": "zen-closed-form"}), url, "many", n_trials=40)
+    figure = many.plot_parallel()
+    assert {trace.name for trace in figure.data} == {"the best tenth", "the better half", "the rest"}
+    axes = figure.layout.xaxis.ticktext
+    assert axes[0].startswith("score") and "params" in axes and any("stage" in axis for axis in axes)
+    # One line a candidate: as many points as axes, and a gap.
+    drawn = sum(len(trace.x) for trace in figure.data) / (len(axes) + 1)
+    assert drawn == many.data.scored.sum()
+    best = next(trace for trace in figure.data if trace.name == "the best tenth")
+    assert best.customdata[0][0] == many.best.trial and best.y[0] == 1.0
 
 
 def test_export_and_report(result: zenopt.Result, tmp_path: Path) -> None:
@@ -152,6 +213,8 @@ def test_export_and_report(result: zenopt.Result, tmp_path: Path) -> None:
     assert len(bundle.scores["values"]) == 2  # type: ignore[index]
     with pytest.raises(ZenoptError, match="already"):
         result.export(folder, top=1, repeats=1)
+    recorded = read_export(result.study)
+    assert recorded is not None and (recorded.trial, recorded.repeats) == (bundle.trial, 2)
     assert result.report(tmp_path / "report.html").read_text().startswith("<!DOCTYPE html>")
 
 

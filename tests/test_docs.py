@@ -207,3 +207,14 @@ def test_the_site_builds_and_needs_no_network(tmp_path: Path) -> None:
         text = style.read_text(encoding="utf-8")
         assert "fonts.googleapis" not in text
         assert not re.search(r"url\(['\"]?(https?:)?//|@import\s+['\"]?(https?:)?//", text), style
+
+
+def test_environment_variables_are_documented() -> None:
+    page = (DOCS / "reference" / "environment.md").read_text()
+    sources = [path for folder in ("zenopt", "train") for path in (ROOT / folder).rglob("*.py")]
+    named = {
+        name
+        for path in sources
+        for name in re.findall(r"\b_?ZENOPT_[A-Z]+\b", path.read_text(encoding="utf-8"))
+    }
+    assert named and {name for name in named if f"`{name}`" not in page} == set()

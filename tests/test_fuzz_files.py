@@ -22,6 +22,7 @@ from zenopt.core.errors import ZenoptError
 from zenopt.core.tables import load_table
 from zenopt.core.yamlfile import read_yaml
 from zenopt.export.bundle import Bundle, read_bundle, write_bundle
+from zenopt.export.names import resolve
 from zenopt.latency.csvfit import read_rows
 from zenopt.latency.predict import predict
 from zenopt.latency.profile import DEVICES_FOLDER, load_profile
@@ -30,8 +31,8 @@ from zenopt.nn.weights import load_weights
 from zenopt.predictors.learned import LearnedScore, fit_learned, read_learned
 from zenopt.proxies import ScoreSettings
 from zenopt.spaces.chain.architecture import Architecture
-from zenopt.spaces.names import resolve
 from zenopt.study.spec import StudySpec
+from zenopt.study.targets import find_target
 from zenopt.train import checkpoint
 from zenopt.train.data import open_data
 from zenopt.train.networks import NetworkSource
@@ -331,7 +332,7 @@ def test_tables(tmp_path: Path, count: int) -> None:
         load_table.__globals__["_load"].cache_clear()
         reads_or_explains(lambda: load_table(path))
         if not is_packed:
-            reads_or_explains(lambda: read_rows(path))
+            reads_or_explains(lambda: read_rows(path, find_target))
 
     check()
 

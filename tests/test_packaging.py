@@ -14,18 +14,41 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("zenopt",)
-SOURCES = (*PACKAGES, "train", "studies", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+#: Folders beside the package that belong into it, and what they are called there.
+LINKED = {"train": "zenopt/train", "studies": "zenopt/studies"}
+SOURCES = (
+    "zenopt",
+    *LINKED,
+    "setup.cfg",
+    "setup.py",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+)
 
 
-def files_of_packages() -> set[str]:
-    """Returns every file of the packages in the checkout, those behind the link to the presets included."""
+def files_of_package() -> set[str]:
+    """Returns every file of the package as it is installed, those behind the links included."""
     found = set()
-    for package in PACKAGES:
-        for folder, folders, names in os.walk(ROOT / package, followlinks=True):
-            folders[:] = [name for name in folders if name != "__pycache__"]
-            found |= {(Path(folder) / name).relative_to(ROOT).as_posix() for name in names}
+    for folder, folders, names in os.walk(ROOT / "zenopt", followlinks=True):
+        folders[:] = [name for name in folders if name != "__pycache__"]
+        found |= {(Path(folder) / name).relative_to(ROOT).as_posix() for name in names}
     return found
+
+
+def copy_of_checkout(folder: Path, *, has_links: bool = True) -> Path:
+    """Copies the sources; without links as git for Windows makes them: files that hold the path."""
+    folder.mkdir()
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=ignored)
+        else:
+            shutil.copy(ROOT / name, folder / name)
+    for name in LINKED.values() if not has_links else ():
+        (folder / name).unlink()
+        (folder / name).write_text(f"../{Path(name).name}")
+    return folder
 
 
 def run(*arguments: str | Path, cwd: Path) -> str:
@@ -45,51 +68,80 @@ def run(*arguments: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the wheel and the source distribution, built from a copy of the checkout."""
+def build(folder: Path, *, has_links: bool) -> Path:
+    """Builds the source distribution, and the wheel from it, so that what one lacks the other lacks too."""
     for package in ("build", "wheel", "setuptools"):
         pytest.importorskip(package)
-    folder = tmp_path_factory.mktemp("packaging")
-    source = folder / "source"
-    source.mkdir()
-    for name in SOURCES:
-        if (ROOT / name).is_dir():
-            shutil.copytree(
-                ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
-            )
-        else:
-            shutil.copy(ROOT / name, source / name)
-    # The wheel is made from the source distribution, so that what one lacks the other lacks too.
+    source = copy_of_checkout(folder / "source", has_links=has_links)
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "dist", source, cwd=folder)
     return folder / "dist"
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel and the source distribution, built from a copy of the checkout."""
+    return build(tmp_path_factory.mktemp("packaging"), has_links=True)
+
+
+def environment_of(folder: Path) -> tuple[Path, Path]:
+    """Returns interpreter and package folder of a new environment that borrows what zenopt depends on."""
+    environment = folder / "env"
+    run(sys.executable, "-m", "venv", "--without-pip", environment, cwd=folder)
+    python = environment / "bin" / "python"
+    packages = Path(
+        run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip()
+    )
+    # Path files inside a folder that is added this way are not followed: the editable install stays out.
+    (packages / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return python, packages
+
+
 @pytest.mark.slow
-def test_nothing_is_missing_from_wheel_and_sdist(built: Path) -> None:
-    wanted = files_of_packages()
+@pytest.mark.parametrize("has_links", [True, False], ids=["links", "text files"])
+def test_nothing_is_missing_from_wheel_and_sdist(
+    has_links: bool, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    dist = request.getfixturevalue("built") if has_links else build(tmp_path, has_links=False)
+    wanted = files_of_package()
     assert {"zenopt/studies/demo.yaml", "zenopt/train/recipes/basic.yaml", "zenopt/py.typed"} <= wanted
-    with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
+    with zipfile.ZipFile(next(dist.glob("*.whl"))) as wheel:
         packed = set(wheel.namelist())
-    assert wanted - packed == set()
     assert {name for name in packed if not name.split("/")[0].endswith(".dist-info")} == wanted
-    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+    with tarfile.open(next(dist.glob("*.tar.gz"))) as archive:
         sources = {name.partition("/")[2] for name in archive.getnames()}
-    assert wanted - sources == set()
-    assert {"LICENSE", "README.md", "setup.cfg", "pyproject.toml"} <= sources
+    linked = {inside: outside for outside, inside in LINKED.items()}
+    assert {_source_of(name, linked) for name in wanted} - sources == set()
+    assert {"LICENSE", "README.md", "setup.cfg", "setup.py", "pyproject.toml"} <= sources
+
+
+def _source_of(name: str, linked: dict[str, str]) -> str:
+    for inside, outside in linked.items():
+        if name.startswith(f"{inside}/"):
+            return outside + name.removeprefix(inside)
+    return name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("has_links", [True, False], ids=["links", "text files"])
+def test_an_editable_install_knows_trainer_and_presets(has_links: bool, tmp_path: Path) -> None:
+    for package in ("wheel", "setuptools"):
+        pytest.importorskip(package)
+    python, _ = environment_of(tmp_path)
+    source = copy_of_checkout(tmp_path / "source", has_links=has_links)
+    run(
+        sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", "--force-reinstall",
+        "--no-build-isolation", "--editable", source, cwd=tmp_path,
+    )  # fmt: skip
+    where = "import zenopt, zenopt.train.recipe as r; print(zenopt.__file__); print(len(r.list_recipes()))"
+    file, recipes = run(python, "-c", where, cwd=tmp_path).splitlines()
+    assert Path(file).is_relative_to(source) and int(recipes) > 5
+    assert "cifar-params1m" in run(python, "-m", "zenopt", "studies", cwd=tmp_path)
 
 
 @pytest.mark.slow
 def test_the_wheel_works_outside_the_checkout(built: Path, tmp_path: Path) -> None:
     """In an environment of its own, which borrows what zenopt depends on from the one that runs the tests."""
-    environment = tmp_path / "env"
-    run(sys.executable, "-m", "venv", "--without-pip", environment, cwd=tmp_path)
-    python = environment / "bin" / "python"
-    packages = Path(
-        run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path).strip()
-    )
-    # Path files inside a folder that is added this way are not followed: the editable install stays out.
-    (packages / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    python, packages = environment_of(tmp_path)
     run(
         sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", "--force-reinstall",
         next(built.glob("*.whl")), cwd=tmp_path,
@@ -103,7 +155,7 @@ def test_the_wheel_works_outside_the_checkout(built: Path, tmp_path: Path) -> No
         cwd=elsewhere,
     )
     assert where.count(str(packages)) == 2
-    zenopt = environment / "bin" / "zenopt"
+    zenopt = python.with_name("zenopt")
     assert "cifar-params1m" in run(zenopt, "studies", cwd=elsewhere)
     assert "v100-fp16-b64" in run(zenopt, "latency", "devices", cwd=elsewhere)
     run(

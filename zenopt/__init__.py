@@ -36,7 +36,10 @@ _LAZY = ("Candidate", "Result", "load_result", "optimize")
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        value = getattr(import_module("zenopt.api"), name)
+        with warnings.catch_warnings():
+            # Optuna imports tqdm's bars, which in a notebook ask for ipywidgets; nothing here needs them.
+            warnings.filterwarnings("ignore", message="IProgress not found")
+            value = getattr(import_module("zenopt.api"), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

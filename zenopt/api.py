@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,9 +16,11 @@ from optuna.trial import TrialState
 
 from zenopt.core.costs import COST_KINDS
 from zenopt.core.errors import StudyError, ZenoptError
+from zenopt.core.words import plural
 from zenopt.core.yamlfile import Overrides, Source
 from zenopt.report.analysis import pareto_front, survivors
-from zenopt.report.figures import Figure, against_costs, closed_form, costs_of, progress
+from zenopt.report.figure import Figure
+from zenopt.report.figures import against_costs, closed_form, costs_of, progress
 from zenopt.report.objective_figures import front_figures, hypervolume_figures
 from zenopt.report.reading import NUMBERS, StudyData, read_study
 from zenopt.storage import default_storage
@@ -46,6 +49,7 @@ class Candidate:
         structure: Canonical text of the architecture.
         costs: ``params``, ``macs``, ``layers`` and, where known, ``latency_ms`` (predicted) and others.
         architecture: The architecture itself, to count, build or score.
+        spec: The spec of the study it came from, which says at what resolution it is built.
     """
 
     trial: int
@@ -53,6 +57,32 @@ class Candidate:
     structure: str
     costs: dict[str, float]
     architecture: Any
+    spec: StudySpec | None = field(default=None, repr=False, compare=False)
+
+    def _repr_html_(self) -> str:
+        """Return the candidate as a card with its picture, as notebooks show it."""
+        from zenopt.report.anatomy import dissect
+        from zenopt.report.card import card
+
+        facts = [("score", f"{self.score:.4f}")]
+        facts += [
+            (key.replace("_", " "), f"{value:,.5g}" if isinstance(value, float) else f"{value:,}")
+            for key, value in self.costs.items()
+        ]
+        spec, anatomy, lines = self.spec, None, []
+        if spec is not None:
+            anatomy = dissect(
+                self.architecture,
+                spec.resolution,
+                spec.num_classes,
+                use_se=spec.use_se,
+                device=spec.limits().device,
+            )
+            gates = ", use_se=True" if spec.use_se else ""
+            lines.append(
+                f"zenopt.nn.build_network(candidate.architecture, num_classes={spec.num_classes}{gates})"
+            )
+        return card(f"Trial {self.trial}", facts, anatomy=anatomy, structure=self.structure, following=lines)
 
 
 class Result:
@@ -77,11 +107,38 @@ class Result:
         data = self.data
         if data.is_multi:
             names = ", ".join(data.spec.objectives)
-            front = f"{len(data.front)} networks on the front of {names}"
-            return f"<Result of {self.name!r}: {data.size} trials, {front}>"
+            front = f"{plural(len(data.front), 'network')} on the front of {names}"
+            return f"<Result of {self.name!r}: {plural(data.size, 'trial')}, {front}>"
         ranked = data.ranked()
         best = f"best {data.values[ranked[0]]:.4g}" if len(ranked) else "nothing within the budget yet"
-        return f"<Result of {self.name!r}: {data.size} trials, {best}>"
+        return f"<Result of {self.name!r}: {plural(data.size, 'trial')}, {best}>"
+
+    def _repr_html_(self) -> str:
+        """Return the study as a card with its best network, as notebooks show it."""
+        from zenopt.report.card import card, tile_facts
+        from zenopt.report.choices import chosen_networks
+        from zenopt.report.networks import best_networks
+        from zenopt.report.trainings import read_trainings
+        from zenopt.report.words import search_tiles
+
+        trainings = read_trainings(self.study)
+        chosen = chosen_networks(self.study, self.data, trainings)
+        networks = [item.network for item in chosen] or list(best_networks(self.data, 1))
+        what = chosen[0].title if chosen else "Best score of the front"
+        lines = [
+            "result.best",
+            'result.plot_pareto("macs")',
+            'result.report("report.html")',
+            'result.export("bundle")',
+        ]
+        return card(
+            f"Study {self.name}",
+            tile_facts(search_tiles(self.data, trainings)),
+            anatomy=networks[0].anatomy if networks else None,
+            structure=networks[0].structure if networks else "",
+            following=lines if networks else ["result.refresh()"],
+            note=f"{what}: {networks[0].title}." if networks else "",
+        )
 
     @property
     def name(self) -> str:
@@ -261,12 +318,36 @@ class Result:
         Raises:
             StudyError: If the study has too few candidates to say.
         """
-        from zenopt.report.importances import importances
+        from zenopt.report.importances import importances, read_parameters
         from zenopt.report.stage_figures import importance_figure
 
-        weights, trials = importances(self.study, self.data)
-        found = [importance_figure(weights, trials)] if weights else []
-        return self._figure(found, found[0].key if found else "importances")
+        sample = read_parameters(self.study, self.data)
+        weights = importances(self.data, sample)
+        return self._figure(
+            [importance_figure(weights, len(sample.trials))] if weights else [], "importances"
+        )
+
+    def plot_parallel(self) -> go.Figure:
+        """Return the candidates over score, costs and the most important parameters, one line a candidate.
+
+        Raises:
+            StudyError: If the study has too few candidates to say which parameters are important.
+        """
+        from zenopt.report.importances import importances, read_parameters
+        from zenopt.report.parallel import parallel_figure
+
+        sample = read_parameters(self.study, self.data)
+        return self._figure(parallel_figure(self.data, sample, importances(self.data, sample)), "parallel")
+
+    def plot_timeline(self) -> go.Figure:
+        """Return the trials by worker over time.
+
+        Raises:
+            StudyError: If no trial has started.
+        """
+        from zenopt.report.timeline import timeline
+
+        return self._figure(timeline(self.data), "timeline")
 
     def report(self, path: str | Path, compare: Sequence[Result] = ()) -> Path:
         """Writes the study as one HTML file, as ``zenopt report`` does, and returns its path.
@@ -363,15 +444,19 @@ class Result:
         Raises:
             ZenoptError: If nothing is within the budget, or the folder cannot be written.
         """
-        from zenopt.export.bundle import write_bundle
+        from zenopt.export.bundle import read_bundle, write_bundle
         from zenopt.study.best import make_bundle, rescore_top
+        from zenopt.study.exported import record_export
         from zenopt.verify.final import decide, export_winner
 
         winner = decide(self.study, by)
         if winner is not None:
-            return export_winner(self.study, winner, folder, overwrite=overwrite)
-        spec, candidates = rescore_top(self.study, count=top, repeats=repeats, device=device)
-        return write_bundle(make_bundle(self.study, spec, candidates), folder, overwrite=overwrite)
+            written = export_winner(self.study, winner, folder, overwrite=overwrite)
+        else:
+            spec, candidates = rescore_top(self.study, count=top, repeats=repeats, device=device)
+            written = write_bundle(make_bundle(self.study, spec, candidates), folder, overwrite=overwrite)
+        record_export(self.study, read_bundle(written))
+        return written
 
     def _candidates(self, positions: Sequence[int]) -> list[Candidate]:
         data = self.data
@@ -387,7 +472,9 @@ class Result:
             structure = str(data.structures[position])
             score = float(data.values[position])
             found.append(
-                Candidate(int(data.numbers[position]), score, structure, costs, space.parse(structure))
+                Candidate(
+                    int(data.numbers[position]), score, structure, costs, space.parse(structure), data.spec
+                )
             )
         return found
 
@@ -456,15 +543,17 @@ def optimize(
     resolved = _read_spec(spec, overrides)
     name = study_name or resolved.name
     storage = storage or default_storage()
+    if timeout is not None and not 0 < timeout < math.inf:
+        raise StudyError(f"timeout must be a positive number of seconds, got {timeout}.")
     if n_trials is None and timeout is None:
         n_trials, timeout = resolved.trials, resolved.timeout_s
     show: Any = nullcontext()
     hooks: dict[str, Any] = {}
     if progress is True:
         # The command line's own way of showing progress; nothing else of it is used here.
-        from zenopt.cli.progress import Reporter
+        from zenopt.progress.search import Reporter
 
-        show = Reporter(resolved, name, storage)
+        show = Reporter(resolved, name, storage, trials=n_trials, timeout_s=timeout)
         hooks = {"on_progress": show.update, "on_ready": show.ready}
     elif progress:
         hooks = {"on_progress": progress}
@@ -480,7 +569,9 @@ def optimize(
             **hooks,
         )
     if run.failures and not run.is_complete and not run.stopped:
-        raise StudyError(f"Study {name!r} stopped after {run.done} trials: {'; '.join(run.failures)}.")
+        raise StudyError(
+            f"Study {name!r} stopped after {plural(run.done, 'trial')}: {'; '.join(run.failures)}."
+        )
     return Result(load_study(run.storage, name), run)
 
 

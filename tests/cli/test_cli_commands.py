@@ -155,7 +155,7 @@ def test_a_stored_study_goes_on_by_its_name(zenopt: Callable, spec_file: Path) -
 
 def test_progress_lines_when_piped(zenopt: Callable, spec_file: Path) -> None:
     run = zenopt("optimize", "--study", str(spec_file), "--trials", "3", "--workers", "1")
-    assert "Budget: params <= 30000, layers <= 8" in run.err
+    assert "Budget: params <= 30,000, layers <= 8" in run.err
     assert "\x1b" not in run.err + run.out
     assert "3 trials in" in run.out and "Best: trial" in run.out
 
@@ -244,3 +244,23 @@ def test_an_infeasible_study_exports_nothing(zenopt: Callable, spec_file: Path) 
     result = zenopt("export-best", "--study", "tiny", "--output", "bundle")
     assert result.code == 2 and "no feasible trial among 2" in result.err
     assert not Path("bundle").exists()
+
+
+def test_help_fits_a_terminal_of_80_columns_and_explains_every_option() -> None:
+    import click
+    from click.testing import CliRunner
+
+    from zenopt.cli import cli
+
+    commands = [(name, cli.get_command(click.Context(cli), name)) for name in COMMANDS]
+    group = dict(commands)["latency"]
+    assert isinstance(group, click.Group)
+    commands += [(f"latency {name}", command) for name, command in group.commands.items()]
+    for name, command in commands:
+        assert command is not None
+        text = CliRunner().invoke(command, ["--help"], terminal_width=80).output
+        assert [line for line in text.splitlines() if len(line) > 80] == [], name
+        for option in command.params:
+            # Those of training are explained on a page of their own.
+            if isinstance(option, click.Option) and name not in ("train", "evaluate", "deploy"):
+                assert option.help, f"{name} {option.opts[0]} says nothing"

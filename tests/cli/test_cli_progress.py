@@ -8,7 +8,7 @@ from pathlib import Path
 
 from optuna.trial import TrialState
 
-from zenopt.cli.progress import trial_line
+from zenopt.progress.search import trial_line
 from zenopt.storage.records import TrialRecord
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zenopt.core.budget import Budget, is_feasible
-from zenopt.core.costs import count
+from zenopt.core.costs import Costs, count
 from zenopt.core.errors import BudgetError
 from zenopt.spaces.chain.architecture import Architecture
 
@@ -77,3 +77,15 @@ def test_limits_are_positive(name: str, value: Any) -> None:
 def test_unknown_counting() -> None:
     with pytest.raises(BudgetError, match=r"budget\.counting must be one of true, zennas; got 'both'"):
         Budget(counting="both")
+
+
+def test_recorded_costs_are_limited_as_counted_ones_and_unknown_ones_are_not_passed_over() -> None:
+    class Recorded:
+        recorded_costs = Costs.recorded({"params": 2000.0})
+
+    costs = count(Recorded(), 32)
+    assert costs.params == 2000 and math.isnan(costs.macs)
+    assert Budget(params=1000).violations(costs) == {"params": 1.0}
+    for limit in ({"macs": 1e6}, {"min_width": 8}, {"convs": 3}):
+        with pytest.raises(BudgetError, match=f"budget.{next(iter(limit))} is set but nothing records"):
+            Budget(**limit).violations(costs)

@@ -237,8 +237,9 @@ def test_tables_are_unpacked_up_to_their_limit(tmp_path: Path, monkeypatch: pyte
         (b"no gzip", "cannot be read: Not a gzipped file"),
         (gzip.compress(b"structure,acc\n\xff,1\n"), "it is not UTF-8 text"),
         (gzip.compress(b"structure,acc\n" + b"x" * 200_000 + b",1\n"), "field larger than field limit"),
-        (gzip.compress(b"structure,acc\n  ,1\n"), "row 2: structure is empty"),
-        (b"", "no column of architectures"),
+        (gzip.compress(b"structure,acc\n  ,1\n"), "row 2: the architecture is missing"),
+        (b"", "it has no rows"),
+        (gzip.compress(b"other,acc\nx,1\n"), "no column of architectures"),
     ],
 )
 def test_damaged_tables(tmp_path: Path, content: bytes, problem: str) -> None:

@@ -16,6 +16,7 @@ import optuna
 import pytest
 
 from zenopt.export.bundle import Bundle, write_bundle
+from zenopt.storage.tables import engine_of
 
 pytest.importorskip("optuna_dashboard", reason="optuna-dashboard is not installed (the extra 'dashboard')")
 
@@ -80,7 +81,7 @@ def test_trials_read_well(detail: dict[str, Any], study: optuna.Study) -> None:
     assert detail["best_trials"][0]["number"] == study.best_trial.number
     assert detail["objective_names"] == ["score (zen)"]
     attributes = {found["key"] for found in detail["union_user_attrs"]}
-    assert {"structure", "params", "macs", "violation:params", "closed_form"} <= attributes
+    assert {"structure", "params", "macs", "constraint:params", "closed_form"} <= attributes
     assert all(len(trial["constraints"]) == 2 for trial in detail["trials"])
 
 
@@ -104,6 +105,52 @@ def test_figures_are_custom_graphs(detail: dict[str, Any]) -> None:
         "stage-kernel",
     } <= set(graphs)
     assert graphs["best-network"]["layout"]["images"][0]["source"].startswith("data:image/svg+xml")
+
+
+def test_figures_take_the_size_of_their_card(detail: dict[str, Any]) -> None:
+    """A figure that is larger than its card is cut off by it."""
+    for graph in detail["plotly_graph_objects"]:
+        layout = json.loads(graph["graph_object"])["layout"]
+        assert "height" not in layout and "width" not in layout, graph["id"]
+    picture = next(graph for graph in detail["plotly_graph_objects"] if graph["id"] == "best-network")
+    (image,) = json.loads(picture["graph_object"])["layout"]["images"]
+    assert (image["sizing"], image["sizex"], image["sizey"]) == ("contain", 1, 1)
+
+
+def test_constraints_have_names(detail: dict[str, Any]) -> None:
+    assert (
+        "Constraints, in the order of a trial's list (kept where not above 0): params, layers."
+        in detail["note"]["body"]
+    )
+    first = detail["trials"][0]["user_attrs"][:2]
+    assert [found["key"] for found in first] == ["constraint:params", "constraint:layers"]
+    assert [float(found["value"]) for found in first] == detail["trials"][0]["constraints"]
+
+
+def test_trainings_are_shown(trained_study: optuna.Study) -> None:
+    engine = engine_of(trained_study._storage)
+    assert engine is not None
+    with Dashboard(str(engine.url), 0) as server:
+        server.update()
+        search, linked = detail_of(server, "small"), detail_of(server, "small-trained")
+        graphs = {graph["id"] for graph in search["plotly_graph_objects"]}
+        assert {"winner-network", "best-network", "trained-curves", "trained-score"} <= graphs
+        assert (
+            "## Winner of the second stage" in search["note"]["body"]
+            and "| class 0 | 60.50 |" in search["note"]["body"]
+        )
+        # Learning curves are the dashboard's own, of intermediate values.
+        assert linked["has_intermediate_values"]
+        curves = [trial["intermediate_values"] for trial in linked["trials"]]
+        assert all(curves) and max(len(curve) for curve in curves) == 3
+        assert linked["objective_names"] == ["accuracy, %"]
+        assert "second stage of study small" in linked["note"]["body"]
+        # Without parameters the dashboard's importances divide by zero.
+        assert {param["name"] for param in linked["trials"][0]["params"]} == {
+            "learning_rate",
+            "training_seed",
+        }
+        assert json.loads(get(server, f"api/studies/{linked['study_id']}/param_importances"))
 
 
 def test_bundles_are_artifacts(server: Dashboard, detail: dict[str, Any]) -> None:

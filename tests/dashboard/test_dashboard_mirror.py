@@ -28,7 +28,7 @@ def test_a_small_study_is_shown_whole(study: optuna.Study) -> None:
         assert ours.params == theirs.params
         assert theirs.user_attrs.items() <= ours.user_attrs.items()
     pruned = next(trial for trial in shown if trial.state == TrialState.PRUNED)
-    assert pruned.user_attrs["violation:params"] == pruned.system_attrs["constraints"][0]
+    assert pruned.user_attrs["constraint:params"] == pruned.system_attrs["constraints"][0]
     assert mirror.get_best_trial(found["cifar"]).number == study.best_trial.number
     assert mirror.get_n_trials(found["cifar"], TrialState.RUNNING) == 1
     assert mirror.get_trial(original[5]._trial_id).number == 5
@@ -117,6 +117,15 @@ def test_studies_come_and_go(tmp_path) -> None:
     (found,) = mirror.get_all_studies()
     assert found.study_name == "later"
     assert found.directions == [optuna.study.StudyDirection.MAXIMIZE]
+
+
+def test_attributes_of_a_study(tmp_path) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/attributes.db")
+    study = optuna.create_study(storage=storage, study_name="mine")
+    study.set_user_attr("zenopt:spec", "{}")
+    study.set_user_attr("owner", "me")
+    (found,) = MirrorStorage(storage).get_all_studies()
+    assert found.user_attrs == {"owner": "me"}
 
 
 def test_deleting_in_the_browser_hides_only(tmp_path) -> None:

@@ -13,12 +13,12 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from zenopt.core.errors import DataError, DeviceError
+from zenopt.core.errors import DataError, DeviceError, OutputError
 from zenopt.latency import load_profile, predict_latency_ms
 from zenopt.latency.cache import MeasurementCache
 from zenopt.latency.calibrate import calibrate
 from zenopt.latency.csvfit import fit_profile, read_rows
-from zenopt.latency.figure import held_out_pairs, predicted_against_measured, write_figure
+from zenopt.latency.figure import errors_of, held_out_pairs, predicted_against_measured, write_figure
 from zenopt.latency.fill import ENOUGH_VISITS, FIRST_VISITS, TableFiller
 from zenopt.latency.fit import fit_relative
 from zenopt.latency.live import LiveLatency
@@ -31,6 +31,7 @@ from zenopt.latency.table import TableModel
 from zenopt.latency.visits import Bench, combined_ms, scatter_of, visit_in_turn
 from zenopt.spaces.chain.architecture import Architecture
 from zenopt.study.spec import StudySpec
+from zenopt.study.targets import find_target
 
 OPTIONS = MeasureOptions(batch=2, resolution=32, threads=1, max_seconds=0.05, min_iterations=3)
 
@@ -281,7 +282,7 @@ def test_fit_of_a_table_recovers_the_device(space, tmp_path) -> None:
     networks = list(islice(network_stream(space, 32, 10, False, 3), 30))
     _write(tmp_path / "table.csv", device, networks[:20])
     profile = fit_profile(
-        read_rows(tmp_path / "table.csv"), name="elsewhere", device="A phone", source="table.csv"
+        read_rows(tmp_path / "table.csv", find_target), name="elsewhere", device="A phone", source="table.csv"
     )
     assert profile.errors["mape"] < 0.01
     assert profile.resolutions == (32, 32)
@@ -307,16 +308,16 @@ def test_fit_of_a_table_recovers_the_device(space, tmp_path) -> None:
 def test_bad_tables_name_the_line(tmp_path, text, message) -> None:
     (tmp_path / "table.csv").write_text(text)
     with pytest.raises(DataError, match=message) as error:
-        read_rows(tmp_path / "table.csv")
+        read_rows(tmp_path / "table.csv", find_target)
     assert "\n" not in str(error.value)
 
 
 def test_missing_and_short_tables(tmp_path) -> None:
     with pytest.raises(DataError, match="cannot be read: No such file"):
-        read_rows(tmp_path / "none.csv")
+        read_rows(tmp_path / "none.csv", find_target)
     (tmp_path / "table.csv").write_text('structure,latency_ms\n"SuperConvK3BNRELU(3,8,1,1)",1\n')
     with pytest.raises(DataError, match="at least 5"):
-        fit_profile(read_rows(tmp_path / "table.csv"), name="x", device="x")
+        fit_profile(read_rows(tmp_path / "table.csv", find_target), name="x", device="x")
 
 
 def test_weights_of_a_fit() -> None:
@@ -330,10 +331,26 @@ def test_weights_of_a_fit() -> None:
 def test_figure(tmp_path) -> None:
     profile = load_profile("v100-fp16-b64-eager")
     figure = predicted_against_measured(held_out_pairs(profile), "title")
-    assert len(figure.data[-1].x) == 18
+    points = [trace for trace in figure.data if trace.name in ("within 10 %", "beyond 10 %")]
+    assert sum(len(trace.x) for trace in points) == 18
+    # Every network is named beside its error, the largest at the top.
+    bars = figure.data[-1]
+    assert len(bars.x) == len(figure.layout.yaxis2.ticktext) == 18
+    assert (
+        abs(bars.x[-1])
+        == max(abs(error) for error in bars.x)
+        == pytest.approx(profile.errors["max"], abs=1e-3)
+    )
+    assert "ZenNet-flops400M-SE" in figure.layout.yaxis2.ticktext
+    errors = errors_of(held_out_pairs(profile))
+    assert errors.mean == pytest.approx(profile.errors["mape"], abs=1e-3)
+    assert errors.within_10 == pytest.approx(profile.errors["within_10"], abs=1e-3)
+    assert "61% within 10 %" in figure.layout.title.text and "title" in figure.layout.title.text
+    # Ticks are whole numbers, not the bare 2 and 5 of plotly's own.
+    assert {"0.1", "0.2", "0.5", "1"} <= set(figure.layout.xaxis.ticktext)
     write_figure(held_out_pairs(profile), "title", tmp_path / "figure.json")
     assert json.loads((tmp_path / "figure.json").read_text())["data"]
-    with pytest.raises(DeviceError, match=r"\.html or \.json"):
+    with pytest.raises(OutputError, match=r"\.html or \.json"):
         write_figure(held_out_pairs(profile), "title", tmp_path / "figure.gif")
     with pytest.raises(DeviceError, match="keeps no held-out networks"):
         held_out_pairs(load_profile("v100-fp16-b64-tensorrt"))

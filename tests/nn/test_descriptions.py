@@ -13,7 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from zenopt.core.costs import count
-from zenopt.core.description import Description, Stack, Unit, choose, describe
+from zenopt.core.description import Auxiliary, Description, Stack, Unit, choose, describe
 from zenopt.core.errors import StructureError
 from zenopt.core.lowering import lower
 from zenopt.core.primitives import (
@@ -38,7 +38,11 @@ from zenopt.core.primitives import (
     Zero,
 )
 from zenopt.export.standalone import write_model_file
+from zenopt.latency.options import MeasureOptions
+from zenopt.latency.parts import BlockPart, network_parts
+from zenopt.latency.runners import prepared
 from zenopt.nn import build_network
+from zenopt.nn.modules import GraphModule
 from zenopt.spaces.base import BaseArchitecture
 
 
@@ -98,6 +102,11 @@ CASES = {
     "cell": Hand((CELL,), 16),
     "pooled inside": Hand((Branches(((GlobalPool(8), Conv(8, 8, 1), Activation(8, "sigmoid")),), "sum"),), 8),
     "strided zero": Hand((Branches(((Zero(8, 2),), conv(8, 8, 3, 2)), "sum"),), 8),
+    "zero of another width": Hand(
+        (Graph(1, (Edge(0, 1, (Zero(8, 2, 12),)), Edge(0, 1, conv(8, 12, 3, 2))), (1,)),), 12
+    ),
+    "nothing but zero": Hand((Graph(1, (Edge(0, 1, (Zero(8, 1, 12),)),), (1,)),), 12),
+    "pool without padding": Hand((Pool(8, 5, 3, padded=False), Conv(8, 8, 1)), 8),
     "neck": Hand(conv(), 8, (Conv(8, 20, 1), Activation(20, "hardswish")), 20),
     **{f"function {name}": Hand((Conv(8, 8, 1), Activation(8, name)), 8) for name in FUNCTIONS},
 }
@@ -247,11 +256,105 @@ def test_units_may_take_several_inputs(tmp_path: Path) -> None:
     assert list(network.forward_stages(x)) == [1]
 
 
+@dataclass(frozen=True)
+class Joining(Unit):
+    """A cell whose inputs differ in width and size; its first edge is no choice of a path."""
+
+    before: int
+    in_channels: int
+    out_channels: int = 8
+    inputs: ClassVar[tuple[int, ...]] = (-2, -1)
+
+    @property
+    def input_channels(self) -> tuple[int, ...]:
+        return (self.before, self.in_channels)
+
+    def expand(self) -> tuple[Node, ...]:
+        first = Edge(0, 2, (GlobalPool(self.before), Conv(self.before, 8, 1)), drops=False)
+        edges = (first, Edge(1, 3, conv(self.in_channels)), Edge(2, 3, ()), Edge(2, 3, (Pool(8, 3),)))
+        return (Graph(2, edges, (3,)),)
+
+    def __str__(self) -> str:
+        return f"joining({self.before},{self.in_channels})"
+
+
+@dataclass(frozen=True)
+class Assisted(BaseArchitecture):
+    """A network of one two-input cell, with a second classifier on its stem's second half."""
+
+    family: ClassVar[str] = "assisted"
+
+    @property
+    def description(self) -> Description:
+        first = Stack("first", (Conv(3, 6, 3), Norm(6)), 3, 6)
+        second = Stack("second", conv(6, 10, 3, 2), 6, 10)
+        auxiliary = Auxiliary(1, (Pool(10, 5, 3, padded=False), Conv(10, 12, 2), Relu(12)), 12)
+        return Description((first, second, Joining(6, 10)), auxiliary=auxiliary)
+
+    def __str__(self) -> str:
+        return "assisted"
+
+
+def test_inputs_may_differ_in_width() -> None:
+    case = Assisted()
+    costs, network = count(case, 16, 4), build_network(case, num_classes=4).eval()
+    assert costs.params == sum(p.numel() for p in network.parameters())
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.zeros(1, 3, 16, 16))
+    assert costs.macs == counter.get_total_flops() // 2
+    pooled = next(layer for layer in lower(case, 16, num_classes=4) if layer.kind == "pool")
+    assert (pooled.in_channels, pooled.in_size) == (6, 16)
+
+
+def test_a_unit_of_several_inputs_is_timed_alone() -> None:
+    """Its other inputs are zeros, of the widths and sizes they have in the network."""
+    part = network_parts(Assisted(), 16, 4)
+    cell = [item for item in part if isinstance(item, BlockPart)][2]
+    assert cell.input_shapes == ((6, 16, 16), (10, 8, 8)) and cell.input_shape == (10, 8, 8)
+    module = cell.build().eval()
+    x = torch.randn(2, *cell.input_shape)
+    with torch.no_grad():
+        assert torch.equal(module(x), module.module(torch.zeros(2, 6, 16, 16), x))
+    assert cell.name == "joining(6,10)@16,8"
+    with prepared(cell.build(), MeasureOptions(batch=2), cell.input_shape) as run:
+        run()
+
+
+def test_drop_path_leaves_what_is_no_choice_and_identities() -> None:
+    (cell,) = (
+        module
+        for module in build_network(Assisted(), num_classes=4).modules()
+        if isinstance(module, GraphModule)
+    )
+    assert cell.can_drop == [False, True, False, True]
+
+
+def test_an_auxiliary_classifier_is_built_on_request_and_works_in_training() -> None:
+    case, images = Assisted(), torch.randn(4, 3, 32, 32)
+    plain = build_network(case, num_classes=5)
+    assert plain.auxiliary is None and plain(images).shape == (4, 5) and plain.auxiliary_logits is None
+    network = build_network(case, num_classes=5, auxiliary=True)
+    extra = {name for name in network.state_dict() if name.startswith("auxiliary.")}
+    assert set(network.state_dict()) - extra == set(plain.state_dict()) and extra
+    assert network(images).shape == (4, 5)
+    logits = network.auxiliary_logits
+    assert logits is not None and logits.shape == (4, 5)
+    logits.sum().backward()
+    assert network.blocks[1][1].weight.grad is not None and network.classifier.weight.grad is None
+    with torch.no_grad():
+        network.eval()(images)
+        assert network.auxiliary_logits is None
+        network.load_state_dict({**network.state_dict(), **plain.state_dict()})
+        assert torch.equal(network(images), plain.eval()(images))
+    with pytest.raises(StructureError, match="hand-made networks have no auxiliary classifier"):
+        build_network(CASES["cell"], auxiliary=True)
+
+
 def test_options_must_fit() -> None:
     case = CASES["cell"]
-    with pytest.raises(StructureError, match="hand-made networks have no squeeze-excite gates"):
+    with pytest.raises(StructureError, match="hand-made networks have no optional squeeze-excite gates"):
         build_network(case, use_se=True)
-    with pytest.raises(StructureError, match="residual true"):
+    with pytest.raises(StructureError, match="residual must be true"):
         lower(case, 16, residual=False)
     with pytest.raises(StructureError, match="has no description"):
         describe(object())

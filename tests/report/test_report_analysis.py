@@ -13,7 +13,7 @@ from zenopt.report.analysis import (
     survivors,
     thin_out,
 )
-from zenopt.report.importances import importances
+from zenopt.report.importances import importances, read_parameters
 from zenopt.report.reading import StudyData, read_study
 from zenopt.storage.history import read_trials
 
@@ -102,8 +102,9 @@ def test_survivors_need_candidates(data: StudyData) -> None:
 
 
 def test_importances_agree_with_optunas(study: optuna.Study, data: StudyData) -> None:
-    found, trials = importances(study, data)
-    assert trials == data.scored.sum()
+    sample = read_parameters(study, data)
+    found = importances(data, sample)
+    assert len(sample.trials) == data.scored.sum()
     assert sum(found.values()) == pytest.approx(1.0)
     copy = optuna.create_study(direction="maximize")
     copy.add_trials(
@@ -128,7 +129,7 @@ def test_importance_of_the_only_parameter_that_matters(data: StudyData) -> None:
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
     study.optimize(objective, n_trials=300)
     study.set_user_attr("zenopt:spec", data.spec.model_dump_json())
-    found, trials = importances(study, read_study(study, 0.0))
-    assert trials == 300
+    read = read_study(study, 0.0)
+    found = importances(read, read_parameters(study, read))
     assert next(iter(found)) == "a"
     assert found["a"] > 0.6

@@ -26,7 +26,7 @@ def test_writes_a_report(
     assert run("report", "--study", "cifar", "--storage", url, "-o", str(output), "--json") == 0
     content = json.loads(capsys.readouterr().out)
     assert content["trials"] == [300]
-    assert output.stat().st_size > 4e6
+    assert output.stat().st_size > 1e6
 
 
 def test_compares(
@@ -87,6 +87,17 @@ def test_images_without_kaleido_say_what_to_do(
     output = str(tmp_path / "x.png")
     assert run("report", "--study", "cifar", "--storage", url, "--figure", "best-time", "-o", output) == 2
     assert "pip install kaleido" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["x.pdf", "x.svg", "report", "x.png"])
+def test_a_report_is_html(
+    study: optuna.Study, url: str, tmp_path: Path, capsys: pytest.CaptureFixture, name: str
+) -> None:
+    output = tmp_path / name
+    assert run("report", "--study", "cifar", "--storage", url, "-o", str(output)) == 2
+    error = capsys.readouterr().err
+    assert "name it .html" in error and name in error and error.count("\n") == 1
+    assert not output.exists()
 
 
 def test_unwritable_output(

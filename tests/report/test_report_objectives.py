@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import numpy as np
 import optuna
 import plotly.graph_objects as go
 import pytest
+from report_pages import figures_of
 from report_studies import make_study
 from rich.console import Console
 
@@ -22,7 +21,7 @@ from zenopt.core.errors import StudyError
 from zenopt.core.pareto import hypervolume
 from zenopt.report import write_report
 from zenopt.report.following import Follower
-from zenopt.report.importances import importances
+from zenopt.report.importances import importances, read_parameters
 from zenopt.report.objectives import VOLUME_POINTS, hypervolume_history, objective_box, spread
 from zenopt.report.reading import StudyData, read_study
 
@@ -98,14 +97,15 @@ def test_report(multi_study: optuna.Study, data: StudyData, tmp_path: Path) -> N
     assert [numbers[0], numbers[-1]] == ends and len(numbers) == 3
     text = path.read_text(encoding="utf-8")
     assert "The Pareto front" in text and 'id="best"' not in text
-    figures = json.loads(re.search(r'id="figures">(.*?)</script>', text, re.DOTALL)[1])
+    figures = figures_of(text)
     front = next(t for t in go.Figure(figures["front-score-params"]).data if t.name == "Pareto front")
     assert sorted(numbers_of(front.customdata)) == sorted(data.numbers[data.front])
 
 
 def test_importances_know_the_front(multi_study: optuna.Study, data: StudyData) -> None:
-    weights, trials = importances(multi_study, data)
-    assert trials == data.scored.sum() and sum(weights.values()) == pytest.approx(1.0)
+    sample = read_parameters(multi_study, data)
+    assert len(sample.trials) == data.scored.sum()
+    assert sum(importances(data, sample).values()) == pytest.approx(1.0)
 
 
 def test_comparison_shares_one_box(
@@ -120,7 +120,7 @@ def test_comparison_shares_one_box(
     assert run("report", "--study", "multi", *arguments) == 0
     text = output.read_text(encoding="utf-8")
     assert f"multi in sqlite:///{tmp_path}/other.db" in text
-    figures = json.loads(re.search(r'id="figures">(.*?)</script>', text, re.DOTALL)[1])
+    figures = figures_of(text)
     traces = go.Figure(figures["compare-hypervolume-trials"]).data
     datas = [read_study(found, 0.0) for found in (multi_study, other)]
     box = objective_box(datas)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
+from functools import cached_property
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import optuna
 import plotly.graph_objects as go
 import pytest
 from plotly.offline import get_plotlyjs
+from report_pages import content_of, unpack
 
 from zenopt.report import write_report
 from zenopt.report.figures import POINTS
@@ -20,7 +21,7 @@ from zenopt.storage import open_storage
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import join_study, load_study
 
-_VOID = {"meta", "link", "br", "hr", "img", "input", "rect", "line"}
+_VOID = {"meta", "link", "br", "hr", "img", "input", "rect", "line", "path", "circle"}
 
 
 class _Page(HTMLParser):
@@ -62,11 +63,13 @@ class _Page(HTMLParser):
         else:
             self.words.append(data)
 
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        return content_of(self.text)
+
     @property
     def figures(self) -> dict[str, Any]:
-        found = re.search(r'id="figures">(.*?)</script>', self.text, re.DOTALL)
-        assert found is not None
-        return json.loads(found[1])
+        return self.content["figures"]
 
 
 @pytest.fixture(scope="module")
@@ -83,13 +86,14 @@ def test_is_one_well_formed_file(page: _Page) -> None:
     assert "default-src 'none'" in page.text
     for link in page.links:
         assert link.startswith("#") and link[1:] in page.ids
-    assert page.text.count(get_plotlyjs()) == 1
+    assert unpack(page.text, "plotly") == get_plotlyjs()
 
 
 def test_holds_every_figure(page: _Page) -> None:
     assert page.plots == [
-        "best-trials", "best-time", "feasible", "score-params", "score-macs", "score-layers", "closed-form",
-        "stage-width", "stage-bottleneck", "stage-depth", "stage-kernel", "stage-type", "importances",
+        "best-trials", "best-time", "feasible", "timeline", "score-params", "score-macs", "score-layers",
+        "closed-form", "stage-width", "stage-bottleneck", "stage-depth", "stage-kernel", "stage-type", "importances",
+        "parallel",
     ]  # fmt: skip
     assert set(page.figures) == set(page.plots)
     for figure in page.figures.values():
@@ -148,6 +152,12 @@ def test_several_studies(study: optuna.Study, latency_study: optuna.Study, tmp_p
     assert "<b>latency" not in page.text
     assert "<b>latency</b> & co" in " ".join(page.words)
     assert "not on one scale" in " ".join(page.words)
+    # A click opens a trial of the study whose figure it is; common figures say it of each trace.
+    for key, study_index in re.findall(r'data-figure="(s\d-[^"]*)" data-study="(\d)"', page.text):
+        assert key.startswith(f"s{study_index}-")
+    common = go.Figure(page.figures["compare-trials"])
+    assert [trace.meta["study"] for trace in common.data] == [0, 1]
+    assert [found["name"] for found in page.content["studies"]] == ["cifar", "<b>latency</b> & co"]
     limits = go.Figure(page.figures["s1-score-latency-ms"]).layout.shapes
     assert limits[0].x0 == pytest.approx(0.1 * 0.85)
 

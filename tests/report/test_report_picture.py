@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 
 import pytest
 
@@ -90,18 +91,87 @@ def test_standalone_files_bring_their_style() -> None:
     ET.fromstring(standalone)
 
 
-def test_other_families_need_layers_only() -> None:
-    class Cell:
+def test_other_families_need_a_description_only() -> None:
+    class Other:
+        description = Architecture.parse(SUPERRES).description
+
         def __str__(self) -> str:
-            return "|cell|"
+            return "|other|"
 
-        def lower(self, resolution: int, *, num_classes: int, use_se: bool):
-            from zenopt.core.lowering import lower
-
-            return lower(Architecture.parse(SUPERRES), resolution, num_classes=num_classes)
-
-    anatomy = dissect(Cell(), 32, 10, device=load_profile("v100-fp16-b64"))
-    assert anatomy.structure == "|cell|"
-    assert anatomy.latency_ms is None
+    anatomy = dissect(Other(), 32, 10, device=load_profile("v100-fp16-b64"))
+    assert anatomy.structure == "|other|"
     assert anatomy.macs == count(Architecture.parse(SUPERRES), 32, 10).macs
     ET.fromstring(draw(anatomy))
+
+
+def _with_class(text: str, name: str) -> list[ET.Element]:
+    # The legend's samples stand in groups of their own, moved into place.
+    root = ET.fromstring(text)
+    legend = {
+        id(element)
+        for group in root.iter(f"{_SVG}g")
+        if "transform" in group.attrib
+        for element in group.iter()
+    }
+    return [
+        element
+        for element in root.iter()
+        if name in element.attrib.get("class", "").split() and id(element) not in legend
+    ]
+
+
+def test_shortcuts_and_their_projections() -> None:
+    anatomy = dissect(Architecture.parse(SUPERRES), 32, 10)
+    text = draw(anatomy)
+    # K1K5K1 twice and K1K7K1 once have two residuals a unit, K3K3 three units of one each.
+    assert [len(block.shortcuts) for block in anatomy.blocks] == [0, 4, 3, 2, 0, 0]
+    assert len(_with_class(text, "zp-shortcut")) == 9
+    # Each block projects once, where it begins.
+    assert [shortcut.projection is not None for shortcut in anatomy.blocks[1].shortcuts] == [
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert len(_with_class(text, "zp-projection")) == 3
+    spans = [(shortcut.start, shortcut.end) for shortcut in anatomy.blocks[1].shortcuts]
+    assert spans == [(0, 3), (3, 6), (6, 9), (9, 12)]
+
+
+def test_squeeze_excite_gates() -> None:
+    gated = dissect(Architecture.parse(MOBILE), 224, 1000, use_se=True)
+    plain = dissect(Architecture.parse(MOBILE), 224, 1000)
+    assert len(_with_class(draw(gated), "zp-gate")) == sum(len(block.gates) for block in gated.blocks) > 0
+    assert _with_class(draw(plain), "zp-gate") == []
+    assert "SE" in draw(gated) and ">SE<" not in draw(plain)
+
+
+def test_the_ruler_gives_the_scale() -> None:
+    anatomy = dissect(Architecture.parse(SUPERRES), 32, 10)
+    text = draw(anatomy)
+    length = float(re.search(r'class="zp-ruler" d="M[\d.]+ [\d.]+h([\d.]+)', text)[1])
+    words = [element.text for element in ET.fromstring(text).iter(f"{_SVG}text")]
+    assert {"channels", "0", "50", "100"} <= set(words)
+    widest = max(_with_class(text, "zp-slab"), key=lambda slab: float(slab.attrib["width"]))
+    assert length / float(widest.attrib["width"]) == pytest.approx(100 / 128, abs=0.01)
+
+
+def _deep(blocks: int) -> Architecture:
+    middle = "".join(f"SuperResK1K3K1(64,64,1,{8 * (1 + index % 4)},1)" for index in range(blocks))
+    return Architecture.parse(f"SuperConvK3BNRELU(3,64,1,1){middle}SuperConvK1BNRELU(64,128,1,1)")
+
+
+def test_eighty_blocks_can_be_read() -> None:
+    text = draw(dissect(_deep(80), 32, 10), "deep")
+    root = ET.fromstring(text)
+    height = float(root.attrib["viewBox"].split()[3])
+    assert height < 2800
+    # No line of a block's words lies on the next one's.
+    lines = [
+        float(element.attrib["y"]) for element in root.iter(f"{_SVG}text") if element.attrib["x"] == "236"
+    ]
+    gaps = [second - first for first, second in pairwise(lines[2:])]
+    assert min(gaps) > 11
+    short = draw(dissect(_deep(5), 32, 10), "short")
+    assert float(ET.fromstring(short).attrib["viewBox"].split()[3]) < 560
+    assert text.count("zp-bar ") == 82 * 2 + 2

@@ -217,9 +217,10 @@ def test_specs_make_guides(tiny_spec: Callable[..., StudySpec], tmp_path: Path) 
     assert values[:3] == sorted(values[:3], key=lambda value: -(value or 0))
 
     path = tmp_path / "scores.csv"
-    path.write_text("structure,synflow\na,2\nb,\n")
-    assert TableScore(str(path), "synflow", is_reversed=True)("a") == -2
-    assert TableScore(str(path), "synflow")("b") is None
+    known, unknown = (CellArchitecture((name,) * 6) for name in ("nor_conv_3x3", "none"))
+    path.write_text(f"structure,synflow\n{known},2\n{unknown},\n")
+    assert TableScore(SPACE, str(path), "synflow", is_reversed=True)(known) == -2
+    assert TableScore(SPACE, str(path), "synflow")(unknown) is None
 
 
 def test_a_cheap_proxy_that_fails_is_the_worst_not_the_end() -> None:

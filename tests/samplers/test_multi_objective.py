@@ -11,9 +11,9 @@ import numpy as np
 import optuna
 import pytest
 
-from zenopt.cli.progress import describe_status
 from zenopt.core.errors import SpecError
 from zenopt.core.pareto import front_numbers, order
+from zenopt.progress.search import describe_status
 from zenopt.samplers.fronts import Fronts
 from zenopt.samplers.pareto import ParetoPopulation
 from zenopt.storage import open_storage

@@ -14,7 +14,8 @@ from zenopt.proxies import get_proxy
 from zenopt.spaces.chain.architecture import Architecture
 from zenopt.spaces.chain.zoo import card
 from zenopt.spaces.nasbench201.architecture import CellArchitecture
-from zenopt.study.scoring import score_named
+from zenopt.study.scoring import score_target
+from zenopt.study.targets import find_target
 
 CHAIN = "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,1,8,1)SuperConvK1BNRELU(16,32,1,1)"
 CELL = "|nor_conv_1x1~0|+|none~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3~2|"
@@ -22,17 +23,16 @@ CELL = "|nor_conv_1x1~0|+|none~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3~2|"
 
 def score(name: str, proxy: str, **changes: Any) -> Any:
     options: dict[str, Any] = {
-        "resolution": 16,
-        "num_classes": 4,
         "batch_size": 4,
         "repeats": 1,
         "gamma": 0.01,
         "seed": 0,
         "device": "cpu",
         "residual": None,
-        "use_se": False,
     }
-    return score_named(resolve(name), get_proxy(proxy), **{**options, **changes})
+    use_se = changes.pop("use_se", False)
+    found = find_target(name, resolution=16, num_classes=4, use_se=use_se)
+    return score_target(found, get_proxy(proxy), **{**options, **changes})
 
 
 def test_texts_files_and_bundles(tmp_path: Path) -> None:

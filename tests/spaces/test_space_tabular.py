@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
+from zenopt.core.costs import count
 from zenopt.core.errors import DataError
 from zenopt.core.yamlfile import Source
-from zenopt.spaces.nasbench201.architecture import CellArchitecture
+from zenopt.spaces.nasbench201.architecture import OPERATIONS, CellArchitecture
 from zenopt.spaces.nasbench201.space import NasBench201Space
 from zenopt.spaces.tabular import TabularSpace
 from zenopt.storage import open_storage
@@ -89,7 +90,7 @@ def test_a_missing_initial_architecture_gives_way_to_the_nearest(table: Path) ->
 def test_a_table_of_other_architectures_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "other.csv"
     path.write_text("structure,acc\nfoo,1\n")
-    with pytest.raises(DataError, match=r"other\.csv: A NAS-Bench-201 string"):
+    with pytest.raises(DataError, match=r"other\.csv: row 2: A NAS-Bench-201 string"):
         _ = TabularSpace(NasBench201Space(), str(path), "acc").initial
     path.write_text(f"structure,acc\n{NasBench201Space().initial},1\n")
     with pytest.raises(DataError, match="lists no architecture of this space"):
@@ -123,3 +124,51 @@ def test_a_budget_holds_beside_a_table(table: Path) -> None:
     spec = spec_of(table, budget={"params": 2e5}, sampler={"name": "aging", "population": 5, "tournament": 2})
     for trial in run(spec, 30):
         assert trial.user_attrs["params"] <= 2e5
+
+
+@pytest.fixture
+def sparse_table(tmp_path: Path) -> Path:
+    """Cells no two of which differ in fewer than three edges."""
+    cells = [
+        CellArchitecture((first, first, second, second, third, OPERATIONS[0]))
+        for first in OPERATIONS[1:]
+        for second in OPERATIONS[1:]
+        for third in OPERATIONS[1:]
+        if (OPERATIONS.index(first) + OPERATIONS.index(second) + OPERATIONS.index(third)) % 4 == 0
+    ]
+    path = tmp_path / "sparse.csv"
+    path.write_text("arch_str,acc\n" + "".join(f"{cell},{accuracy(cell)}\n" for cell in cells))
+    return path
+
+
+def test_in_a_sparse_table_moves_lead_to_the_nearest(sparse_table: Path) -> None:
+    space = TabularSpace(NasBench201Space(), str(sparse_table), "acc")
+    listed = list(space.architectures())
+    assert len(listed) == 16
+    assert not any(set(NasBench201Space().neighbours(cell)) & set(listed) for cell in listed)
+
+    def distance(cell: CellArchitecture, other: CellArchitecture) -> int:
+        return sum(a != b for a, b in zip(cell.operations, other.operations, strict=True))
+
+    rng, cell = random.Random(0), listed[0]
+    near = space.neighbours(cell)
+    assert len(near) == 10 and cell not in near
+    rest = set(listed) - {cell, *near}
+    assert max(distance(cell, other) for other in near) <= min(distance(cell, other) for other in rest)
+    drawn = {space.mutate(cell, rng) for _ in range(200)}
+    assert drawn == set(near)
+    assert {space.mutate(cell, rng, blocks=2) for _ in range(400)} == set(listed) - {cell}
+
+
+def test_a_sparse_table_is_shrunk_through_and_searched(sparse_table: Path) -> None:
+    space = TabularSpace(NasBench201Space(), str(sparse_table), "acc")
+    cell = max(space.architectures(), key=lambda cell: count(cell, 32, 10).params)
+    steps = [cell]
+    while (smaller := space.shrink(steps[-1])) is not None:
+        steps.append(smaller)
+    params = [count(cell, 32, 10).params for cell in steps]
+    assert len(steps) > 2 and params == sorted(params, reverse=True)
+    trials = run(spec_of(sparse_table, sampler={"name": "aging", "population": 4, "tournament": 2}), 16)
+    assert {trial.user_attrs["structure"] for trial in trials} == {
+        str(cell) for cell in space.architectures()
+    }

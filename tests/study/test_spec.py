@@ -13,7 +13,7 @@ from zenopt.spaces.chain.architecture import Architecture
 from zenopt.study.search import run_search
 from zenopt.study.spec import StudySpec, list_presets
 
-PUBLISHED = ["demo", "cifar-params1m", "cifar-params2m", "flops400m", "flops600m", "flops800m"]
+PUBLISHED = ["cifar-params1m", "cifar-params2m", "flops400m", "flops600m", "flops800m"]
 PUBLISHED += [f"latency{number}ms" for number in ("01", "02", "03", "05", "08", "12")]
 MINIMAL = "name: mine\nresolution: 32\ntrials: 3\n"
 
@@ -261,7 +261,7 @@ def test_identity_is_what_makes_values_comparable() -> None:
         "num_classes=7",
         "use_se=true",
         "budget.params=2e6",
-        "budget.counting=true",
+        "budget.counting=zennas",
         "proxy.name=naswot",
         "proxy.gamma=0.1",
         "proxy.repeats=2",

@@ -73,9 +73,9 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 def test_search_train_export_evaluate(cli: Run, images: str) -> None:
     # Without data the search ends with the command that trains.
-    code, out, _ = cli("optimize", "--study", "staged.yaml", "--workers", "1", "--quiet")
+    code, _, err = cli("optimize", "--study", "staged.yaml", "--workers", "1")
     assert code == 0
-    assert "--study-name staged --trials 0 --set training.data=" in out
+    assert "--study-name staged --trials 0 --set training.data=" in err
     code, _, err = cli("export-best", "--study", "staged", "--output", "none", "--by", "training")
     assert code == 2 and "no finished second stage" in err
 

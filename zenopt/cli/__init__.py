@@ -11,6 +11,7 @@ import click
 
 from zenopt._version import __version__
 from zenopt.cli.completion import with_completion
+from zenopt.cli.study_choice import TYPED_KEY
 from zenopt.core.errors import ZenoptError
 from zenopt.core.text import one_line, printable_lines, quoted
 
@@ -18,22 +19,27 @@ from zenopt.core.text import one_line, printable_lines, quoted
 COMMANDS = {
     "optimize": ("zenopt.cli.optimize:optimize", "Create or resume a study and add trials to it."),
     "studies": ("zenopt.cli.studies:studies", "List presets, or the studies in a storage."),
-    "status": ("zenopt.cli.status:status", "Show how a study stands and its best network."),
+    "status": ("zenopt.cli.status:status", "Show the progress of a study and its best network."),
     "watch": ("zenopt.cli.watch:watch", "Follow a study that runs elsewhere."),
     "report": ("zenopt.cli.report:report", "Write a study as one HTML file."),
     "dashboard": ("zenopt.cli.dashboard:dashboard", "Serve studies to a browser on this machine."),
-    "describe": ("zenopt.cli.describe:describe", "Layers and costs of an architecture."),
-    "score": ("zenopt.cli.score:score", "Score an architecture by a training-free proxy."),
+    "describe": ("zenopt.cli.describe:describe", "Show the layers and costs of a network."),
+    "scale": ("zenopt.cli.scale:scale", "Make a network wider, deeper or larger in resolution."),
+    "score": ("zenopt.cli.score:score", "Score a network by a training-free proxy."),
     "proxies": ("zenopt.cli.proxies:proxies", "List the proxies."),
-    "correlate": ("zenopt.cli.correlate:correlate", "Rank correlation of proxies with known accuracies."),
+    "correlate": ("zenopt.cli.correlate:correlate", "Compare proxies with known accuracies."),
     "export-best": ("zenopt.cli.export_best:export_best", "Score the best trials again and write a bundle."),
     "train": ("zenopt.cli.train:train_command", "Train a bundle or a structure."),
-    "verify": ("zenopt.cli.verify:verify", "Train the best trials shortly: what is the score worth?"),
-    "evaluate": ("zenopt.cli.evaluate:evaluate_command", "Top-1, top-5 and throughput of trained weights."),
+    "verify": ("zenopt.cli.verify:verify", "Train the best trials briefly: what is their score worth?"),
+    "evaluate": (
+        "zenopt.cli.evaluate:evaluate_command",
+        "Measure top-1, top-5 and throughput of trained weights.",
+    ),
     "deploy": (
         "zenopt.cli.deploy:deploy_command",
         "Write TorchScript, torch.export or ONNX files of trained weights.",
     ),
+    "card": ("zenopt.cli.card:card", "Write a bundle as a model card for the Hugging Face hub."),
     "models": ("zenopt.cli.models:models", "List the published ZenNets."),
     "doctor": ("zenopt.cli.doctor:doctor", "Check environment, devices and storage."),
     "serve-storage": (
@@ -73,6 +79,11 @@ def _import_all(ctx: click.Context, parameter: click.Parameter, modules: tuple[s
 
 class LazyGroup(click.Group):
     """A group that knows its commands' names and imports them when they are used."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # For messages that show the command to type instead.
+        ctx.meta[TYPED_KEY] = list(args)
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)

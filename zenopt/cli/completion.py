@@ -12,21 +12,21 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
+from zenopt.core.places import DEVICES_FOLDER, STUDIES_FOLDER
 from zenopt.storage.urls import default_storage
 
-_PACKAGE = Path(__file__).resolve().parents[1]
 #: Seconds a locked database is waited for: the shell does not answer meanwhile.
 _PATIENCE_S = 0.2
 
 
 def presets(ctx: click.Context) -> list[str]:
     """Names of the study presets."""
-    return sorted(path.stem for path in (_PACKAGE / "studies").glob("*.yaml"))
+    return sorted(path.stem for path in STUDIES_FOLDER.glob("*.yaml"))
 
 
 def devices(ctx: click.Context) -> list[str]:
     """Names of the device profiles."""
-    return sorted(path.stem for path in (_PACKAGE / "latency" / "devices").glob("*.json"))
+    return sorted(path.stem for path in DEVICES_FOLDER.glob("*.json"))
 
 
 def proxies(ctx: click.Context) -> list[str]:

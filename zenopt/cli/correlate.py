@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from zenopt.cli.options import device_option, is_terminal, json_option, print_json, show_warnings, table
+from zenopt.cli.correlate_results import results_json, results_text
+from zenopt.cli.hints import say_next
+from zenopt.cli.options import (
+    FiniteRange,
+    device_option,
+    json_option,
+    print_json,
+    quiet_option,
+    show_warnings,
+)
 from zenopt.core.errors import DataError
-from zenopt.core.text import printable
+from zenopt.core.outputs import prepare_output
+from zenopt.core.words import plural
+from zenopt.progress.panel import Panel
+
+if TYPE_CHECKING:
+    from zenopt.correlate.report import Correlation
 
 
 @click.command()
@@ -42,7 +57,11 @@ from zenopt.core.text import printable
     help="Architectures drawn from the table; by default all. A larger sample contains a smaller one.",
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of sample, batch, weights."
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of the sample, the batch and the weights.",
 )
 @click.option(
     "--data",
@@ -50,11 +69,19 @@ from zenopt.core.text import printable
     help="Real training images: imagefolder:PATH (PATH/train/CLASS/* or PATH/CLASS/*), imagenet:PATH, cifar10:PATH, "
     "cifar100:PATH, synthetic[:N]. By default noise with random labels.",
 )
-@click.option("--batch-size", type=click.IntRange(2, 65_536), default=64, show_default=True)
+@click.option(
+    "--batch-size", type=click.IntRange(2, 65_536), default=64, show_default=True, help="Images in the batch."
+)
 @click.option(
     "--resolution", type=click.IntRange(4, 8192), default=32, show_default=True, help="Image side, px."
 )
-@click.option("--classes", type=click.IntRange(1, 1_000_000), default=10, show_default=True)
+@click.option(
+    "--classes",
+    type=click.IntRange(1, 1_000_000),
+    default=10,
+    show_default=True,
+    help="Outputs of the networks.",
+)
 @click.option(
     "--build",
     type=click.Choice(["official", "zero-cost"]),
@@ -65,13 +92,17 @@ from zenopt.core.text import printable
 @click.option(
     "--top",
     "top_share",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=FiniteRange(0, 1, min_open=True),
     default=0.1,
     show_default=True,
     help="Share of the architectures that counts as top.",
 )
 @click.option(
-    "--resamples", type=click.IntRange(0, 100_000), default=1000, show_default=True, help="Of the bootstrap."
+    "--resamples",
+    type=click.IntRange(0, 100_000),
+    default=1000,
+    show_default=True,
+    help="Bootstrap resamples.",
 )
 @device_option("cpu", "Torch device.")
 @click.option(
@@ -83,19 +114,19 @@ from zenopt.core.text import printable
     type=click.Path(dir_okay=False),
     default="zenopt-scores.db",
     show_default=True,
-    help="SQLite file of scores; an interrupted run goes on from it.",
+    help="SQLite file of scores, from which an interrupted run goes on.",
 )
 @click.option(
     "--combine",
     "is_combined",
     is_flag=True,
-    help="Judge combinations, too: vote, mean of ranks, and two learned on one part, judged on the rest.",
+    help="Also judge combinations: vote, mean of ranks, and two that are learned on one part and judged on the rest.",
 )
 @click.option(
     "--features",
     "has_features",
     is_flag=True,
-    help="What is learned also reads the shape: paths and operations of a cell, size and depth of others.",
+    help="Let what is learned also read the shape of a network: paths and operations of a cell, size and depth.",
 )
 @click.option(
     "--train",
@@ -118,6 +149,7 @@ from zenopt.core.text import printable
     help="Write the scores, one column per proxy: a table that can guide a search.",
 )
 @click.option("--figure", type=click.Path(dir_okay=False), metavar="HTML", help="Write a scatter figure.")
+@quiet_option
 @json_option
 def correlate(
     space: str,
@@ -143,91 +175,95 @@ def correlate(
     learn_path: str | None,
     scores_path: str | None,
     figure: str | None,
+    quiet: bool,
     as_json: bool,
 ) -> None:
-    """Rank correlation of proxies with known accuracies.
+    """Compare proxies with known accuracies, by rank correlation.
 
     Positive means the proxy is right, whatever its direction; architectures it fails on rank last. Intervals are 95 %
     bootstrap intervals over architectures.
 
     \b
-    zenopt correlate --table nb201_accuracy.csv.gz --proxies params,synflow-log --sample 300
-    zenopt correlate --table nb201_accuracy.csv.gz --proxies snip,jacob_cov --sample 300 \\
+    zenopt correlate --table nb201.csv.gz --proxies params,snip --sample 300
+    zenopt correlate --table nb201.csv.gz --proxies snip,jacob_cov --sample 300 \\
         --data imagefolder:cifar10 --figure correlations.html
-    zenopt correlate --space superres --table trained.csv --where epochs=18 --proxies zen-closed-form
-    zenopt correlate --table nb201_accuracy.csv.gz --columns cifar10_test --proxies params,synflow-expected \\
-        --features --combine --train 300
+    zenopt correlate --space superres --table trained.csv --where epochs=18 \\
+        --proxies zen-closed-form
+    zenopt correlate --table nb201.csv.gz --columns cifar10_test \\
+        --proxies params,synflow-expected --features --combine --train 300
     """
-    import torch
-
-    from zenopt.core.tables import load_table
-    from zenopt.correlate.batch import make_minibatch
-    from zenopt.correlate.combine import Combined, combine, features_of
-    from zenopt.correlate.measure import Measurement, measure
-    from zenopt.correlate.report import correlate as compare
-    from zenopt.correlate.report import results_json, write_scores
-    from zenopt.correlate.sample import draw_sample
-    from zenopt.correlate.score_cache import ScoreCache
-    from zenopt.proxies import get_proxy
-    from zenopt.spaces import get_space
-
-    show_warnings()
     if (has_features or train is not None) and not (is_combined or learn_path):
         raise click.UsageError(
             "--features and --train are for what is learned; add --combine or --learn JSON."
         )
     if train is not None and not is_combined:
         raise click.UsageError("--train says how many --combine learns from; --learn takes all.")
-    for output in (scores_path, figure, learn_path):
-        _check_output(output)
-    wanted = [get_proxy(own).name for own in _names(proxies)]
-    torch.set_num_threads(threads)
-    known = load_table(path, where)
-    chosen = _names(columns, "--columns") if columns is not None else known.accuracy_columns()
-    for column in chosen:
-        known.column(column)
-    if learn_path is not None:
-        _check_learnable(learn_path, chosen, wanted, data, build)
-    architectures = draw_sample(known, chosen, get_space(space)(), sample, seed)
-    images = None
-    if data is not None:
-        from zenopt.train.data import open_training_images
+    show_warnings()
+    wanted = _names(proxies)
+    chosen = _names(columns, "--columns") if columns is not None else None
+    with Panel(quiet=quiet or as_json) as panel:
+        from zenopt.proxies.registry import check_proxy
+        from zenopt.spaces import get_space
+        from zenopt.spaces.tabular import space_table
 
-        images = open_training_images(data, seed=seed)
-    batch = make_minibatch(images, batch_size, resolution, classes, seed, source=data or "noise")
-    settings = Measurement(batch, classes, seed, build, device=device)
-    with ScoreCache(cache_path) as cache, _Progress() as progress:
-        scores = measure(architectures, wanted, settings, cache, progress.show)
-    options: dict[str, Any] = {"top_share": top_share, "resamples": resamples, "seed": seed}
-    found = compare(known, scores, chosen, **options)
-    features = features_of(architectures, resolution, classes) if has_features else None
-    combined = Combined()
-    if is_combined:
-        combined = combine(known, scores, chosen, features=features, train=train, **options)
-    if learn_path is not None:
-        _write_learned(
-            learn_path,
-            known,
-            scores,
-            chosen[0],
-            features,
-            {"resolution": resolution, "num_classes": classes, "batch_size": batch_size},
-            {
+        drawn_from = get_space(space)()
+        known = space_table(drawn_from, path, where)
+        chosen = known.accuracy_columns() if chosen is None else chosen
+        for column in chosen:
+            known.column(column)
+        for asked in wanted:
+            check_proxy(asked)
+        if learn_path is not None:
+            _check_learnable(learn_path, chosen, wanted, data, build)
+        for output in (scores_path, figure, learn_path):
+            if output is not None:
+                prepare_output(output)
+        # Imported late: what is wrong with the request is said before torch is imported.
+        import torch
+
+        from zenopt.correlate.batch import make_minibatch
+        from zenopt.correlate.combine import Combined, combine, features_of
+        from zenopt.correlate.measure import Measurement, measure
+        from zenopt.correlate.report import correlate as compare
+        from zenopt.correlate.report import write_scores
+        from zenopt.correlate.sample import draw_sample
+        from zenopt.correlate.score_cache import ScoreCache
+
+        torch.set_num_threads(threads)
+        architectures = draw_sample(known, chosen, drawn_from, sample, seed)
+        images = None
+        if data is not None:
+            from zenopt.train.data import open_training_images
+
+            images = open_training_images(data, seed=seed)
+        batch = make_minibatch(images, batch_size, resolution, classes, seed, source=data or "noise")
+        settings = Measurement(batch, classes, seed, build, device=device)
+        with ScoreCache(cache_path) as cache:
+            scores = measure(architectures, wanted, settings, cache, panel)
+        options: dict[str, Any] = {"top_share": top_share, "resamples": resamples, "seed": seed}
+        if scores_path is not None:
+            # Before the statistics: what took hours is safe.
+            write_scores(scores_path, scores)
+        found = compare(known, scores, chosen, **options)
+        features = features_of(architectures, resolution, classes) if has_features else None
+        combined = Combined()
+        if is_combined:
+            combined = combine(known, scores, chosen, features=features, train=train, **options)
+        if learn_path is not None:
+            made = {"resolution": resolution, "num_classes": classes, "batch_size": batch_size}
+            origin = {
                 "space": space,
                 "table": path,
                 "column": chosen[0],
                 "architectures": len(architectures),
                 "seed": seed,
-            },
-        )
-    if scores_path is not None:
-        write_scores(scores_path, scores)
-    if figure is not None:
-        from zenopt.correlate.figure import write_figure
+            }
+            _write_learned(learn_path, known, scores, chosen[0], features, made, origin)
+        if figure is not None:
+            from zenopt.correlate.figure import write_figure
 
-        write_figure(
-            figure, known, scores, found, f"{len(architectures)} architectures of {space}, {batch.source}"
-        )
+            title = f"{plural(len(architectures), 'architecture')} of {space}, {batch.source}"
+            write_figure(figure, known, scores, found, title)
     if as_json:
         facts = {
             "space": space,
@@ -239,54 +275,37 @@ def correlate(
             "resolution": resolution,
             "build": build,
         }
-        learned = (
-            {"learned_weights": combined.weights, "splits": _splits_json(combined)} if is_combined else {}
-        )
-        print_json({**facts, "results": results_json([*found, *combined.correlations]), **learned})
+        print_json({**facts, **results_json(found, combined if is_combined else None)})
         return
-    click.echo(table([_row(item) for item in (*found, *combined.correlations)], _HEADER))
-    for column, by_name in combined.splits.items():
-        for name, item in by_name.items():
-            click.echo(
-                f"{printable(column)}, {name}: {item.mean:.3f} over {item.repeats} random splits ({item.low:.3f} .. "
-                f"{item.high:.3f}), {item.train} learned from, {item.test} judged"
-            )
-    if learn_path is not None:
-        click.echo(f"Learned score: {learn_path}; use it as --proxy learned:{learn_path}")
+    click.echo(results_text(found, combined))
     if figure is not None:
         click.echo(f"Figure: {figure}")
+    if scores_path is not None:
+        click.echo(f"Scores: {scores_path}")
+    if learn_path is not None:
+        click.echo(f"Learned score: {learn_path}; use it as --proxy learned:{learn_path}")
+    _say_next(space, learn_path, scores_path, found)
 
 
-_HEADER = (
-    "data set",
-    "proxy",
-    "Spearman",
-    "95 % interval",
-    "Kendall",
-    "top overlap",
-    "n",
-    "failed",
-    "s/arch",
-)
-
-
-def _row(item: Any) -> tuple[str, ...]:
-    found = item.statistics
-    return (
-        item.column,
-        item.proxy,
-        _number(found.spearman.value),
-        "-" if found.spearman.low is None else f"{found.spearman.low:.3f} .. {found.spearman.high:.3f}",
-        _number(found.kendall.value),
-        f"{found.top.value:.2f} of {found.top_count}",
-        str(found.n),
-        str(item.failed),
-        f"{item.mean_seconds:.3f}",
-    )
+def _say_next(
+    space: str, learn_path: str | None, scores_path: str | None, found: Sequence[Correlation]
+) -> None:
+    preset = "nasbench201" if space == "nasbench201" else "cifar-params1m"
+    search = f"zenopt optimize --study {preset}"
+    if learn_path is not None:
+        say_next((f"{search} --study-name learned --set proxy.name=learned:{learn_path}", "search by it"))
+    elif scores_path is not None:
+        guide = f"--set sampler.guide.table={scores_path} --set sampler.guide.column={found[0].proxy}"
+        say_next((f"{search} --sampler aging {guide} --set sampler.guide.moves=8", "let it guide a search"))
+    else:
+        best = max(found, key=lambda item: item.statistics.spearman.value or -1.0)
+        say_next(
+            (f"{search} --study-name by-{best.proxy} --set proxy.name={best.proxy}", "search by the best")
+        )
 
 
 def _check_learnable(path: str, columns: list[str], names: list[str], data: str | None, build: str) -> None:
-    """Refuses what a learned score could not compute again on an architecture it is given later."""
+    """Refuse what a learned score could not compute again on an architecture it is given later."""
     from zenopt.proxies import get_proxy
 
     if len(columns) != 1:
@@ -309,41 +328,8 @@ def _write_learned(path: str, known: Any, scores: Any, column: str, features: An
         raise DataError(f"Learned score {path} cannot be written: {error.strerror}.") from None
 
 
-def _splits_json(combined: Any) -> dict[str, Any]:
-    return {
-        column: {name: vars(item) for name, item in by_name.items()}
-        for column, by_name in combined.splits.items()
-    }
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
 def _names(text: str, option: str = "--proxies") -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
         raise click.UsageError(f"{option} needs at least one name, got {text!r}.")
     return names
-
-
-def _check_output(path: str | None) -> None:
-    """Refuses a file that cannot be made, before hours of scoring instead of after them."""
-    if path is not None and not Path(path).absolute().parent.is_dir():
-        raise DataError(f"{path} cannot be written: its folder does not exist.")
-
-
-class _Progress:
-    """Counts on stderr, where a person looks at it."""
-
-    def __enter__(self) -> _Progress:
-        self._is_shown = is_terminal()
-        return self
-
-    def __exit__(self, *rest: object) -> None:
-        if self._is_shown:
-            click.echo("\r\x1b[K", err=True, nl=False)
-
-    def show(self, done: int, total: int) -> None:
-        if self._is_shown:
-            click.echo(f"\rScored {done} of {total} architectures", err=True, nl=False)

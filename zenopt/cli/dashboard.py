@@ -35,7 +35,7 @@ def dashboard(storage: str, port: int, bundles: tuple[str, ...], largest: int) -
 
     \b
     zenopt dashboard --storage sqlite:///zenopt.db
-    zenopt dashboard --storage postgresql://user@host/db --port 0 --bundle demo-bundle
+    zenopt dashboard --port 0 --bundle demo-bundle
     """
     import optuna
 

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from zenopt.cli.options import json_option, print_json, show_warnings, table
+from zenopt.cli.describe_tables import (
+    block_rows,
+    block_table,
+    layer_table,
+    module_rows,
+    module_table,
+    operation_table,
+)
+from zenopt.cli.options import (
+    NETWORK,
+    json_option,
+    network_options,
+    print_json,
+    show_warnings,
+    table,
+    wrapped,
+)
 from zenopt.core.text import printable
+from zenopt.core.words import plural
+
+if TYPE_CHECKING:
+    from zenopt.latency.targets import Target
 
 
 @click.command()
-@click.argument("network", metavar="STRUCTURE|FILE|BUNDLE|NAME")
-@click.option(
-    "--resolution",
-    type=click.IntRange(1, 8192),
-    show_default="224; NAS-Bench-201: 32",
-    help="Image side, px.",
-)
-@click.option("--classes", type=click.IntRange(1, 1_000_000), show_default="1000; NAS-Bench-201: 10")
-@click.option("--se", "use_se", is_flag=True, help="With squeeze-excite gates.")
+@click.argument("network", metavar=NETWORK)
+@network_options
 @click.option(
     "--layers", "show_layers", is_flag=True, help="Print every layer instead of one line per block."
 )
@@ -33,38 +45,48 @@ def describe(
     network: str,
     resolution: int | None,
     classes: int | None,
-    use_se: bool,
+    use_se: bool | None,
     show_layers: bool,
     device: str | None,
     verify: bool,
     as_json: bool,
 ) -> None:
-    """Layers and costs of a network.
+    """Show the layers and costs of a network.
 
-    A NAME is that of a published ZenNet, nasbench201:ARCHSTR, timm:MODEL or torchvision:MODEL.
+    A bundle is described at its own resolution, with its own classes and gates. A NAME is that of a published ZenNet or
+    of a preset (its initial structure), SPACE:TEXT (nasbench-macro:11111111), timm:MODEL or torchvision:MODEL.
 
     \b
-    zenopt describe "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,1,8,1)" --resolution 32 --classes 10
     zenopt describe demo-bundle --verify
+    zenopt describe "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,1,8,1)"
     """
-    from zenopt.core.costs import count
-    from zenopt.core.lowering import lower
-    from zenopt.export.names import resolve
+    from zenopt.study.targets import find_target
 
     show_warnings()
-    named = resolve(network)
-    architecture, resolution, classes = (
-        named.architecture,
-        resolution or named.resolution,
-        classes or named.num_classes,
-    )
-    if architecture is None:
-        _describe_model(named, resolution, classes, show_layers, device, use_se or verify, as_json)
-        return
+    found = find_target(network, resolution=resolution, num_classes=classes, use_se=use_se)
+    if found.architecture is None:
+        if use_se or verify:
+            raise click.UsageError("--se and --verify are for architectures of zenopt's own spaces.")
+        _describe_module(found, show_layers, device, as_json)
+    else:
+        _describe_architecture(found, show_layers, device, verify, as_json)
+
+
+def _describe_architecture(
+    found: Target, show_layers: bool, device: str | None, verify: bool, as_json: bool
+) -> None:
+    """Print what is known of an architecture without building it."""
+    from zenopt.core.costs import count
+    from zenopt.core.lowering import lower
+    from zenopt.latency.training_speed import training_speed
+
+    architecture: Any = found.architecture
+    resolution, classes, use_se = found.resolution, found.num_classes, found.use_se
     costs = count(architecture, resolution, classes, use_se=use_se)
     layers = lower(architecture, resolution, num_classes=classes, use_se=use_se)
     last = layers[-2]
     timed: Any = ()
+    speed = training_speed(costs.macs, costs.activation_bytes)
     content: dict[str, Any] = {
         "structure": str(architecture),
         "resolution": resolution,
@@ -72,6 +94,7 @@ def describe(
         "use_se": use_se,
         **costs.__dict__,
         "output_shape": [last.in_channels, last.in_size, last.in_size],
+        "training": speed.to_json(),
     }
     if device is not None:
         from zenopt.latency import load_profile, operation_latencies
@@ -89,15 +112,54 @@ def describe(
         content["layer_table"] = [
             {**_layer_json(layer), **share} for layer, share in zip(layers, shares, strict=True)
         ]
-        content["block_table"] = _block_rows(architecture, layers, timed)
+        content["block_table"] = block_rows(architecture, layers, timed)
         print_json(content)
         return
-    click.echo(_layer_table(layers, timed) if show_layers else _block_table(architecture, layers, timed))
+    click.echo(layer_table(layers, timed) if show_layers else block_table(architecture, layers, timed))
     click.echo()
     click.echo(_costs_text(content))
+    click.echo(wrapped(f"training          {speed.text}", indent_more=18))
     if verify:
         click.echo()
         click.echo(_verify_text(content["verify"]))
+
+
+def _describe_module(found: Target, show_layers: bool, device: str | None, as_json: bool) -> None:
+    """Print what is known of a library's model: a module, traced on shapes."""
+    from zenopt.latency.trace import module_operation_latencies, predict_module, step_names, trace_operations
+
+    model = found.build()
+    operations = trace_operations(model, found.resolution)
+    content: dict[str, Any] = {
+        "structure": found.text,
+        "resolution": found.resolution,
+        "num_classes": found.num_classes,
+        "params": sum(parameter.numel() for parameter in model.parameters()),
+        "macs": round(sum(operation.macs for operation in operations)),
+        "convs": sum(operation.kind == "conv" for operation in operations),
+    }
+    timed: Any = ()
+    if device is not None:
+        content |= _prediction_json(predict_module(model, device, found.resolution), device)
+        timed = module_operation_latencies(model, device, found.resolution)
+    parts = module_rows(step_names(model), operations, timed)
+    if as_json:
+        names = operations[0].__slots__ if operations else ()
+        shares = [_share_json(item) for item in timed] or [{}] * len(operations)
+        layer_rows = [
+            {**{name: getattr(item, name) for name in names}, **share}
+            for item, share in zip(operations, shares, strict=True)
+        ]
+        print_json({**content, "layer_table": layer_rows, "block_table": parts})
+        return
+    click.echo(operation_table(operations, timed) if show_layers else module_table(parts, bool(timed)))
+    click.echo()
+    click.echo(_at_text(content))
+    click.echo(f"params            {content['params']:,}")
+    click.echo(f"MACs              {content['macs']:,}")
+    click.echo(f"convolutions      {content['convs']}")
+    if device is not None:
+        click.echo(_latency_text(content))
 
 
 def _layer_json(layer: Any) -> dict[str, Any]:
@@ -116,179 +178,9 @@ def _prediction_json(prediction: Any, device: str) -> dict[str, Any]:
     }
 
 
-def _with_shares(rows: Sequence[tuple[str, ...]], header: tuple[str, ...], shares: Any) -> str:
-    """Returns a table with two more columns where a device is known: milliseconds and share of each row."""
-    if shares:
-        header = (*header, "ms", "share")
-        rows = [(*row, f"{ms:.5f}", f"{share:.1%}") for row, (ms, share) in zip(rows, shares, strict=True)]
-    return table(rows, header)
-
-
-def _layer_table(layers: Any, timed: Any) -> str:
-    rows = [
-        (
-            str(layer.block),
-            layer.kind,
-            layer.role,
-            f"{layer.in_channels}x{layer.in_size}x{layer.in_size}",
-            f"{layer.out_channels}x{layer.out_size}x{layer.out_size}",
-            str(layer.kernel),
-            str(layer.stride),
-            str(layer.groups),
-            f"{layer.params:,}",
-            f"{layer.macs:,}",
-        )
-        for layer in layers
-    ]
-    header = ("block", "layer", "role", "input", "output", "kernel", "stride", "groups", "params", "MACs")
-    return _with_shares(rows, header, [(item.latency_ms, item.share) for item in timed])
-
-
-def _describe_model(
-    named: Any,
-    resolution: int,
-    classes: int,
-    show_layers: bool,
-    device: str | None,
-    has_chain_options: bool,
-    as_json: bool,
-) -> None:
-    """Prints what is known of a library's model: a module, traced on shapes."""
-    from zenopt.latency.trace import module_operation_latencies, predict_module, step_names, trace_operations
-
-    if has_chain_options:
-        raise click.UsageError("--se and --verify are for architectures of zenopt's own spaces.")
-    model = named.build(classes)
-    operations = trace_operations(model, resolution)
-    content: dict[str, Any] = {
-        "structure": named.text,
-        "resolution": resolution,
-        "num_classes": classes,
-        "params": sum(parameter.numel() for parameter in model.parameters()),
-        "macs": round(sum(operation.macs for operation in operations)),
-        "convs": sum(operation.kind == "conv" for operation in operations),
-    }
-    timed: Any = ()
-    if device is not None:
-        content |= _prediction_json(predict_module(model, device, resolution), device)
-        timed = module_operation_latencies(model, device, resolution)
-    parts = _module_rows(step_names(model), operations, timed)
-    if as_json:
-        names = operations[0].__slots__ if operations else ()
-        shares = [_share_json(item) for item in timed] or [{}] * len(operations)
-        table_ = [
-            {**{name: getattr(item, name) for name in names}, **share}
-            for item, share in zip(operations, shares, strict=True)
-        ]
-        print_json({**content, "layer_table": table_, "block_table": parts})
-        return
-    click.echo(_operation_table(operations, timed) if show_layers else _module_table(parts, bool(timed)))
-    click.echo()
-    click.echo(f"params            {content['params']:,}")
-    click.echo(f"MACs              {content['macs']:,}")
-    click.echo(f"convolutions      {content['convs']}")
-    if device is not None:
-        click.echo(_latency_text(content))
-
-
-def _module_rows(names: list[str], operations: Any, timed: Any) -> list[dict[str, Any]]:
-    """Returns a row per direct child of a module that computes anything."""
-    from zenopt.latency import block_latencies
-
-    times = block_latencies(timed)
-    rows = []
-    for index in sorted({operation.block for operation in operations}):
-        macs = round(sum(operation.macs for operation in operations if operation.block == index))
-        row = {"name": names[index] if index < len(names) else str(index), "macs": macs}
-        if times:
-            row["latency_ms"], row["latency_share"] = times[index]
-        rows.append(row)
-    return rows
-
-
-def _module_table(parts: list[dict[str, Any]], is_timed: bool) -> str:
-    macs = sum(row["macs"] for row in parts) or 1
-    rows = [(row["name"], f"{row['macs']:,}", f"{row['macs'] / macs:.1%}") for row in parts]
-    shares = [(row["latency_ms"], row["latency_share"]) for row in parts] if is_timed else ()
-    return _with_shares(rows, ("part", "MACs", "share"), shares)
-
-
-def _operation_table(operations: Any, timed: Any) -> str:
-    rows = [
-        (
-            str(item.block),
-            item.kind,
-            f"{item.in_channels}x{item.in_size:g}x{item.in_size:g}",
-            f"{item.out_channels}x{item.out_size:g}x{item.out_size:g}",
-            f"{item.kernel:g}",
-            str(item.stride),
-            str(item.groups),
-            f"{item.macs:,.0f}",
-        )
-        for item in operations
-    ]
-    header = ("part", "operation", "input", "output", "kernel", "stride", "groups", "MACs")
-    return _with_shares(rows, header, [(item.latency_ms, item.share) for item in timed])
-
-
-def _block_rows(architecture: Any, layers: Any, timed: Any) -> list[dict[str, Any]]:
-    """Returns a row per block that has layers, the head last."""
-    from zenopt.core.description import unit_names
-    from zenopt.latency import block_latencies
-
-    times = block_latencies(timed)
-    names = [] if architecture is None else unit_names(architecture)
-    rows = []
-    for index in range(layers[-1].block + 1):
-        own = [layer for layer in layers if layer.block == index]
-        if not own:
-            # A cell without any operation has no layers.
-            continue
-        name = names[index] if index < len(names) else _part_name(own)
-        if index == layers[-1].block:
-            name = "pool, linear"
-        last = [layer for layer in own if layer.role in ("body", "head")][-1]
-        row = {
-            "name": name,
-            "output": [last.out_channels, last.out_size, last.out_size],
-            "params": sum(layer.params for layer in own),
-            "macs": sum(layer.macs for layer in own),
-        }
-        if times:
-            row["latency_ms"], row["latency_share"] = times.get(index, (0.0, 0.0))
-        rows.append(row)
-    return rows
-
-
-def _block_table(architecture: Any, layers: Any, timed: Any) -> str:
-    blocks = _block_rows(architecture, layers, timed)
-    params, macs = (sum(row[key] for row in blocks) for key in ("params", "macs"))
-    rows = [
-        (
-            row["name"],
-            "x".join(map(str, row["output"])),
-            f"{row['params']:,}",
-            f"{row['params'] / params:.1%}",
-            f"{row['macs']:,}",
-            f"{row['macs'] / macs:.1%}",
-        )
-        for row in blocks
-    ]
-    header = ("block", "output", "params", "share", "MACs", "share")
-    return _with_shares(
-        rows, header, [(row["latency_ms"], row["latency_share"]) for row in blocks] if timed else ()
-    )
-
-
-def _part_name(layers: Any) -> str:
-    """Names a part of a network of cells."""
-    if layers[0].block == 0:
-        return "stem"
-    return "reduction" if any(layer.role == "projection" for layer in layers) else "cell"
-
-
 def _costs_text(content: dict[str, Any]) -> str:
     lines = [
+        _at_text(content),
         f"params            {content['params']:,}",
         f"MACs              {content['macs']:,}",
         f"layers            {content['layers']} ({content['convs']} convolutions on the main path)",
@@ -300,6 +192,11 @@ def _costs_text(content: dict[str, Any]) -> str:
     if "latency_ms" in content:
         lines.append(_latency_text(content))
     return "\n".join(lines)
+
+
+def _at_text(content: dict[str, Any]) -> str:
+    gates = ", squeeze-excite" if content.get("use_se") else ""
+    return f"at                {content['resolution']} px, {plural(content['num_classes'], 'class')}{gates}"
 
 
 def _latency_text(content: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ import sys
 import click
 
 from zenopt.cli.options import json_option, print_json
+from zenopt.core.words import plural
 
 
 @click.command()
@@ -33,6 +34,6 @@ def doctor(storage: str | None, as_json: bool) -> None:
         print_json({"findings": [finding.to_json() for finding in findings], "healthy": not bad})
     else:
         click.echo()
-        click.echo(f"{len(bad)} problem{'s' * (len(bad) != 1)} found." if bad else "All is well.")
+        click.echo(f"{plural(len(bad), 'problem')} found." if bad else "All is well.")
     if bad:
         sys.exit(1)

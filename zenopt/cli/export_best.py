@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import shlex
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
 import click
 
-from zenopt.cli.options import device_option, json_option, print_json, storage_option
-from zenopt.core.text import printable
+from zenopt.cli.hints import say_next
+from zenopt.cli.options import (
+    device_option,
+    json_option,
+    print_json,
+    quiet_option,
+    storage_option,
+    study_option,
+    wrapped,
+)
+from zenopt.cli.study_choice import chosen_study
+from zenopt.core.text import one_line, printable
+from zenopt.core.words import plural
+from zenopt.progress.panel import Panel
+
+if TYPE_CHECKING:
+    from zenopt.study.best import Rescored
 
 
 @click.command()
-@click.option("--study", "name", required=True, metavar="NAME", help="Name of the study in the storage.")
+@study_option
 @storage_option
 @click.option(
-    "--output", required=True, metavar="DIR", type=click.Path(file_okay=False), help="Bundle folder."
+    "-o", "--output", required=True, metavar="DIR", type=click.Path(file_okay=False), help="Bundle folder."
 )
 @click.option(
     "--top",
@@ -45,9 +64,10 @@ from zenopt.core.text import printable
     help="What decides; auto: the second stage's trainings where the study has them, else the score.",
 )
 @click.option("--force", is_flag=True, help="Replace a bundle that is there.")
+@quiet_option
 @json_option
 def export_best(
-    name: str,
+    name: str | None,
     storage: str,
     output: str,
     top: int,
@@ -56,6 +76,7 @@ def export_best(
     formats: tuple[str, ...],
     by: str,
     force: bool,
+    quiet: bool,
     as_json: bool,
 ) -> None:
     """Score the best trials again and write the best as a bundle.
@@ -68,68 +89,115 @@ def export_best(
     \b
     zenopt export-best --study demo --output demo-bundle
     """
-    from zenopt.cli.second_stage import winner_table
-    from zenopt.export.bundle import read_bundle, write_bundle
-    from zenopt.export.deploy import deploy_bundle
-    from zenopt.export.standalone import write_model_file
-    from zenopt.spaces.registry import parse_architecture
-    from zenopt.study.best import Rescored, make_bundle, rescore_top
-    from zenopt.study.finalists import why_not_measured
-    from zenopt.study.study import load_study, open_existing
-    from zenopt.verify.final import decide, export_winner
+    import optuna
+    import sqlalchemy.exc
 
-    study = load_study(open_existing(storage), name)
-    winner = decide(study, by)
-    candidates: list[Rescored] = []
-    if winner is not None:
-        folder = export_winner(study, winner, output, overwrite=force)
-        bundle = read_bundle(folder)
-    else:
-        spec, candidates = rescore_top(
-            study,
-            count=top,
-            repeats=repeats,
-            device=device,
-            progress=lambda line: click.echo(line, err=True),
-        )
-        reason = why_not_measured(spec)
-        if reason is not None:
-            click.echo(f"Finalists were not measured: {reason}", err=True)
-        bundle = make_bundle(study, spec, candidates)
-        folder = write_bundle(bundle, output, overwrite=force)
-    write_model_file(
-        parse_architecture(bundle.family, bundle.structure),
-        folder / "model.py",
-        resolution=bundle.resolution,
-        num_classes=bundle.num_classes,
-        use_se=bundle.use_se,
-    )
-    deployed = deploy_bundle(bundle, folder, formats) if formats else []
+    from zenopt.export.bundle import check_bundle_folder, read_bundle, write_bundle
+
+    # Before the work of minutes, not after it.
+    check_bundle_folder(output, overwrite=force)
+    _check_formats(formats)
+    with Panel(quiet=quiet or as_json) as panel:
+        from zenopt.report.trainings import parent_of
+        from zenopt.study.study import load_study, open_existing
+
+        study = chosen_study(open_existing(storage), name)
+        parent = parent_of(study)
+        if parent is not None:
+            panel.note(
+                f"Study {study.study_name} holds trainings of study {parent}: exporting from {parent}."
+            )
+            study = load_study(study._storage, parent)
+        # Imported late: scoring imports torch, which takes seconds.
+        from zenopt.export.deploy import deploy_bundle
+        from zenopt.export.standalone import write_bundle_model
+        from zenopt.latency.training_speed import training_speed
+        from zenopt.study.best import make_bundle, rescore_top
+        from zenopt.study.exported import record_export
+        from zenopt.study.finalists import why_not_measured
+        from zenopt.verify.final import decide, export_winner
+
+        winner = decide(study, by)
+        candidates: list[Rescored] = []
+        if winner is not None:
+            folder = export_winner(study, winner, output, overwrite=force)
+            bundle = read_bundle(folder)
+        else:
+            panel.note(
+                f"Scoring the best of study {study.study_name} again, {plural(repeats, 'fresh draw')} each."
+            )
+            spec, candidates = rescore_top(study, count=top, repeats=repeats, device=device, progress=panel)
+            reason = why_not_measured(spec)
+            if reason is not None:
+                panel.note(f"Finalists were not measured: {reason}")
+            bundle = make_bundle(study, spec, candidates)
+            folder = write_bundle(bundle, output, overwrite=force)
+        write_bundle_model(bundle, folder)
+        try:
+            record_export(study, bundle)
+        except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
+            # Who may only read a study may still export from it.
+            panel.note(
+                "Warning: the export is not noted on the study, so its report cannot name it: "
+                f"{one_line(str(error.__cause__ or error), 200)}"
+            )
+        deployed = deploy_bundle(bundle, folder, formats) if formats else []
+    costs = bundle.costs or {}
+    speed = training_speed(costs["macs"], costs["activation_bytes"])
     if as_json:
         files = [{**item.__dict__, "file": str(item.file)} for item in deployed]
         print_json(
-            {"output": str(folder), **bundle.__dict__, "candidates": list(bundle.candidates), "files": files}
+            {
+                "output": str(folder),
+                **bundle.__dict__,
+                "candidates": list(bundle.candidates),
+                "files": files,
+                "training": speed.to_json(),
+            }
         )
         return
     if winner is not None:
+        from zenopt.cli.second_stage import winner_table
+
         click.echo(winner_table(winner))
     else:
-        is_measured = any(item.latency is not None for item in candidates)
-        click.echo(f"trial  search score  fresh mean +- std{'   measured' if is_measured else ''}")
-    for item in candidates:
-        line = f"{item.record.number:5d}  {item.record.value:12.3f}  {item.score.mean:10.3f} +- {item.score.std:.3f}"
-        if item.latency is not None:
-            line += f"  {item.latency.latency_ms:.4g} ms +- {item.latency.standard_error:.1%}"
-        click.echo(line)
-    costs = bundle.costs or {}
+        click.echo(_candidates_text(candidates))
     latency = f", {costs['latency_ms']:.4f} ms {costs['latency_kind']}" if "latency_ms" in costs else ""
     what = f"trial {bundle.trial}" if winner is None else "the best trained network, with its weights,"
     click.echo(
         f"Exported {what} to {folder}: {costs['params']:,} params, {costs['macs']:,} MACs, "
-        f"{costs['layers']} layers{latency}"
+        f"{plural(costs['layers'], 'layer')}{latency}"
     )
+    click.echo(wrapped(f"Training: {speed.text}"))
     click.echo(printable(bundle.structure))
     for written in deployed:
         click.echo(
             f"{written.format}: {written.file} ({written.file_bytes:,} bytes, largest error {written.max_error:.1e})"
         )
+    place = shlex.quote(str(folder))
+    say_next(
+        (f"zenopt describe {place}", "its blocks, costs and shapes"),
+        (
+            f"zenopt train --bundle {place} --data imagefolder:PATH --output runs/{study.study_name}",
+            "train it",
+        ),
+    )
+
+
+def _check_formats(formats: tuple[str, ...]) -> None:
+    missing = [package for package in ("onnx", "onnxscript") if find_spec(package) is None]
+    if "onnx" in formats and missing:
+        raise click.UsageError(
+            f"--format onnx needs {missing[0]}, which is not installed: pip install 'zenopt[onnx]'."
+        )
+
+
+def _candidates_text(candidates: list[Rescored]) -> str:
+    is_measured = any(item.latency is not None for item in candidates)
+    lines = [f"trial  search score  fresh mean +- std{'   measured' if is_measured else ''}"]
+    for item in candidates:
+        line = f"{item.record.number:5d}  {item.record.value:12.3f}  {item.score.mean:10.3f} +- {item.score.std:.3f}"
+        if item.latency is not None:
+            line += f"  {item.latency.latency_ms:.4g} ms +- {item.latency.standard_error:.1%}"
+        lines.append(line)
+    return "\n".join(lines)

@@ -18,6 +18,7 @@ from packaging.version import Version
 
 from zenopt._version import __version__
 from zenopt.core.errors import ZenoptError
+from zenopt.core.words import plural
 
 OLDEST_PYTHON = (3, 10)
 #: Free disk space below which a person should know, GiB.
@@ -202,7 +203,7 @@ def _storage(url: str) -> Finding:
         studies = open_existing(url).get_all_studies()
     except ZenoptError as error:
         return Finding("storage", "bad", str(error), "")
-    return Finding("storage", "ok", f"{mask_password(url)} answers and holds {len(studies)} studies")
+    return Finding("storage", "ok", f"{mask_password(url)} answers and holds {plural(len(studies), 'study')}")
 
 
 def _line(error: BaseException) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
+from zenopt.cli.hints import say_next
 from zenopt.cli.options import json_option, print_json
+from zenopt.core.words import plural
 
 
 @click.command()
@@ -15,7 +17,8 @@ def models(pattern: str, as_json: bool) -> None:
 
     \b
     zenopt models "*latency*"
-    zenopt evaluate --model zennet_imagenet1k_latency01ms --weights latency01ms.pth --data imagenet:/data/imagenet
+    zenopt evaluate --model zennet_imagenet1k_latency01ms \\
+        --weights latency01ms.pth --data imagenet:/data/imagenet
     """
     from zenopt.spaces.chain.zoo import card, list_models
 
@@ -24,6 +27,7 @@ def models(pattern: str, as_json: bool) -> None:
         print_json([found.__dict__ for found in cards])
         return
     for found in cards:
-        click.echo(
-            f"{found.name:34s} {found.resolution} px, {found.num_classes} classes{', SE' if found.use_se else ''}"
-        )
+        gates = ", squeeze-excite" if found.use_se else ""
+        click.echo(f"{found.name:34s} {found.resolution} px, {plural(found.num_classes, 'class')}{gates}")
+    if cards:
+        say_next((f"zenopt describe {cards[0].name}", "its layers and costs"))

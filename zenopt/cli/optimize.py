@@ -2,30 +2,49 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from zenopt.cli.options import devices_option, json_option, print_json, read_devices, storage_option
+from zenopt.cli.data_option import check_data
+from zenopt.cli.hints import of_study, say_next
+from zenopt.cli.options import (
+    SECONDS,
+    devices_option,
+    json_option,
+    print_json,
+    read_devices,
+    storage_option,
+    warn,
+)
+from zenopt.core.outputs import check_folder
+
+if TYPE_CHECKING:
+    from zenopt.study.spec import StudySpec
+    from zenopt.study.study import StudyStatus
 
 
 @click.command()
 @click.option(
     "--study", metavar="PRESET|FILE", help="A preset (see `zenopt studies`) or a YAML file of your own."
 )
-@click.option("--study-name", metavar="NAME", help="Name in the storage; by default the spec's name.")
+@click.option(
+    "--study-name", metavar="NAME", help="Name of the study in the storage; by default that of the spec."
+)
 @storage_option
 @click.option(
     "--trials",
     type=click.IntRange(min=0),
     help="Trials to add, shared by the workers; 0 for the second stage alone.",
 )
-@click.option(
-    "--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), help="Seconds to search."
-)
+@click.option("--timeout", "timeout_s", type=SECONDS, help="Seconds after which no further trial begins.")
 @click.option(
     "--workers", type=click.IntRange(1, 1024), help="Processes; by default one per core, or per device given."
 )
 @click.option(
-    "--sampler", type=click.Choice(["zen", "random", "tpe", "nsga2", "gp", "aging"]), help="Who proposes."
+    "--sampler",
+    type=click.Choice(["zen", "random", "tpe", "nsga2", "gp", "aging"]),
+    help="Sampler that proposes candidates.",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of all proposals and scores.")
 @devices_option("Torch devices, shared out among the workers: cpu, cuda:0, mps.")
@@ -79,19 +98,20 @@ def optimize(
     Give --study to start from a preset or file; a stored study goes on with --study-name alone. Ctrl-C finishes the
     trials under way and prints the summary (exit code 130); run the same command again to go on.
 
-    Where the spec says objective.then: train, the best of every class are then trained for a short time and judged on
-    training images held back; export-best writes the one that trained best.
+    Where the spec says objective.then: train, the best of every class are then trained briefly and judged on training
+    images held back; export-best writes the one that trained best.
 
     \b
     zenopt optimize --study cifar-params1m --trials 300
     zenopt optimize --study mine.yaml --set budget.params=5e5 --timeout 600
-    zenopt optimize --study latency01ms --storage postgresql://user@host/db --workers 4
+    zenopt optimize --study latency01ms --storage postgresql://user@host/db
     """
     import logging
     from pathlib import Path
 
-    from zenopt.cli.progress import Reporter
     from zenopt.cli.second_stage import run_trainings, winner_json, winner_table
+    from zenopt.progress.search import Reporter
+    from zenopt.study.advice import warnings_before
     from zenopt.study.search import default_workers, run_search
     from zenopt.study.spec import StudySpec
     from zenopt.study.study import load_study, open_existing, read_spec, read_status
@@ -121,12 +141,25 @@ def optimize(
         raise click.UsageError(
             "--trials 0 is for a second stage: set objective.then=train and training.data=..."
         )
+    if trains and spec.training.data is not None:
+        check_data(str(spec.training.data), "training.data")
+        check_folder(runs)
+    if trials != 0:
+        for warning in warnings_before(spec):
+            warn(warning)
     used = read_devices(devices)
     opened = open_existing(storage) if trials == 0 else None
     result = None
     if opened is None:
         with Reporter(
-            spec, name, storage, quiet=quiet or as_json, verbose=verbose, log_file=log_file
+            spec,
+            name,
+            storage,
+            trials=trials,
+            timeout_s=timeout_s,
+            quiet=quiet or as_json,
+            verbose=verbose,
+            log_file=log_file,
         ) as reporter:
             result = run_search(
                 spec,
@@ -146,7 +179,7 @@ def optimize(
     if result is not None and not as_json:
         reporter.summary(summary, result)
     for failure in result.failures if result is not None else ():
-        click.echo(f"Warning: {failure}", err=True)
+        warn(failure)
     winner = None
     if trains and (result is None or (result.is_complete and not result.stopped)):
         winner = run_trainings(
@@ -166,14 +199,29 @@ def optimize(
         failures = list(result.failures) if result else []
         trained = {"trained": winner_json(winner)} if winner else {}
         print_json({**summary.to_json(), **content, "failures": failures, **trained})
-    elif winner is not None:
-        click.echo(winner_table(winner))
-        click.echo(f"Winner: top-1 {winner.test_top1:.2f} % on the test images, {winner.weights}")
-    elif spec.objective.then == "train" and not trains:
-        click.echo(
-            f"Second stage: zenopt optimize --study-name {name} --trials 0 --set training.data=imagefolder:PATH"
-        )
+    else:
+        if winner is not None:
+            click.echo(winner_table(winner))
+            click.echo(f"Winner: top-1 {winner.test_top1:.2f} % on the test images, {winner.weights}")
+        if not storage.startswith("memory:"):
+            _say_next(summary, spec, spec.objective.then == "train" and not trains)
     if result is not None and result.stopped:
         raise click.exceptions.Exit(130)
     if result is not None and result.failures and not result.is_complete:
         raise click.exceptions.Exit(1)
+
+
+def _say_next(status: StudyStatus, spec: StudySpec, lacks_data: bool) -> None:
+    study, stored = of_study(status.name), of_study(status.name, "--study-name")
+    if status.best is None:
+        say_next(
+            (f"zenopt optimize {stored} --trials {spec.trials or 100}", "search on; or raise the budget")
+        )
+        return
+    second_stage = f"zenopt optimize {stored} --trials 0 --set training.data=imagefolder:PATH"
+    say_next(
+        *([(second_stage, "the second stage: short trainings choose")] if lacks_data else []),
+        (f"zenopt status {study}", "its progress so far"),
+        (f"zenopt report {study}", "figures, and pictures of the best networks"),
+        (f"zenopt export-best {study} --output {status.name}-bundle", "the winner, ready to train"),
+    )

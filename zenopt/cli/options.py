@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from itertools import chain
+from typing import Any, TextIO, TypeVar
 
 import click
 
@@ -95,6 +98,55 @@ def with_finite_numbers(command: click.Command) -> click.Command:
     return command
 
 
+#: A duration in seconds that must not be zero.
+SECONDS = FiniteRange(min=0, min_open=True)
+
+
+def study_option(function: F) -> F:
+    """Add ``--study``, read by :func:`zenopt.cli.study_choice.chosen_study`."""
+    return click.option(
+        "--study",
+        "name",
+        metavar="NAME",
+        help="Name of the study; not needed where the storage holds a single one.",
+    )(function)
+
+
+#: What names a network on the command line; read by :func:`zenopt.study.targets.find_target`.
+NETWORK = "STRUCTURE|FILE|BUNDLE|NAME"
+
+
+def network_options(function: F) -> F:
+    """Add what may be said of a network beside its name: ``--resolution``, ``--classes`` and ``--se``."""
+    for option in reversed(
+        (
+            click.option(
+                "--resolution",
+                type=click.IntRange(1, 8192),
+                help="Image side, px; else the network's own: the bundle's, the preset's, or its family's, mostly 224.",
+            ),
+            click.option(
+                "--classes",
+                type=click.IntRange(1, 1_000_000),
+                help="Classes; else the network's own, or its family's, mostly 1000.",
+            ),
+            click.option(
+                "--se/--no-se",
+                "use_se",
+                default=None,
+                help="With or without squeeze-excite gates; else as the bundle or preset says.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def quiet_option(function: F) -> F:
+    """Add ``--quiet``."""
+    return click.option("--quiet", is_flag=True, help="No progress, only the result.")(function)
+
+
 def split_study(text: str, storage: str) -> tuple[str, str]:
     """Returns storage URL and name of a study given as ``NAME`` or, of another storage, as ``URL#NAME``.
 
@@ -128,27 +180,65 @@ def show_warnings() -> None:
     """Prints warnings as one line each on stderr."""
 
     def show(message: Warning | str, *rest: Any, **named: Any) -> None:
-        click.echo(f"Warning: {printable(message)}", err=True)
+        warn(str(message))
 
     warnings.showwarning = show
 
 
-def is_terminal() -> bool:
-    """Returns whether a person is looking at stderr."""
-    return sys.stderr.isatty()
+def warn(text: str) -> None:
+    """Print a warning on stderr, broken at words where that is a terminal."""
+    click.echo(wrapped(f"Warning: {printable(text)}", stream=sys.stderr), err=True)
+
+
+def columns_seen(stream: TextIO | None = None) -> int:
+    """Return the width of the terminal that shows a stream, standard output by default; without limit in a pipe."""
+    stream = sys.stdout if stream is None else stream
+    return shutil.get_terminal_size().columns if stream.isatty() else sys.maxsize
+
+
+def wrapped(text: str, indent: str = "", stream: TextIO | None = None, indent_more: int = 2) -> str:
+    """Return prose broken at words where a terminal shows it, further lines indented; in a pipe it is one line."""
+    width = columns_seen(stream)
+    if width == sys.maxsize:
+        return indent + text
+    return textwrap.fill(
+        text,
+        width,
+        initial_indent=indent,
+        subsequent_indent=indent + " " * indent_more,
+        break_on_hyphens=False,
+    )
 
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
-    """Return a plain text table; columns of numbers are aligned to the right."""
+    """Return a plain text table; columns of numbers are aligned to the right.
+
+    Where a terminal is too narrow for words of the last column, they go into further lines, below the others if there
+    is no room beside them.
+    """
     rows = [[printable(cell) for cell in row] for row in rows]
     columns = list(zip(header, *rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
     numeric = [all(cell[:1].isdigit() or cell in ("", "-") for cell in column[1:]) for column in columns]
+    indent = sum(widths[:-1]) + 2 * len(widths[:-1])
+    room = columns_seen() - indent
+    if not numeric[-1] and room < widths[-1]:
+        if room < _NARROW:
+            short = table([row[:-1] for row in rows], header[:-1]).splitlines()
+            below = [textwrap.indent(textwrap.fill(row[-1], columns_seen() - 4), "    ") for row in rows]
+            return "\n".join([*short[:2], *chain(*zip(short[2:], below, strict=True))])
+        widths[-1] = room
 
-    def line(cells: Sequence[str]) -> str:
-        return "  ".join(
+    def lines(cells: Sequence[str]) -> list[str]:
+        parts = textwrap.wrap(cells[-1], widths[-1]) or [""]
+        first = "  ".join(
             cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(cells, widths, numeric, strict=True)
-        ).rstrip()
+            for cell, width, right in zip([*cells[:-1], parts[0]], widths, numeric, strict=True)
+        )
+        return [first.rstrip(), *(" " * indent + part for part in parts[1:])]
 
-    return "\n".join([line(header), "  ".join("-" * width for width in widths), *map(line, rows)])
+    return "\n".join([*lines(header), "  ".join("-" * width for width in widths), *chain(*map(lines, rows))])
+
+
+#: Columns that words need beside others.
+_NARROW = 28

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from zenopt.cli.hints import say_next
 from zenopt.cli.options import json_option, print_json, table
 
 
@@ -11,9 +12,9 @@ from zenopt.cli.options import json_option, print_json, table
 @json_option
 def proxies(as_json: bool) -> None:
     """List the proxies: what is better, what they cost, what they need."""
-    from zenopt.proxies import list_proxies
+    from zenopt.proxies.registry import summaries
 
-    found = list_proxies()
+    found = summaries()
     if as_json:
         print_json(
             [
@@ -33,3 +34,4 @@ def proxies(as_json: bool) -> None:
         for proxy in found
     ]
     click.echo(table(rows, ("proxy", "better", "cost", "needs", "description")))
+    say_next(("zenopt score STRUCTURE --proxy NAME", "score a network by one"))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from zenopt.cli.options import json_option, print_json, split_study, storage_option
 from zenopt.core.text import printable
+
+if TYPE_CHECKING:
+    from zenopt.report.sections import Section
 
 
 @click.command()
@@ -20,7 +23,7 @@ from zenopt.core.text import printable
     default="report.html",
     show_default=True,
     metavar="FILE",
-    help="File to write; .svg, .png, .pdf or .json with --figure.",
+    help="File to write: .html; with --figure .svg, .png, .pdf or .json.",
 )
 @click.option(
     "--compare",
@@ -49,6 +52,10 @@ def report(
     as_json: bool,
 ) -> None:
     """Write a study, running or finished, as one HTML file that opens anywhere.
+
+    A click on a point of a figure opens its trial: costs, structure, picture, and commands that go on from it.
+    What short trainings found (a second stage, zenopt verify) is shown with the study, and by itself as
+    --study NAME-trained.
 
     \b
     zenopt report --study demo -o report.html
@@ -80,14 +87,18 @@ def report(
         content = {
             "output": output,
             "studies": names,
-            "trials": [section.data.size for section in sections],
+            "trials": [section.data.size if section.shows_search else 0 for section in sections],
+            "trainings": [sum(found.count for found in section.trainings) for section in sections],
             "figures": keys,
         }
-        trials = ", ".join(
-            f"{printable(section.data.name)} with {section.data.size:,} trials" for section in sections
-        )
-        text = f"Wrote {output}: {trials}."
+        text = f"Wrote {output}: {', '.join(map(_summary, sections))}."
     if as_json:
         print_json(content)
     else:
         click.echo(text)
+
+
+def _summary(section: Section) -> str:
+    trainings = [f"{found.count:,} trainings ({found.kind})" for found in section.trainings]
+    trials = [f"{section.data.size:,} trials"] if section.shows_search else []
+    return f"{printable(section.name)} with {' and '.join([*trials, *trainings])}"

@@ -1,15 +1,14 @@
-"""The second stage of a study on the command line: after ``optimize``, and in ``export-best``."""
+"""Trainings that decide, on the command line: after ``optimize``, in ``verify`` and in ``export-best``."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from zenopt.cli.options import table
-from zenopt.core.text import printable
+from zenopt.core.words import plural
+from zenopt.progress.panel import Panel
 
 if TYPE_CHECKING:
     import optuna
@@ -30,46 +29,68 @@ def run_trainings(
     url: str,
     quiet: bool,
 ) -> Winner:
-    """Choose by trainings, with progress on stderr: the second stage of a search, or the winner of a study
-    that trains.
-    """
-    import optuna
+    """Choose by trainings, with progress on stderr: in the second stage of a search, or in a study that trains."""
+    with Panel(quiet=quiet) as panel:
+        import optuna
 
-    from zenopt.verify.final import finish, run_second_stage
-    from zenopt.verify.linked import Place
+        from zenopt.verify.final import finish, run_second_stage
+        from zenopt.verify.linked import Place
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        show = training_shown(panel)
+        place = Place(storage, url, runs, devices, workers, on_result=show, progress=panel)
+        run = finish if spec.objective.kind == "train" else run_second_stage
+        return run(name, spec, place, step_shown(panel))
 
-    def tell(line: str) -> None:
-        if not quiet:
-            click.echo(line, err=True)
 
-    place = Place(
-        storage, url, runs, devices, workers, on_result=lambda training: tell(training_line(training))
-    )
-    run = finish if spec.objective.kind == "train" else run_second_stage
-    return run(name, spec, place, tell)
+def step_shown(panel: Panel) -> Callable[[str], None]:
+    """Return what is to be told of every step of the work: its line, and a clock that begins anew."""
+
+    def show(line: str) -> None:
+        panel.note(line)
+        panel.start(None, "")
+
+    return show
+
+
+def training_shown(panel: Panel) -> Callable[[Training], None]:
+    """Return what is to be told of every training: a line for each, once, and the best so far."""
+    seen: set[tuple[str, int, float]] = set()
+    best: list[float] = []
+
+    def show(training: Training) -> None:
+        key = (training.candidate.structure, training.seed, training.learning_rate)
+        if key not in seen:
+            # What one step trained, the next one reads and tells again.
+            seen.add(key)
+            panel.note(training_line(training))
+        if training.top1 is not None:
+            best[:] = [max([training.top1, *best])]
+        panel.advance(0, best=f"{best[0]:.2f} %" if best else None)
+
+    return show
 
 
 def training_line(training: Training) -> str:
-    """Return a line that tells of a training."""
+    """Return a line that tells of a training and which network it was of."""
     from optuna.trial import TrialState
 
-    top1 = training.top1
-    if top1 is not None:
-        state = f"top-1 {top1:5.2f} %"
+    if training.top1 is not None:
+        state = f"top-1 {training.top1:5.2f} %"
     elif training.state == TrialState.PRUNED:
-        state = f"pruned after {len(training.curve)} epochs"
+        state = f"pruned after {plural(len(training.curve), 'epoch')}"
     else:
         state = f"failed: {training.error}"
+    facts = training.candidate.facts
+    size = f"{facts['convs']:3.0f} convs {facts['macs'] / 1e6:6.2f}M MACs"
     return (
-        f"{printable(training.candidate.label):24s} lr {training.learning_rate:<6g} seed {training.seed}  {state}  "
-        f"({training.seconds:.0f} s)"
+        f"{training.candidate.label:17s} {size}  lr {training.learning_rate:<5g} seed {training.seed}  {state}  "
+        f"{training.seconds:.0f} s"
     )
 
 
 def winner_table(winner: Winner) -> str:
-    """Returns the networks that were trained, best first, as a table."""
+    """Return the networks that were trained, best first, as a table."""
     rows = [
         (
             item.candidate.label,
@@ -85,7 +106,7 @@ def winner_table(winner: Winner) -> str:
 
 
 def winner_json(winner: Winner) -> dict[str, Any]:
-    """Returns what was trained, as plain data."""
+    """Return what was trained, as plain data."""
     content = winner.to_json()
     del content["recipe"]
     return content

@@ -10,7 +10,9 @@ from zenopt.cli.options import storage_option
 @click.command("serve-storage")
 @storage_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(1, 65_535), default=13_000, show_default=True)
+@click.option(
+    "--port", type=click.IntRange(1, 65_535), default=13_000, show_default=True, help="Port to listen on."
+)
 def serve_storage(storage: str, host: str, port: int) -> None:
     """Serve a storage to workers that cannot reach its database (Optuna's gRPC proxy).
 

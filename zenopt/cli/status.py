@@ -4,24 +4,50 @@ from __future__ import annotations
 
 import click
 
-from zenopt.cli.options import json_option, print_json, storage_option
+from zenopt.cli.hints import of_study, say_next
+from zenopt.cli.options import json_option, print_json, storage_option, study_option
+from zenopt.cli.study_choice import chosen_study
+from zenopt.core.text import printable_lines
 
 
 @click.command()
-@click.option("--study", "name", required=True, metavar="NAME", help="Name of the study in the storage.")
+@study_option
 @storage_option
 @json_option
-def status(name: str, storage: str, as_json: bool) -> None:
-    """Show how a study stands and its best network.
+def status(name: str | None, storage: str, as_json: bool) -> None:
+    """Show how a study stands: its best network, what trainings chose, what was exported.
+
+    Of a linked study of trainings (NAME-trained, NAME-verify) it shows the accuracies.
 
     \b
+    zenopt status
     zenopt status --study demo
     """
-    from zenopt.cli.progress import describe_status
-    from zenopt.study.study import load_study, open_existing, read_status
+    from zenopt.cli.trainings import describe_export, describe_trainings, trainings_json
+    from zenopt.progress.search import describe_status
+    from zenopt.report.trainings import parent_of, read_trainings
+    from zenopt.study.exported import read_export
+    from zenopt.study.study import open_existing, read_status
 
-    found = read_status(load_study(open_existing(storage), name))
+    study = chosen_study(open_existing(storage), name)
+    found, trainings, exported = read_status(study), read_trainings(study), read_export(study)
     if as_json:
-        print_json(found.to_json())
+        export = {} if exported is None else {"exported": dict(exported.__dict__)}
+        trained = {"trainings": [trainings_json(item) for item in trainings]} if trainings else {}
+        print_json({**found.to_json(), **trained, **export})
+        return
+    parent = parent_of(study)
+    # The counts of a linked study are those of its trainings, and its best is an accuracy.
+    lines = [] if parent is not None else [describe_status(found)]
+    lines += [describe_trainings(item) for item in trainings]
+    lines += [describe_export(exported)] if exported is not None else []
+    click.echo(printable_lines("\n".join(lines)))
+    searched = parent or found.name
+    study_words = of_study(searched)
+    if found.best is None and parent is None:
+        say_next((f"zenopt optimize {of_study(searched, '--study-name')} --trials 100", "search on"))
     else:
-        click.echo(describe_status(found))
+        say_next(
+            (f"zenopt report {study_words}", "figures, and pictures of the best networks"),
+            (f"zenopt export-best {study_words} --output {searched}-bundle", "the winner, ready to train"),
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from zenopt.cli.hints import of_study, say_next
 from zenopt.cli.options import json_option, print_json, table
 
 
@@ -31,10 +32,17 @@ def _presets(as_json: bool) -> None:
         print_json([spec.model_dump(mode="json") for spec in specs])
         return
     rows = [
-        (spec.name, spec.space.name, str(spec.resolution), spec.proxy.name, spec.description)
+        (
+            spec.name,
+            spec.space.name,
+            str(spec.resolution),
+            spec.proxy.name if spec.objective.kind == "proxy" else "(a table)",
+            spec.description,
+        )
         for spec in specs
     ]
-    click.echo(table(rows, ("preset", "space", "px", "proxy", "description")))
+    click.echo(table(rows, ("preset", "space", "px", "score", "description")))
+    say_next(("zenopt optimize --study demo", "run a preset; this one takes a minute"))
 
 
 def _stored(storage: str, as_json: bool) -> None:
@@ -57,3 +65,4 @@ def _stored(storage: str, as_json: bool) -> None:
         space = status.spec.space.name if status.spec is not None else "-"
         rows.append((status.name, space, str(status.trials), str(status.complete), str(status.running), best))
     click.echo(table(rows, ("study", "space", "trials", "complete", "running", "best")))
+    say_next((f"zenopt status {of_study(statuses[0].name)}", "the progress of a study"))

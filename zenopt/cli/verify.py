@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import click
 
-from zenopt.cli.options import devices_option, json_option, print_json, read_devices, storage_option, table
-from zenopt.cli.second_stage import training_line
-from zenopt.core.text import printable
+from zenopt.cli.data_option import check_data
+from zenopt.cli.hints import of_study, say_next
+from zenopt.cli.options import (
+    FiniteRange,
+    devices_option,
+    json_option,
+    print_json,
+    quiet_option,
+    read_devices,
+    storage_option,
+    study_option,
+    table,
+)
+from zenopt.cli.second_stage import step_shown, training_shown
+from zenopt.cli.study_choice import chosen_study
+from zenopt.core.outputs import check_folder
+from zenopt.progress.panel import Panel
 
 
 @click.command()
-@click.option("--study", "name", required=True, metavar="NAME", help="Name of the study in the storage.")
+@study_option
 @storage_option
 @click.option(
     "--data", "data_name", required=True, help="imagefolder:PATH, cifar10:PATH, cifar100:PATH, synthetic."
@@ -18,7 +32,9 @@ from zenopt.core.text import printable
 @click.option(
     "--top", type=click.IntRange(1, 1000), default=5, show_default=True, help="Best networks to train."
 )
-@click.option("--epochs", type=click.IntRange(1), default=6, show_default=True)
+@click.option(
+    "--epochs", type=click.IntRange(1), default=6, show_default=True, help="Epochs of each training."
+)
 @click.option(
     "--seeds", type=click.IntRange(1, 100), default=1, show_default=True, help="Trainings of each network."
 )
@@ -36,16 +52,26 @@ from zenopt.core.text import printable
     "--recipe", "recipe_name", default="basic", show_default=True, help="A recipe's name, or a file."
 )
 @click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replaces a field of the recipe."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Replace a field of the recipe; repeatable.",
 )
 @click.option(
     "--rate",
     "rates",
-    type=float,
+    type=FiniteRange(0, min_open=True),
     multiple=True,
-    help="Learning rates to choose from, per family, on images held back from training; repeatable.",
+    help="Learning rate to choose from, for each kind of network, on images held back; repeatable.",
 )
-@click.option("--pruner", type=click.Choice(["none", "median", "halving"]), default="none", show_default=True)
+@click.option(
+    "--pruner",
+    type=click.Choice(["none", "median", "halving"]),
+    default="none",
+    show_default=True,
+    help="Ends trainings that fall behind: Optuna's median or successive-halving pruner.",
+)
 @click.option(
     "--output", default="runs/verify", show_default=True, type=click.Path(), help="Folder of the runs."
 )
@@ -58,9 +84,10 @@ from zenopt.core.text import printable
     type=click.IntRange(1, 1024),
     help="Trainings at a time; by default one per core, or per device given.",
 )
+@quiet_option
 @json_option
 def verify(
-    name: str,
+    name: str | None,
     storage: str,
     data_name: str,
     top: int,
@@ -76,71 +103,81 @@ def verify(
     bundle_folder: str | None,
     devices: str,
     workers: int | None,
+    quiet: bool,
     as_json: bool,
 ) -> None:
-    """Train a study's best networks shortly, beside baselines of the same budget: what is the score worth?
+    """Train a study's best networks briefly, beside baselines of the same budget: what is the score worth?
 
     Accuracies are kept in the same storage as the study NAME-verify; a second run trains only what is missing. The
     table of rank agreement has 95 % intervals over networks and training seeds. What a second stage chose takes part.
 
     \b
-    zenopt verify --study demo --data imagefolder:cifar --top 5 --epochs 6 --conv-cap 12 --conv-cap 24
+    zenopt verify --study demo --data imagefolder:cifar --conv-cap 12
     """
     from dataclasses import replace
     from pathlib import Path
 
-    import optuna
-
-    from zenopt.study.search import default_workers
-    from zenopt.study.study import load_study, open_existing, read_spec
+    from zenopt.export.bundle import check_bundle_folder
     from zenopt.train.recipe import load_recipe
-    from zenopt.verify import candidates as choices
-    from zenopt.verify.agreement import agreement
-    from zenopt.verify.compare import compare
-    from zenopt.verify.final import read_winner
-    from zenopt.verify.linked import Place
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    opened = open_existing(storage)
-    study = load_study(opened, name)
-    spec = read_spec(study)
-    assert spec is not None
+    # What is wrong is said before torch is imported, and what cannot be written before hours of training.
+    check_data(data_name)
     recipe = load_recipe(recipe_name, overrides, epochs=epochs)
-    candidates = choices.study_best(study, spec, top)
-    winner = read_winner(opened, name)
-    if winner is not None:
-        chosen = winner.verified[0].candidate
-        candidates.insert(0, replace(chosen, label="second stage"))
-    if baselines:
-        candidates += choices.baselines(spec, each=baselines, conv_caps=conv_caps, seed=spec.seed)
+    if bundle_folder is not None:
+        check_bundle_folder(bundle_folder, overwrite=True)
+    check_folder(output)
     used = read_devices(devices)
+    with Panel(quiet=quiet or as_json) as panel:
+        import optuna
 
-    def tell(line: str) -> None:
-        if not as_json:
-            click.echo(line, err=True)
+        from zenopt.study.study import open_existing, read_spec
 
-    place = Place(
-        opened,
-        storage,
-        Path(output),
-        used,
-        workers or default_workers(used),
-        on_result=lambda training: tell(training_line(training)),
-    )
-    verified = compare(
-        name,
-        spec,
-        candidates,
-        place,
-        data=data_name,
-        recipe=recipe_name,
-        overrides=overrides,
-        epochs=epochs,
-        seeds=seeds,
-        rates=rates,
-        pruner=pruner,
-        on_step=tell,
-    )
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        opened = open_existing(storage)
+        study = chosen_study(opened, name)
+        name = study.study_name
+        spec = read_spec(study)
+        assert spec is not None
+        from zenopt.study.search import default_workers
+        from zenopt.verify import candidates as choices
+        from zenopt.verify.agreement import agreement
+        from zenopt.verify.compare import compare
+        from zenopt.verify.final import read_winner
+        from zenopt.verify.linked import Place
+
+        candidates = choices.study_best(study, spec, top)
+        winner = read_winner(opened, name)
+        if winner is not None:
+            chosen = winner.verified[0].candidate
+            candidates.insert(0, replace(chosen, label="second stage"))
+        if baselines:
+            panel.note("Looking for baselines of the same budget.")
+            candidates += choices.baselines(
+                spec, each=baselines, conv_caps=conv_caps, seed=spec.seed, progress=panel
+            )
+        place = Place(
+            opened,
+            storage,
+            Path(output),
+            used,
+            workers or default_workers(used),
+            on_result=training_shown(panel),
+            progress=panel,
+        )
+        verified = compare(
+            name,
+            spec,
+            candidates,
+            place,
+            data=data_name,
+            recipe=recipe_name,
+            overrides=overrides,
+            epochs=epochs,
+            seeds=seeds,
+            rates=rates,
+            pruner=pruner,
+            on_step=step_shown(panel),
+        )
     ranks = agreement(verified) if sum(bool(item.top1) for item in verified) >= 3 else []
     exported = None
     if bundle_folder is not None and verified and verified[0].top1:
@@ -193,4 +230,17 @@ def verify(
         ]
         click.echo(table(cells, ("rank agreement with top-1", "Spearman", "95 %", "Kendall")))
     if exported:
-        click.echo(f"\nExported {printable(verified[0].candidate.label)} to {exported}")
+        click.echo(f"\nExported {verified[0].candidate.label} to {exported}")
+    best = verified[0].candidate.label if verified and verified[0].top1 else None
+    if exported:
+        say_next(
+            (f"zenopt train --bundle {exported} --data {data_name} --output runs/{name}", "train it in full")
+        )
+    elif best is not None:
+        say_next(
+            (
+                f"zenopt optimize {of_study(name, '--study-name')} --trials 0 --set objective.then=train "
+                f"--set training.data={data_name}",
+                "let short trainings choose",
+            ),
+        )

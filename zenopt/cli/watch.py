@@ -8,47 +8,54 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zenopt.cli.options import storage_option
+from zenopt.cli.hints import of_study, say_next
+from zenopt.cli.options import FiniteRange, storage_option, study_option
+from zenopt.cli.study_choice import chosen_study
 from zenopt.core.text import printable
+from zenopt.core.words import duration
+from zenopt.progress.panel import LINE_EVERY_S
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from collections.abc import Iterator
+
+    from rich.console import Console, ConsoleOptions, Group
+    from rich.text import Text
 
     from zenopt.report.following import Look
     from zenopt.storage.records import TrialRecord
 
-#: Seconds between plain lines where nobody watches a terminal.
-_LINE_EVERY_S = 10.0
-
 
 @click.command()
-@click.option("--study", "name", required=True, metavar="NAME", help="Name of the study in the storage.")
+@study_option
 @storage_option
 @click.option(
     "--interval",
-    type=click.FloatRange(min=0.1),
-    help="Seconds between looks; by default 2 in a terminal, 10 in a pipe.",
+    type=FiniteRange(min=0.1),
+    help="Seconds between updates; by default 2 on a terminal, 10 in a pipe.",
 )
 @click.option(
-    "--timeout", "timeout_s", type=click.FloatRange(min=0), help="Stop after so many seconds; 0 looks once."
+    "--timeout", "timeout_s", type=FiniteRange(min=0), help="Stop after this many seconds; 0 looks once."
 )
-@click.option("--until-idle", is_flag=True, help="Stop when nobody works on the study any more.")
-def watch(name: str, storage: str, interval: float | None, timeout_s: float | None, until_idle: bool) -> None:
+@click.option("--until-idle", is_flag=True, help="Stop when no worker is left.")
+def watch(
+    name: str | None, storage: str, interval: float | None, timeout_s: float | None, until_idle: bool
+) -> None:
     """Follow a study that other processes run, until Ctrl-C.
 
     \b
     zenopt watch --study demo
-    zenopt watch --study demo --storage postgresql://user@host/db --until-idle | tee progress.log
+    zenopt watch --study demo --until-idle | tee progress.log
     """
     from zenopt.report.following import Follower
-    from zenopt.study.study import load_study, open_existing, read_spec
+    from zenopt.study.study import open_existing, read_spec
 
-    study = load_study(open_existing(storage), name)
+    study = chosen_study(open_existing(storage), name)
+    name = study.study_name
     spec = read_spec(study)
     assert spec is not None
     follower = Follower(study)
     is_terminal = sys.stdout.isatty()
-    pause_s = interval or (2.0 if is_terminal else _LINE_EVERY_S)
+    pause_s = interval or (2.0 if is_terminal else LINE_EVERY_S)
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     show = (
         _Screen(name, spec.trials, spec.objectives) if is_terminal else _Lines(spec.trials, spec.objectives)
@@ -68,7 +75,11 @@ def watch(name: str, storage: str, interval: float | None, timeout_s: float | No
                 time.sleep(min(pause_s, left))
     except KeyboardInterrupt:
         # The usual way to end it, and the study goes on.
-        return
+        pass
+    say_next(
+        (f"zenopt report {of_study(name)}", "figures, and pictures of the best networks"),
+        (f"zenopt export-best {of_study(name)} --output {name}-bundle", "the winner, ready to train"),
+    )
 
 
 class _Lines:
@@ -116,17 +127,14 @@ class _Screen:
 
 
 def render(look: Look, name: str, wanted: int | None, objectives: tuple[str, ...] = ("score",)) -> Group:
-    """Returns the terminal's picture of a study."""
+    """Return the terminal's picture of a study."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     head = Text(f"{printable(name)}  ", style="bold")
     head.append(_clock(), style="dim")
-    facts = Text("  ").join(
-        Text(label, style="dim") + Text(f" {text}", style="bold") for label, text in _facts(look, wanted)
-    )
-    parts: list[Text | Table] = [head, facts]
+    parts: list[Text | Table | _FactLines] = [head, _FactLines(_facts(look, wanted))]
     if look.improvements:
         table = Table(box=None, pad_edge=False, expand=True)
         shows_latency = "latency_ms" in objectives
@@ -144,6 +152,25 @@ def render(look: Look, name: str, wanted: int | None, objectives: tuple[str, ...
     return Group(*parts)
 
 
+class _FactLines:
+    """Facts side by side, as many in a line as fit; none is torn apart."""
+
+    def __init__(self, facts: list[tuple[str, str]]) -> None:
+        self._facts = facts
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        from rich.text import Text
+
+        line = Text()
+        for label, text in self._facts:
+            fact = Text.assemble((label, "dim"), " ", (text, "bold"))
+            if line and len(line) + 2 + len(fact) > options.max_width:
+                yield line
+                line = Text()
+            line = line + "  " + fact if line else fact
+        yield line
+
+
 def _facts(look: Look, wanted: int | None) -> list[tuple[str, str]]:
     share = "-" if look.feasible_share is None else f"{look.feasible_share:.0%}"
     target = f"/{wanted:,}" if wanted is not None and look.finished < wanted else ""
@@ -157,7 +184,7 @@ def _facts(look: Look, wanted: int | None) -> list[tuple[str, str]]:
     ]
     left = look.seconds_to(wanted)
     if left is not None:
-        facts.append(("left", f"{round(left) // 60}:{round(left) % 60:02d}"))
+        facts.append(("left", duration(left)))
     if look.failed:
         facts.append(("failed", f"{look.failed:,}"))
     return facts

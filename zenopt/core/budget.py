@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isnan
 from typing import Any
 
 from zenopt.core.costs import COST_KINDS, Costs
@@ -77,7 +78,7 @@ class Budget:
                 Its latency; needed if there is a latency limit.
 
         Raises:
-            BudgetError: If the latency is needed and missing.
+            BudgetError: If the latency or a recorded cost is needed and missing.
         """
         if latency_ms is None and "latency_ms" in self._limits:
             raise BudgetError("budget.latency_ms is set but no latency of the architecture is known.")
@@ -86,6 +87,10 @@ class Budget:
         violations = {}
         for name, limit in self._limits.items():
             used: float = own[name] if name in own else getattr(costs, name)
+            if isnan(used):
+                raise BudgetError(
+                    f"budget.{name} is set but nothing records that cost of the architectures of this space."
+                )
             excess = limit - used if is_lower_limit(name) else used - limit
             violations[name] = excess / limit
         return violations

@@ -6,10 +6,10 @@ both are computed from the same layers, so that either can be used knowingly.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import lru_cache
-from math import exp, inf, log
+from math import exp, inf, log, nan
 from typing import Any
 
 from zenopt.core.description import Unit, describe
@@ -80,6 +80,12 @@ class Costs:
     zennas_params: int
     zennas_flops: float
 
+    @classmethod
+    def recorded(cls, known: Mapping[str, float]) -> Costs:
+        """Return costs that were read somewhere instead of being counted; what is not known is NaN."""
+        values: dict[str, Any] = {field.name: known.get(field.name, nan) for field in fields(cls)}
+        return cls(**values)
+
     def counted(self, counting: str) -> tuple[float, float]:
         """Returns (params, macs) under ``counting``: ``"true"`` or ``"zennas"``."""
         return (self.zennas_params, self.zennas_flops) if counting == "zennas" else (self.params, self.macs)
@@ -111,7 +117,8 @@ def count(
 
     Args:
         architecture:
-            Anything with a :class:`~zenopt.core.description.Description`.
+            Anything with a :class:`~zenopt.core.description.Description`, or without a network but with
+            ``recorded_costs``.
         resolution:
             Side of the square input image in pixels.
         num_classes:
@@ -127,6 +134,9 @@ def count(
     Raises:
         StructureError: If a number is not positive, or an option does not fit the family.
     """
+    recorded = getattr(architecture, "recorded_costs", None)
+    if isinstance(recorded, Costs):
+        return recorded
     units = walk_units(architecture, resolution, use_se, residual)
     floor_units = walk_units(architecture, resolution, use_se, residual, True)
     parts = [
@@ -162,10 +172,7 @@ def unit_costs(
 ) -> PartCosts:
     """Count a unit; ``floor_sizes`` are the sides of its inputs where every size is rounded down."""
     layers = lower_unit(unit, sizes, use_se, residual)
-    # ZenNAS's sizes differ only after a stride that leaves a remainder; lowering all twice would double the time.
-    if floor_sizes != sizes or any(layer.in_size % layer.stride for layer in layers):
-        return _part(layers, lower_unit(unit, floor_sizes, use_se, residual, True))
-    return _part(layers)
+    return _part(layers, lower_unit(unit, floor_sizes, use_se, residual, True))
 
 
 def _part(layers: Sequence[Layer], floor_layers: Sequence[Layer] | None = None) -> PartCosts:

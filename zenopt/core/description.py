@@ -13,14 +13,15 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from zenopt.core.errors import StructureError
-from zenopt.core.primitives import Branches, Choice, Edge, Graph, Node, Residual
+from zenopt.core.primitives import Branches, Choice, Graph, Node, Residual
 
 
 class Unit(ABC):
     """A part of a network that takes the output of the part before it. Subclasses are frozen dataclasses.
 
     Attributes:
-        in_channels, out_channels: Channels that enter (of each input, where there are several) and leave.
+        in_channels, out_channels: Channels that enter (see :attr:`input_channels` where there are several inputs) and
+            leave.
         inputs: Which earlier outputs it takes, counted back from itself: ``(-1,)`` is the one before. With several, its
             only node is a :class:`~zenopt.core.primitives.Graph`.
         role: ``"head"`` for a unit that belongs to the classifier.
@@ -32,6 +33,11 @@ class Unit(ABC):
     inputs: ClassVar[tuple[int, ...]] = (-1,)
     role: ClassVar[Literal["body", "head"]] = "body"
     in_stage: ClassVar[bool] = True
+
+    @property
+    def input_channels(self) -> tuple[int, ...]:
+        """Channels of each input; where they differ, :attr:`in_channels` are those of the last."""
+        return (self.in_channels,) * len(self.inputs)
 
     @property
     def label(self) -> str:
@@ -59,12 +65,24 @@ class Unit(ABC):
 
 @dataclass(frozen=True)
 class Stack(Unit):
-    """A unit given by its nodes, for the stems and heads of families whose other units have a type of their own."""
+    """A unit given by its nodes, for the stems and heads of families whose other units have a type of their own.
+
+    Args:
+        name:
+            ``"stem"``, ``"head"``, ...
+        nodes:
+            What it computes.
+        in_channels, out_channels:
+            As for every unit.
+        family:
+            Whose it is: stems of different families may have equal widths and nothing else in common.
+    """
 
     name: str
     nodes: tuple[Node, ...]
     in_channels: int
     out_channels: int
+    family: str = ""
 
     in_stage: ClassVar[bool] = False
 
@@ -81,7 +99,26 @@ class Stack(Unit):
         return self.nodes
 
     def __str__(self) -> str:
-        return f"{self.name}({self.in_channels},{self.out_channels})"
+        owner = f"{self.family}." if self.family else ""
+        return f"{owner}{self.name}({self.in_channels},{self.out_channels})"
+
+
+@dataclass(frozen=True)
+class Auxiliary:
+    """A second classifier that only training has: nodes on the output of a unit, their mean, a linear layer with bias.
+
+    Args:
+        unit:
+            Index of the unit.
+        nodes:
+            What comes before the mean.
+        features:
+            Channels that enter the linear layer.
+    """
+
+    unit: int
+    nodes: tuple[Node, ...]
+    features: int
 
 
 @dataclass(frozen=True)
@@ -109,6 +146,8 @@ class Description:
             Whether residual links can be taken away.
         divisor:
             Resolutions must be multiples of this.
+        auxiliary:
+            A second classifier for training; it is never counted.
     """
 
     units: tuple[Unit, ...]
@@ -120,6 +159,7 @@ class Description:
     has_gates: bool = False
     has_links: bool = False
     divisor: int = 1
+    auxiliary: Auxiliary | None = None
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -144,13 +184,12 @@ class Description:
         Raises:
             StructureError: If gates are asked for or links are to be taken away, and there are none.
         """
-        if (use_se and not self.has_gates) or (not residual and not self.has_links):
+        if use_se and not self.has_gates:
             raise StructureError(
-                f"{what} networks have no squeeze-excite gates, and their links are the architecture itself: "
-                "use_se must be false and residual true."
-                if not self.has_gates
-                else f"The links of {what} networks are the architecture itself: residual must be true."
+                f"{what} networks have no optional squeeze-excite gates: use_se must be false."
             )
+        if not residual and not self.has_links:
+            raise StructureError(f"The links of {what} networks are part of them: residual must be true.")
 
 
 def unit_names(architecture: Any) -> list[str]:
@@ -198,7 +237,7 @@ def replace_choices(nodes: tuple[Node, ...], pick: Callable[[Choice], tuple[Node
         elif isinstance(node, Branches):
             found.append(replace(node, paths=tuple(map(inner, node.paths))))
         elif isinstance(node, Graph):
-            edges = tuple(Edge(edge.source, edge.target, inner(edge.nodes)) for edge in node.edges)
+            edges = tuple(replace(edge, nodes=inner(edge.nodes)) for edge in node.edges)
             found.append(replace(node, edges=edges))
         else:
             found.append(node)

@@ -51,6 +51,10 @@ class CheckpointError(ZenoptError):
     """A checkpoint is missing, unreadable, or of another network or run."""
 
 
+class OutputError(ZenoptError):
+    """A file or folder that is to be written cannot be."""
+
+
 class DataError(ZenoptError):
     """A data set is missing or malformed."""
 

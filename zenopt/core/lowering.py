@@ -183,18 +183,23 @@ def head_layers(
 @lru_cache(maxsize=65_536)
 def _lowered(
     unit: Unit, in_size: int | tuple[int, ...], use_se: bool, residual: bool, floor_sizes: bool
-) -> tuple[tuple[Layer, ...], int]:
+) -> tuple[tuple[Layer, ...], int, bool]:
+    """Return the layers of a unit, the side of its output, and whether no size was rounded."""
+    if floor_sizes:
+        # Rounding down differs only where a stride leaves a remainder; lowering all twice would double the time.
+        found = _lowered(unit, in_size, use_se, residual, False)
+        if found[2]:
+            return found
     lowering = _Lowering(use_se, residual, floor_sizes)
     nodes = unit.expand()
     if isinstance(in_size, tuple):
         (graph,) = nodes
         if not isinstance(graph, Graph):
             raise StructureError(f"{type(unit).__name__} takes several inputs but is no graph.")
-        widths = (unit.in_channels,) * len(in_size)
-        out_size, _ = lowering.graph(graph, in_size, widths, unit.role)
+        out_size, _ = lowering.graph(graph, in_size, unit.input_channels, unit.role)
     else:
         out_size, _ = lowering.walk(nodes, in_size, unit.role, unit.in_channels)
-    return tuple(lowering.layers), out_size
+    return tuple(lowering.layers), out_size, lowering.is_exact
 
 
 def lower_unit(
@@ -241,6 +246,7 @@ class _Lowering:
         self._floor_sizes = floor_sizes
         self._block = block
         self.layers: list[Layer] = []
+        self.is_exact = True
 
     def walk(self, nodes: Iterable[Node], size: int, role: Role, channels: int) -> tuple[int, int]:
         """Append the layers of a sequence for an input of a side and width; return those of the output."""
@@ -270,7 +276,7 @@ class _Lowering:
                 self.layers.append(Layer("pool", role, self._block, channels, channels, size, 1))
                 size = 1
             elif isinstance(node, Zero):
-                size = self._strided(size, node.stride)
+                size, channels = self._strided(size, node.stride), node.width
             elif isinstance(node, Slice):
                 channels = node.stop - node.start
                 self._add("slice", role, channels, size)
@@ -308,6 +314,7 @@ class _Lowering:
         self.layers.append(Layer(kind, role, self._block, channels, channels, size, size, affine=affine))
 
     def _strided(self, size: int, stride: int) -> int:
+        self.is_exact &= size % stride == 0
         return size // stride if self._floor_sizes else (size - 1) // stride + 1
 
     def _pool(self, node: Pool, size: int, role: Role) -> int:

@@ -122,18 +122,19 @@ class SqueezeExcite:
 class Pool:
     """A local pooling; padded taps do not count in averages.
 
-    ``padding`` defaults to ``(kernel - 1) // 2``, which gives maps of the input's size at stride 1.
+    ``padding`` is ``(kernel - 1) // 2``, which gives maps of the input's size at stride 1, or 0 if not ``padded``.
     """
 
     channels: int
     kernel: int
     stride: int = 1
     kind: Literal["average", "max"] = "average"
+    padded: bool = True
 
     @property
     def padding(self) -> int:
         """Rows and columns added on every side."""
-        return (self.kernel - 1) // 2
+        return (self.kernel - 1) // 2 if self.padded else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +153,19 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Zero:
-    """Zeros of the output's shape: nothing is computed, and nothing is counted."""
+    """Zeros of the output's shape: nothing is computed, and nothing is counted.
+
+    ``out_channels`` are ``channels`` unless given.
+    """
 
     channels: int
     stride: int = 1
+    out_channels: int | None = None
+
+    @property
+    def width(self) -> int:
+        """Channels that leave it."""
+        return self.channels if self.out_channels is None else self.out_channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,11 +232,12 @@ class Branches:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """What lies between two places of a :class:`Graph`."""
+    """What lies between two places of a :class:`Graph`; ``drops`` says whether drop-path may take it away."""
 
     source: int
     target: int
     nodes: tuple[Node, ...]
+    drops: bool = True
 
 
 @dataclass(frozen=True, slots=True)

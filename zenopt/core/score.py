@@ -20,6 +20,8 @@ class Score:
         values: The value of every repeat.
         batch_size, resolution, seed, device: What it was measured with, where that matters.
         curve: Step (a training's epoch) -> intermediate value.
+        layers: What each layer adds, a tensor by the layer's name; ``None`` unless asked for, and for values that are
+            no sums over layers.
     """
 
     value: float | None
@@ -33,6 +35,7 @@ class Score:
     seed: int = 0
     device: str = "cpu"
     curve: Mapping[int, float] = field(default_factory=dict, hash=False)
+    layers: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the score and what it was measured with as plain data."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 
 from zenopt.core.description import describe
 from zenopt.core.errors import ProxyError
+from zenopt.core.progress import SILENT, Progress
 from zenopt.core.score import Score
 from zenopt.core.seeds import derive_seed
 from zenopt.correlate.batch import Minibatch
@@ -115,7 +116,7 @@ def measure(
     proxies: Sequence[str],
     settings: Measurement,
     cache: ScoreCache | None = None,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = SILENT,
 ) -> Scores:
     """Scores architectures; what the cache holds is not computed again.
 
@@ -128,8 +129,8 @@ def measure(
             How.
         cache:
             Where scores are kept; every architecture is stored as soon as it is scored.
-        on_progress:
-            Called with the number of architectures that are done and of all.
+        progress:
+            Is told of every architecture.
 
     Returns:
         The scores; a proxy that failed on an architecture has one without a value.
@@ -144,7 +145,9 @@ def measure(
     identity = settings.identity()
     scores = {name: cache.get(identity, name) for name in names}
     targets = list(architectures)
-    for done, architecture in enumerate(targets, start=1):
+    failed = 0
+    progress.start(len(targets), "architecture")
+    for architecture in targets:
         text = str(architecture)
         missing = [name for name in names if text not in scores[name]]
         if missing:
@@ -152,6 +155,7 @@ def measure(
             cache.put(identity, text, found)
             for name, score in found.items():
                 scores[name][text] = score
-        on_progress(done, len(targets))
+        failed += sum(scores[name][text].value is None for name in names)
+        progress.advance(failed=failed or None)
     wanted = [str(architecture) for architecture in targets]
     return {name: {text: scores[name][text] for text in wanted} for name in names}

@@ -64,7 +64,7 @@ class ScoreCache:
         # SQLite takes any value in any column.
         if not all(map(_is_score, rows)):
             raise StorageError(f"Score cache {self._name} holds something else than scores; remove the file.")
-        return {structure: Score(value, seconds, error) for structure, value, seconds, error in rows}
+        return {structure: Score(value, seconds, error, proxy) for structure, value, seconds, error in rows}
 
     def put(self, settings: Mapping[str, Any], structure: str, scores: Mapping[str, Score]) -> None:
         """Stores the scores of one structure, by proxy, in one transaction."""

@@ -13,6 +13,7 @@ from collections.abc import Container, Sequence
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -25,6 +26,13 @@ from zenopt.study.study import load_study
 #: A study with more trials than this is shown by its elites.
 LARGEST = 2000
 ELITES, LATEST, SAMPLE = 512, 200, 600
+#: Beginning of the study attributes that zenopt keeps for itself.
+_OWN_KEYS = "zenopt:"
+#: Settings of a training that are shown as its parameters.
+_SETTINGS: dict[str, BaseDistribution] = {
+    "learning_rate": FloatDistribution(1e-6, 1e3, log=True),
+    "training_seed": IntDistribution(0, 1_000_000),
+}
 #: Seconds between two looks at the source.
 _REFRESH_S = 2.0
 
@@ -124,7 +132,9 @@ class MirrorStorage(InMemoryStorage):
                     continue
                 study_id = self.create_new_study(stored.directions, stored.study_name)
                 for key, value in stored.user_attrs.items():
-                    self.set_study_user_attr(study_id, key, value)
+                    # Ours are long lines of JSON that push the page beyond the screen; the note says the same in words.
+                    if not key.startswith(_OWN_KEYS):
+                        self.set_study_user_attr(study_id, key, value)
                 for key, value in stored.system_attrs.items():
                     self.set_study_system_attr(study_id, key, value)
                 self._by_source[identity] = study_id
@@ -205,6 +215,12 @@ class _MirroredStudy:
         constraints = constraints_of(trial.system_attrs)
         over = any(value > 0.0 for value in constraints.values())
         is_hidden = over and trial.state == TrialState.COMPLETE
+        # The dashboard divides by the number of parameters; a training has settings instead.
+        settings = (
+            {}
+            if trial.params
+            else {key: trial.user_attrs[key] for key in _SETTINGS if key in trial.user_attrs}
+        )
         shaped = FrozenTrial(
             number=trial.number,
             state=TrialState.PRUNED if is_hidden else trial.state,
@@ -212,12 +228,12 @@ class _MirroredStudy:
             values=None if is_hidden else trial.values,
             datetime_start=trial.datetime_start,
             datetime_complete=trial.datetime_complete,
-            params=trial.params,
-            distributions=trial.distributions,
-            # Names tell which limit a value is of; the dashboard's own list has none.
+            params={**trial.params, **settings},
+            distributions={**trial.distributions, **{name: _SETTINGS[name] for name in settings}},
+            # Names tell which limit a value is of; the dashboard's own list has none. They come first, to be seen.
             user_attrs={
+                **{f"constraint:{name}": value for name, value in constraints.items() if not name.isdigit()},
                 **trial.user_attrs,
-                **{f"violation:{name}": value for name, value in constraints.items() if not name.isdigit()},
             },
             system_attrs={**trial.system_attrs, CONSTRAINTS_KEY: list(constraints.values())},
             intermediate_values=trial.intermediate_values,

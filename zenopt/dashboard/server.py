@@ -1,13 +1,10 @@
-"""optuna-dashboard over a mirror of stored studies, with the best network's picture and the report's figures in it."""
+"""optuna-dashboard over a mirror of stored studies, served on this machine."""
 
 from __future__ import annotations
 
-import base64
-import io
 import shutil
 import tempfile
 import threading
-import time
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,34 +13,19 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna
-import plotly.graph_objects as go
 import sqlalchemy.exc
 
 from zenopt.core.errors import ZenoptError
 from zenopt.core.paths import file_name
 from zenopt.core.text import one_line, quoted
 from zenopt.dashboard.mirror import LARGEST, MirrorStorage
+from zenopt.dashboard.pages import StudyPage
 from zenopt.export.bundle import read_bundle
-from zenopt.report.figures import score_label
-from zenopt.report.picture import WIDTH, draw
-from zenopt.report.reading import StudyData, read_study
-from zenopt.report.sections import Network, describe_settings, make_front, make_section, network_at
-from zenopt.study.study import open_existing, read_spec
+from zenopt.study.study import open_existing
 
 HOST = "127.0.0.1"
-#: Figures of the report that the dashboard does not have by itself.
-_FIGURES = (
-    "hypervolume-trials",
-    "score-params",
-    "score-macs",
-    "score-latency-ms",
-    "closed-form",
-    "feasible",
-    "stage-width",
-    "stage-kernel",
-)
-#: Seconds between two looks for a better network, and between two drawings of the figures.
-_WATCH_S, _REDRAW_S = 5.0, 60.0
+#: Seconds between two looks for a better network.
+_WATCH_S = 5.0
 
 _logger = optuna.logging.get_logger(__name__)
 
@@ -89,7 +71,7 @@ class Dashboard:
         self.mirror = MirrorStorage(open_existing(url), largest)
         self._folder = Path(tempfile.mkdtemp(prefix="zenopt-dashboard-"))
         self._artifacts = optuna.artifacts.FileSystemArtifactStore(str(self._folder))
-        self._pages: dict[int, _StudyPage] = {}
+        self._pages: dict[int, StudyPage] = {}
         self._stop = threading.Event()
         self._updating = threading.Lock()
         try:
@@ -140,7 +122,7 @@ class Dashboard:
                 del self._pages[gone]
             for study_id, mirrored in mirrored_studies.items():
                 if study_id not in self._pages:
-                    self._pages[study_id] = _StudyPage(
+                    self._pages[study_id] = StudyPage(
                         optuna.load_study(study_name=mirrored.study.study_name, storage=self.mirror),
                         mirrored.study,
                         self._artifacts,
@@ -188,125 +170,6 @@ def _pack(folder: Path, target: Path) -> None:
         for path in sorted(folder.rglob("*")):
             if path.is_file() and not path.is_symlink():
                 packed.write(path, path.relative_to(folder))
-
-
-class _StudyPage:
-    """Note, picture and figures of one study, made anew when there is something new."""
-
-    def __init__(self, shown: optuna.Study, source: optuna.Study, artifacts: Any) -> None:
-        self._shown, self._source, self._artifacts = shown, source, artifacts
-        self._is_ours = read_spec(source, missing_ok=True) is not None
-        self._best: int | None = None
-        self._size = -1
-        self._drawn_at = float("-inf")
-        self._note = ""
-        self._picture_id: str | None = None
-
-    def update(self) -> None:
-        """Looks for a better network, and now and then for new trials."""
-        from optuna_dashboard import save_plotly_graph_object
-
-        if not self._is_ours:
-            return
-        size = self._shown._storage.get_n_trials(self._shown._study_id)
-        try:
-            best: int | None = self._shown._storage.get_best_trial(self._shown._study_id).number
-        except ValueError:
-            best = None
-        is_due = size != self._size and time.monotonic() - self._drawn_at > _REDRAW_S
-        if best == self._best and not is_due and self._note:
-            return
-        data = read_study(self._source, time.time())
-        # What Study.set_metric_names() writes, without its warning that it is experimental.
-        self._shown._storage.set_study_system_attr(
-            self._shown._study_id, "study:metric_names", _metric_names(data)
-        )
-        missing = data.spec.missing_module()
-        networks = [network_at(data, position) for position in data.top(1)] if missing is None else []
-        if networks:
-            self._save_picture(networks[0])
-            graph = _picture_figure(networks[0])
-            save_plotly_graph_object(self._shown, graph, graph_object_id="best-network")
-        self._save_note(missing or _note(data, networks, self._picture_id, self._shown._study_id))
-        if is_due or self._size < 0:
-            for figure in make_section(self._source, data, 0).figures:
-                if figure.key in _FIGURES or figure.group == "Front":
-                    save_plotly_graph_object(self._shown, figure.titled(), graph_object_id=figure.key)
-            self._drawn_at, self._size = time.monotonic(), size
-        self._best = best
-
-    def _save_picture(self, network: Network) -> None:
-        picture = draw(network.anatomy, network.title, standalone=True).encode()
-        if self._picture_id is None:
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "best-network.svg"
-                path.write_bytes(picture)
-                self._picture_id = optuna.artifacts.upload_artifact(
-                    artifact_store=self._artifacts, file_path=str(path), study_or_trial=self._shown
-                )
-        else:
-            self._artifacts.write(self._picture_id, io.BytesIO(picture))
-
-    def _save_note(self, text: str) -> None:
-        from optuna_dashboard import get_note, save_note
-
-        # What a person has written over our note stays.
-        if text != self._note and get_note(self._shown) == self._note:
-            save_note(self._shown, text)
-            self._note = text
-
-
-def _metric_names(data: StudyData) -> list[str]:
-    return [score_label(data.spec), *data.spec.objectives[1:]]
-
-
-def _note(data: StudyData, networks: Sequence[Network], picture_id: str | None, study_id: int) -> str:
-    """The study's note, in Markdown."""
-    lines = [describe_settings(data), ""]
-    if not networks:
-        return "\n".join([*lines, "No candidate within the budget yet."])
-    best = networks[0]
-    front = make_front(data)
-    if front is not None:
-        lines += [
-            f"## Pareto front of {front.words}",
-            "",
-            _row(front.header),
-            "|---" * len(front.header) + "|",
-        ]
-        lines += [*map(_row, front.rows), ""]
-        if len(front.rows) < front.size:
-            lines += [f"{len(front.rows)} of {front.size} networks, evenly along the front.", ""]
-    lines += [f"## {'Best network' if front is None else 'Best score'}: {best.title}", ""]
-    lines += ["| what | value |", "|---|---|"]
-    lines += [f"| {label} | {text} |" for label, text in best.facts]
-    lines += ["", "```", best.structure, "```", ""]
-    if picture_id is not None:
-        # The query makes the browser load the picture anew when the best network changes.
-        lines.append(f"![picture of the network](/artifacts/{study_id}/{picture_id}?trial={best.number})")
-    return "\n".join(lines)
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _picture_figure(network: Network) -> go.Figure:
-    """The network's picture as a plotly figure."""
-    picture = draw(network.anatomy, network.title, standalone=True)
-    height = float(picture.split('viewBox="', 1)[1].split('"', 1)[0].split()[3])
-    source = "data:image/svg+xml;base64," + base64.b64encode(picture.encode()).decode()
-    figure = go.Figure()
-    figure.add_layout_image(
-        source=source, xref="paper", yref="paper", x=0, y=1, sizex=1, sizey=1, sizing="contain"
-    )
-    figure.update_xaxes(visible=False)
-    figure.update_yaxes(visible=False)
-    figure.update_layout(
-        template="plotly_white", title={"text": f"Best network: {network.title}"}, height=height * 1.1,
-        margin={"l": 8, "r": 8, "t": 48, "b": 8}, width=WIDTH * 1.3,
-    )  # fmt: skip
-    return figure
 
 
 class _Server(ThreadingMixIn, WSGIServer):

@@ -15,10 +15,12 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter
 
 from zenopt._version import __version__
-from zenopt.core.errors import BundleError, ZenoptError
+from zenopt.core.errors import BundleError, OutputError, ZenoptError
 from zenopt.core.files import BUNDLE, read_json, validated
+from zenopt.core.outputs import check_folder
 from zenopt.core.paths import existing_path
 from zenopt.core.text import printable, quoted, quoted_list, shortened_path
+from zenopt.core.words import rounded
 from zenopt.spaces.registry import parse_architecture
 
 SCHEMA_VERSION = 1
@@ -49,6 +51,7 @@ class Bundle:
         scores: The search's score and the fresh ones, by name.
         constraints: Signed relative violation of every limit.
         study, trial: Where it came from.
+        origin: Where it came from in words, if it is no trial.
         spec: The study spec.
         versions: Versions of what made it.
         seed: Seed of the study.
@@ -66,6 +69,7 @@ class Bundle:
     constraints: Mapping[str, float] | None = None
     study: str | None = None
     trial: Number | None = None
+    origin: str | None = None
     spec: Mapping[str, Any] | None = None
     versions: Mapping[str, str] | None = None
     seed: Number | None = None
@@ -107,14 +111,9 @@ def write_bundle(bundle: Bundle, folder: str | Path, *, overwrite: bool = False)
     if bundle.block_modules is None:
         modules = parse_architecture(bundle.family, bundle.structure).foreign_modules()
         bundle = replace(bundle, block_modules=modules or None)
+    _check_contents(folder, overwrite)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        names = {path.name for path in folder.iterdir()}
-        if ARCHITECTURE_FILE in names:
-            if not overwrite:
-                raise BundleError(f"Folder {folder} holds a bundle already; use --force to replace it.")
-        elif names and not _is_unfinished(names):
-            raise BundleError(f"Folder {folder} is not empty and holds no bundle; name another one.")
         content = {"schema_version": SCHEMA_VERSION, **bundle.__dict__}
         write_atomically(folder / STRUCTURE_FILE, bundle.structure + "\n")
         write_atomically(folder / README_FILE, _readme(bundle))
@@ -122,6 +121,31 @@ def write_bundle(bundle: Bundle, folder: str | Path, *, overwrite: bool = False)
     except OSError as error:
         raise BundleError(f"Cannot write bundle {folder}: {error.strerror or error}.") from None
     return folder
+
+
+def check_bundle_folder(folder: str | Path, *, overwrite: bool = False) -> None:
+    """Find out whether :func:`write_bundle` could write here, before the work whose result it would write.
+
+    Raises:
+        BundleError: If the folder holds something, or cannot be written.
+    """
+    _check_contents(Path(folder), overwrite)
+    try:
+        check_folder(folder)
+    except OutputError as error:
+        raise BundleError(str(error)) from None
+
+
+def _check_contents(folder: Path, overwrite: bool) -> None:
+    try:
+        names = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    except OSError as error:
+        raise BundleError(f"Cannot write bundle {folder}: {error.strerror or error}.") from None
+    if ARCHITECTURE_FILE in names:
+        if not overwrite:
+            raise BundleError(f"Folder {folder} holds a bundle already; use --force to replace it.")
+    elif names and not _is_unfinished(names):
+        raise BundleError(f"Folder {folder} is not empty and holds no bundle; name another one.")
 
 
 def read_bundle(folder: str | Path) -> Bundle:
@@ -195,10 +219,15 @@ def write_atomically(path: Path, text: str) -> None:
 def _readme(bundle: Bundle) -> str:
     costs, scores = bundle.costs or {}, bundle.scores or {}
     rows = [("resolution", f"{bundle.resolution} px"), ("classes", bundle.num_classes)]
-    rows += [(key, f"{value:,}" if isinstance(value, int) else value) for key, value in costs.items()]
-    rows += [(f"score: {key}", value) for key, value in scores.items() if not isinstance(value, list | tuple)]
+    rows += [(key, rounded(value)) for key, value in costs.items()]
+    rows += [
+        (f"score: {key}", rounded(value))
+        for key, value in scores.items()
+        if value is not None and not isinstance(value, list | tuple)
+    ]
     table = "\n".join(f"| {key} | {value} |" for key, value in rows)
-    origin = f"Trial {bundle.trial} of study `{printable(bundle.study)}`." if bundle.study else ""
+    study = f"Trial {bundle.trial} of study `{printable(bundle.study)}`." if bundle.study else ""
+    origin = printable(bundle.origin) if bundle.origin else study
     modules = sorted(set((bundle.block_modules or {}).values()))
     flags = "".join(f" --import {module}" for module in modules)
     imports = "".join(f"\n    import {module}  # its blocks" for module in modules)

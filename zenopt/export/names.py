@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zenopt.core.errors import StructureError, UnknownNameError
+from zenopt.core.errors import StructureError
 from zenopt.core.files import STRUCTURE, read_text
 from zenopt.core.paths import existing_path
-from zenopt.core.text import QUOTED, quoted
+from zenopt.core.text import quoted
 from zenopt.export.bundle import ARCHITECTURE_FILE, read_bundle
 from zenopt.spaces.chain.zoo import card, list_models
 from zenopt.spaces.registry import get_space, list_spaces, parse_architecture, recognise, space_of
@@ -35,6 +35,7 @@ class Named:
         architecture: The architecture; ``None`` for a library's model, which is nothing but a module.
         resolution: Side of the input image in pixels where nobody says another.
         num_classes: Outputs of the classifier where nobody says another number.
+        use_se: Whether it has squeeze-excite gates where nobody says.
     """
 
     text: str
@@ -42,6 +43,7 @@ class Named:
     architecture: Any | None
     resolution: int = 224
     num_classes: int = 1000
+    use_se: bool = False
 
     def build(self, num_classes: int, *, use_se: bool = False) -> nn.Module:
         """Builds the network, with PyTorch's (or the library's) initial weights.
@@ -50,7 +52,9 @@ class Named:
             UnknownNameError: If the library is missing or does not know the model.
         """
         if self.architecture is None:
-            return _library_model(self.family, self.text.partition(":")[2], num_classes)
+            from zenopt.nn.libraries import library_model
+
+            return library_model(self.text, num_classes)
         from zenopt.nn import build_network
 
         return build_network(self.architecture, num_classes=num_classes, use_se=use_se)
@@ -119,38 +123,14 @@ def _of_family(family: str, text: str) -> Named:
 def _of_path(path: Path) -> Named:
     if path.is_dir() or path.name == ARCHITECTURE_FILE:
         bundle = read_bundle(path)
-        return _of_family(bundle.family, bundle.structure)
+        return replace(
+            _of_family(bundle.family, bundle.structure),
+            resolution=bundle.resolution,
+            num_classes=bundle.num_classes,
+            use_se=bundle.use_se,
+        )
     found = _of_text(read_text(path, STRUCTURE).strip())
     if found is None:
         # What a file holds is a text, never again the name of a file.
         raise STRUCTURE.refusal(path, "it holds no structure string")
     return found
-
-
-def _library_model(library: str, name: str, num_classes: int) -> nn.Module:
-    try:
-        if library == "timm":
-            import timm
-
-            if not timm.is_model(name):
-                raise UnknownNameError(_unknown(library, name, timm.list_models()))
-            model: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes)
-            return model
-        from torchvision import models
-
-        if name not in models.list_models():
-            raise UnknownNameError(_unknown(library, name, models.list_models()))
-        # GoogLeNet and Inception return a tuple in training unless told otherwise.
-        options = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
-        found: nn.Module = models.get_model(name, weights=None, num_classes=num_classes, **options)
-        return found
-    except ImportError as error:
-        raise UnknownNameError(f"{library}:{name} needs the package {library}: {error}.") from None
-
-
-def _unknown(library: str, name: str, known: list[str]) -> str:
-    from difflib import get_close_matches
-
-    close = get_close_matches(name[:QUOTED], known, n=3)
-    hint = f"; similar: {', '.join(close)}" if close else ""
-    return f"{library} has no model {quoted(name)}{hint}."

@@ -25,8 +25,9 @@ from zenopt.core.primitives import (
     SqueezeExcite,
     Zero,
 )
-from zenopt.export.bundle import write_atomically
+from zenopt.export.bundle import Bundle, write_atomically
 from zenopt.nn.modules import FUNCTIONS
+from zenopt.spaces.registry import parse_architecture
 
 _HEAD = '''"""A network found by zenopt; this file needs only torch.
 
@@ -46,7 +47,7 @@ FEATURES = {features}  # channels that enter the classifier
 
 # (name, inputs, layers) of every unit; inputs are counted back from the unit. A layer is one of
 #   ("conv", in, out, kernel, stride, groups, bias, dilation)   ("norm", channels, eps, affine, tracks)
-#   ("act", name)   ("pool", kind, kernel, stride, padding)   ("mean",)   ("identity",)   ("zero", stride)
+#   ("act", name)   ("pool", kind, kernel, stride, padding)   ("mean",)   ("identity",)   ("zero", stride, channels)
 #   ("shuffle", groups)   ("slice", start, stop)   ("shift",)   ("gate", layers)
 #   ("residual", body, projection)   an empty projection is the identity
 #   ("branches", join, {{name: layers}})   ("graph", inputs, [(from, to, layers)], outputs)
@@ -197,7 +198,8 @@ _CASES = {
         if name == "max":
             return nn.MaxPool2d(kernel, stride, padding)
         return nn.AvgPool2d(kernel, stride, padding, count_include_pad=False)""",
-    "zero": "return Function(lambda x: x[..., :: options[0], :: options[0]] * 0.0)",
+    "zero": """stride, width = options
+        return Function(lambda x: x[:, :1, ::stride, ::stride].expand(-1, width, -1, -1) * 0.0)""",
     "shuffle": "return Function(lambda x: x.unflatten(1, (options[0], -1)).transpose(1, 2).flatten(1, 2))",
     "slice": "return Function(lambda x: x[:, options[0] : options[1]])",
     "shift": "return Function(lambda x: nn.functional.pad(x, (0, 1, 0, 1))[:, :, 1:, 1:])",
@@ -238,6 +240,17 @@ def write_model_file(
     return file
 
 
+def write_bundle_model(bundle: Bundle, folder: Path) -> Path:
+    """Write ``model.py`` into a bundle's folder."""
+    return write_model_file(
+        parse_architecture(bundle.family, bundle.structure),
+        folder / "model.py",
+        resolution=bundle.resolution,
+        num_classes=bundle.num_classes,
+        use_se=bundle.use_se,
+    )
+
+
 def _literals(nodes: Iterable[Node], use_se: bool, used: set[str]) -> list[tuple[Any, ...]]:
     """Returns nodes as tuples of plain values, and notes their kinds."""
     rows = [
@@ -269,7 +282,7 @@ def _literal(node: Node, use_se: bool, used: set[str]) -> tuple[Any, ...]:
     if isinstance(node, Identity):
         return ("identity",)
     if isinstance(node, Zero):
-        return ("zero", node.stride)
+        return ("zero", node.stride, node.width)
     if isinstance(node, Shuffle):
         return ("shuffle", node.groups)
     if isinstance(node, Slice):

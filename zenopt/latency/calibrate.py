@@ -14,6 +14,8 @@ from datetime import date
 from typing import Any
 
 from zenopt.core.errors import DeviceError
+from zenopt.core.progress import SILENT, Progress
+from zenopt.core.words import plural
 from zenopt.latency.environment import environment
 from zenopt.latency.heldout import held_out_errors
 from zenopt.latency.options import CLOCKS, MeasureOptions
@@ -31,8 +33,6 @@ FIRST_PASS_SHARE = 0.15
 MIN_PASSES = 3
 MAX_PASSES = 40
 
-Progress = Callable[[str], None]
-
 
 def calibrate(
     space: Any,
@@ -46,9 +46,9 @@ def calibrate(
     statistic: str = "median",
     seed: int = 0,
     visitor: Visitor | None = None,
-    progress: Progress = lambda line: None,
+    progress: Progress = SILENT,
 ) -> DeviceProfile:
-    """Measures networks and blocks of a space and fits a profile.
+    """Measure networks and blocks of a space and fit a profile.
 
     Args:
         space:
@@ -72,7 +72,7 @@ def calibrate(
         visitor:
             What visits networks and blocks; a bench on the device if not given.
         progress:
-            Called with a line for people now and then.
+            Is told of the two parts: the seconds of what is fitted, then the visits to held-out networks.
 
     Raises:
         DeviceError: If the device is not usable, or the time does not suffice for a handful of networks.
@@ -89,6 +89,10 @@ def calibrate(
     began = clock()
     samples = _visited(visitor, stream, seconds, clock, progress)
     spent = clock() - began
+    progress.note(
+        f"Measured {plural(len(samples.networks), 'network')} and {plural(len(samples.parts), 'block')}; next, "
+        f"{held_out} networks that play no part in the fit."
+    )
     fit = fit_table(samples, options.batch, BYTES_PER_NUMBER[options.dtype])
     content = _content(fit, name, samples, options, statistic, spent)
     errors, blocks = held_out_errors(profile_from_json(content), stream, held_out, samples, visitor, progress)
@@ -110,7 +114,18 @@ def _visited(
     def elapsed() -> float:
         return clock() - began
 
+    told_s = 0.0
+
+    def tell(passes: int) -> None:
+        nonlocal told_s
+        now_s = min(elapsed(), seconds)
+        progress.advance(
+            now_s - told_s, networks=len(samples.networks), blocks=len(samples.parts), round=passes
+        )
+        told_s = now_s
+
     samples = Samples()
+    progress.start(seconds, "second")
     for network in stream:
         if elapsed() > FIRST_PASS_SHARE * seconds and len(samples.networks) >= MIN_NETWORKS:
             break
@@ -126,9 +141,7 @@ def _visited(
         for part in network.parts():
             if part not in samples.parts:
                 samples.parts[part] = [visitor.visit(part)]
-        progress(
-            f"network {len(samples.networks)}: {times[0]:.3f} ms per image, {len(samples.parts)} blocks so far"
-        )
+        tell(1)
     for passes in range(2, MAX_PASSES + 1):
         if elapsed() > seconds and passes > MIN_PASSES:
             break
@@ -136,7 +149,7 @@ def _visited(
             if elapsed() > seconds and len(times) >= MIN_PASSES:
                 break
             times.append(visitor.visit(subject))
-        progress(f"pass {passes} over {len(samples.networks)} networks and {len(samples.parts)} blocks")
+            tell(passes)
     return samples
 
 

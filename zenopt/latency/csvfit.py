@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from zenopt.latency.fit import coefficients_json, errors_of, fit_robust, leave_o
 from zenopt.latency.operations import Operation, layer_operation
 from zenopt.latency.profile import BYTES_PER_NUMBER, SCHEMA_VERSION, DeviceProfile, profile_from_json
 from zenopt.latency.ranges import measured_ranges
-from zenopt.latency.targets import Target, find_target
+from zenopt.latency.targets import Target
 
 REQUIRED = ("structure", "latency_ms")
 OPTIONAL = ("resolution", "num_classes", "use_se")
@@ -47,14 +48,24 @@ class Row:
     latency_ms: float
 
 
-def read_rows(path: str | Path, *, resolution: int = 224, num_classes: int = 1000) -> list[Row]:
+class Finder(Protocol):
+    """Finds a network by what stands in a table; :func:`zenopt.study.targets.find_target` is one."""
+
+    def __call__(self, name: str, *, resolution: int, num_classes: int, use_se: bool, stored: bool) -> Target:
+        """Return the network of a name."""
+        ...
+
+
+def read_rows(path: str | Path, find: Finder, *, resolution: int = 224, num_classes: int = 1000) -> list[Row]:
     """Reads a table of measured networks.
 
     Args:
         path:
             A CSV file with the columns ``structure`` and ``latency_ms`` (per image), and optionally ``resolution``,
-            ``num_classes`` and ``use_se`` (0 or 1). A structure may be anything ``find_target`` knows, e.g.
+            ``num_classes`` and ``use_se`` (0 or 1). A structure may be anything that ``find`` knows, e.g.
             ``torchvision:resnet34``.
+        find:
+            Finds the networks, e.g. :func:`zenopt.study.targets.find_target`.
         resolution, num_classes:
             For rows that do not say.
 
@@ -72,12 +83,14 @@ def read_rows(path: str | Path, *, resolution: int = 224, num_classes: int = 100
                 f"allowed: {', '.join((*REQUIRED, *OPTIONAL))}",
             )
         return [
-            _read_row(row, path, f"line {reader.line_num}:", resolution, num_classes)
+            _read_row(row, path, f"line {reader.line_num}:", find, resolution, num_classes)
             for row in rows_of(reader, path)
         ]
 
 
-def _read_row(row: Mapping[str, str], path: object, place: str, resolution: int, num_classes: int) -> Row:
+def _read_row(
+    row: Mapping[str, str], path: object, place: str, find: Finder, resolution: int, num_classes: int
+) -> Row:
     def whole(name: str, default: int, allowed: range) -> int:
         text = (row.get(name) or "").strip()
         value = (
@@ -95,7 +108,7 @@ def _read_row(row: Mapping[str, str], path: object, place: str, resolution: int,
             path, f"latency_ms must be a positive number, got {quoted(row['latency_ms'])}", place
         )
     try:
-        target = find_target(
+        target = find(
             row["structure"],
             resolution=whole("resolution", resolution, range(1, 8193)),
             num_classes=whole("num_classes", num_classes, range(1, 1_000_001)),

@@ -1,23 +1,58 @@
-"""Predicted against measured, as a plotly figure."""
+"""Predicted against measured, as a plotly figure and as a page of its own."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from math import isfinite
+from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from zenopt.core.errors import DeviceError
+from zenopt.core.outputs import prepare_output
+from zenopt.core.statistics import spearman
 from zenopt.core.text import one_line, quoted
-from zenopt.latency.output import prepare_output
 from zenopt.latency.profile import DeviceProfile
 
-#: Shaded band around the diagonal.
-BAND = 0.10
+#: Shaded bands around the diagonal, as relative errors; beyond the first a network is named.
+BANDS = (0.10, 0.20)
+_INSIDE, _OUTSIDE, _BAND, _GREY = "#4c8bd0", "#d98324", "rgba(76,139,208,{})", "#98a2b3"
+#: Networks whose errors are listed, the largest first, and characters of a name.
+_LISTED, _LETTERS = 40, 26
+_ROW, _SCATTER = 20, 460
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Relative errors of predictions.
+
+    Attributes:
+        mean: Mean absolute relative error.
+        largest: Largest absolute relative error.
+        within_10: Share of networks within 10 %.
+        rank: Rank correlation (Spearman) of predicted and measured; ``None`` where one side is constant.
+        networks: How many there are.
+    """
+
+    mean: float
+    largest: float
+    within_10: float
+    rank: float | None
+    networks: int
+
+    def __str__(self) -> str:
+        rank = "" if self.rank is None else f", rank correlation {self.rank:.3f}"
+        return (
+            f"{self.networks} networks: mean error {self.mean:.1%}, largest {self.largest:.1%}, "
+            f"{self.within_10:.0%} within 10 %{rank}"
+        )
 
 
 def held_out_pairs(profile: DeviceProfile) -> list[tuple[str, float, float]]:
-    """Returns ``(network, measured_ms, predicted_ms)`` of networks the profile was not fitted to.
+    """Return ``(network, measured_ms, predicted_ms)`` of networks the profile was not fitted to.
 
     Raises:
         DeviceError: If the profile keeps none (e.g. because no whole network was measured).
@@ -34,14 +69,29 @@ def held_out_pairs(profile: DeviceProfile) -> list[tuple[str, float, float]]:
         raise DeviceError(
             f"Device profile {quoted(profile.name)}: held-out networks cannot be read: {one_line(repr(error), 99)}."
         ) from None
-    rows = [row for row in rows if row[1] > 0 and row[2] > 0 and isfinite(row[1]) and isfinite(row[2])]
+    rows = [
+        row for row in rows if row[1] > 0 and row[2] > 0 and math.isfinite(row[1]) and math.isfinite(row[2])
+    ]
     if not rows:
         raise DeviceError(f"Device profile {quoted(profile.name)} keeps no held-out networks to draw.")
     return rows
 
 
+def errors_of(pairs: Sequence[tuple[str, float, float]]) -> Errors:
+    """Return the errors of ``(network, measured_ms, predicted_ms)``."""
+    measured, predicted = _times(pairs)
+    found = np.abs(predicted / measured - 1.0)
+    return Errors(
+        float(found.mean()),
+        float(found.max()),
+        float((found <= BANDS[0]).mean()),
+        spearman(predicted, measured),
+        len(pairs),
+    )
+
+
 def predicted_against_measured(pairs: Sequence[tuple[str, float, float]], title: str) -> Any:
-    """Draws predictions over measurements on logarithmic axes, with a band of 10 %.
+    """Draw predictions over measurements with bands of 10 and 20 %, and below them every network's error.
 
     Args:
         pairs:
@@ -52,47 +102,157 @@ def predicted_against_measured(pairs: Sequence[tuple[str, float, float]], title:
     Returns:
         A ``plotly.graph_objects.Figure``.
     """
-    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
 
-    measured = [row[1] for row in pairs]
-    predicted = [row[2] for row in pairs]
-    low, high = min(measured + predicted) / 1.3, max(measured + predicted) * 1.3
-    errors = [p / m - 1 for m, p in zip(measured, predicted, strict=True)]
-    figure = go.Figure()
-    figure.add_scatter(
-        x=[low, high, high, low],
-        y=[low * (1 + BAND), high * (1 + BAND), high * (1 - BAND), low * (1 - BAND)],
-        fill="toself", mode="none", fillcolor="rgba(60,110,180,0.12)", name="within 10 %", hoverinfo="skip",
+    names = [_label(name, index) for index, (name, _, _) in enumerate(pairs)]
+    measured, predicted = _times(pairs)
+    errors = predicted / measured - 1.0
+    listed = np.argsort(-np.abs(errors), kind="stable")[:_LISTED]
+    list_height = 40 + _ROW * len(listed)
+    figure = make_subplots(
+        2, 1, row_heights=[_SCATTER, list_height], vertical_spacing=90 / (_SCATTER + list_height + 90),
+        subplot_titles=("", "Error of each network" if len(listed) == len(pairs) else f"The {_LISTED} largest errors"),
     )  # fmt: skip
-    figure.add_scatter(
-        x=[low, high],
-        y=[low, high],
-        mode="lines",
-        line={"color": "#888", "width": 1},
-        name="exact",
-        hoverinfo="skip",
+    _diagonal(figure, measured, predicted)
+    is_outside = np.abs(errors) > BANDS[0]
+    for words, chosen, colour in (
+        ("within 10 %", ~is_outside, _INSIDE),
+        ("beyond 10 %", is_outside, _OUTSIDE),
+    ):
+        own = np.flatnonzero(chosen)
+        if not len(own):
+            continue
+        hover = {
+            "customdata": [[_wrapped(pairs[index][0]), float(errors[index])] for index in own.tolist()],
+            "hovertemplate": "<b>%{customdata[0]}</b><br>measured %{x:.4g} ms<br>predicted %{y:.4g} ms "
+            "(%{customdata[1]:+.1%})<extra></extra>",
+        }
+        # Names where something is to be explained; all of them would lie on each other.
+        figure.add_scatter(
+            x=measured[own], y=predicted[own], mode="markers+text" if colour == _OUTSIDE else "markers", name=words,
+            text=[names[index] for index in own], textfont={"size": 10},
+            textposition=["middle left" if errors[index] > 0 else "middle right" for index in own.tolist()],
+            marker={"size": 9, "color": colour}, row=1, col=1, **hover,
+        )  # fmt: skip
+    order = listed[::-1]
+    figure.add_bar(
+        x=errors[order], y=list(range(len(order))), orientation="h", showlegend=False, row=2, col=1,
+        marker={"color": [_OUTSIDE if is_outside[index] else _INSIDE for index in order]},
+        customdata=[
+            [_wrapped(pairs[index][0]), float(measured[index]), float(predicted[index])] for index in order.tolist()
+        ],
+        hovertemplate="<b>%{customdata[0]}</b><br>%{x:+.1%}: predicted %{customdata[2]:.4g} ms, measured "
+        "%{customdata[1]:.4g} ms<extra></extra>",
+    )  # fmt: skip
+    figure.add_vrect(
+        x0=-BANDS[0], x1=BANDS[0], fillcolor=_BAND.format(0.12), line_width=0, layer="below", row=2, col=1
     )
-    figure.add_scatter(
-        x=measured, y=predicted, mode="markers", name="networks", marker={"size": 8, "color": "#1f5fa8"},
-        text=[row[0] if len(row[0]) <= 60 else row[0][:57] + "..." for row in pairs], customdata=errors,
-        hovertemplate="%{text}<br>measured %{x:.4g} ms<br>predicted %{y:.4g} ms (%{customdata:+.1%})<extra></extra>",
+    ticks = _ticks(float(min(measured.min(), predicted.min())), float(max(measured.max(), predicted.max())))
+    figure.update_xaxes(title="measured, ms per image", **ticks, row=1, col=1)
+    figure.update_yaxes(title="predicted, ms per image", **ticks, row=1, col=1)
+    figure.update_xaxes(title="predicted against measured", tickformat="+.0%", row=2, col=1)
+    figure.update_yaxes(
+        tickmode="array", tickvals=list(range(len(order))), ticktext=[names[index] for index in order.tolist()],
+        tickfont={"size": 10}, automargin=True, row=2, col=1,
     )  # fmt: skip
-    figure.update_xaxes(type="log", title="measured, ms per image")
-    figure.update_yaxes(type="log", title="predicted, ms per image", scaleanchor="x")
-    figure.update_layout(title=title, template="plotly_white", width=760, height=720)
+    figure.update_layout(
+        title={"text": f"{escape(title)}<br><sup>{errors_of(pairs)}</sup>", "x": 0, "xref": "paper"},
+        template="plotly_white", height=_SCATTER + list_height + 190, hovermode="closest",
+        legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
+        margin={"l": 60, "r": 16, "t": 110, "b": 50},
+    )  # fmt: skip
     return figure
 
 
 def write_figure(pairs: Sequence[tuple[str, float, float]], title: str, output: str | Path) -> None:
-    """Writes the figure as one HTML page (``.html``, needs no network) or as plotly's JSON (``.json``).
+    """Write the figure as one HTML page (``.html``, needs no network) or as plotly's JSON (``.json``).
 
     Raises:
         DeviceError: If the ending is another, or the file cannot be written.
     """
     path = prepare_output(output, (".html", ".json"))
     figure = predicted_against_measured(pairs, title)
-    text = figure.to_html(include_plotlyjs=True) if path.suffix == ".html" else figure.to_json()
+    text = _page(figure, title, errors_of(pairs)) if path.suffix == ".html" else figure.to_json()
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise DeviceError(f"Cannot write {path}: {error.strerror}.") from error
+
+
+def _page(figure: Any, title: str, errors: Errors) -> str:
+    """Return the figure in a page as wide as can be read, light or dark as the reader's other pages are."""
+    # Words of the page break on a phone, those of a figure do not.
+    figure.update_layout(title=None, margin_t=90)
+    content = figure.to_html(
+        full_html=False,
+        include_plotlyjs=True,
+        div_id="figure",
+        config={"responsive": True, "displaylogo": False},
+    )
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(title)}</title><link rel="icon" href="data:,">
+<style>
+:root {{ color-scheme: light dark; }}
+h1 {{ font-size: 1.2rem; }}
+body {{ margin: 0 auto; max-width: 900px; padding: 8px; font-family: system-ui, "DejaVu Sans", sans-serif; }}
+</style></head><body><h1>{escape(title)}</h1><p>{errors}.</p>{content}
+<script>
+const dark = matchMedia("(prefers-color-scheme: dark)");
+function colours() {{
+  const grid = dark.matches ? "#2a303a" : "#e6e9ef", ink = dark.matches ? "#e6e9ef" : "#1d2430";
+  const page = dark.matches ? "#0f1216" : "#ffffff", axes = {{}};
+  for (const axis of ["xaxis", "yaxis", "xaxis2", "yaxis2"])
+    for (const line of ["gridcolor", "zerolinecolor", "linecolor"]) axes[axis + "." + line] = grid;
+  document.body.style.background = page;
+  document.body.style.color = ink;
+  Plotly.relayout("figure", {{ paper_bgcolor: page, plot_bgcolor: page, "font.color": ink, ...axes }});
+}}
+dark.addEventListener("change", colours);
+colours();
+</script></body></html>
+"""
+
+
+def _diagonal(figure: Any, measured: np.ndarray, predicted: np.ndarray) -> None:
+    low, high = min(measured.min(), predicted.min()) / 1.3, max(measured.max(), predicted.max()) * 1.3
+    for band in BANDS[::-1]:
+        figure.add_scatter(
+            x=[low, high, high, low], y=[low * (1 + band), high * (1 + band), high * (1 - band), low * (1 - band)],
+            fill="toself", mode="none", fillcolor=_BAND.format(0.12), name=f"±{band:.0%}", hoverinfo="skip",
+            row=1, col=1,
+        )  # fmt: skip
+    figure.add_scatter(
+        x=[low, high], y=[low, high], mode="lines", line={"color": _GREY, "width": 1}, name="exact", hoverinfo="skip",
+        row=1, col=1,
+    )  # fmt: skip
+
+
+def _times(pairs: Sequence[tuple[str, float, float]]) -> tuple[np.ndarray, np.ndarray]:
+    return np.array([row[1] for row in pairs]), np.array([row[2] for row in pairs])
+
+
+def _ticks(low: float, high: float) -> dict[str, Any]:
+    """Return a logarithmic axis whose ticks are full numbers."""
+    powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    steps = (1, 2, 5) if high / low < 1000 else (1,)
+    ticks = [step * 10.0**power for power in powers for step in steps]
+    ticks = [tick for tick in ticks if low / 1.4 <= tick <= high * 1.4]
+    return {
+        "type": "log",
+        "tickmode": "array",
+        "tickvals": ticks,
+        "ticktext": [f"{tick:.4g}" for tick in ticks],
+    }
+
+
+def _label(name: str, index: int) -> str:
+    """Return a network's name, or its number where the name is a structure string."""
+    if "(" in name or "|" in name:
+        return f"network {index + 1}"
+    return escape(name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…")
+
+
+def _wrapped(name: str) -> str:
+    """Return a name over several lines, for a hover that fits a screen."""
+    return "<br>".join(escape(name[start : start + 60]) for start in range(0, min(len(name), 300), 60))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from zenopt.core.progress import Progress
 from zenopt.latency.fill import ENOUGH_VISITS, TableFiller
 from zenopt.latency.fit import errors_of
 from zenopt.latency.models import AdditiveModel
@@ -27,9 +28,9 @@ def held_out_errors(
     count: int,
     samples: Samples,
     visitor: Visitor,
-    progress: Callable[[str], None],
+    progress: Progress,
 ) -> tuple[dict[str, Any], Mapping[str, float]]:
-    """Visits networks that were not fitted, and their new blocks, in turn.
+    """Visit networks that were not fitted, and their new blocks, in turn.
 
     Args:
         profile:
@@ -43,7 +44,7 @@ def held_out_errors(
         visitor:
             What visits.
         progress:
-            Called with a line for people per pass.
+            Is told of every visit to a network.
 
     Returns:
         The ``errors`` of a profile, and the filled table's blocks.
@@ -53,6 +54,7 @@ def held_out_errors(
     # Visits to one block are a whole pass apart here, whatever the clock says.
     filler = TableFiller(profile, visitor=visitor, apart_s=0.0)
     times: dict[Network, list[float]] = {}
+    progress.start(count * passes, "visit")
     for network in stream:
         if len(times) == count:
             break
@@ -60,11 +62,12 @@ def held_out_errors(
             times[network] = [visitor.visit(network)]
         except DoesNotFitError:
             continue
+        progress.advance()
     for number in range(2, passes + 1):
         for network, series in times.items():
             series.append(visitor.visit(network))
             filler.fill(*network)
-        progress(f"held-out networks: visit {number} of {passes}")
+            progress.advance(round=f"{number}/{passes}")
     measured = {network: combined_ms(series) for network, series in times.items()}
     by_table = {network: predict_latency_ms(network.architecture, profile, *network[1:]) for network in times}
     additive = AdditiveModel(

@@ -7,12 +7,13 @@ two blocks, a fraction of a second) for those that survive; whole networks are m
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from zenopt.core.errors import DeviceError
+from zenopt.core.progress import SILENT, Progress
 from zenopt.latency.cache import MeasurementCache
 from zenopt.latency.fill import TableFiller, difference_from_here, profile_options
 from zenopt.latency.measure import measure_architecture
@@ -125,9 +126,9 @@ class LiveLatency:
         architectures: Sequence[Any],
         *,
         visits: int = FINALIST_VISITS,
-        progress: Callable[[str], None] = lambda line: None,
+        progress: Progress = SILENT,
     ) -> list[FinalistLatency]:
-        """Measures whole networks in turn, again and again; nothing is read from the cache.
+        """Measure whole networks in turn, again and again; nothing is read from the cache.
 
         Args:
             architectures:
@@ -135,7 +136,7 @@ class LiveLatency:
             visits:
                 Visits of each.
             progress:
-                Called with a line for people per visit.
+                Is told of every visit.
         """
         networks = [
             Network(architecture, self.options.resolution, self.num_classes, self.use_se)

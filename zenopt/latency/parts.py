@@ -30,7 +30,8 @@ class BlockPart(NamedTuple):
     @property
     def name(self) -> str:
         """Its name in a table, e.g. ``SuperResK3K3(8,16,1,8,1)@32``."""
-        return f"{self.block}@{self.in_size}{'+se' if self.use_se else ''}"
+        sizes = self.in_size if isinstance(self.in_size, int) else ",".join(map(str, self.in_size))
+        return f"{self.block}@{sizes}{'+se' if self.use_se else ''}"
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -38,21 +39,28 @@ class BlockPart(NamedTuple):
         return {"block": str(self.block), "in_size": self.in_size, "use_se": self.use_se}
 
     @property
+    def input_shapes(self) -> tuple[tuple[int, int, int], ...]:
+        """Channels, height and width of every input."""
+        sizes = (self.in_size,) if isinstance(self.in_size, int) else self.in_size
+        return tuple(
+            (channels, size, size) for channels, size in zip(self.block.input_channels, sizes, strict=True)
+        )
+
+    @property
     def input_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of one input."""
-        # Of several inputs the last one decides: it comes from the unit before.
-        size = self.in_size if isinstance(self.in_size, int) else self.in_size[-1]
-        return (self.block.in_channels, size, size)
+        """Channels, height and width of the one input that varies: of several the last, the unit before."""
+        return self.input_shapes[-1]
 
     def operations(self) -> tuple[Operation, ...]:
         """Returns what it computes for one image."""
         return unit_operations(self.block, self.in_size, self.use_se)
 
     def build(self) -> nn.Module:
-        """Builds it with its residual links."""
-        from zenopt.nn.modules import build_unit
+        """Build it with its residual links, as a module of one input; the others are zeros."""
+        from zenopt.nn.modules import OneInput, build_unit
 
-        return build_unit(self.block.expand(), use_se=self.use_se, residual=True)
+        module = build_unit(self.block.expand(), use_se=self.use_se, residual=True)
+        return OneInput(module, self.input_shapes[:-1]) if len(self.input_shapes) > 1 else module
 
 
 class HeadPart(NamedTuple):

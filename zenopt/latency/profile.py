@@ -13,9 +13,9 @@ from pydantic import BeforeValidator, Field, TypeAdapter
 
 from zenopt.core.errors import DeviceError, UnknownNameError
 from zenopt.core.files import PROFILE, read_json, validated
+from zenopt.core.outputs import prepare_output
 from zenopt.core.text import quoted, quoted_list
 from zenopt.latency.models import LatencyModel, make_model
-from zenopt.latency.output import prepare_output
 
 SCHEMA_VERSION = 1
 DEVICES_FOLDER = Path(__file__).resolve().parent / "devices"

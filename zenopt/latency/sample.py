@@ -3,37 +3,43 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from zenopt.core.errors import DeviceError
+from zenopt.core.outputs import prepare_output
+from zenopt.core.progress import SILENT, Progress
 from zenopt.latency.onnx import export_onnx, measure_by_command
-from zenopt.latency.output import prepare_output
 from zenopt.latency.stream import network_stream
 from zenopt.latency.targets import Target
 
 
 def write_sample(
-    study: str,
+    space: Any,
     output: str | Path,
     *,
+    resolution: int,
+    num_classes: int,
+    use_se: bool,
     count: int,
     command: str | None = None,
     batch: int = 1,
     onnx_folder: str | Path | None = None,
     seed: int = 0,
-    progress: Callable[[str], None] = lambda line: None,
+    progress: Progress = SILENT,
 ) -> int:
-    """Draws networks of a study's space and writes them as a table that :mod:`zenopt.latency.csvfit` reads.
+    """Draw networks of a space and write them as a table that :mod:`zenopt.latency.csvfit` reads.
 
     Rows are written as they come, so that a device that fails half-way loses nothing.
 
     Args:
-        study:
-            Preset or file of the study.
+        space:
+            The space.
         output:
             CSV file to write, with the columns structure, latency_ms, resolution, num_classes, use_se.
+        resolution, num_classes, use_se:
+            Of the networks.
         count:
             How many networks.
         command:
@@ -46,7 +52,7 @@ def write_sample(
         seed:
             Of the choice of networks.
         progress:
-            Called with a line for people per network.
+            Is told of every network.
 
     Returns:
         How many networks were written.
@@ -54,33 +60,27 @@ def write_sample(
     Raises:
         DeviceError: If a file cannot be written or the command fails.
     """
-    from zenopt.study.spec import StudySpec
-
     output = prepare_output(output)
-    spec = StudySpec.load(study)
-    stream = network_stream(spec.build_space(), spec.resolution, spec.num_classes, spec.use_se, seed)
+    stream = network_stream(space, resolution, num_classes, use_se, seed)
     try:
         if onnx_folder is not None:
             Path(onnx_folder).mkdir(parents=True, exist_ok=True)
         with Path(output).open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(("structure", "latency_ms", "resolution", "num_classes", "use_se"))
+            progress.start(count, "network")
             for index, network in enumerate(islice(stream, count)):
-                target = Target(str(network), network, spec.resolution, spec.num_classes, spec.use_se)
+                target = Target(str(network), network, resolution, num_classes, use_se)
                 latency_ms = ""
                 if onnx_folder is not None:
-                    shape = (batch, 3, spec.resolution, spec.resolution)
+                    shape = (batch, 3, resolution, resolution)
                     export_onnx(target.build(), Path(onnx_folder) / f"{index:04d}.onnx", shape)
                 if command is not None:
-                    measured = measure_by_command(
-                        target.build(), command, batch=batch, resolution=spec.resolution
-                    )
+                    measured = measure_by_command(target.build(), command, batch=batch, resolution=resolution)
                     latency_ms = f"{measured:.6g}"
-                writer.writerow(
-                    (target.text, latency_ms, spec.resolution, spec.num_classes, int(spec.use_se))
-                )
+                writer.writerow((target.text, latency_ms, resolution, num_classes, int(use_se)))
                 file.flush()
-                progress(f"{index + 1} of {count} {latency_ms}".rstrip())
+                progress.advance(latency_ms=latency_ms or None)
     except OSError as error:
         raise DeviceError(f"Cannot write {error.filename or output}: {error.strerror}.") from error
     return count

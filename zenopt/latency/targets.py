@@ -1,4 +1,4 @@
-"""What a person names on the command line: a network with the resolution, classes and gates it is timed with."""
+"""A network with the resolution, classes and gates it is timed with."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from zenopt.core.description import unit_names
-from zenopt.core.errors import StructureError
-from zenopt.core.paths import existing_path
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,9 +37,9 @@ class Target:
     def build(self) -> nn.Module:
         """Builds the network with its initial weights."""
         if self.architecture is None:
-            from zenopt.export.names import resolve
+            from zenopt.nn.libraries import library_model
 
-            return resolve(self.text).build(self.num_classes)
+            return library_model(self.text, self.num_classes)
         from zenopt.nn import build_network
 
         return build_network(self.architecture, num_classes=self.num_classes, use_se=self.use_se)
@@ -115,59 +113,3 @@ class Target:
         return measure_architecture(
             self.architecture, options, num_classes=self.num_classes, use_se=self.use_se, **cache
         )
-
-
-def find_target(
-    name: str,
-    *,
-    resolution: int | None = None,
-    num_classes: int | None = None,
-    use_se: bool | None = None,
-    stored: bool = False,
-) -> Target:
-    """Find a network by what a person typed.
-
-    Args:
-        name:
-            A structure string, a bundle folder, a study preset or its YAML file (its initial structure is meant), or
-            anything else that :func:`zenopt.export.names.resolve` knows.
-        resolution, num_classes, use_se:
-            Replace what the bundle, preset or family says.
-        stored:
-            Whether the name was read from a file; then no study file that it names imports anything.
-
-    Raises:
-        StructureError: If it is none of these.
-    """
-    found = _find(name, stored)
-    return replace(
-        found,
-        resolution=found.resolution if resolution is None else resolution,
-        num_classes=found.num_classes if num_classes is None else num_classes,
-        use_se=found.use_se if use_se is None else use_se,
-    )
-
-
-def _find(name: str, stored: bool) -> Target:
-    # Names are settled by rooms above this one; only people use names, so they are imported here.
-    from zenopt.export.names import resolve
-
-    path = existing_path(name)
-    if path is not None and path.is_dir():
-        from zenopt.export.bundle import read_bundle
-
-        bundle = read_bundle(path)
-        architecture = resolve(name).architecture
-        return Target(bundle.structure, architecture, bundle.resolution, bundle.num_classes, bundle.use_se)
-    from zenopt.study.spec import StudySpec, list_presets
-
-    if name in list_presets() or name.endswith((".yaml", ".yml")):
-        spec = StudySpec.load(name, stored=stored)
-        space = spec.build_space()
-        initial = getattr(space, "initial", None)
-        if not isinstance(initial, str) or not initial:
-            raise StructureError(f"Study {name} has no initial structure to time.")
-        architecture = space.parse(initial)
-        return Target(str(architecture), architecture, spec.resolution, spec.num_classes, spec.use_se)
-    named = resolve(name)
-    return Target(named.text, named.architecture, named.resolution, named.num_classes, False)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from zenopt.core.errors import DeviceError
+from zenopt.core.progress import SILENT, Progress
 from zenopt.latency.options import CLOCKS, MeasureOptions
 from zenopt.latency.parts import Subject
 from zenopt.latency.runners import DoesNotFitError, explained, make_runner, running
@@ -89,9 +90,9 @@ def visit_in_turn(
     subjects: Iterable[Subject],
     passes: int,
     max_seconds: float = math.inf,
-    progress: Callable[[str], None] = lambda line: None,
+    progress: Progress = SILENT,
 ) -> dict[Subject, list[float]]:
-    """Visits each subject once per pass.
+    """Visit each subject once per pass.
 
     Args:
         visitor:
@@ -103,7 +104,7 @@ def visit_in_turn(
         max_seconds:
             Time after which no further pass begins, if each has been visited three times.
         progress:
-            Called with a line for people per pass.
+            Is told of every visit.
 
     Returns:
         Milliseconds per image of the visits of each; empty for what does not fit in memory.
@@ -111,6 +112,9 @@ def visit_in_turn(
     began = time.monotonic()
     times: dict[Subject, list[float]] = {subject: [] for subject in subjects}
     fitting = list(times)
+    progress.start(
+        passes * len(fitting), "visit", limit_s=max_seconds if math.isfinite(max_seconds) else None
+    )
     for number in range(passes):
         if number >= MIN_PASSES and time.monotonic() - began > max_seconds:
             break
@@ -120,7 +124,7 @@ def visit_in_turn(
             except DoesNotFitError:
                 times[subject].clear()
                 fitting.remove(subject)
-        progress(f"visit {number + 1} of {passes} to {len(fitting)} networks")
+            progress.advance()
     return times
 
 

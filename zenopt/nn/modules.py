@@ -95,12 +95,15 @@ class SqueezeExciteModule(nn.Module):
 class ZeroModule(nn.Module):
     """Multiplies by zero: gradients are zeros rather than absent, and a NaN stays one."""
 
-    def __init__(self, stride: int) -> None:
+    def __init__(self, stride: int, out_channels: int | None = None) -> None:
         super().__init__()
         self.stride = stride
+        self.out_channels = out_channels
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x[..., :: self.stride, :: self.stride] * 0.0
+        zeros = x[..., :: self.stride, :: self.stride] * 0.0
+        # Another width than the input's: one map of zeros stands for all.
+        return zeros if self.out_channels is None else zeros[:, :1].expand(-1, self.out_channels, -1, -1)
 
 
 class ShuffleModule(nn.Module):
@@ -156,7 +159,10 @@ class GraphModule(DropPath):
         self.outputs = graph.outputs
         self.route = [(edge.source, edge.target) for edge in graph.edges]
         # A skipped edge is the cell's own shortcut: without it a dropped cell would give zeros.
-        self.can_drop = [any(isinstance(node, Conv | Pool) for node in edge.nodes) for edge in graph.edges]
+        self.can_drop = [
+            edge.drops and any(not isinstance(node, Identity | Zero) for node in edge.nodes)
+            for edge in graph.edges
+        ]
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         places: dict[int, list[torch.Tensor]] = {}
@@ -169,6 +175,25 @@ class GraphModule(DropPath):
         values.update((place, _total(terms)) for place, terms in places.items())
         found = [values[place] for place in self.outputs]
         return found[0] if len(found) == 1 else torch.cat(found, dim=1)
+
+
+class OneInput(nn.Module):
+    """A module of several inputs as one of its last; the others are zeros.
+
+    Args:
+        module:
+            What takes several inputs.
+        shapes:
+            Shapes of the others, without the batch.
+    """
+
+    def __init__(self, module: nn.Module, shapes: Iterable[tuple[int, ...]]) -> None:
+        super().__init__()
+        self.module = module
+        self.shapes = tuple(shapes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.module(*(x.new_zeros((len(x), *shape)) for shape in self.shapes), x)
 
 
 def build_nodes(nodes: Iterable[Node], *, use_se: bool, residual: bool) -> nn.Sequential:
@@ -244,7 +269,7 @@ def _build_simple(node: Node) -> nn.Module:
     if isinstance(node, Identity):
         return nn.Identity()
     if isinstance(node, Zero):
-        return ZeroModule(node.stride)
+        return ZeroModule(node.stride, node.out_channels)
     if isinstance(node, Shuffle):
         return ShuffleModule(node.groups)
     if isinstance(node, Slice):

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from zenopt.core.description import Description, describe
+from zenopt.core.errors import StructureError
 from zenopt.core.lowering import check_positive, unit_out_size, walk_units
 from zenopt.nn.modules import build_nodes, build_unit
 
@@ -29,8 +30,11 @@ class Network(nn.Module):
             Whether residual links are built.
         description:
             What is built instead of the architecture's own description: another release's build of the same.
+        auxiliary:
+            Whether the description's auxiliary classifier is built.
 
     Attributes:
+        auxiliary_logits: What the auxiliary classifier gave for the last batch in training mode, else ``None``.
         classifier: ``nn.Linear`` with bias. Units have the names of the description; super-blocks and cells are the
             members of ``blocks``, an ``nn.ModuleList``.
 
@@ -48,6 +52,7 @@ class Network(nn.Module):
         residual: bool = True,
         *,
         description: Description | None = None,
+        auxiliary: bool = False,
     ) -> None:
         super().__init__()
         check_positive(num_classes=num_classes)
@@ -65,6 +70,15 @@ class Network(nn.Module):
         if found.dropout:
             self.dropout = nn.Dropout(found.dropout)
         self.classifier = nn.Linear(found.features, num_classes)
+        self.auxiliary: nn.Sequential | None = None
+        self.auxiliary_logits: torch.Tensor | None = None
+        if auxiliary:
+            if found.auxiliary is None:
+                family = getattr(architecture, "family", "These")
+                raise StructureError(f"{family} networks have no auxiliary classifier.")
+            nodes = build_nodes(found.auxiliary.nodes, use_se=use_se, residual=residual)
+            pooled = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(found.auxiliary.features, num_classes))
+            self.auxiliary = nn.Sequential(*nodes, *pooled)
 
     def _place(self, name: str, module: nn.Module) -> None:
         """Registers a unit under a name such as ``stem`` or ``blocks.3``."""
@@ -92,6 +106,12 @@ class Network(nn.Module):
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Map a ``batch x 3 x height x width`` image tensor to the last feature map, before pooling."""
+        if self.auxiliary is not None:
+            assert self.description.auxiliary is not None
+            outputs = self._outputs(x)
+            seen = outputs[self.description.auxiliary.unit]
+            self.auxiliary_logits = self.auxiliary(seen) if self.training else None
+            return outputs[-1]
         if all(unit.inputs == (-1,) for unit in self.description.units):
             # Nothing is kept that is not needed any more.
             for module in self.units():
@@ -129,6 +149,7 @@ def build_network(
     use_se: bool = False,
     residual: bool = True,
     build: str = "official",
+    auxiliary: bool = False,
 ) -> Network:
     """Build the torch module of an architecture.
 
@@ -143,6 +164,9 @@ def build_network(
             Whether residual links are built. ``False`` gives the network Zen-NAS scores: no additions, no projections.
         build:
             Which release's network of the architecture, where its family has several.
+        auxiliary:
+            Whether the auxiliary classifier is built that training may use; its outputs are left in
+            :attr:`Network.auxiliary_logits`.
 
     Returns:
         A module with ``forward`` and ``forward_features``, initialised as PyTorch initialises its layers.
@@ -152,4 +176,4 @@ def build_network(
             positive.
     """
     description = describe(architecture) if build == "official" else architecture.describe(build)
-    return Network(architecture, num_classes, use_se, residual, description=description)
+    return Network(architecture, num_classes, use_se, residual, description=description, auxiliary=auxiliary)

@@ -13,20 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zenopt.core.errors import ProxyError
+from zenopt.proxies.catalogue import AZ_NAS, VOTERS
 from zenopt.proxies.registry import get_proxy
 
 ScoreTable = Mapping[str, Sequence["float | None"]]
-
-#: The three measures that vote in Abdelfattah et al., "Zero-Cost Proxies for Lightweight NAS".
-VOTERS = ("synflow", "jacob_cov", "snip")
-AZ_NAS = ("az-nas-expressivity", "az-nas-progressivity", "az-nas-trainability", "macs")
-
-#: Combination -> its proxies with their weights, where the spec gives none.
-COMBINATIONS: dict[str, dict[str, float]] = {
-    "vote": dict.fromkeys(VOTERS, 1.0),
-    "az-nas": dict.fromkeys(AZ_NAS, 1.0),
-    "sum": {},
-}
 
 
 def ranks(scores: Sequence[float | None], direction: str = "maximize") -> NDArray[np.float64]:

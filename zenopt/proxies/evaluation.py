@@ -35,8 +35,9 @@ def evaluate(
     device: str | torch.device | None = None,
     seed: int = 0,
     gamma: float = 0.01,
+    per_layer: bool = False,
 ) -> dict[str, Score]:
-    """Scores a network by several proxies on one minibatch.
+    """Score a network by several proxies on one minibatch.
 
     The network is copied: its parameters, buffers, gradients, mode and device stay as they are, and so does the global
     random state. It is scored in the mode it is in; the proxies whose definition redraws the weights (``zen``,
@@ -60,6 +61,10 @@ def evaluate(
             Fixes every random number.
         gamma:
             Size of the input perturbation (Zen-scores).
+        per_layer:
+            Also give what each convolution and linear layer adds, for proxies that are sums over layers
+            (``grad_norm``, ``snip``, ``plain``, ``grasp``, ``fisher``, ``synflow``, ``synflow_bn``), as zero-cost-nas
+            does: arrays of the shape of the layer's weight, of ``grad_norm`` a single number. Their sum is the score.
 
     Returns:
         One :class:`Result` per proxy. A proxy that fails, or whose score is not finite, has an ``error`` and no value.
@@ -92,18 +97,21 @@ def evaluate(
         gamma=gamma,
         plan={feature for proxy in found for feature in proxy.shares},
     )
-    return {proxy.name: _evaluate_one(proxy, probe, seed) for proxy in found}
+    return {proxy.name: _evaluate_one(proxy, probe, seed, per_layer) for proxy in found}
 
 
-def _evaluate_one(proxy: Proxy, probe: Probe, seed: int) -> Score:
+def _evaluate_one(proxy: Proxy, probe: Probe, seed: int, per_layer: bool) -> Score:
     start = time.perf_counter()
+    layers: dict[str, torch.Tensor] | None = None
     while True:
         # The same numbers whatever was evaluated before, and after a batch was split.
         probe.generator = make_generator(seed, 0, probe.inputs.device)
         probe.is_splittable = False
         value: float | None
+        error: str | None
         try:
-            value, error = _value(proxy, probe, seed), None
+            value, layers = _value(proxy, probe, seed, per_layer)
+            error = None
             break
         except Exception as caught:
             # A third party's proxy may raise anything; it must not take the other proxies' values with it.
@@ -114,18 +122,25 @@ def _evaluate_one(proxy: Proxy, probe: Probe, seed: int) -> Score:
             break
         if probe.inputs.device.type == "cuda":
             torch.cuda.empty_cache()
-    return Score(value, time.perf_counter() - start, error, proxy.name)
+    return Score(value, time.perf_counter() - start, error, proxy.name, layers=layers)
 
 
-def _value(proxy: Proxy, probe: Probe, seed: int) -> float:
+def _value(
+    proxy: Proxy, probe: Probe, seed: int, per_layer: bool
+) -> tuple[float, dict[str, torch.Tensor] | None]:
     if proxy.kind == "architecture":
         raise ProxyError("needs an architecture, not a network")
     # Layers such as dropout draw from the global state, which is put back.
     with _global_state_kept(probe.inputs.device, seed), full_precision(probe.inputs.device):
-        value = float(proxy.function(probe))
+        layers = proxy.per_layer(probe) if per_layer and proxy.per_layer is not None else None
+        if layers is None:
+            value = float(proxy.function(probe))
+        else:
+            # The sum that the function takes, without computing everything once more.
+            value = sum(array.sum().item() for array in layers.values())
     if not math.isfinite(value):
         raise ProxyError(f"the score is {value}")
-    return value
+    return value, layers
 
 
 @contextmanager

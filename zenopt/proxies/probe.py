@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
+from functools import wraps
 
 import torch
 from torch import nn
 
 from zenopt.core.errors import ProxyError
-from zenopt.proxies.passes import LossPass, Part, run_codes, run_passes
+from zenopt.proxies.passes import LossPass, Part, run_codes, run_passes, weight_of
 from zenopt.proxies.randomness import Initialisation, initialise
 from zenopt.proxies.registry import Feature
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+#: What each layer adds to a score: its weight or its name, and an array.
+LayerArrays = Iterable[tuple["torch.Tensor | str", torch.Tensor]]
 
 
 class Probe:
@@ -95,6 +98,26 @@ class Probe:
             raise ProxyError("needs labels, and no targets were given")
         return self.targets
 
+    # -- layers -----------------------------------------------------------------------------------------------------
+
+    def by_layer(self, found: LayerArrays) -> dict[str, torch.Tensor]:
+        """Returns arrays by the name of their layer; a layer without one gets zeros of the shape of its weight.
+
+        Args:
+            found:
+                Weight of a layer (as the passes below give it) or its name, and its array.
+        """
+        layers = {
+            name: weight_of(module)
+            for name, module in self.network.named_modules()
+            if isinstance(module, nn.Conv2d | nn.Linear)
+        }
+        arrays = {key if isinstance(key, str) else id(key): array for key, array in found}
+        return {
+            name: arrays.get(name, arrays.get(id(weight), torch.zeros_like(weight))).detach()
+            for name, weight in layers.items()
+        }
+
     # -- shared passes ----------------------------------------------------------------------------------------------
 
     def weight_gradients(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -148,3 +171,26 @@ class Probe:
         targets = [None] * self.parts if self.targets is None else self.targets.tensor_split(self.parts)
         for inputs, wanted in zip(self.inputs.tensor_split(self.parts), targets, strict=True):
             yield Part(inputs, wanted, len(inputs) / len(self.inputs))
+
+
+def over_layers(function: Callable[[Probe], LayerArrays]) -> Callable[[Probe], float]:
+    """Make a proxy of a function that gives an array for each layer: the score is the sum of all of them.
+
+    ``evaluate(..., per_layer=True)`` gives the arrays themselves.
+
+    Example:
+        .. code-block:: python
+
+            @register_proxy("my-snip", cost_class="backward", needs=("data", "labels", "gradients"))
+            @over_layers
+            def my_snip(probe):
+                for weight, gradient in probe.weight_gradients():
+                    yield weight, (weight * gradient).abs()
+    """
+
+    @wraps(function)
+    def score(probe: Probe) -> float:
+        return sum(array.sum().item() for _, array in function(probe))
+
+    score.per_layer = lambda probe: probe.by_layer(function(probe))  # type: ignore[attr-defined]
+    return score

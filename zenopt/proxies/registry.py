@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 from zenopt.core.errors import ProxyError
 from zenopt.core.registry import Registry
 from zenopt.core.text import quoted
+from zenopt.proxies.catalogue import BUILTIN, Summary
 
 Direction = Literal["maximize", "minimize"]
 CostClass = Literal["closed form", "forward", "backward"]
@@ -22,27 +23,8 @@ Feature = Literal["weights", "activations", "hessian", "jacobian"]
 
 NEEDS = ("data", "labels", "gradients")
 
-#: Built-in name -> module that registers it. A table, so that one proxy can be had without importing the others.
-_BUILTIN: dict[str, str] = {
-    name: f"zenopt.proxies.{module}"
-    for module, names in {
-        "zen": ("zen",),
-        "zen_at_64": ("zen-at-64",),
-        "zen_closed_form": ("zen-closed-form",),
-        "gradnorm": ("zennas-gradnorm",),
-        "te_nas": ("te-nas-ntk", "te-nas-linear-regions"),
-        "size": ("params", "macs", "random", "zennas-params", "zennas-flops"),
-        "zico": ("zico",),
-        "swap": ("swap",),
-        "meco": ("meco",),
-        "az_nas": ("az-nas-expressivity", "az-nas-progressivity", "az-nas-trainability"),
-        "zero_cost": ("grad_norm", "snip", "plain", "grasp", "fisher", "jacob_cov"),
-        "synflow_expected": ("synflow-expected",),
-        "naswot": ("naswot", "zennas-naswot"),
-        "synflow": ("synflow", "synflow_bn", "synflow-log", "zennas-synflow"),
-    }.items()
-    for name in names
-}
+#: Built-in name -> module that registers it, so that one proxy can be had without importing the others.
+_BUILTIN = {name: f"zenopt.proxies.{summary.module}" for name, summary in BUILTIN.items()}
 
 
 @dataclass(frozen=True)
@@ -88,6 +70,7 @@ class Proxy:
         residual: Whether an architecture is scored with residual links unless the caller says.
         deterministic: Whether the score depends on no random number, so that repeats would agree.
         shares: Which shared passes it reads (see :mod:`zenopt.proxies.passes`), so that they are planned together.
+        per_layer: For a score that is a sum over layers, what each layer adds, by its name; called with a Probe.
     """
 
     name: str
@@ -101,6 +84,7 @@ class Proxy:
     residual: bool = True
     deterministic: bool = False
     shares: tuple[Feature, ...] = ()
+    per_layer: Callable[..., dict[str, Any]] | None = None
 
 
 _F = TypeVar("_F", bound=Callable[..., float])
@@ -192,7 +176,7 @@ def register_proxy(
         summary = description or first_line.replace("``", "").removesuffix(".")
         proxy = Proxy(
             name, direction, cost_class, needs, kind, summary, function, on_architecture, residual, deterministic,
-            tuple(shares),
+            tuple(shares), getattr(function, "per_layer", None),
         )  # fmt: skip
         PROXIES.add(name, proxy, function.__module__)
         return function
@@ -221,6 +205,25 @@ def get_proxy(name: str, *, stored: bool = False) -> Proxy:
 def proxy_names() -> list[str]:
     """Return the names of all known proxies without loading them."""
     return PROXIES.names()
+
+
+def check_proxy(name: str, *, stored: bool = False) -> None:
+    """Find out whether there is a proxy of a name, as :func:`get_proxy` does; a built-in one is not loaded for it."""
+    direction_of(name, stored=stored)
+
+
+def direction_of(name: str, *, stored: bool = False) -> Direction:
+    """Return which scores of a proxy are better; a built-in one is not loaded for it.
+
+    Raises:
+        UnknownNameError, ProxyError, MissingModuleError: As :func:`get_proxy` does.
+    """
+    return (BUILTIN.get(name) or get_proxy(name, stored=stored)).direction
+
+
+def summaries() -> list[Summary | Proxy]:
+    """Return what people are told of every known proxy, sorted by name, without loading the built-in ones."""
+    return [BUILTIN.get(name) or get_proxy(name) for name in proxy_names()]
 
 
 def list_proxies() -> list[Proxy]:

@@ -15,31 +15,33 @@ from torch import nn
 
 from zenopt.core.errors import ProxyError
 from zenopt.proxies.passes import call, weight_of, weighted_layers
-from zenopt.proxies.probe import Probe
+from zenopt.proxies.probe import LayerArrays, Probe, over_layers
 from zenopt.proxies.registry import register_proxy
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 @register_proxy("synflow", cost_class="backward", needs=("gradients",))
-def synflow(probe: Probe) -> float:
+@over_layers
+def synflow(probe: Probe) -> LayerArrays:
     """Sum of |w * dR/dw| over convolutions and linear layers, BN removed.
 
     As in zero-cost-nas: biases take part in R, and the reductions of that release's NAS-Bench-201 networks keep their
     BN. Values reach 1e63; ``synflow-log`` is
     the same in small numbers.
     """
-    return _total_flow(_flow(without_norms(probe.network), probe))
+    return _flow(without_norms(probe.network), probe)
 
 
 @register_proxy("synflow_bn", cost_class="backward", needs=("gradients",))
-def synflow_bn(probe: Probe) -> float:
+@over_layers
+def synflow_bn(probe: Probe) -> LayerArrays:
     """The same with BN in place, in the network's mode.
 
     In training mode a BN then normalises one image over its positions; where its map is 1 x 1 there is nothing to
     normalise, which is an error.
     """
-    return _total_flow(_flow(probe.private_network(), probe))
+    return _flow(probe.private_network(), probe)
 
 
 @register_proxy("synflow-log", cost_class="backward", needs=("gradients",))
@@ -48,7 +50,7 @@ def synflow_log(probe: Probe) -> float:
 
     The largest share is taken out before the sum, so that only a single share beyond 1e308 could overflow.
     """
-    shares = torch.cat([share.flatten() for share in _flow(without_norms(probe.network), probe)])
+    shares = torch.cat([share.flatten() for _, share in _flow(without_norms(probe.network), probe)])
     largest = shares.max()
     if not 0.0 < largest.item() < math.inf:
         raise ProxyError(f"no finite flow reaches the outputs (largest share {largest.item()})")
@@ -68,7 +70,7 @@ def zennas_synflow(probe: Probe) -> float:
     BN stays, in training mode on one image. The sign is the release's: its search prefers *low* flow.
     """
     network = probe.private_network("gaussian").train()
-    return -sum(share.flatten(1).sum(1).mean().item() for share in _flow(network, probe))
+    return -sum(share.flatten(1).sum(1).mean().item() for _, share in _flow(network, probe))
 
 
 def without_norms(network: nn.Module) -> nn.Module:
@@ -81,18 +83,19 @@ def without_norms(network: nn.Module) -> nn.Module:
     return copied
 
 
-def _flow(network: nn.Module, probe: Probe) -> list[torch.Tensor]:
-    """Returns |w * dR/dw| of every layer that has a gradient; the network is changed."""
+def _flow(network: nn.Module, probe: Probe) -> list[tuple[str, torch.Tensor]]:
+    """Return name and |w * dR/dw| of every layer that has a gradient; the network is changed."""
     with torch.no_grad():
         for tensor in network.state_dict().values():
             tensor.abs_()
     network = network.double()
     ones = torch.ones((1, *probe.inputs.shape[1:]), dtype=torch.float64, device=probe.inputs.device)
-    weights = [weight_of(layer) for layer in weighted_layers(network)]
+    layers = set(weighted_layers(network))
+    weights = {name: weight_of(module) for name, module in network.named_modules() if module in layers}
     total = call(network, ones).sum()
-    gradients = torch.autograd.grad(total, weights, allow_unused=True)
-    return [(w * g).detach().abs() for w, g in zip(weights, gradients, strict=True) if g is not None]
-
-
-def _total_flow(shares: list[torch.Tensor]) -> float:
-    return sum(share.sum().item() for share in shares)
+    gradients = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
+    return [
+        (name, (weight * gradient).detach().abs())
+        for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
+        if gradient is not None
+    ]

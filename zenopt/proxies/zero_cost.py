@@ -10,52 +10,58 @@ from __future__ import annotations
 import numpy as np
 
 from zenopt.core.errors import ProxyError
-from zenopt.proxies.probe import Probe
+from zenopt.proxies.probe import LayerArrays, Probe, over_layers
 from zenopt.proxies.registry import register_proxy
 
 _BATCH = ("data", "labels", "gradients")
 
 
 @register_proxy("grad_norm", cost_class="backward", needs=_BATCH, shares=("weights",))
-def grad_norm(probe: Probe) -> float:
+@over_layers
+def grad_norm(probe: Probe) -> LayerArrays:
     """Sum over layers of the gradient's L2 norm.
 
     One norm per layer, then the sum: not the norm of the whole gradient (``zennas-gradnorm`` is that).
     """
-    return sum(gradient.norm().item() for _, gradient in probe.weight_gradients())
+    return ((weight, gradient.norm()) for weight, gradient in probe.weight_gradients())
 
 
 @register_proxy("snip", cost_class="backward", needs=_BATCH, shares=("weights",))
-def snip(probe: Probe) -> float:
+@over_layers
+def snip(probe: Probe) -> LayerArrays:
     """Connection sensitivity: sum of |w * g| (Lee, Ajanthan & Torr, "SNIP", ICLR 2019)."""
-    return sum((weight * gradient).abs().sum().item() for weight, gradient in probe.weight_gradients())
+    return ((weight, (weight * gradient).abs()) for weight, gradient in probe.weight_gradients())
 
 
 @register_proxy("plain", cost_class="backward", needs=_BATCH, shares=("weights",))
-def plain(probe: Probe) -> float:
+@over_layers
+def plain(probe: Probe) -> LayerArrays:
     """Signed sum of w * g (Mozer & Smolensky, "Skeletonization", NIPS 1988)."""
-    return sum((weight * gradient).sum().item() for weight, gradient in probe.weight_gradients())
+    return ((weight, weight * gradient) for weight, gradient in probe.weight_gradients())
 
 
 @register_proxy("grasp", cost_class="backward", needs=_BATCH, shares=("hessian",))
-def grasp(probe: Probe) -> float:
+@over_layers
+def grasp(probe: Probe) -> LayerArrays:
     """Sum of -w * (H g), H the Hessian of the loss (Wang, Zhang & Grosse, "GraSP", ICLR 2020).
 
     As in the release: temperature 1 (GraSP has 200), one batch for both passes, g in the product a constant, the minus
     sign kept.
     """
-    return sum(-(weight * product).sum().item() for weight, product in probe.hessian_gradients())
+    return ((weight, -(weight * product)) for weight, product in probe.hessian_gradients())
 
 
 @register_proxy("fisher", cost_class="backward", needs=_BATCH, shares=("activations",))
-def fisher(probe: Probe) -> float:
+@over_layers
+def fisher(probe: Probe) -> LayerArrays:
     """Fisher information of channels: sum over layers and channels of Delta times the channel's fan-in.
 
     ``Delta = 1/2 mean over samples of (sum over positions of a * dL/da)^2`` for a layer's output a, before BN and ReLU
     (Theis et al. 2018; Turner et al., "BlockSwap", ICLR 2020). The fan-in enters because the release broadcasts Delta
     over the weights of the channel. dL/da is of the batch mean, so the score falls with the square of the batch.
     """
-    return sum(saliency.sum().item() * weight[0].numel() for weight, saliency in probe.channel_saliencies())
+    for weight, saliency in probe.channel_saliencies():
+        yield weight, saliency.reshape(-1, *[1] * (weight.dim() - 1)).expand_as(weight)
 
 
 @register_proxy("jacob_cov", cost_class="backward", needs=("data", "gradients"), shares=("jacobian",))

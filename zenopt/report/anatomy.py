@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from zenopt.core.description import Unit, describe
@@ -10,6 +10,9 @@ from zenopt.core.lowering import Layer, lower, unit_out_size, walk_units
 from zenopt.latency.parts import network_parts
 from zenopt.latency.predict import part_latency_ms
 from zenopt.latency.profile import DeviceProfile
+from zenopt.report.cells import cells_of, diagram_of
+from zenopt.report.graph import Diagram
+from zenopt.report.links import Links, Shortcut, links_of
 
 
 @dataclass(frozen=True)
@@ -19,8 +22,10 @@ class BlockFacts:
     Attributes:
         name: Short name of its type, e.g. ``K1K5K1``.
         stage: Stage counted from 1; ``None`` for stem and head.
-        depth: Repetitions of the block's unit.
+        depth: Repetitions of the block's unit; of a cell, how many equal ones follow each other.
         convs: Convolutions of its main path in order.
+        shortcuts: Residual links, in order.
+        gates: Positions of the convolutions that a squeeze-excite gate follows.
         inner_channels: Bottleneck width, where the type has one.
         stride: Side of the input map over side of the output map, rounded.
         latency_ms: Predicted milliseconds per image, where a device is known.
@@ -30,6 +35,8 @@ class BlockFacts:
     stage: int | None
     depth: int
     convs: tuple[Layer, ...]
+    shortcuts: tuple[Shortcut, ...]
+    gates: tuple[int, ...]
     in_channels: int
     out_channels: int
     inner_channels: int | None
@@ -52,6 +59,7 @@ class Anatomy:
         num_classes: Outputs of the classifier.
         blocks: The blocks in order.
         device: Name of the profile behind the latencies, or ``None``.
+        cells: Name and diagram of every different cell; nothing for a chain of blocks.
     """
 
     structure: str
@@ -59,6 +67,7 @@ class Anatomy:
     num_classes: int
     blocks: tuple[BlockFacts, ...]
     device: str | None
+    cells: tuple[tuple[str, Diagram], ...] = ()
 
     @property
     def params(self) -> int:
@@ -86,7 +95,7 @@ def dissect(
     use_se: bool = False,
     device: DeviceProfile | None = None,
 ) -> Anatomy:
-    """Takes a network apart.
+    """Take a network apart.
 
     Args:
         architecture:
@@ -111,17 +120,32 @@ def dissect(
         for place, part in enumerate(network_parts(architecture, resolution, num_classes, use_se)):
             index = min(place, description.head_index)
             times[index] = times.get(index, 0.0) + part_latency_ms(device, part)
-    facts = []
+    facts: list[BlockFacts] = []
+    before: Unit | None = None
     for index, own in groups.items():
         unit = description.units[index] if index < description.head_index else None
-        facts.append(_facts(own, unit, stages[index] if unit is not None else None, times.get(index)))
+        found = _facts(own, unit, stages[index] if unit is not None else None, times.get(index), use_se)
+        # Equal cells that follow each other are one row; the shape of a chain is its blocks, one by one.
+        if unit is not None and unit == before and diagram_of(unit) is not None:
+            facts[-1] = _joined(facts[-1], found)
+        else:
+            facts.append(found)
+        before = unit
     return Anatomy(
-        str(architecture), resolution, num_classes, tuple(facts), device.name if device is not None else None
+        structure=str(architecture),
+        resolution=resolution,
+        num_classes=num_classes,
+        blocks=tuple(facts),
+        device=device.name if device is not None else None,
+        cells=cells_of(architecture),
     )
 
 
-def _facts(layers: list[Layer], unit: Unit | None, stage: int | None, latency_ms: float | None) -> BlockFacts:
+def _facts(
+    layers: list[Layer], unit: Unit | None, stage: int | None, latency_ms: float | None, use_se: bool
+) -> BlockFacts:
     convs = tuple(layer for layer in layers if layer.kind == "conv" and layer.role == "body")
+    links = Links(use_se) if unit is None else links_of(unit.expand(), use_se)
     outputs = [layer for layer in layers if layer.role in ("body", "head")] or layers
     last = outputs[-1]
     return BlockFacts(
@@ -129,6 +153,8 @@ def _facts(layers: list[Layer], unit: Unit | None, stage: int | None, latency_ms
         stage=stage,
         depth=1 if unit is None else unit.repeats,
         convs=convs,
+        shortcuts=tuple(links.shortcuts),
+        gates=tuple(links.gates),
         in_channels=layers[0].in_channels,
         out_channels=last.out_channels,
         inner_channels=None if unit is None else unit.inner_channels,
@@ -139,6 +165,18 @@ def _facts(layers: list[Layer], unit: Unit | None, stage: int | None, latency_ms
         params=sum(layer.params for layer in layers),
         macs=sum(layer.macs for layer in layers),
         latency_ms=latency_ms,
+    )
+
+
+def _joined(first: BlockFacts, second: BlockFacts) -> BlockFacts:
+    """Return a block and an equal one after it as one."""
+    times = (first.latency_ms, second.latency_ms)
+    return replace(
+        first,
+        depth=first.depth + second.depth,
+        params=first.params + second.params,
+        macs=first.macs + second.macs,
+        latency_ms=None if None in times else sum(time or 0.0 for time in times),
     )
 
 

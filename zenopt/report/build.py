@@ -13,10 +13,15 @@ import optuna
 from zenopt.core.errors import StudyError, ZenoptError
 from zenopt.export.bundle import write_atomically
 from zenopt.report.compare_figures import comparison
+from zenopt.report.figure import Figure
+from zenopt.report.networks import network_at
 from zenopt.report.page import render
 from zenopt.report.picture import draw
 from zenopt.report.reading import StudyData, read_study
-from zenopt.report.sections import Section, make_section, network_at
+from zenopt.report.sections import Section, make_linked_section, make_section
+from zenopt.report.training_figures import comparison_of
+from zenopt.report.trainings import parent_of
+from zenopt.study.study import load_study
 
 #: Networks drawn side by side.
 TOP = 6
@@ -34,13 +39,14 @@ def write_report(
     top: int = TOP,
     labels: Sequence[str] | None = None,
 ) -> list[Section]:
-    """Writes the report of one or several studies as one HTML file.
+    """Write the report of one or several studies as one HTML file.
 
     Args:
         studies:
-            Studies made by zenopt, running or finished; several, of one storage or of many, are compared.
+            Studies made by zenopt, running or finished; several, of one storage or of many, are compared. A linked
+            study of trainings is shown by these.
         path:
-            The file; an older one is replaced.
+            The file, ``.html``; an older one is replaced.
         top:
             How many of the best networks to show of each study.
         labels:
@@ -51,7 +57,7 @@ def write_report(
 
     Raises:
         StudyError: If a study was not made by zenopt.
-        ReportError: If the file cannot be written.
+        ReportError: If the file has another ending, or cannot be written.
 
     Example:
         .. code-block:: python
@@ -59,17 +65,50 @@ def write_report(
             study = load_study(open_storage("sqlite:///zenopt.db"), "demo")
             write_report([study], "report.html")
     """
-    datas = _read(studies, labels)
-    sections = [make_section(study, data, top) for study, data in zip(studies, datas, strict=True)]
-    shared = comparison(datas) if len(datas) > 1 else []
-    _write(Path(path), render(sections, shared))
+    path = Path(path)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ReportError(
+            f"A report is one HTML file: name it .html, got {path.name!r}. A single figure is written as .svg, .png, "
+            ".pdf or .json with --figure KEY."
+        )
+    sections = [
+        _section(study, label, top) for study, label in zip(studies, _labels(studies, labels), strict=True)
+    ]
+    _write(path, render(sections, _comparison(sections) if len(sections) > 1 else []))
     return sections
+
+
+def _section(study: optuna.Study, label: str, top: int) -> Section:
+    parent = parent_of(study)
+    if parent is None:
+        return make_section(study, _read(study, label), top)
+    searched = load_study(study._storage, parent)
+    return make_linked_section(study, searched, _read(searched, parent), label)
+
+
+def _comparison(sections: Sequence[Section]) -> list[Figure]:
+    searched = [section.data for section in sections if section.shows_search]
+    figures = comparison(searched) if len(searched) > 1 else []
+    trained = [(section.name, section.trainings[0]) for section in sections if section.trainings]
+    if len(trained) > 1:
+        caption = "The best training of each study's best network; accuracies compare only on the same data and epochs."
+        figures.insert(
+            0,
+            Figure(
+                "compare-accuracy",
+                "Learning curve of the best",
+                caption,
+                comparison_of(trained),
+                "Comparison",
+            ),
+        )
+    return figures
 
 
 def write_figure(
     studies: Sequence[optuna.Study], key: str, path: str | Path, *, labels: Sequence[str] | None = None
 ) -> None:
-    """Writes one figure of the report to a file of its own.
+    """Write one figure of the report to a file of its own.
 
     Args:
         studies, labels:
@@ -84,13 +123,16 @@ def write_figure(
         ReportError: If there is no such figure, or the format is not possible.
     """
     path = Path(path)
-    datas = _read(studies, labels)
+    names = _labels(studies, labels)
     if key == _NETWORK or key.startswith(f"{_NETWORK}-trial-"):
-        _write_network(datas[0], key, path)
+        parent = parent_of(studies[0])
+        searched = studies[0] if parent is None else load_study(studies[0]._storage, parent)
+        _write_network(_read(searched, names[0]), key, path)
         return
-    figures = {figure.key: figure for figure in make_section(studies[0], datas[0], 0).figures}
-    if len(datas) > 1:
-        figures.update({figure.key: figure for figure in comparison(datas)})
+    sections = [_section(study, label, 0) for study, label in zip(studies, names, strict=True)]
+    figures = {figure.key: figure for figure in sections[0].figures}
+    if len(sections) > 1:
+        figures.update({figure.key: figure for figure in _comparison(sections)})
     if key not in figures:
         raise ReportError(
             f"No figure {key!r}; figures are {', '.join((_NETWORK, 'network-trial-N', *figures))}."
@@ -136,12 +178,12 @@ def _write_image(figure: object, path: Path) -> None:
         raise ReportError(f"kaleido could not write {path}: {' '.join(str(error).split())[:300]}") from error
 
 
-def _read(studies: Sequence[optuna.Study], labels: Sequence[str] | None) -> list[StudyData]:
-    now = time.time()
-    datas = [read_study(study, now) for study in studies]
-    if labels is None:
-        return datas
-    return [replace(data, name=label) for data, label in zip(datas, labels, strict=True)]
+def _labels(studies: Sequence[optuna.Study], labels: Sequence[str] | None) -> Sequence[str]:
+    return [study.study_name for study in studies] if labels is None else labels
+
+
+def _read(study: optuna.Study, label: str) -> StudyData:
+    return replace(read_study(study, time.time()), name=label)
 
 
 def _write(path: Path, text: str) -> None:

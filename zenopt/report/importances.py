@@ -12,6 +12,7 @@ is a choice.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,47 +32,67 @@ BEST_SHARE = 0.1
 _CELLS = 32
 
 
-def importances(study: optuna.Study, data: StudyData, seed: int = 0) -> tuple[dict[str, float], int]:
-    """Estimates the importance of each parameter for being among the best tenth of the candidates.
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Candidates of a study with their parameters.
+
+    Attributes:
+        trials: The trials, whole.
+        positions: Where they are in the study's columns.
+    """
+
+    trials: list[FrozenTrial]
+    positions: np.ndarray
+
+
+def read_parameters(study: optuna.Study, data: StudyData, seed: int = 0) -> Sample:
+    """Read the parameters of a uniform sample of the candidates.
 
     Args:
         study:
-            The study, for the parameters of the sample.
+            The study.
         data:
             What was read of it.
         seed:
             Seed of the sample.
+    """
+    chosen = thin_out(np.flatnonzero(data.scored), np.array([], dtype=int), SAMPLE, seed)
+    trials = [trial for trial in read_trials(study, data.ids[chosen]) if trial.params]
+    position_of = dict(zip(data.ids[chosen].tolist(), chosen.tolist(), strict=True))
+    return Sample(trials, np.array([position_of[trial._trial_id] for trial in trials], dtype=int))
+
+
+def importances(data: StudyData, sample: Sample) -> dict[str, float]:
+    """Estimate the importance of each parameter for being among the best tenth of the candidates.
+
+    Args:
+        data:
+            What was read of the study.
+        sample:
+            What :func:`read_parameters` read of it.
 
     Returns:
-        Importance by parameter, largest first, summing to 1, and the number of trials it rests on. Nothing where there
-        are fewer than 20 candidates or all are equally good.
+        Importance by parameter, largest first, summing to 1. Nothing where there are fewer than 20 candidates or all
+        are equally good.
     """
-    positions = np.flatnonzero(data.scored)
-    chosen = thin_out(positions, np.array([], dtype=int), SAMPLE, seed)
-    if len(chosen) < FEWEST:
-        return {}, 0
-    sample = [trial for trial in read_trials(study, data.ids[chosen]) if trial.params]
-    if len(sample) < FEWEST:
-        return {}, 0
-    position_of = dict(zip(data.ids[chosen].tolist(), chosen.tolist(), strict=True))
-    is_best = _best(data, np.array([position_of[trial._trial_id] for trial in sample]))
+    if len(sample.trials) < FEWEST:
+        return {}
+    is_best = _best(data, sample.positions)
     if is_best.all():
-        return {}, 0
+        return {}
     found = {}
-    for name, distribution in _distributions(sample).items():
-        cells, count = _cells(sample, name, distribution)
+    for name, distribution in distributions_of(sample).items():
+        cells, count = _cells(sample.trials, name, distribution)
         smooth = not isinstance(distribution, CategoricalDistribution)
         found[name] = _divergence(_density(cells[is_best], count, smooth), _density(cells, count, smooth))
     total = sum(found.values())
     if total <= 0.0:
-        return {}, 0
-    return {name: value / total for name, value in sorted(found.items(), key=lambda item: -item[1])}, len(
-        sample
-    )
+        return {}
+    return {name: value / total for name, value in sorted(found.items(), key=lambda item: -item[1])}
 
 
 def _best(data: StudyData, positions: np.ndarray) -> np.ndarray:
-    """Returns which candidates are the best tenth: by score, ties included, or by front."""
+    """Return which candidates are the best tenth: by score, ties included, or by front."""
     count = max(5, int(BEST_SHARE * len(positions)))
     if data.is_multi:
         return np.isin(positions, data.best_of(positions, count))
@@ -79,15 +100,16 @@ def _best(data: StudyData, positions: np.ndarray) -> np.ndarray:
     return np.asarray(scores >= np.sort(scores)[-count])
 
 
-def _distributions(sample: list[FrozenTrial]) -> dict[str, BaseDistribution]:
+def distributions_of(sample: Sample) -> dict[str, BaseDistribution]:
+    """Return the distribution of every parameter of the sample, by name."""
     found: dict[str, BaseDistribution] = {}
-    for trial in sample:
+    for trial in sample.trials:
         found.update(trial.distributions)
     return dict(sorted(found.items()))
 
 
 def _cells(sample: list[FrozenTrial], name: str, distribution: Any) -> tuple[np.ndarray, int]:
-    """Returns the grid cell of the parameter in each trial, -1 where it is absent, and the number of cells."""
+    """Return the grid cell of the parameter in each trial, -1 where it is absent, and the number of cells."""
     if isinstance(distribution, CategoricalDistribution):
         index = {str(choice): cell for cell, choice in enumerate(distribution.choices)}
         cells = [index[str(trial.params[name])] if name in trial.params else -1 for trial in sample]
@@ -106,7 +128,7 @@ def _cells(sample: list[FrozenTrial], name: str, distribution: Any) -> tuple[np.
 
 
 def _density(cells: np.ndarray, count: int, smooth: bool) -> np.ndarray:
-    """Returns the share of each cell, with one prior observation spread evenly; the last cell is "absent"."""
+    """Return the share of each cell, with one prior observation spread evenly; the last cell is "absent"."""
     counts = np.bincount(cells[cells >= 0], minlength=count).astype(float)
     present = counts.sum()
     if smooth and count > 2 and present > 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import cache
 from html import escape
 from pathlib import Path
 
@@ -12,20 +13,30 @@ from optuna.trial import TrialState
 from plotly.offline import get_plotlyjs
 
 from zenopt._version import __version__
-from zenopt.report.figures import Figure
-from zenopt.report.picture import STYLE_FILE, draw
-from zenopt.report.sections import Front, Network, Section, when
+from zenopt.report import cards
+from zenopt.report.differences import differing_settings, summary_table
+from zenopt.report.figure import Figure
+from zenopt.report.networks import network_at
+from zenopt.report.payload import pack, pack_text, study_payload
+from zenopt.report.picture import draw
+from zenopt.report.sections import TRAINED_GROUPS, Section, numbers_by_structure
+from zenopt.report.svg import STYLE_FILE
+from zenopt.report.training_figures import training_table
+from zenopt.report.words import when
 
 _ASSETS = Path(__file__).resolve().parent / "assets"
+_SCRIPTS = ("panel.js", "trials.js", "report.js")
 #: The page may run its own script and nothing else: a report that asks the network for anything is broken.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
     "form-action 'none'; base-uri 'none'"
 )
+#: Trials of a study whose pictures the page holds.
+_PICTURES = 40
 
 
 def render(sections: Sequence[Section], comparison: Sequence[Figure] = ()) -> str:
-    """Returns the page.
+    """Return the page.
 
     Args:
         sections:
@@ -33,20 +44,20 @@ def render(sections: Sequence[Section], comparison: Sequence[Figure] = ()) -> st
         comparison:
             Figures that show all of them, put first.
     """
-    figures: dict[str, Figure] = {figure.key: figure for figure in comparison}
-    body = []
-    if comparison:
-        body.append(f"<h2 id='comparison'>Comparison</h2>{_summary(sections)}{_figures(comparison, '')}")
+    is_single = len(sections) == 1
+    shown: dict[str, Figure] = {figure.key: figure for figure in comparison}
+    body = [_comparison(sections, comparison)] if not is_single else []
     for index, section in enumerate(sections):
-        prefix = f"s{index}-" if len(sections) > 1 else ""
-        figures.update({prefix + figure.key: figure for figure in section.figures})
-        body.append(_article(section, prefix, index, has_heading=len(sections) > 1))
-    names = ", ".join(section.data.name for section in sections)
-    content = {key: json.loads(figure.figure.to_json()) for key, figure in figures.items()}
-    # "</script>" inside a JSON string would end the script element.
-    packed = json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+        prefix = "" if is_single else f"s{index}-"
+        shown.update({prefix + figure.key: figure for figure in section.figures})
+        body.append(_article(section, prefix, index, is_single=is_single))
+    content = {
+        "figures": {key: json.loads(figure.figure.to_json()) for key, figure in shown.items()},
+        "studies": [_payload(section) for section in sections],
+    }
+    names = ", ".join(section.name for section in sections)
     style = (_ASSETS / "report.css").read_text(encoding="utf-8")
-    script = (_ASSETS / "report.js").read_text(encoding="utf-8")
+    script = "\n".join((_ASSETS / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -61,165 +72,150 @@ def render(sections: Sequence[Section], comparison: Sequence[Figure] = ()) -> st
 </head>
 <body>
 {_heading(sections)}
-<noscript><p class="bad">The figures need JavaScript, which this browser has turned off; numbers, tables and
-pictures of networks do not.</p></noscript>
+<noscript><p class="bad">The figures and the table of trials need JavaScript, which this browser has turned off;
+numbers and pictures of networks do not.</p></noscript>
+<p class="bad" id="too-old" hidden>This browser is too old to unpack the figures (it lacks DecompressionStream: Firefox
+before 113, Safari before 16.4, Chrome before 80); numbers and pictures of networks are shown.</p>
 {"".join(body)}
 <p class="faint">Made by zenopt {__version__}. Scores of training-free proxies rank candidates; they are not accuracies.
 Latencies are predicted unless they say otherwise.</p>
-<script>{get_plotlyjs()}</script>
-<script type="application/json" id="figures">{packed}</script>
+<aside id="panel" class="panel" hidden aria-label="Trial"></aside>
+<script type="text/plain" id="plotly">{_packed_plotly()}</script>
+<script type="text/plain" id="content">{pack(content)}</script>
 <script>{script}</script>
 </body>
 </html>
 """
 
 
+@cache
+def _packed_plotly() -> str:
+    return pack_text(get_plotlyjs())
+
+
+def _payload(section: Section) -> dict[str, object]:
+    """Return the section's trials for the script, with pictures of the best and of the front."""
+    data = section.data
+    wanted = dict.fromkeys(int(number) for number in _numbers_worth_a_picture(section))
+    position = {int(number): index for index, number in enumerate(data.numbers)}
+    pictures = {}
+    can_draw = data.spec.missing_module() is None
+    for number in list(wanted)[: _PICTURES if can_draw else 0]:
+        if data.structures[position[number]] is not None:
+            network = network_at(data, position[number])
+            pictures[number] = draw(network.anatomy, network.title)
+    notes = {item.network.number: item.title for item in section.chosen}
+    return study_payload(data, section.trial_commands, pictures, notes)
+
+
+def _numbers_worth_a_picture(section: Section) -> list[int]:
+    data = section.data
+    found = [item.network.number for item in section.chosen] + [item.number for item in section.networks]
+    by_structure = numbers_by_structure(data)
+    trained = [by_structure.get(network.structure) for item in section.trainings for network in item.networks]
+    found += [number for number in trained if number is not None]
+    return [*found, *(int(data.numbers[index]) for index in data.top(_PICTURES))]
+
+
 def _heading(sections: Sequence[Section]) -> str:
-    names = ", ".join(section.data.name for section in sections)
-    links = [("#comparison", "Comparison")] if len(sections) > 1 else []
+    names = ", ".join(section.name for section in sections)
     if len(sections) > 1:
-        links += [(f"#study-{index}", section.data.name) for index, section in enumerate(sections)]
+        links = [("#comparison", "Comparison")]
+        links += [(f"#study-{index}", section.name) for index, section in enumerate(sections)]
     else:
-        has_front = sections[0].front is not None
-        groups = dict.fromkeys(figure.group for figure in sections[0].figures)
-        links += [("#best", "Best network")] if sections[0].networks and not has_front else []
-        links += [(f"#{group.lower()}", _LINKS.get(group, group)) for group in groups]
-        links += (
-            [("#networks", "Its networks" if has_front else "Top networks")] if sections[0].networks else []
-        )
-        links += [("#spec", "Spec")]
+        links = _links(sections[0])
     nav = "".join(f'<a href="{href}">{escape(text)}</a>' for href, text in links)
     read_at = when(min(section.data.read_at for section in sections))
     running = sum(int(section.data.in_state(TrialState.RUNNING).sum()) for section in sections)
     state = f", with {running} trial{'s' * (running > 1)} under way" if running else ""
     return (
         f'<header><p class="faint">zenopt report</p><h1>{escape(names)}</h1>'
-        f'<p class="faint">Read {read_at}{state}.</p><nav>{nav}</nav></header>'
+        f'<p class="faint">Snapshot of {read_at}{state}.</p><nav>{nav}</nav></header>'
     )
 
 
-def _article(section: Section, prefix: str, index: int, *, has_heading: bool) -> str:
-    parts = [f'<article id="study-{index}">']
-    if has_heading:
-        parts.append(f"<h2>Study {escape(section.data.name)}</h2>")
-    parts.append(f'<p class="faint">{escape(section.settings)}</p>')
-    tiles = "".join(
-        f'<div class="tile"><span class="faint">{escape(label)}</span><b>{escape(number)}</b>'
-        f'<span class="faint">{escape(remark)}</span></div>'
-        for label, number, remark in section.tiles
-    )
-    parts.append(f'<div class="tiles">{tiles}</div>')
-    if section.networks and section.front is None:
-        parts.append(_best(section.networks[0], prefix))
+def _links(section: Section) -> list[tuple[str, str]]:
+    links = [("#best", section.chosen[0].title.split(",")[0])] if section.chosen else []
+    groups = dict.fromkeys(figure.group for figure in section.figures)
+    links += [(f"#{group.lower()}", _LINKS.get(group, group)) for group in groups]
+    if section.networks:
+        links.append(("#networks", "Top networks" if section.front is None else "Its networks"))
+    if section.shows_search:
+        links.append(("#trials", "Trials"))
+    return [*links, ("#spec", "Spec")]
+
+
+def _article(section: Section, prefix: str, index: int, *, is_single: bool) -> str:
+    parts = [f'<p class="faint">{escape(section.settings)}</p>', cards.tiles(section.tiles)]
+    parts.append(cards.chosen(section.chosen, section.commands, section.trial_commands, prefix, index))
     for group in dict.fromkeys(figure.group for figure in section.figures):
         own = [figure for figure in section.figures if figure.group == group]
         parts.append(f'<h2 id="{prefix}{group.lower()}">{escape(_GROUPS.get(group, group))}</h2>')
-        first = _front(section.front) if group == "Front" and section.front is not None else ""
-        parts.append(_figures(own, prefix, first))
+        first = cards.front(section.front) if group == "Front" and section.front is not None else ""
+        parts.append(cards.figures(own, prefix, index, first))
+        parts += [
+            _training_card(section, item) for item in section.trainings if TRAINED_GROUPS[item.kind] == group
+        ]
     if section.networks:
         title = "Top networks side by side" if section.front is None else "Networks along the front"
-        parts.append(_networks(section.networks, prefix, title))
+        parts.append(cards.networks(section.networks, prefix, index, title))
+    if section.shows_search:
+        parts.append(cards.trials(index, prefix))
     parts.append(_spec(section, prefix))
-    return "".join((*parts, "</article>"))
+    content = "".join(parts)
+    if is_single:
+        return f'<article id="study-{index}">{content}</article>'
+    return (
+        f'<details class="study" id="study-{index}"><summary>Study {escape(section.name)}: all its figures, networks '
+        f"and trials</summary>{content}</details>"
+    )
 
 
 _GROUPS = {
+    "Trained": "The second stage: short trainings",
+    "Verified": "Verification: what the score is worth",
     "Front": "The Pareto front",
     "Search": "The search",
     "Costs": "Score and costs",
     "Survivors": "What survives",
 }
-
-_LINKS = {"Front": "Pareto front"}
-
-
-def _front(front: Front) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in front.header)
-    rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in front.rows)
-    note = f"{front.size} networks that no other one beats in all of {front.words}, best score first"
-    if len(front.rows) < front.size:
-        note += f"; {len(front.rows)} of them, evenly along the front (zenopt status --json lists all)"
-    return (
-        f'<div class="card"><h3>Members</h3><div class="scroll tall"><table><thead><tr>{head}</tr></thead>'
-        f'<tbody>{rows}</tbody></table></div><p class="faint">{escape(note)}.</p></div>'
-    )
+_LINKS = {"Front": "Pareto front", "Trained": "Second stage", "Verified": "Verification"}
 
 
-def _figures(figures: Sequence[Figure], prefix: str, first: str = "") -> str:
-    cards = "".join(
-        f'<figure class="card" id="{prefix}fig-{figure.key}"><h3>{escape(figure.title)}</h3>'
-        f'<div class="plot" data-figure="{prefix}{figure.key}" '
-        f'style="min-height:{int(figure.figure.layout.height)}px" role="img" aria-label="{escape(figure.title)}"></div>'
-        f"<figcaption>{escape(figure.caption)}</figcaption></figure>"
-        for figure in figures
-    )
-    return f'<div class="grid">{first}{cards}</div>'
+def _training_card(section: Section, found: object) -> str:
+    header, rows = training_table(found, numbers_by_structure(section.data))  # type: ignore[arg-type]
+    return cards.trainings(found, header, rows)  # type: ignore[arg-type]
 
 
-def _best(network: Network, prefix: str) -> str:
-    rows = "".join(
-        f"<tr><td>{escape(label)}</td><td>{escape(text)}</td></tr>" for label, text in network.facts
-    )
-    return (
-        f'<h2 id="{prefix}best">Best network</h2><div class="grid">'
-        f'<div class="card"><div class="scroll"><table><tbody>{rows}</tbody></table></div>'
-        f'<p class="faint">Structure string:</p><code class="structure">{escape(network.structure)}</code></div>'
-        f"{_picture(network, prefix, 'best')}</div>"
-    )
-
-
-def _networks(networks: Sequence[Network], prefix: str, heading: str) -> str:
-    head = "".join(f"<th>{rank}.</th>" for rank in range(1, len(networks) + 1))
-    rows = "".join(
-        f"<tr><td>{escape(label)}</td>"
-        + "".join(f"<td>{escape(network.facts[row][1])}</td>" for network in networks)
-        + "</tr>"
-        for row, (label, _) in enumerate(networks[0].facts)
-    )
-    pictures = "".join(_picture(network, prefix, str(rank)) for rank, network in enumerate(networks, start=1))
-    return (
-        f'<h2 id="{prefix}networks">{heading}</h2>'
-        f'<div class="card scroll"><table><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-        f'<p></p><div class="nets">{pictures}</div>'
-    )
-
-
-def _picture(network: Network, prefix: str, rank: str) -> str:
-    title = f"{rank}. {network.title}" if rank.isdigit() else network.title
-    name = f"{prefix}network-trial-{network.number}"
-    return (
-        f'<figure class="card">{draw(network.anatomy, title)}<figcaption>'
-        f'<button type="button" data-save="{escape(name)}">Save as SVG</button>'
-        f"<details><summary>Structure string</summary>"
-        f'<code class="structure">{escape(network.structure)}</code></details></figcaption></figure>'
-    )
-
-
-def _summary(sections: Sequence[Section]) -> str:
-    labels = [label for label, _, _ in sections[0].tiles]
-    head = "".join(f"<th>{escape(label)}</th>" for label in labels)
-    rows = []
-    for section in sections:
-        tiles = {label: number for label, number, _ in section.tiles}
-        cells = "".join(f"<td>{escape(tiles.get(label, '-'))}</td>" for label in labels)
-        rows.append(f"<tr><td>{escape(section.data.name)}</td>{cells}</tr>")
-    return (
-        f'<div class="card scroll"><table><thead><tr><th>study</th>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div><p></p>"
-    )
+def _comparison(sections: Sequence[Section], comparison: Sequence[Figure]) -> str:
+    """Return all studies at a glance: one table, what differs in their specs, shared figures, best networks."""
+    header, rows = summary_table(sections)
+    parts = [f'<h2 id="comparison">Comparison</h2><div class="card">{cards.table(header, rows)}</div>']
+    differing = differing_settings(sections)
+    if differing:
+        parts.append(
+            f'<details class="card"><summary>What differs in their specs ({len(differing[1])} fields)</summary>'
+            f"{cards.table(*differing)}</details>"
+        )
+    parts.append(cards.figures(comparison, "", 0))
+    pictures = [
+        cards.picture(section.chosen[0].network, f"s{index}-", index, f"{section.name}, ")
+        for index, section in enumerate(sections)
+        if section.chosen
+    ]
+    if pictures:
+        parts.append(
+            f'<h2 id="best">The best network of each</h2><div class="nets">{"".join(pictures)}</div>'
+        )
+    return "".join((*parts, "<h2>Each study by itself</h2>"))
 
 
 def _spec(section: Section, prefix: str) -> str:
     text = yaml.safe_dump(section.data.spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     errors = ""
     if section.data.errors:
-        rows = "".join(
-            f"<tr><td>{count:,}</td><td>{escape(message[:200])}</td></tr>"
-            for message, count in section.data.errors.most_common(8)
-        )
-        errors = (
-            f'<p>Failed trials by reason:</p><div class="scroll"><table><tbody>{rows}</tbody></table></div>'
-        )
+        rows = [(f"{count:,}", message[:200]) for message, count in section.data.errors.most_common(8)]
+        errors = f"<p>Failed trials by reason:</p>{cards.table(('trials', 'reason'), rows)}"
     return (
         f'<h2 id="{prefix}spec">Spec</h2><div class="card">{errors}<details><summary>The resolved study spec'
         f"</summary><pre>{escape(text)}</pre></details></div>"

@@ -4,31 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 
-from zenopt.core.lowering import Layer
 from zenopt.report.anatomy import Anatomy, BlockFacts
+from zenopt.report.diagram import diagram_content
+from zenopt.report.slabs import BODY_WIDTH, BODY_X, body_height, is_grouped, slabs
+from zenopt.report.svg import STYLE_FILE, WIDTH, frame, heading, kernel_class, nice_below, text
 
-STYLE_FILE = Path(__file__).resolve().parent / "assets" / "picture.css"
+__all__ = ["STYLE_FILE", "WIDTH", "draw"]
 
-# Geometry in SVG units; the picture is as wide as a phone's screen and scales from there.
-WIDTH = 420
 _MAP_X, _MAP_MAX = 2, 44
-_BODY_X, _BODY_WIDTH = 142, 164
 _TEXT_X = 236
 _SHARE_WIDTH, _SHARE_STEP = 52, 61
-_SLAB, _GAP = 3.2, 0.6
-_ROW_MIN = 60
-_TOP = 58
-_KERNELS = (1, 3, 5, 7)
+_ROW, _COMPACT_ROW = 54, 25
+#: Height above which a row gets two lines instead of three.
+_TALL = 1000
 
 
 def draw(anatomy: Anatomy, title: str = "", *, standalone: bool = False) -> str:
-    """Draws a network from top (image) to bottom (classifier).
+    """Draw a network from top (image) to bottom (classifier).
 
-    One slab is one convolution of the main path: as wide as its output channels (linear scale), coloured by kernel,
-    outlined where it is depthwise. The squares at the left are the feature maps, to the scale of the input image. The
-    bars at the right are the block's shares of the network's params, MACs and latency.
+    One slab is one convolution of the main path: as wide as its output channels (linear scale, the ruler says which),
+    coloured by kernel, outlined where it is depthwise. Brackets at the left of the slabs are shortcuts, with a square
+    where they project; dots at the right are squeeze-excite gates. The squares at the far left are the feature maps, to
+    the scale of the input image. The bars at the right are the block's shares of the network's params, MACs and
+    latency. Different cells are drawn as diagrams above the blocks.
 
     Args:
         anatomy:
@@ -42,120 +41,155 @@ def draw(anatomy: Anatomy, title: str = "", *, standalone: bool = False) -> str:
         An ``<svg>`` element.
     """
     widest = max((conv.out_channels for block in anatomy.blocks for conv in block.convs), default=1)
-    parts: list[str] = []
-    y = float(_TOP)
+    is_compact = sum(_height(block, _ROW) for block in anatomy.blocks) > _TALL
+    lines, y = heading(title)
+    parts = [lines]
+    for name, diagram in anatomy.cells:
+        content, height = diagram_content(diagram, y + 24)
+        parts += [text(0, y + 14, name, "zp-faint"), content]
+        y += height + 36
+    header, y = _header(anatomy, y, widest)
+    parts.append(header)
     stage: int | None = None
     for index, block in enumerate(anatomy.blocks):
         opens_stage = block.stage is not None and block.stage != stage
         changes_size = index == 0 or block.out_size != anatomy.blocks[index - 1].out_size
         map_room = _map_side(block, anatomy) + (34 if opens_stage else 22) if changes_size else 0
-        height = max(_ROW_MIN, len(block.convs) * (_SLAB + _GAP) + 14, map_room)
+        height = max(_height(block, _COMPACT_ROW if is_compact else _ROW), map_room)
         if index and (opens_stage or block.stage != stage):
-            parts.append(f'<line class="zp-rule" x1="0" x2="{WIDTH}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(_row(block, anatomy, y, height, widest, opens_stage, changes_size))
+            parts.append(_rule(y))
+        parts.append(f"<g><title>{escape(_tooltip(block, anatomy))}</title>")
+        parts.append(f'<rect class="zp-hit" x="0" y="{y:.1f}" width="{WIDTH}" height="{height:.1f}"/>')
+        parts.append(_map(block, anatomy, y, opens_stage, changes_size))
+        parts.append(slabs(block, y, height, widest))
+        parts.append((_line if is_compact else _words)(block, anatomy, y, height))
+        parts.append("</g>")
         stage = block.stage
         y += height
-    parts.append(_totals(anatomy, y))
-    height = y + 26
-    label = title or "Picture of a network"
-    style = f"<style>{STYLE_FILE.read_text(encoding='utf-8')}</style>" if standalone else ""
-    # A file of its own has no page around it: it brings a margin and a background.
-    left, top, width, total = (-10, -8, WIDTH + 20, height + 16) if standalone else (0, 0, WIDTH, height)
-    size = f' width="{width}" height="{total:.0f}"' if standalone else ""
-    background = (
-        f'<rect class="zp-page" x="{left}" y="{top}" width="{width}" height="{total:.0f}"/>'
-        if standalone
-        else ""
-    )
-    return (
-        f'<svg class="zp" xmlns="http://www.w3.org/2000/svg" viewBox="{left} {top} {width} {total:.0f}"{size} '
-        f'role="img" aria-label="{escape(label)}">{style}{background}<title>{escape(label)}</title>'
-        f"{_header(anatomy, title)}{''.join(parts)}</svg>"
-    )
+    parts += [_rule(y), text(0, y + 17, _totals(anatomy), "zp-strong")]
+    return frame("".join(parts), y + 26, title or "Picture of a network", standalone=standalone)
 
 
-def _header(anatomy: Anatomy, title: str) -> str:
-    found = [_text(0, 13, title, "zp-strong")] if title else []
+def _height(block: BlockFacts, least: float) -> float:
+    return max(least, body_height(block) + (14 if least == _ROW else 6))
+
+
+def _rule(y: float) -> str:
+    return f'<line class="zp-rule" x1="0" x2="{WIDTH}" y1="{y:.1f}" y2="{y:.1f}"/>'
+
+
+def _header(anatomy: Anatomy, top: float, widest: int) -> tuple[str, float]:
+    """Return the legend, the ruler of channels and the names of the costs, and where they end."""
+    y = top + 8
+    found = []
+    convs = [conv for block in anatomy.blocks for conv in block.convs]
     x = 0.0
-    used = {conv.kernel for block in anatomy.blocks for conv in block.convs}
-    for kernel in sorted(used):
-        found.append(
-            f'<rect class="zp-slab {_kernel_class(kernel)}" x="{x}" y="24" width="10" height="10" rx="2"/>'
-        )
-        found.append(_text(x + 14, 33, f"{kernel}×{kernel}"))
+    for kernel in sorted({conv.kernel for conv in convs}):
+        found.append(_sample(x, y, kernel_class(kernel)) + text(x + 14, y + 9, f"{kernel}×{kernel}"))
         x += 46
-    if any(_is_grouped(conv) for block in anatomy.blocks for conv in block.convs):
-        found.append('<rect class="zp-slab zp-k3 zp-grouped" x="0" y="40" width="10" height="10" rx="2"/>')
-        found.append(_text(14, 49, "depthwise or grouped"))
-    for position, name in enumerate(_cost_names(anatomy)):
-        found.append(_text(_TEXT_X + position * _SHARE_STEP, 33, name, f"zp-{name.lower()}"))
-    found.append(_text(_TEXT_X, 49, "share of each block", "zp-faint"))
-    return "".join(found)
+    for position, (name, _) in enumerate(_shares(anatomy.blocks[0], anatomy)):
+        found.append(text(_TEXT_X + position * _SHARE_STEP, y + 9, name, f"zp-{name.lower()}"))
+    found.append(text(_TEXT_X, y + 25, "share of each block", "zp-faint"))
+    shortcuts = [shortcut for block in anatomy.blocks for shortcut in block.shortcuts]
+    marks = [
+        (any(map(is_grouped, convs)), _sample(0, 0, "zp-k3 zp-grouped"), "depthwise or grouped"),
+        (bool(shortcuts), '<path class="zp-shortcut" d="M8 0H5Q3 0 3 2V8Q3 10 5 10H8"/>', "shortcut"),
+        (
+            any(shortcut.projection is not None for shortcut in shortcuts),
+            '<path class="zp-shortcut" d="M8 0H5Q3 0 3 2V8Q3 10 5 10H8"/><rect class="zp-projection" x="0.5" y="2.5" '
+            'width="5" height="5"/>',
+            "projected",
+        ),
+        (any(block.gates for block in anatomy.blocks), '<circle class="zp-gate" cx="5" cy="5" r="3"/>', "SE"),
+    ]
+    x, line = 0.0, y + 16
+    for is_there, mark, words in marks:
+        if not is_there:
+            continue
+        if x + 16 + 6.4 * len(words) > _TEXT_X - 8:
+            x, line = 0.0, line + 16
+        found.append(
+            f'<g transform="translate({x:.0f} {line:.0f})">{mark}</g>{text(x + 14, line + 9, words)}'
+        )
+        x += 26 + 6.2 * len(words)
+    y = line + (16 if x else 0)
+    found.append(_ruler(y, widest))
+    return "".join(found), y + 30
 
 
-def _row(
-    block: BlockFacts,
-    anatomy: Anatomy,
-    y: float,
-    height: float,
-    widest: int,
-    opens_stage: bool,
-    changes_size: bool,
-) -> str:
-    parts = [f"<g><title>{escape(_tooltip(block, anatomy))}</title>"]
-    parts.append(f'<rect class="zp-hit" x="0" y="{y:.1f}" width="{WIDTH}" height="{height:.1f}"/>')
-    if opens_stage:
-        parts.append(_text(_MAP_X, y + 13, f"stage {block.stage}", "zp-faint"))
-    if changes_size and block.convs:
-        side = _map_side(block, anatomy)
-        top = y + (17 if opens_stage else 5)
+def _sample(x: float, y: float, css: str) -> str:
+    return f'<rect class="zp-sample {css}" x="{x:.0f}" y="{y:.0f}" width="10" height="10" rx="2"/>'
+
+
+def _ruler(y: float, widest: int) -> str:
+    """Return the scale of the slabs' widths."""
+    full = nice_below(widest)
+    left, length = BODY_X - BODY_WIDTH / 2, BODY_WIDTH * full / widest
+    ticks = "".join(f"M{left + length * share:.1f} {y + 18:.1f}v4" for share in (0, 0.5, 1))
+    path = f'<path class="zp-ruler" d="M{left:.1f} {y + 20:.1f}h{length:.1f}{ticks}"/>'
+    middle = text(left + length / 2, y + 14, f"{full / 2:g}", "zp-faint", "middle") if full > 1 else ""
+    return (
+        f"{path}{text(_MAP_X, y + 23, 'channels', 'zp-faint')}{text(left, y + 14, '0', 'zp-faint', 'middle')}{middle}"
+        f"{text(left + length, y + 14, str(full), 'zp-faint', 'middle')}"
+    )
+
+
+def _map(block: BlockFacts, anatomy: Anatomy, y: float, opens_stage: bool, changes_size: bool) -> str:
+    """Return the feature map and the stage, where a block begins one."""
+    parts = [text(_MAP_X, y + 13, f"stage {block.stage}", "zp-faint")] if opens_stage else []
+    if changes_size and (block.convs or block.out_size > 1):
+        side, top = _map_side(block, anatomy), y + (17 if opens_stage else 5)
         parts.append(
             f'<rect class="zp-map" x="{_MAP_X}" y="{top:.1f}" width="{side:.1f}" height="{side:.1f}"/>'
         )
-        parts.append(_text(_MAP_X, top + side + 11, f"{block.out_size}×{block.out_size}", "zp-small"))
-    parts.append(_slabs(block.convs, y, height, widest))
-    parts.append(_text(_TEXT_X, y + 15, _name(block), "zp-strong"))
-    parts.append(_text(_TEXT_X, y + 29, _shape(block, anatomy)))
-    for position, (name, share) in enumerate(_shares(block, anatomy)):
-        x = _TEXT_X + position * _SHARE_STEP
-        parts.append(_text(x, y + 43, _percent(share), "zp-small"))
-        parts.append(
-            f'<rect class="zp-track" x="{x}" y="{y + 47:.1f}" width="{_SHARE_WIDTH}" height="5" rx="2"/>'
-        )
-        parts.append(
-            f'<rect class="zp-bar zp-bar-{name.lower()}" x="{x}" y="{y + 47:.1f}" '
-            f'width="{_SHARE_WIDTH * share:.1f}" height="5" rx="2"/>'
-        )
-    return "".join((*parts, "</g>"))
+        parts.append(text(_MAP_X, top + side + 11, f"{block.out_size}×{block.out_size}", "zp-small"))
+    return "".join(parts)
 
 
 def _map_side(block: BlockFacts, anatomy: Anatomy) -> float:
     return max(2.0, _MAP_MAX * block.out_size / anatomy.resolution)
 
 
-def _slabs(convs: Sequence[Layer], y: float, height: float, widest: int) -> str:
-    total = len(convs) * (_SLAB + _GAP)
-    top = y + (height - total) / 2
-    parts = []
-    for index, conv in enumerate(convs):
-        width = max(1.5, _BODY_WIDTH * conv.out_channels / widest)
-        grouped = " zp-grouped" if _is_grouped(conv) else ""
-        parts.append(
-            f'<rect class="zp-slab {_kernel_class(conv.kernel)}{grouped}" x="{_BODY_X - width / 2:.1f}" '
-            f'y="{top + index * (_SLAB + _GAP):.1f}" width="{width:.1f}" height="{_SLAB}"/>'
-        )
+def _words(block: BlockFacts, anatomy: Anatomy, y: float, height: float) -> str:
+    """Return a block's name, shape and shares, below each other."""
+    parts = [text(_TEXT_X, y + 13, _name(block), "zp-strong"), text(_TEXT_X, y + 27, _shape(block, anatomy))]
+    for position, (name, share) in enumerate(_shares(block, anatomy)):
+        x = _TEXT_X + position * _SHARE_STEP
+        parts.append(text(x, y + 40, _percent(share), "zp-small"))
+        parts.append(_bar(x, y + 43, _SHARE_WIDTH, 5, name, share))
     return "".join(parts)
 
 
-def _totals(anatomy: Anatomy, y: float) -> str:
+def _line(block: BlockFacts, anatomy: Anatomy, y: float, height: float) -> str:
+    """Return a block's name and shape in one line over its shares, for networks of very many blocks."""
+    words = (
+        f'<text class="zp-text zp-small" x="{_TEXT_X}" y="{y + 11:.1f}"><tspan class="zp-strong">'
+        f'{escape(_name(block, 12))}</tspan> <tspan class="zp-faint">{escape(_shape(block, anatomy, short=True))}'
+        "</tspan></text>"
+    )
+    bars = [
+        _bar(_TEXT_X + position * _SHARE_STEP, y + 16, _SHARE_WIDTH, 4, name, share)
+        for position, (name, share) in enumerate(_shares(block, anatomy))
+    ]
+    return words + "".join(bars)
+
+
+def _bar(x: float, y: float, width: float, height: float, name: str, share: float) -> str:
+    box = f'x="{x}" y="{y:.1f}" height="{height}" rx="{height / 2 - 0.5:g}"'
+    return (
+        f'<rect class="zp-track" {box} width="{width}"/>'
+        f'<rect class="zp-bar zp-bar-{name.lower()}" {box} width="{width * share:.1f}"/>'
+    )
+
+
+def _totals(anatomy: Anatomy) -> str:
     facts = [f"{anatomy.params:,} params", f"{anatomy.macs / 1e6:,.1f} M MACs"]
     if anatomy.latency_ms is not None:
         facts.append(f"{anatomy.latency_ms:.4f} ms predicted")
-    rule = f'<line class="zp-rule" x1="0" x2="{WIDTH}" y1="{y:.1f}" y2="{y:.1f}"/>'
-    return rule + _text(0, y + 17, " · ".join(facts), "zp-strong")
+    return " · ".join(facts)
 
 
-def _shares(block: BlockFacts, anatomy: Anatomy) -> list[tuple[str, float]]:
+def _shares(block: BlockFacts, anatomy: Anatomy) -> Sequence[tuple[str, float]]:
     found = [
         ("params", block.params / max(1, anatomy.params)),
         ("MACs", block.macs / max(1, anatomy.macs)),
@@ -165,20 +199,16 @@ def _shares(block: BlockFacts, anatomy: Anatomy) -> list[tuple[str, float]]:
     return found
 
 
-def _cost_names(anatomy: Anatomy) -> list[str]:
-    return ["params", "MACs"] + (["latency"] if anatomy.latency_ms else [])
-
-
-def _name(block: BlockFacts) -> str:
-    name = block.name if len(block.name) <= 20 else block.name[:19] + "…"
+def _name(block: BlockFacts, longest: int = 20) -> str:
+    name = block.name if len(block.name) <= longest else block.name[: longest - 1] + "…"
     return f"{name} × {block.depth}" if block.depth > 1 else name
 
 
-def _shape(block: BlockFacts, anatomy: Anatomy) -> str:
-    if not block.convs:
+def _shape(block: BlockFacts, anatomy: Anatomy, *, short: bool = False) -> str:
+    if not block.convs and block.name == "pool, linear":
         return f"{block.in_channels} to {anatomy.num_classes} classes"
     inner = f", inner {block.inner_channels}" if block.inner_channels is not None else ""
-    stride = f", stride {block.stride}" if block.stride > 1 else ""
+    stride = "" if block.stride <= 1 else f", /{block.stride}" if short else f", stride {block.stride}"
     return f"{block.out_channels} ch{inner}{stride}"
 
 
@@ -195,17 +225,5 @@ def _tooltip(block: BlockFacts, anatomy: Anatomy) -> str:
     return "\n".join(lines)
 
 
-def _kernel_class(kernel: int) -> str:
-    return f"zp-k{kernel}" if kernel in _KERNELS else "zp-kx"
-
-
-def _is_grouped(conv: Layer) -> bool:
-    return conv.groups > 1
-
-
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %" if share < 0.1 else f"{100 * share:.0f} %"
-
-
-def _text(x: float, y: float, text: str, css: str = "") -> str:
-    return f'<text class="zp-text {css}" x="{x:.0f}" y="{y:.1f}">{escape(text)}</text>'

@@ -20,6 +20,7 @@ from zenopt.core.costs import COST_KINDS
 from zenopt.core.pareto import first_front, order
 from zenopt.storage.history import StudyHistory
 from zenopt.storage.records import STRUCTURE_KEY
+from zenopt.storage.workers import WORKER_KEY
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import read_spec
 
@@ -28,7 +29,7 @@ NUMBERS = (
     *COST_KINDS, "latency_ms", "zennas_params", "zennas_flops", "closed_form", "score_std", "score_seconds",
     "score_batch", "duplicate_of",
 )  # fmt: skip
-_TEXTS = (STRUCTURE_KEY, "error")
+_TEXTS = (STRUCTURE_KEY, WORKER_KEY, "error")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +49,7 @@ class StudyData:
         started, ended: Unix time in seconds; NaN where unknown.
         columns: Arrays of the numeric user attributes in :data:`NUMBERS`.
         structures: Structure string or ``None``.
+        workers: Who ran the trial, as :class:`~zenopt.storage.workers.Worker` writes itself, or ``None``.
         errors: How often each error message of a failed trial occurs.
         read_at: When it was read, Unix time in seconds.
     """
@@ -65,6 +67,7 @@ class StudyData:
     ended: np.ndarray
     columns: dict[str, np.ndarray]
     structures: list[str | None]
+    workers: list[str | None]
     errors: Counter[str]
     read_at: float
 
@@ -178,6 +181,7 @@ def read_study(study: optuna.Study, now: float) -> StudyData:
         ended=_column(record.ended_s for record in records),
         columns={key: _column(found.get(key) for found in attrs) for key in NUMBERS},
         structures=[record.structure for record in records],
+        workers=[found.get(WORKER_KEY) for found in attrs],
         errors=Counter(str(found["error"]) for found in attrs if "error" in found),
         read_at=now,
     )

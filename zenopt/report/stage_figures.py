@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
 from zenopt.report.analysis import StageHistory, Survivors
-from zenopt.report.figures import BLUE, SERIES, Figure, new_figure
+from zenopt.report.figure import BLUE, HEIGHT, SERIES, Figure, new_figure
+from zenopt.report.scales import log_ticks
 
-_BARS = 20
+_BARS = 14
 #: Shares are drawn from transparent to this colour, so that they read on light and dark pages.
 _SHARE_COLOURS = ((0.0, "rgba(76,139,208,0)"), (1.0, "rgba(76,139,208,1)"))
 
@@ -59,10 +62,10 @@ def stage_figures(found: Survivors) -> list[Figure]:
 def importance_figure(found: dict[str, float], trials: int) -> Figure:
     """Bars of the most important parameters."""
     names = list(found)[:_BARS][::-1]
-    figure = new_figure("importance", "", height=60 + 20 * len(names))
+    figure = new_figure("importance", "", height=max(HEIGHT, 60 + 20 * len(names)))
     figure.add_bar(
         x=[found[name] for name in names], y=names, orientation="h", marker={"color": BLUE},
-        hovertemplate="%{y}: %{x:.3f}<extra></extra>",
+        hovertemplate="%{y}<br>importance: %{x:.1%}<extra></extra>",
     )  # fmt: skip
     figure.update_layout(showlegend=False, margin={"l": 8, "r": 12, "t": 8, "b": 48})
     figure.update_xaxes(tickformat=".0%")
@@ -78,8 +81,8 @@ def _lines(
     found: Survivors, label: str, pick: Callable[[StageHistory], np.ndarray], is_log: bool
 ) -> go.Figure:
     figure = new_figure("trial (log scale)", label)
-    figure.update_xaxes(type="log", dtick="D2")
     x = np.maximum(1, found.numbers)
+    figure.update_xaxes(log_ticks(float(x.min()), float(x.max())))
     for index, stage in enumerate(found.stages):
         low, middle, high = pick(stage)
         colour = SERIES[index % len(SERIES)]
@@ -90,13 +93,28 @@ def _lines(
         )  # fmt: skip
         figure.add_scatter(
             x=x, y=middle, mode="lines", name=name, line={"color": colour, "width": 2}, legendgroup=name,
-            hovertemplate="median %{y:,} at trial %{x:,}<extra>" + name + "</extra>",
+            hovertemplate=f"{label}: %{{y:,}} (median)<br>up to trial %{{x:,}}<extra>{name}</extra>",
         )  # fmt: skip
     if is_log:
-        figure.update_yaxes(type="log", dtick=0.30102999566398120)
+        values = np.concatenate([pick(stage)[::2].ravel() for stage in found.stages])
+        figure.update_yaxes(_doublings(values[np.isfinite(values) & (values > 0)]))
     else:
         figure.update_yaxes(rangemode="tozero")
     return figure
+
+
+def _doublings(values: np.ndarray) -> dict[str, Any]:
+    """Return a logarithmic axis with ticks at powers of two, as widths are."""
+    if not len(values):
+        return {"type": "log"}
+    powers = range(math.floor(math.log2(values.min())), math.ceil(math.log2(values.max())) + 1)
+    ticks = [2**power for power in powers if power >= 0]
+    return {
+        "type": "log",
+        "tickmode": "array",
+        "tickvals": ticks,
+        "ticktext": [f"{tick:,}" for tick in ticks],
+    }
 
 
 def _rows(
@@ -112,12 +130,12 @@ def _rows(
 def _shares(found: Survivors, rows: list[tuple[str, str, np.ndarray]]) -> go.Figure:
     rows = rows[::-1]
     labels = [f"{stage}: {name}" for stage, name, _ in rows]
-    figure = new_figure("trial", "", height=80 + 17 * len(rows))
+    figure = new_figure("trial", "", height=max(HEIGHT, 80 + 17 * len(rows)))
     # Moments are unevenly spaced; as categories each gets the same room.
     figure.add_heatmap(
         x=[_short(number) for number in found.numbers], y=labels, z=np.array([shares for _, _, shares in rows]),
         colorscale=_SHARE_COLOURS, zmin=0, zmax=1, showscale=False, xgap=1, ygap=1,
-        hovertemplate="%{y}<br>%{z:.0%} at trial %{x}<extra></extra>",
+        hovertemplate="%{y}<br>share of the depth: %{z:.0%}<br>up to trial %{x}<extra></extra>",
     )  # fmt: skip
     figure.update_xaxes(type="category", nticks=5, tickangle=0)
     figure.update_layout(margin={"l": 8, "r": 12, "t": 8, "b": 52})

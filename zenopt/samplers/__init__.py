@@ -1,4 +1,4 @@
-"""Samplers: who proposes the next architecture."""
+"""Samplers: what proposes the next architecture."""
 
 from zenopt.samplers.aging import AgingSampler
 from zenopt.samplers.guided import Guide, GuidedSampler

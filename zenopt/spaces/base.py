@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from zenopt.core.description import Description
 from zenopt.core.errors import StructureError
+from zenopt.core.tables import text_of_row
 
 if TYPE_CHECKING:
     import optuna
@@ -104,6 +105,13 @@ class BaseArchitecture(ABC):
         """
         return {}
 
+    def published_counts(self) -> dict[str, float]:
+        """Return what the family's own tables say of the network, by their columns and in their way of counting.
+
+        Published counts may leave things out or add some; :func:`zenopt.core.costs.count` gives the truth.
+        """
+        return {}
+
     def guarded(self) -> dict[str, float]:
         """Return what guards of latency models limit: any of ``expansion``, ``bottleneck``, ``stem_width``."""
         return {}
@@ -180,6 +188,17 @@ class BaseSpace(ABC):
         Raises:
             StructureError: If it is malformed.
         """
+
+    def text_of_row(self, row: Mapping[str, str]) -> str | None:
+        """Return the text of the architecture in a row of a table of known results, by column.
+
+        By default it stands in a column named ``arch_str`` or ``structure``. A family whose benchmark's tables spell it
+        otherwise reads those, too.
+
+        Returns:
+            What :meth:`parse` reads; ``None`` where the row has none.
+        """
+        return text_of_row(row)
 
     # -- parameters -------------------------------------------------------------------------------------------------
 

@@ -32,6 +32,12 @@ SPACES: Registry[Any] = Registry(
         "superres": "zenopt.spaces.chain.superres",
         "mobile": "zenopt.spaces.chain.mobile",
         "nasbench201": "zenopt.spaces.nasbench201.space",
+        "nasbench-macro": "zenopt.spaces.nasbenchmacro.space",
+        "mnasnet": "zenopt.spaces.mnasnet.space",
+        "transnas-macro": "zenopt.spaces.transnas.macro",
+        "transnas-micro": "zenopt.spaces.transnas.micro",
+        "nats-sizes": "zenopt.spaces.natssizes.space",
+        "darts": "zenopt.spaces.darts.space",
     },
     convert=_as_space,
 )

@@ -14,7 +14,7 @@ class Heartbeat:
     """Beat for every running trial once per interval, from one daemon thread.
 
     Unlike Optuna's heartbeat this does not need ``study.optimize``, and short trials cost nothing: the thread
-    first beats when a trial has been running for up to one interval.
+    first beats when a trial has been running for up to one interval. It ends when nothing has run for one.
 
     Args:
         beat:
@@ -61,6 +61,10 @@ class Heartbeat:
         while not wake.wait(self.interval_s):
             with self._lock:
                 trial_ids = sorted(self._trial_ids)
+                if not trial_ids and wake is self._wake:
+                    # A thread that waits for ever would keep its storage, and the connections of that, for ever.
+                    self._pid = 0
+                    return
             for trial_id in trial_ids:
                 try:
                     self._beat(trial_id)

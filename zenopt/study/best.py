@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import optuna
 from optuna.study import StudyDirection
 
 from zenopt.core.errors import EvaluationError, ProxyError, StudyError
+from zenopt.core.progress import SILENT, Progress
 from zenopt.core.score import Score
 from zenopt.core.seeds import derive_seed
 from zenopt.export.bundle import Bundle
@@ -46,9 +46,9 @@ def rescore_top(
     count: int = 5,
     repeats: int = 8,
     device: str = "cpu",
-    progress: Callable[[str], None] = lambda line: None,
+    progress: Progress = SILENT,
 ) -> tuple[StudySpec, list[Rescored]]:
-    """Scores the best feasible candidates of a study again, with fresh draws.
+    """Score the best feasible candidates of a study again, with fresh draws.
 
     The search keeps single noisy draws, so its best is partly luck; the best fresh mean is not chosen by the draw that
     judges it. With several objectives the candidates are those of the Pareto front with the best scores. Where the
@@ -64,7 +64,7 @@ def rescore_top(
         device:
             Torch device.
         progress:
-            Called with a line for people while finalists are measured.
+            Is told of every candidate that is scored, and of the visits while finalists are measured.
 
     Returns:
         The study's spec, and the candidates by fresh mean, best first; those that break the latency budget when
@@ -90,8 +90,12 @@ def rescore_top(
         )
     space = spec.build_space()
     evaluator = make_evaluator(spec, device)
-    found, errors = [], []
-    for record in list(records.values())[:count]:
+    found: list[Rescored] = []
+    errors = []
+    wanted = list(records.values())[:count]
+    sign = -1.0 if study.directions[0] == StudyDirection.MAXIMIZE else 1.0
+    progress.start(len(wanted), "candidate")
+    for record in wanted:
         try:
             score = evaluator.evaluate(
                 space.parse(record.structure),
@@ -101,17 +105,20 @@ def rescore_top(
             )
         except EvaluationError as error:
             errors.append(f"trial {record.number}: {error}")
+            progress.note(f"Warning: trial {record.number} cannot be scored again: {error}")
+            progress.advance()
             continue
         found.append(Rescored(record, score))
+        best = min(found, key=lambda item: sign * item.score.mean)
+        progress.advance(best=best.score.mean, of_trial=best.record.number)
     if not found:
         raise ProxyError(f"No candidate could be scored again: {'; '.join(errors)}")
-    sign = -1.0 if study.directions[0] == StudyDirection.MAXIMIZE else 1.0
     found.sort(key=lambda item: (sign * item.score.mean, item.record.number))
     return spec, _measured(spec, found, progress)
 
 
-def _measured(spec: StudySpec, candidates: list[Rescored], progress: Callable[[str], None]) -> list[Rescored]:
-    """Returns the candidates with measured latencies, those that break the budget last."""
+def _measured(spec: StudySpec, candidates: list[Rescored], progress: Progress) -> list[Rescored]:
+    """Return the candidates with measured latencies, those that break the budget last."""
     space = spec.build_space()
     latencies = measure_finalists(spec, [space.parse(item.record.structure) for item in candidates], progress)
     if latencies is None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from zenopt.core.errors import ProxyError
 from zenopt.core.seeds import derive_seed
-from zenopt.core.tables import load_table
+from zenopt.spaces.tabular import space_table
 
 if TYPE_CHECKING:
     from zenopt.study.spec import StudySpec
@@ -17,12 +19,17 @@ if TYPE_CHECKING:
 class TableScore:
     """Reads scores from a table; called with an architecture, higher is better, ``None`` where it lists none."""
 
+    space: Any
     path: str
     column: str
     is_reversed: bool = False
 
+    @cached_property
+    def _known(self) -> Mapping[str, float]:
+        return space_table(self.space, self.path).column(self.column)
+
     def __call__(self, architecture: Any) -> float | None:
-        found = load_table(self.path).column(self.column).get(str(architecture))
+        found = self._known.get(str(architecture))
         return -found if found is not None and self.is_reversed else found
 
 
@@ -65,7 +72,7 @@ def cheap_score(spec: StudySpec) -> TableScore | ProxyScore:
     assert guide is not None
     if guide.table is not None:
         assert guide.column is not None
-        return TableScore(guide.table, guide.column, guide.direction == "minimize")
+        return TableScore(spec.space.build(), guide.table, guide.column, guide.direction == "minimize")
     assert guide.proxy is not None
     return ProxyScore(
         guide.proxy, guide.resolution or spec.resolution, spec.num_classes, guide.batch_size, spec.seed

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from zenopt.core.errors import StudyError
+from zenopt.core.progress import SILENT, Progress
 from zenopt.latency.limits import Limits
 from zenopt.study.spec import StudySpec
 
@@ -21,9 +22,9 @@ def why_not_measured(spec: StudySpec) -> str | None:
 
 
 def measure_finalists(
-    spec: StudySpec, architectures: Sequence[Any], progress: Callable[[str], None] = lambda line: None
+    spec: StudySpec, architectures: Sequence[Any], progress: Progress = SILENT
 ) -> list[Any] | None:
-    """Measures networks whole, in turn, as they were run when the device was calibrated.
+    """Measure networks whole, in turn, as they were run when the device was calibrated.
 
     Args:
         spec:
@@ -31,7 +32,7 @@ def measure_finalists(
         architectures:
             The finalists.
         progress:
-            Called with a line for people now and then.
+            Is told of every visit.
 
     Returns:
         A :class:`~zenopt.latency.live.FinalistLatency` of each; ``None`` if the study has no calibrated device, or it

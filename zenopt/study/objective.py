@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from math import inf
+from math import inf, isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -188,7 +188,8 @@ class Objective:
     def _record_costs(self, trial: optuna.Trial, architecture: Any, check: Check) -> None:
         costs = check.costs
         for name in COST_KINDS:
-            trial.set_user_attr(name, getattr(costs, name))
+            if not isnan(getattr(costs, name)):
+                trial.set_user_attr(name, getattr(costs, name))
         if self._spec.budget.counting == "zennas":
             # The violations are of these counts; params and macs stay the true ones.
             trial.set_user_attr("zennas_params", costs.zennas_params)

@@ -8,54 +8,51 @@ from typing import Any
 import torch
 
 from zenopt.core.errors import ProxyError
-from zenopt.export.names import Named
+from zenopt.latency.targets import Target
 from zenopt.proxies import Proxy, Score, evaluate, score_architecture
 from zenopt.proxies.devices import resolve_device
 from zenopt.proxies.randomness import make_generator
 
 
-def score_named(
-    named: Named,
+def score_target(
+    found: Target,
     proxy: Proxy,
     *,
-    resolution: int,
-    num_classes: int,
     batch_size: int,
     repeats: int,
     gamma: float,
     seed: int,
     device: str,
     residual: bool | None,
-    use_se: bool,
 ) -> Score:
-    """Scores what :func:`zenopt.export.names.resolve` found, on noise inputs and random labels.
+    """Score what :func:`zenopt.study.targets.find_target` found, on noise inputs and random labels.
 
     The arguments are those of :func:`zenopt.proxies.score_architecture`.
 
     Raises:
         ProxyError: If the proxy fails, or an option does not fit the family.
     """
-    if named.architecture is not None:
+    if found.architecture is not None:
         return score_architecture(
-            named.architecture,
+            found.architecture,
             proxy,
-            resolution=resolution,
-            num_classes=num_classes,
+            resolution=found.resolution,
+            num_classes=found.num_classes,
             batch_size=batch_size,
             repeats=repeats,
             gamma=gamma,
             seed=seed,
             device=device,
             residual=residual,
-            use_se=use_se,
+            use_se=found.use_se,
         )
-    if use_se or residual is not None:
+    if found.use_se or residual is not None:
         raise ProxyError(
-            f"{named.text} is scored as it is; gates and links are options of super-block networks."
+            f"{found.text} is scored as it is; gates and links are options of super-block networks."
         )
     if proxy.kind == "architecture":
         raise ProxyError(
-            f"Proxy {proxy.name!r} takes architectures of zenopt's own spaces, not {named.text}."
+            f"Proxy {proxy.name!r} takes architectures of zenopt's own spaces, not {found.text}."
         )
     where = resolve_device(device)
     values, seconds = [], 0.0
@@ -64,13 +61,13 @@ def score_named(
         with torch.random.fork_rng():
             # A library's model initialises itself from the global state.
             torch.manual_seed(generator.initial_seed())
-            network = named.build(num_classes).train()
-        inputs = torch.randn((batch_size, 3, resolution, resolution), generator=generator)
-        targets = torch.randint(num_classes, (batch_size,), generator=generator)
+            network = found.build().train()
+        inputs = torch.randn((batch_size, 3, found.resolution, found.resolution), generator=generator)
+        targets = torch.randint(found.num_classes, (batch_size,), generator=generator)
         options: dict[str, Any] = {"device": where, "seed": seed + repeat, "gamma": gamma}
         result = evaluate(network, inputs, targets, [proxy], **options)[proxy.name]
         if result.value is None:
-            raise ProxyError(f"Proxy {proxy.name!r} failed on {named.text}: {result.error}.")
+            raise ProxyError(f"Proxy {proxy.name!r} failed on {found.text}: {result.error}.")
         values.append(result.value)
         seconds += result.seconds
     return Score(
@@ -80,7 +77,7 @@ def score_named(
         values=tuple(values),
         seconds=seconds,
         batch_size=batch_size,
-        resolution=resolution,
+        resolution=found.resolution,
         seed=seed,
         device=str(where),
     )

@@ -14,16 +14,16 @@ from zenopt.core.budget import LIMITS, Budget, is_lower_limit
 from zenopt.core.errors import DeviceError, SpecError, UnknownNameError, ZenoptError
 from zenopt.core.extensions import MissingModuleError, import_named
 from zenopt.core.paths import existing_path
-from zenopt.core.tables import load_table
+from zenopt.core.places import STUDIES_FOLDER
 from zenopt.core.text import QUOTED, one_line, quoted, shortened_path
 from zenopt.core.yamlfile import Overrides, Source, override, read_yaml
 from zenopt.latency.guards import Guards
 from zenopt.latency.limits import Limits
 from zenopt.latency.profile import load_profile
-from zenopt.predictors.ensemble import COMBINATIONS
-from zenopt.proxies.registry import get_proxy
+from zenopt.proxies.catalogue import COMBINATIONS
+from zenopt.proxies.registry import check_proxy
 from zenopt.spaces.registry import get_space
-from zenopt.spaces.tabular import TabularSpace
+from zenopt.spaces.tabular import TabularSpace, space_table
 from zenopt.study.registries import EVALUATORS, check_pruner, check_sampler
 from zenopt.study.sections import (
     BudgetSection,
@@ -39,7 +39,6 @@ from zenopt.study.sections import (
 
 #: What trainings must agree in, for their accuracies to be compared.
 _TRAINING_IDENTITY = ("data", "recipe", "overrides", "epochs", "held_back")
-STUDIES_FOLDER = Path(__file__).resolve().parents[1] / "studies"
 
 
 class StudySpec(Section):
@@ -129,7 +128,7 @@ class StudySpec(Section):
             spec.limits()
             for place, name in spec.objects().items():
                 if place[0] == "proxy" or place[-1] == "proxy":
-                    get_proxy(name, stored=True)
+                    check_proxy(name, stored=True)
             check_sampler(spec.sampler.name, stored=True)
             check_pruner(spec.training.pruner.name, stored=True)
             spec.direction()
@@ -225,7 +224,7 @@ class StudySpec(Section):
         self.evaluator().check(self)
         guide = self.sampler.guide
         if guide is not None and guide.table is not None and guide.column is not None:
-            load_table(guide.table).column(guide.column)
+            space_table(self.space.build(), guide.table).column(guide.column)
 
     def direction(self) -> Literal["maximize", "minimize"]:
         """Return which values are better."""

@@ -16,6 +16,7 @@ from zenopt.core.errors import StudyError
 from zenopt.core.files import STORED_SPEC, first_problem, parse_json
 from zenopt.core.pareto import first_front
 from zenopt.core.text import one_line, quoted, quoted_list, shortened
+from zenopt.core.words import plural
 from zenopt.storage import open_storage
 from zenopt.storage.history import StudyHistory, count_by_state, top
 from zenopt.storage.records import TrialRecord
@@ -96,12 +97,7 @@ def _describe(study: optuna.Study, spec: StudySpec) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names([spec.evaluator().label(spec), *spec.objectives[1:]])
-    limits = ", ".join(f"{name} {limit:g}" for name, limit in spec.limits().budget.limits().items())
-    note = (
-        f"{spec.description or spec.name}\n\nMade by zenopt: space {spec.space.name}, {spec.resolution} px, "
-        f"{spec.num_classes} classes; budget: {limits or 'none'}. A trial is feasible where all of its constraints are "
-        "at most 0; infeasible trials are pruned, or have the worst value there is."
-    )
+    note = note_of(spec)
     # As optuna-dashboard keeps the note of a study; it need not be installed here.
     storage, study_id = study._storage, study._study_id
     for start in range(0, len(note), _NOTE_LENGTH):
@@ -111,6 +107,16 @@ def _describe(study: optuna.Study, spec: StudySpec) -> None:
             note[start : start + _NOTE_LENGTH],
         )
     storage.set_study_system_attr(study_id, "dashboard:note_ver", 1)
+
+
+def note_of(spec: StudySpec) -> str:
+    """Return the note that a new study has in optuna-dashboard."""
+    limits = ", ".join(f"{name} {limit:g}" for name, limit in spec.limits().budget.limits().items())
+    return (
+        f"{spec.description or spec.name}\n\nMade by zenopt: space {spec.space.name}, {spec.resolution} px, "
+        f"{plural(spec.num_classes, 'class')}; budget: {limits or 'none'}. A trial is feasible where all of its "
+        "constraints are at most 0; infeasible trials are pruned, or have the worst value there is."
+    )
 
 
 def _differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ import numpy as np
 import optuna
 
 from zenopt.core.errors import BudgetError, StudyError
+from zenopt.core.progress import SILENT, Progress
 from zenopt.latency.limits import Limits
 from zenopt.samplers.screening import Screening, screen
 from zenopt.storage.history import top
@@ -85,8 +86,9 @@ def baselines(
     conv_caps: Sequence[int] = (),
     candidates: int = 3000,
     seed: int = 0,
+    progress: Progress = SILENT,
 ) -> list[Candidate]:
-    """Returns networks of the same budget that were not chosen by the study's score.
+    """Return networks of the same budget that were not chosen by the study's score.
 
     Random architectures shrunk into the budget; the most parameters; the most multiply-adds; and for each cap the best
     closed-form Zen-score with at most so many convolutions. A cap under which nothing fits is left out.
@@ -102,6 +104,8 @@ def baselines(
             Mutations tried for each network.
         seed:
             Seed of all of them.
+        progress:
+            Is told of every network.
     """
     space, limits = spec.build_space(), spec.limits()
     found: list[Candidate] = []
@@ -111,7 +115,9 @@ def baselines(
         structure = str(architecture)
         known.add(structure)
         found.append(Candidate(label, structure, facts_of(structure, spec)))
+        progress.advance()
 
+    progress.start(each * (len(BASELINES) + len(conv_caps)), "baseline")
     rng = random.Random(f"baselines:{seed}")
     while sum(candidate.label == "random" for candidate in found) < each:
         drawn = space.draw(rng)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from zenopt.core.words import plural
 from zenopt.study.spec import StudySpec
 from zenopt.verify.linked import (
     Candidate,
@@ -76,9 +77,10 @@ def compare(
     chosen = {candidate.label: rate for candidate in candidates for rate in rates[:1]}
     if len(rates) > 1:
         first = first_of_each(candidates)
-        on_step(f"Choosing among {len(rates)} learning rates for each of {len(first)} kinds of network.")
+        on_step(f"Choosing among {len(rates)} learning rates for {plural(len(first), 'kind')} of network.")
         own = training_spec(spec, f"{name}-{RATES_SUFFIX}", **{**training, "held_back": 0.1})
         chosen.update(best_rates(TrainingStudy(own, place, of=name).train(first, rates=rates)))
     linked = training_spec(spec, f"{name}-{SUFFIX}", **{**training, "held_back": 0.0})
-    on_step(f"Training {len({item.structure for item in candidates})} networks.")
+    networks = len({item.structure for item in candidates})
+    on_step(f"Training {plural(networks, 'network')} for {plural(epochs, 'epoch')}.")
     return verified(TrainingStudy(linked, place, of=name).train(candidates, seeds=range(seeds), rates=chosen))

@@ -20,6 +20,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from zenopt.core.errors import StudyError
 from zenopt.core.files import first_problem
+from zenopt.core.words import plural
 from zenopt.export.bundle import write_bundle
 from zenopt.study.bundles import bundle_of
 from zenopt.study.evaluators.train import (
@@ -118,9 +119,11 @@ def run_second_stage(
     first = first_of_each(candidates)
     rates = {item.label: rate for item in first for rate in settings.rates[:1]}
     if len(settings.rates) > 1:
-        on_step(f"Choosing among {len(settings.rates)} learning rates for each of {len(first)} classes.")
+        on_step(
+            f"Choosing among {len(settings.rates)} learning rates for each of {plural(len(first), 'class')}."
+        )
         rates.update(best_rates(trainings.train(first, rates=settings.rates)))
-    on_step(f"Training {len(candidates)} networks of {len(first)} classes.")
+    on_step(f"Training {plural(len(candidates), 'network')} of {plural(len(first), 'class')}.")
     ranked = verified(trainings.train(candidates, rates=rates))
     return choose(trainings, ranked, rates, on_step)
 

@@ -18,6 +18,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from zenopt.core.errors import StudyError
 from zenopt.core.paths import file_name
+from zenopt.core.progress import SILENT
+from zenopt.core.progress import Progress as Listener
+from zenopt.core.text import shortened
 from zenopt.storage import requeue_orphans
 from zenopt.study.evaluators.train import LABEL_KEY, LEARNING_RATE_KEY, RUN_KEY, SEED_KEY, TrainEvaluator
 from zenopt.study.search import Progress, run_search
@@ -109,6 +112,7 @@ class Place:
         workers: Trainings at a time, each in a process of its own.
         on_result: Told of every training, also of those that were done before.
         on_progress: Told how far the trainings are.
+        progress: Told of every training that is done now, not of those that were done before.
     """
 
     storage: optuna.storages.BaseStorage
@@ -118,6 +122,7 @@ class Place:
     workers: int = 1
     on_result: Callable[[Training], None] = lambda training: None
     on_progress: Callable[[Progress], None] = lambda progress: None
+    progress: Listener = SILENT
 
 
 def training_spec(spec: StudySpec, name: str, **training: Any) -> StudySpec:
@@ -216,13 +221,14 @@ class TrainingStudy:
         told = {identity for identity in wanted if self._is_done(known.get(identity))}
         for identity in told:
             self.place.on_result(_training(wanted[identity][0], known[identity]))
-        self._queue({identity: item for identity, item in wanted.items() if identity not in told}, known)
+        failures = self._queue({identity: item for identity, item in wanted.items() if identity not in told})
         known = self._known()
         missing = [wanted[identity][0].structure for identity in wanted if identity not in known]
         if missing:
             raise StudyError(
                 f"{len(missing)} of {len(wanted)} trainings of study {self.spec.name!r} were not done, e.g. of "
-                f"{missing[0]}; run the command again to go on."
+                f"{shortened(missing[0], 120)}; {''.join(f'{failure}; ' for failure in failures)}run the command again "
+                "to go on."
             )
         return [_training(candidate, known[identity]) for identity, (candidate, _) in wanted.items()]
 
@@ -249,10 +255,8 @@ class TrainingStudy:
                 found.setdefault(identity, trial)
         return found
 
-    def _queue(
-        self, wanted: Mapping[str, tuple[Candidate, dict[str, Any]]], known: Mapping[str, FrozenTrial]
-    ) -> None:
-        """Puts trainings into the queue that are not in it, and works until it is empty."""
+    def _queue(self, wanted: Mapping[str, tuple[Candidate, dict[str, Any]]]) -> Sequence[str]:
+        """Put trainings into the queue that are not in it, work until it is empty, and return what went wrong."""
         study = self.study
         requeue_orphans(study)
         active = (TrialState.WAITING, TrialState.RUNNING)
@@ -269,16 +273,17 @@ class TrainingStudy:
                     },
                 )
         if not wanted:
-            return
+            return ()
         by_identity = {identity: candidate for identity, (candidate, _) in wanted.items()}
         reported: set[str] = set()
+        self.place.progress.start(len(wanted), "training")
 
         def progress(found: Progress) -> None:
             self.place.on_progress(found)
             if found.new:
                 self._tell(by_identity, reported)
 
-        run_search(
+        result = run_search(
             self.spec.model_copy(update={"sampler": self.spec.sampler.model_copy(update={"name": "queue"})}),
             self.place.url or "memory:",
             self.spec.name,
@@ -291,12 +296,14 @@ class TrainingStudy:
             linked=True,
         )
         self._tell(by_identity, reported)
+        return result.failures
 
     def _tell(self, wanted: Mapping[str, Candidate], reported: set[str]) -> None:
         for identity, trial in self._known().items():
             if identity in wanted and identity not in reported:
                 reported.add(identity)
                 self.place.on_result(_training(wanted[identity], trial))
+                self.place.progress.advance()
 
 
 def verified(trainings: Iterable[Training]) -> list[Verified]:

@@ -63,8 +63,10 @@ def test_sizes_chain_and_unsuitable_numbers_are_errors() -> None:
     assert {layer.out_size for layer in layers if layer.block == 18} == {8, 1}
     with pytest.raises(StructureError, match="no multiple of 4"):
         lower(CellArchitecture.parse(BEST), 30)
-    with pytest.raises(StructureError, match="no squeeze-excite gates"):
+    with pytest.raises(StructureError, match="residual must be true"):
         build_network(CellArchitecture.parse(BEST), num_classes=10, residual=False)
+    with pytest.raises(StructureError, match="squeeze-excite"):
+        build_network(CellArchitecture.parse(BEST), num_classes=10, use_se=True)
     with pytest.raises(StructureError, match="allowed: official, zero-cost"):
         build_network(CellArchitecture.parse(BEST), build="other")
 

@@ -30,11 +30,9 @@ from zenopt.core.primitives import (
 )
 from zenopt.core.text import quoted
 from zenopt.spaces.base import BaseArchitecture
+from zenopt.spaces.layers import EPS, relu_conv_norm
 from zenopt.spaces.nasbench201.cell import CELLS_PER_STAGE, CHANNELS, EDGES, OPERATIONS
 from zenopt.spaces.nasbench201.features import cell_features
-
-#: Epsilon of every BN.
-EPS = 1e-5
 
 _ITEM = re.compile(r"([a-z0-9_]+)~([0-9]+)", re.ASCII)
 
@@ -191,8 +189,8 @@ class Reduction(Unit):
         # synflow of the zero-cost release takes the norms of cells away and leaves these.
         removable = self.build == "official"
         body = (
-            *_relu_conv_norm(self.in_channels, self.out_channels, 3, stride=2, removable=removable),
-            *_relu_conv_norm(self.out_channels, self.out_channels, 3, removable=removable),
+            *relu_conv_norm(self.in_channels, self.out_channels, 3, stride=2, removable=removable),
+            *relu_conv_norm(self.out_channels, self.out_channels, 3, removable=removable),
         )
         shortcut = (Pool(self.in_channels, 2, 2), Conv(self.in_channels, self.out_channels, 1))
         # The shortcut is defined first, as in the releases: parameters are numbered in this order.
@@ -222,21 +220,11 @@ def operation_nodes(name: str, channels: int, build: str) -> tuple[Node, ...]:
         return (Pool(channels, 3),)
     kernel = int(name[-1])
     if build == "official":
-        return _relu_conv_norm(channels, channels, kernel)
+        return relu_conv_norm(channels, channels, kernel)
     return (
         Relu(channels),
         Conv(channels, channels, kernel, bias=True),
         Norm(channels, EPS, affine=False, tracks=False),
-    )
-
-
-def _relu_conv_norm(
-    in_channels: int, out_channels: int, kernel: int, stride: int = 1, removable: bool = True
-) -> tuple[Node, ...]:
-    return (
-        Relu(in_channels),
-        Conv(in_channels, out_channels, kernel, stride),
-        Norm(out_channels, EPS, removable=removable),
     )
 
 

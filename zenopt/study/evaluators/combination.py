@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from zenopt.core.errors import BudgetError, ProxyError, SpecError
 from zenopt.core.seeds import derive_rng, derive_seed
-from zenopt.predictors.ensemble import COMBINATIONS, az_nas, vote, weighted_ranks
+from zenopt.proxies.catalogue import COMBINATIONS
 
 if TYPE_CHECKING:
     from zenopt.study.spec import StudySpec
@@ -90,6 +90,9 @@ class Combination:
         Raises:
             ProxyError: If every one of the proxies fails.
         """
+        # Imported late: it needs numpy, and reading a spec does not.
+        from zenopt.predictors.ensemble import az_nas, vote, weighted_ranks
+
         own = {name: self._score_of(architecture, name, seed) for name in self._parts}
         if all(score is None for score in own.values()):
             raise ProxyError(f"All of {', '.join(own)} failed on {architecture}.")

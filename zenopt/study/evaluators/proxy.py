@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from zenopt.core.errors import ProxyError
 from zenopt.core.score import Score
-from zenopt.proxies.registry import get_proxy
+from zenopt.proxies.registry import check_proxy, direction_of, get_proxy
 from zenopt.study.evaluators.base import Direction, Evaluator, Report, ignore
 from zenopt.study.evaluators.combination import Combination, parts_of
 from zenopt.study.registries import EVALUATORS
@@ -27,9 +27,9 @@ class ProxyEvaluator(Evaluator):
     def direction(cls, spec: StudySpec) -> Direction:
         parts = parts_of(spec)
         if parts is None:
-            return get_proxy(spec.proxy.name, stored=True).direction
+            return direction_of(spec.proxy.name, stored=True)
         for name in parts:
-            get_proxy(name, stored=True)
+            check_proxy(name, stored=True)
         return "maximize"
 
     @classmethod

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from zenopt.core.errors import EvaluationError
 from zenopt.core.score import Score
-from zenopt.core.tables import load_table
+from zenopt.spaces.tabular import space_table
 from zenopt.study.evaluators.base import Direction, Evaluator, Report, ignore
 from zenopt.study.registries import EVALUATORS
 
@@ -31,8 +32,12 @@ class TableEvaluator(Evaluator):
     def check(cls, spec: StudySpec) -> None:
         _values(spec)
 
+    @cached_property
+    def _known(self) -> Mapping[str, float]:
+        return _values(self.spec)
+
     def lists(self, architecture: Any) -> bool:
-        return str(architecture) in _values(self.spec)
+        return str(architecture) in self._known
 
     def evaluate(
         self,
@@ -43,7 +48,7 @@ class TableEvaluator(Evaluator):
         repeats: int | None = None,
         report: Report = ignore,
     ) -> Score:
-        value = _values(self.spec).get(str(architecture))
+        value = self._known.get(str(architecture))
         if value is None:
             raise EvaluationError(f"{self.spec.objective.table} does not list {architecture}.")
         return Score(
@@ -59,4 +64,4 @@ class TableEvaluator(Evaluator):
 def _values(spec: StudySpec) -> Mapping[str, float]:
     table, column = spec.objective.table, spec.objective.column
     assert table is not None and column is not None
-    return load_table(table).column(column)
+    return space_table(spec.space.build(), table).column(column)

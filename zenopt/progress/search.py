@@ -1,8 +1,7 @@
-"""Progress of a search: a bar for people, plain lines for pipes."""
+"""What a search says of itself: its panel, a line per trial, a log file, and the summary."""
 
 from __future__ import annotations
 
-import sys
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -10,17 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from zenopt._version import __version__
-from zenopt.cli.options import is_terminal
-from zenopt.core.text import printable
+from zenopt.core.text import printable, printable_lines
+from zenopt.core.words import plural
+from zenopt.progress.panel import Panel
 
 if TYPE_CHECKING:
     from zenopt.storage.records import TrialRecord
     from zenopt.study.search import Progress, SearchResult
     from zenopt.study.spec import StudySpec
     from zenopt.study.study import StudyStatus
-
-#: Seconds between plain lines where nobody watches a terminal.
-LINE_EVERY_S = 10.0
 
 
 class Reporter:
@@ -32,7 +29,9 @@ class Reporter:
         name:
             Name of the study.
         storage:
-            Its storage, without a password.
+            Its storage URL; a password in it is not shown.
+        trials, timeout_s:
+            Limits of the run.
         quiet:
             Show no progress.
         verbose:
@@ -50,6 +49,8 @@ class Reporter:
         name: str,
         storage: str,
         *,
+        trials: int | None = None,
+        timeout_s: float | None = None,
         quiet: bool = False,
         verbose: bool = False,
         log_file: str | None = None,
@@ -59,20 +60,24 @@ class Reporter:
         self._spec = spec
         self._name = name
         self._storage = mask_password(storage)
-        self._quiet, self._verbose = quiet, verbose
+        self._verbose = verbose
         self._log = log_file
         # A file that cannot be written is said before the search, not after it.
         self._write(f"zenopt {__version__}")
-        self._live: _Bar | None = None
-        self._next_line = time.monotonic() + LINE_EVERY_S
+        self._trials, self._timeout_s = trials, timeout_s
+        self._panel = Panel(quiet=quiet)
 
     def ready(self, spec: StudySpec, requeued: int, workers: int) -> None:
-        """Says what is about to run."""
-        budget = ", ".join(f"{key} <= {value:g}" for key, value in spec.limits().budget.limits().items())
-        score = f"{printable(spec.proxy.name)}, batch {spec.proxy.batch_size}"
+        """Say what is about to run."""
+        from zenopt.core.budget import is_lower_limit
+
+        budget = ", ".join(
+            f"{key} {'>=' if is_lower_limit(key) else '<='} {value:,.12g}"
+            for key, value in spec.limits().budget.limits().items()
+        )
         lines = [
-            f"Study {printable(self._name)} in {printable(self._storage)}",
-            f"Budget: {budget or 'none'} ({spec.budget.counting} counts); score: {score}",
+            f"Study {self._name} in {self._storage}",
+            f"Budget: {budget or 'none'} ({spec.budget.counting} counts)",
         ]
         if spec.latency is not None and spec.budget.latency_ms is not None:
             lines.append(
@@ -80,40 +85,37 @@ class Reporter:
                 f"{spec.budget.latency_ms:g} ms."
             )
         if requeued:
-            lines.append(f"Taking up {requeued} unfinished trial{'s' * (requeued > 1)} of dead workers.")
-        lines.append(f"Sampler {spec.sampler.name}, {workers} worker{'s' * (workers > 1)}.")
+            lines.append(f"Resuming {plural(requeued, 'unfinished trial')} of dead workers.")
+        batch = f", batch {spec.proxy.batch_size}" if spec.objective.kind == "proxy" else ""
+        lines.append(
+            f"Score: {spec.evaluator().label(spec)}{batch}; sampler {spec.sampler.name}, {plural(workers, 'worker')}."
+        )
         for line in lines:
             self._write(line)
-            if not self._quiet:
-                click.echo(line, err=True)
+            self._panel.note(line)
+        self._panel.start(self._trials, "trial", limit_s=self._timeout_s)
 
     def update(self, progress: Progress) -> None:
-        """Shows how far the run is."""
+        """Show how far the run is."""
         for record in progress.new:
             self._write(trial_line(record))
-            if not self._verbose or self._quiet:
-                continue
-            if self._live is not None:
-                self._live.print(trial_line(record))
-            else:
-                click.echo(trial_line(record), err=True)
-        if self._quiet:
-            return
-        if self._live is not None:
-            self._live.show(progress)
-        elif time.monotonic() >= self._next_line:
-            self._next_line = time.monotonic() + LINE_EVERY_S
-            click.echo(_line(progress), err=True)
+            if self._verbose:
+                self._panel.note(trial_line(record))
+        self._panel.advance(
+            len(progress.new),
+            best="none yet" if progress.best is None else f"{progress.best:.2f}",
+            feasible=f"{progress.feasible / progress.finished:.0%}" if progress.finished else None,
+        )
 
     def summary(self, status: StudyStatus, result: SearchResult) -> None:
-        """Prints what was found."""
+        """Print what was found."""
         rate = result.done / result.seconds if result.seconds else 0.0
         stopped = " (interrupted; the same command goes on)" if result.stopped else ""
-        text = f"{result.done} trials in {result.seconds:.1f} s, {rate:.1f} per second{stopped}."
+        text = f"{plural(result.done, 'trial')} in {result.seconds:.1f} s, {rate:.1f} per second{stopped}."
         text = f"{text}\n{describe_status(status)}"
         for line in (*text.splitlines(), *(f"Warning: {failure}" for failure in result.failures)):
             self._write(line)
-        click.echo(text)
+        click.echo(printable_lines(text))
 
     def _write(self, line: str) -> None:
         if self._log is not None:
@@ -122,55 +124,15 @@ class Reporter:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
 
     def __enter__(self) -> Reporter:
-        if not self._quiet and is_terminal():
-            self._live = _Bar()
+        self._panel.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._live is not None:
-            self._live.close()
+        self._panel.__exit__(kind, error, trace)
         if error is not None:
             self._write(f"Stopped: {error or type(error).__name__}")
-
-
-class _Bar:
-    """A rich progress bar that keeps its clock running between reports."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-        self._progress = Progress(
-            TextColumn("{task.fields[count]}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[facts]}"),
-            console=Console(file=sys.stderr),
-            expand=True,
-        )
-        self._task = self._progress.add_task("search", total=1.0, count="starting", facts="")
-        self._progress.start()
-
-    def show(self, progress: Progress) -> None:
-        wanted = f"/{progress.wanted}" if progress.wanted else ""
-        best = "none yet" if progress.best is None else f"{progress.best:.2f}"
-        share = f"{progress.feasible / progress.finished:.0%}" if progress.finished else "-"
-        self._progress.update(
-            self._task,
-            completed=progress.share_done,
-            count=f"{progress.done}{wanted} trials",
-            facts=f"best {best}  feasible {share}  left {_duration(progress.seconds_left)}",
-        )
-
-    def print(self, line: str) -> None:
-        # Not markup: a structure or an error may have brackets.
-        self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    def close(self) -> None:
-        self._progress.stop()
 
 
 def trial_line(record: TrialRecord) -> str:
@@ -195,31 +157,14 @@ def trial_line(record: TrialRecord) -> str:
     return "  ".join(parts)
 
 
-def _line(progress: Progress) -> str:
-    wanted = f"/{progress.wanted}" if progress.wanted else ""
-    best = "none yet" if progress.best is None else f"{progress.best:.2f}"
-    share = f"{progress.feasible / progress.finished:.0%}" if progress.finished else "-"
-    return (
-        f"{progress.elapsed_s:6.0f} s  {progress.done}{wanted} trials  best {best}  feasible {share}  "
-        f"left {_duration(progress.seconds_left)}"
-    )
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "?"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
-
-
 #: Trials of a Pareto front that are printed.
 FRONT_LINES = 12
 
 
 def describe_status(status: StudyStatus) -> str:
-    """Returns a study's counts and best network as text."""
+    """Return a study's counts and best network as text that is not yet fit for a terminal."""
     lines = [
-        f"Study {printable(status.name)}: {status.trials} trials, {status.complete} complete, {status.pruned} pruned, "
+        f"Study {status.name}: {plural(status.trials, 'trial')}, {status.complete} complete, {status.pruned} pruned, "
         f"{status.running} running, {status.failed} failed."
     ]
     best = status.best
@@ -232,14 +177,16 @@ def describe_status(status: StudyStatus) -> str:
     costs = [
         f"{facts[key]:,} {name}" for key, name in (("params", "params"), ("macs", "MACs")) if key in facts
     ]
-    costs += [f"{facts['layers']} layers"] if "layers" in facts else []
+    costs += [plural(facts["layers"], "layer")] if "layers" in facts else []
     if facts.get("latency_ms") is not None and status.spec is not None and status.spec.latency is not None:
         costs.append(f"{facts['latency_ms']:.4f} ms {status.spec.latency.label}")
     lines.append(f"      {', '.join(costs)}")
-    lines.append(f"      {printable(best.structure)}")
+    lines.append(f"      {best.structure}")
     if status.front and status.spec is not None:
         names = status.spec.objectives
-        lines.append(f"Pareto front of {', '.join(names)}: {len(status.front)} trials, best score first")
+        lines.append(
+            f"Pareto front of {', '.join(names)}: {plural(len(status.front), 'trial')}, best score first"
+        )
         for record in status.front[:FRONT_LINES]:
             values = ", ".join(
                 f"{name} {value:,.6g}" for name, value in zip(names, record.values or (), strict=True)

@@ -1,0 +1,42 @@
+"""What to type next."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+
+import click
+from click.core import ParameterSource
+
+from zenopt.cli.options import columns_seen
+
+
+def say_next(*commands: tuple[str, str]) -> None:
+    """Show commands that go on from here, each with what it does, on stderr.
+
+    A ``--quiet`` or ``--json`` of the present command keeps it silent.
+
+    Args:
+        commands:
+            Command and a few words, e.g. ``("zenopt status --study demo", "how it stands")``.
+    """
+    asked = click.get_current_context().params
+    if asked.get("quiet") or asked.get("as_json") or not commands:
+        return
+    width = max(len(command) for command, _ in commands)
+    # Words only where they fit beside the commands.
+    has_room = width + max(len(words) for _, words in commands) + 12 <= columns_seen(sys.stderr)
+    for index, (command, words) in enumerate(commands):
+        text = f"{'Next:' if index == 0 else '     '}  {command}"
+        click.echo(f"{text:<{width + 7}}  # {words}" if has_room else text, err=True)
+
+
+def of_study(name: str, option: str = "--study") -> str:
+    """Return the options that name a study for another command, its storage included where one was given."""
+    from zenopt.storage import mask_password
+
+    context = click.get_current_context()
+    words = [option, name]
+    if context.get_parameter_source("storage") == ParameterSource.COMMANDLINE:
+        words += ["--storage", mask_password(str(context.params["storage"]))]
+    return shlex.join(words)

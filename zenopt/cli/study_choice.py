@@ -1,0 +1,71 @@
+"""Which study a command is about: the one that is named, or the only one there is."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+import click
+
+from zenopt.core.errors import StudyError
+from zenopt.core.words import plural
+
+if TYPE_CHECKING:
+    import optuna
+
+#: Studies that an error lists; a storage may hold thousands.
+_LISTED = 12
+
+
+def chosen_study(storage: optuna.storages.BaseStorage, name: str | None) -> optuna.Study:
+    """Return the study of a name; without one, the only study that a search made.
+
+    What ``zenopt verify`` and second stages keep beside a study (``NAME-verify``, ``NAME-trained``) is none of its own.
+
+    Args:
+        storage:
+            An open storage.
+        name:
+            What ``--study`` gave.
+
+    Raises:
+        StudyError: If there is none, or several; the message lists the command to type for each.
+    """
+    from zenopt.study.study import load_study
+
+    return load_study(storage, name if name is not None else _only(storage))
+
+
+def _only(storage: optuna.storages.BaseStorage) -> str:
+    from zenopt.study.study import SPEC_KEY
+    from zenopt.verify.linked import LINK_KEY
+
+    studies = storage.get_all_studies()
+    searches = (
+        study for study in studies if SPEC_KEY in study.user_attrs and LINK_KEY not in study.user_attrs
+    )
+    ours = sorted(study.study_name for study in searches)
+    names = ours or sorted(study.study_name for study in studies)
+    if not names:
+        raise StudyError("The storage holds no study yet; run zenopt optimize first.")
+    if len(names) == 1:
+        return names[0]
+    typed = typed_command()
+    lines = [f"    {typed} --study {shlex.quote(name)}" for name in names[:_LISTED]]
+    more = [f"    ... and {len(names) - _LISTED} more"] if len(names) > _LISTED else []
+    raise StudyError(
+        "\n".join([f"The storage holds {plural(len(names), 'study')}; name one of them:", *lines, *more])
+    )
+
+
+def typed_command() -> str:
+    """Return the present command as it was typed, passwords in storage URLs left out."""
+    from zenopt.storage import mask_password
+
+    context = click.get_current_context()
+    words = context.find_root().meta.get(TYPED_KEY, context.command_path.split()[1:])
+    return shlex.join(["zenopt", *(mask_password(word) if "://" in word else word for word in words)])
+
+
+#: Where the command line keeps its arguments.
+TYPED_KEY = "zenopt.typed"

@@ -1,0 +1,74 @@
+"""What short trainings and an export have found, as text and as plain data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from zenopt.cli.options import table
+
+if TYPE_CHECKING:
+    from zenopt.report.trainings import Trainings
+    from zenopt.study.exported import Exported
+
+#: Networks that are listed.
+_LINES = 12
+
+
+def describe_trainings(found: Trainings) -> str:
+    """Return the trainings of a study: a line of counts, the winner, and networks by accuracy."""
+    lines = [
+        f"Study {found.name}, {found.kind} of {found.parent}: {found.summary()}; data: {found.data or 'unknown'}."
+    ]
+    winner = found.winner
+    if winner is not None:
+        seeds = f" (mean of {len(winner.held_out)} seeds)" if len(winner.held_out) > 1 else ""
+        lines.append(
+            f"Winner: class {winner.label}, top-1 {winner.mean:.2f} % on held-back images{seeds}, "
+            f"{winner.test_top1:.2f} % on the test images"
+        )
+        lines += [f"      {winner.structure}", f"      weights: {winner.weights}"]
+    elif found.kind == "second stage":
+        lines.append("No winner yet: the second stage is not finished.")
+    rows = [
+        (
+            network.label,
+            f"{network.mean:.2f}" if network.finished else "-",
+            " ".join(f"{value:.2f}" for value in network.finished) or network.runs[-1].state.name.lower(),
+            f"{network.learning_rate:g}",
+            f"{network.facts['closed_form']:.2f}" if "closed_form" in network.facts else "-",
+            *(f"{network.facts[key]:,.0f}" if key in network.facts else "-" for key in ("params", "macs")),
+        )
+        for network in found.networks[:_LINES]
+    ]
+    lines.append(table(rows, ("class", "top-1 %", "each seed", "lr", "closed form", "params", "MACs")))
+    if len(found.networks) > _LINES:
+        lines.append(f"... and {len(found.networks) - _LINES} more (--json lists all)")
+    return "\n".join(lines)
+
+
+def trainings_json(found: Trainings) -> dict[str, Any]:
+    """Return the trainings of a study as plain data."""
+    content = asdict(found)
+    for network, plain in zip(found.networks, content["networks"], strict=True):
+        plain["mean"] = network.mean if network.finished else None
+        # What only a report knows, which reads the search as well.
+        del plain["score"]
+        for run, row in zip(network.runs, plain["runs"], strict=True):
+            row["state"] = run.state.name.lower()
+    return content
+
+
+def describe_export(exported: Exported) -> str:
+    """Return the last export in two lines."""
+    from zenopt.report.words import when
+
+    if exported.is_trained:
+        how = "trainings chose it"
+    else:
+        own = next(item for item in exported.candidates if item["trial"] == exported.trial)
+        how = (
+            f"trial {exported.trial}, best mean of {exported.repeats} fresh draws among {len(exported.candidates)}: "
+            f"{own['mean']:.3f} +- {own['std']:.3f} (search {own['search']:.3f})"
+        )
+    return f"Exported {when(exported.at)}: {how}\n      {exported.structure}"

@@ -1,0 +1,1 @@
+"""How long work goes, shown where a person looks: a terminal, a pipe, a notebook."""

@@ -1,0 +1,58 @@
+"""What a person names on the command line: a network with its resolution, classes and gates."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from zenopt.core.errors import StructureError
+from zenopt.export.names import resolve
+from zenopt.latency.targets import Target
+from zenopt.study.spec import StudySpec, list_presets
+
+
+def find_target(
+    name: str,
+    *,
+    resolution: int | None = None,
+    num_classes: int | None = None,
+    use_se: bool | None = None,
+    stored: bool = False,
+) -> Target:
+    """Find a network by what a person typed.
+
+    Args:
+        name:
+            A structure string, a bundle folder, a study preset or its YAML file (its initial structure is meant), or
+            anything else that :func:`zenopt.export.names.resolve` knows.
+        resolution, num_classes, use_se:
+            Replace what the bundle, preset or family says.
+        stored:
+            Whether the name was read from a file; then no study file that it names imports anything.
+
+    Raises:
+        StructureError: If it is none of these.
+    """
+    found = _find(name, stored)
+    return replace(
+        found,
+        resolution=found.resolution if resolution is None else resolution,
+        num_classes=found.num_classes if num_classes is None else num_classes,
+        use_se=found.use_se if use_se is None else use_se,
+    )
+
+
+def _find(name: str, stored: bool) -> Target:
+    is_preset = "(" not in name and (name in list_presets() or name.endswith((".yaml", ".yml")))
+    if is_preset:
+        spec = StudySpec.load(name, stored=stored)
+        architecture = spec.build_space().parse(_initial_of(spec, name))
+        return Target(str(architecture), architecture, spec.resolution, spec.num_classes, spec.use_se)
+    named = resolve(name, stored=stored)
+    return Target(named.text, named.architecture, named.resolution, named.num_classes, named.use_se)
+
+
+def _initial_of(spec: StudySpec, name: str) -> str:
+    initial = getattr(spec.build_space(), "initial", None)
+    if not isinstance(initial, str) or not initial:
+        raise StructureError(f"Study {name} has no initial structure to time.")
+    return initial
