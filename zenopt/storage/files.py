@@ -58,7 +58,7 @@ def check_file(path: str, display: str, *, create: bool, is_sqlite: bool) -> boo
     if create and not is_file_writable:
         raise StorageError(f"{where}: the file is read-only; run: chmod u+rw {path!r}")
     if is_sqlite and exists and os.path.getsize(path) > 0 and not _is_database(path):
-        raise StorageError(f"{where}: the file is not a SQLite database; name another file")
+        raise StorageError(f"{where}: the file is damaged or no SQLite database; name another file")
     return is_folder_writable and is_file_writable
 
 
