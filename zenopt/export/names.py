@@ -84,7 +84,7 @@ def resolve(name: str, *, stored: bool = False) -> Named:
     if text in list_models():
         known = card(text)
         found = _of_family("chain", known.structure)
-        return replace(found, resolution=known.resolution, num_classes=known.num_classes)
+        return replace(found, resolution=known.resolution, num_classes=known.num_classes, use_se=known.use_se)
     raise StructureError(
         f"{quoted(name)} is neither a structure string nor a readable file, bundle, published network, SPACE:TEXT "
         f"(spaces: {', '.join(list_spaces())}), timm:MODEL or torchvision:MODEL."
@@ -109,8 +109,12 @@ def _of_text(text: str) -> Named | None:
 
 
 def _of_family(family: str, text: str) -> Named:
-    architecture = parse_architecture(family, text)
-    space = get_space(space_of(family))
+    return named_of(parse_architecture(family, text))
+
+
+def named_of(architecture: Any) -> Named:
+    """Return an architecture with the defaults of its family."""
+    space = get_space(space_of(architecture.family))
     return Named(
         str(architecture),
         architecture.family,

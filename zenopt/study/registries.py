@@ -64,6 +64,11 @@ STOCK_SAMPLERS = {
 }
 
 
+def list_samplers() -> list[str]:
+    """Return the short names of samplers, sorted; classes of ``optuna.samplers`` have only their own."""
+    return sorted({*SAMPLERS.names(), *STOCK_SAMPLERS} - {"queue"})
+
+
 def check_sampler(name: str, *, stored: bool = False) -> None:
     """Find out whether there is a sampler of a name.
 
@@ -72,12 +77,11 @@ def check_sampler(name: str, *, stored: bool = False) -> None:
     """
     if name in STOCK_SAMPLERS or name.startswith(HUB) or _is_stock("samplers", "BaseSampler", name):
         return
-    known = sorted({*SAMPLERS.names(), *STOCK_SAMPLERS} - {"queue"})
     try:
         SAMPLERS.get(name, stored=stored)
     except UnknownNameError as error:
         raise SpecError(
-            f"sampler.name: there is no sampler {quoted(name)}; known: {quoted_list(known)}, a class of "
+            f"sampler.name: there is no sampler {quoted(name)}; known: {quoted_list(list_samplers())}, a class of "
             f"optuna.samplers, or module:object. {error}"
         ) from None
 

@@ -3,15 +3,66 @@
 from __future__ import annotations
 
 import statistics
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from zenopt.core.errors import ProxyError
 from zenopt.latency.targets import Target
-from zenopt.proxies import Proxy, Score, evaluate, score_architecture
+from zenopt.proxies import Proxy, Score, evaluate, get_proxy, score_architecture
 from zenopt.proxies.devices import resolve_device
 from zenopt.proxies.randomness import make_generator
+from zenopt.study.targets import find_target, target_of
+
+
+def score(
+    network: Any,
+    proxy: str = "zen-closed-form",
+    *,
+    resolution: int | None = None,
+    num_classes: int | None = None,
+    use_se: bool | None = None,
+    batch_size: int = 16,
+    repeats: int = 1,
+    gamma: float = 0.01,
+    seed: int = 0,
+    device: str = "cpu",
+    residual: bool | None = None,
+) -> Score:
+    """Score a network by a training-free proxy, on noise inputs and random labels.
+
+    Args:
+        network:
+            An architecture, or what names one: a structure string, a file, a bundle, a preset (its initial structure),
+            a published network, ``SPACE:TEXT``, ``timm:MODEL`` or ``torchvision:MODEL``.
+        proxy:
+            Name of the proxy; see :func:`zenopt.list_proxies`.
+        resolution, num_classes, use_se:
+            Side of the square input in pixels, outputs of the classifier, squeeze-excite gates; by default those of
+            the bundle, preset or family.
+        batch_size, repeats, gamma, seed, device, residual:
+            As in :func:`zenopt.proxies.score_architecture`.
+
+    Raises:
+        StructureError: If the network cannot be found.
+        ProxyError: If the proxy fails, or an option does not fit the family.
+
+    Example:
+        .. code-block:: python
+
+            zenopt.score("zennet_cifar10_1M").value
+    """
+    given = {"resolution": resolution, "num_classes": num_classes, "use_se": use_se}
+    if isinstance(network, str | Path):
+        found = find_target(str(network), **given)  # type: ignore[arg-type]
+    else:
+        found = target_of(network, **given)  # type: ignore[arg-type]
+    options: dict[str, Any] = {
+        "batch_size": batch_size, "repeats": repeats, "gamma": gamma, "seed": seed, "device": device,
+        "residual": residual,
+    }  # fmt: skip
+    return score_target(found, get_proxy(proxy), **options)
 
 
 def score_target(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from zenopt.core.errors import StructureError
-from zenopt.export.names import resolve
+from zenopt.export.names import named_of, resolve
 from zenopt.latency.targets import Target
 from zenopt.study.spec import StudySpec, list_presets
 
@@ -32,7 +33,27 @@ def find_target(
     Raises:
         StructureError: If it is none of these.
     """
-    found = _find(name, stored)
+    return _with(_find(name, stored), resolution, num_classes, use_se)
+
+
+def target_of(
+    architecture: Any,
+    *,
+    resolution: int | None = None,
+    num_classes: int | None = None,
+    use_se: bool | None = None,
+) -> Target:
+    """Return an architecture with a resolution, classes and gates, those of its family where none are given."""
+    named = named_of(architecture)
+    return _with(
+        Target(named.text, architecture, named.resolution, named.num_classes, False),
+        resolution,
+        num_classes,
+        use_se,
+    )
+
+
+def _with(found: Target, resolution: int | None, num_classes: int | None, use_se: bool | None) -> Target:
     return replace(
         found,
         resolution=found.resolution if resolution is None else resolution,
