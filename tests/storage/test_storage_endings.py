@@ -438,29 +438,6 @@ def test_an_outage_is_one_warning_and_a_return_another(caplog: pytest.LogCapture
     assert "secret" not in "".join(messages)
 
 
-@POSIX
-def test_a_second_storage_of_the_process_leaves_the_locks_of_the_first(tmp_path: Path) -> None:
-    # POSIX drops a process's locks on a file when it closes any handle of it: another process then takes itself for
-    # the last one and deletes the log that this one goes on writing into.
-    url, path = f"sqlite:///{tmp_path}/study.db", tmp_path / "study.db"
-    study = _study(open_storage(url))
-    _tell(study, 1.0)
-    open_storage(url)
-    other = (
-        "import sqlite3, sys\nconnection = sqlite3.connect(sys.argv[1])\n"
-        "print(connection.execute('SELECT COUNT(*) FROM trial_values').fetchone()[0])\nconnection.close()"
-    )
-
-    def count() -> int:
-        return int(
-            subprocess.run([sys.executable, "-c", other, path], capture_output=True, check=True).stdout
-        )
-
-    assert count() == 1
-    _tell(study, 2.0)
-    assert count() == 2
-
-
 @pytest.mark.slow
 @POSIX
 def test_interrupted_searches_leave_one_whole_file(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import click
 
 from zenopt.cli.hints import say_next
 from zenopt.cli.options import (
+    device_option,
     json_option,
     print_json,
     quiet_option,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Fresh draws of each candidate.",
 )
-@click.option("--device", default="cpu", show_default=True, help="Torch device.")
+@device_option("cpu", "Torch device.")
 @click.option(
     "--format",
     "formats",

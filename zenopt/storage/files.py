@@ -57,25 +57,21 @@ def check_file(path: str, display: str, *, create: bool, is_sqlite: bool) -> boo
         raise StorageError(f"{where}: the folder {folder!r} is read-only; make it writable")
     if create and not is_file_writable:
         raise StorageError(f"{where}: the file is read-only; run: chmod u+rw {path!r}")
-    if is_sqlite and exists and os.path.getsize(path) > 0 and not _is_sqlite(path):
+    if is_sqlite and exists and os.path.getsize(path) > 0 and not _is_database(path):
         raise StorageError(f"{where}: the file is damaged or no SQLite database; name another file")
     return is_folder_writable and is_file_writable
 
 
-def _is_sqlite(path: str) -> bool:
-    # Not by a look at its first bytes: to close a file drops all locks that this process has on it (POSIX), also those
-    # of a storage that is in use. Another process that ends then takes itself for the last one and deletes the log that
-    # this one goes on writing into: all of that would be lost.
-    try:
-        with contextlib.closing(
-            sqlite3.connect(f"file:{quote(os.path.abspath(path))}?mode=ro", uri=True, timeout=0)
-        ) as connection:
+def _is_database(path: str) -> bool:
+    # SQLite itself looks. POSIX takes all locks of a process on a file away as soon as the process closes it anywhere:
+    # opened and closed here, the file would look unused to other processes while connections of this one use it, and
+    # the next that ends would delete the log in which their commits are.
+    uri = f"file:{quote(os.path.abspath(path))}?mode=ro&immutable=1"
+    with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+        try:
             connection.execute("PRAGMA schema_version").fetchone()
-    except sqlite3.OperationalError:
-        # It is locked, or where not even the files beside it can be made: whoever opens it will see.
-        return True
-    except sqlite3.DatabaseError:
-        return False
+        except sqlite3.DatabaseError as error:
+            return "not a database" not in str(error)
     return True
 
 

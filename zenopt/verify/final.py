@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import optuna
-from filelock import FileLock
 from optuna.trial import TrialState
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -34,6 +33,7 @@ from zenopt.study.spec import StudySpec
 from zenopt.study.study import load_study, read_spec
 from zenopt.train import checkpoint
 from zenopt.train.errors import TrainError
+from zenopt.train.folder import held
 from zenopt.train.recipe import Recipe
 from zenopt.verify.candidates import class_candidates, facts_of
 from zenopt.verify.linked import (
@@ -193,9 +193,8 @@ def choose(
     evaluator, best = trainings.evaluator, ranked[0]
     on_step(f"Training the winner on all {len(evaluator.all_data.train):,} images.")
     options = {SEED_KEY: 0, LEARNING_RATE_KEY: best.learning_rate, LABEL_KEY: best.candidate.label}
-    trainings.folder.mkdir(parents=True, exist_ok=True)
     # A second command waits, and reads what the first one made.
-    with FileLock(trainings.folder / ".winner.lock"):
+    with held(trainings.folder, wait=True):
         score, folder = evaluator.run(
             trainings.space.parse(best.candidate.structure), options, evaluator.all_data
         )
