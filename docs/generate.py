@@ -425,6 +425,10 @@ def _directive(path: str, found: Any) -> list[str]:
 PAGES = {"commands.md": commands, "spec.md": spec, **api_pages()}
 
 
+#: Pages of the folder that nobody generates.
+BY_HAND = ("environment.md",)
+
+
 def main() -> None:
     is_check = sys.argv[1:] == ["--check"]
     stale = []
@@ -435,7 +439,7 @@ def main() -> None:
             if not is_check:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text, encoding="utf-8")
-    known = {FOLDER / name for name in PAGES}
+    known = {FOLDER / name for name in (*PAGES, *BY_HAND)}
     for path in sorted(set(FOLDER.rglob("*.md")) - known):
         stale.append(f"{path.relative_to(FOLDER)} (of nothing that is there)")
         if not is_check:

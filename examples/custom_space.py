@@ -10,15 +10,13 @@ What it builds are chains of zenopt's own blocks, so every command reads them wi
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
-from zenopt import Architecture
+from zenopt import Architecture, BaseSpace
 from zenopt.core.errors import StructureError
 from zenopt.core.primitives import round_to_8
 
@@ -28,7 +26,7 @@ STRIDES = (1, 2, 2)
 
 
 @dataclass(frozen=True)
-class ScaledSpace:
+class ScaledSpace(BaseSpace):
     """Three stages of one block each.
 
     Args:
@@ -58,21 +56,6 @@ class ScaledSpace:
             "kernel": CategoricalDistribution(KERNELS),
             "growth": CategoricalDistribution(GROWTH),
         }
-
-    def suggest(self, trial: optuna.Trial, *, all_slots: bool = False) -> Architecture:
-        """Asks a trial for one architecture; ``all_slots`` matters only where parameters depend on each other."""
-        return self.decode(
-            {
-                "width": trial.suggest_int("width", 8, self.max_width, step=8),
-                "depth": trial.suggest_int("depth", 1, self.max_depth),
-                "kernel": trial.suggest_categorical("kernel", KERNELS),
-                "growth": trial.suggest_categorical("growth", GROWTH),
-            }
-        )
-
-    def is_complete(self, params: Mapping[str, Any]) -> bool:
-        """Returns whether the parameters spell an architecture."""
-        return params.keys() >= self.distributions.keys()
 
     def decode(self, params: Mapping[str, Any]) -> Architecture:
         """Returns the architecture of parameter values."""
@@ -115,27 +98,6 @@ class ScaledSpace:
     def parse(self, text: str) -> Architecture:
         """Reads the text of an architecture."""
         return Architecture.parse(text)
-
-    def contains(self, architecture: Architecture) -> bool:
-        """Returns whether an architecture is in the space."""
-        try:
-            self.encode(architecture)
-        except StructureError:
-            return False
-        return True
-
-    def mutate(
-        self, architecture: Architecture, rng: random.Random, *, blocks: int = 1
-    ) -> Architecture | None:
-        """Returns a neighbour: ``blocks`` of the four numbers drawn anew."""
-        params = self.encode(architecture)
-        for name in rng.sample(sorted(params), min(blocks, len(params))):
-            distribution = self.distributions[name]
-            if isinstance(distribution, IntDistribution):
-                params[name] = rng.randrange(distribution.low, distribution.high + 1, distribution.step)
-            elif isinstance(distribution, CategoricalDistribution):
-                params[name] = rng.choice(distribution.choices)
-        return self.decode(params)
 
     def shrink(self, architecture: Architecture) -> Architecture | None:
         """Returns a slightly smaller architecture, or ``None``: searches shrink the initial one into the budget."""

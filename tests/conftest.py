@@ -20,7 +20,7 @@ hypothesis.settings.register_profile("zenopt", deadline=None)
 hypothesis.settings.load_profile("zenopt")
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True)
 def _one_thread() -> None:
     # Small convolutions are slower on several threads, and seeded values then depend on the machine.
     torch.set_num_threads(1)

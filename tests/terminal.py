@@ -5,12 +5,15 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import struct
+import subprocess
 import sys
 import termios
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pyte
 
@@ -37,6 +40,10 @@ class Terminal:
         while found and not found[-1]:
             found.pop()
         return found
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
 
 
 @contextmanager
@@ -86,3 +93,40 @@ def watch(columns: int, work: Callable[[], object]) -> Terminal:
     with terminal(columns) as found:
         work()
     return found
+
+
+def on_terminal(
+    command: list[str], columns: int, *, cwd: Path, rows: int = 50, timeout_s: float = 300, **variables: str
+) -> tuple[int, Terminal, list[str]]:
+    """Run a command of its own on a pseudo-terminal.
+
+    Returns:
+        Its exit code, what it showed with every state of the screen, and the lines that were too long for it.
+    """
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    environment = {
+        key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES", "NO_COLOR")
+    }
+    environment |= {"TERM": "xterm-256color", "OMP_NUM_THREADS": "1", **variables}
+    process = subprocess.Popen(
+        command, stdin=slave, stdout=slave, stderr=slave, cwd=cwd, env=environment, start_new_session=True
+    )
+    os.close(slave)
+    timer = threading.Timer(timeout_s, process.kill)
+    timer.start()
+    written = b""
+    try:
+        while part := os.read(master, 65_536):
+            written += part
+    except OSError:  # Linux's word for "the other end is closed"
+        pass
+    code = process.wait()
+    timer.cancel()
+    os.close(master)
+    found, wide = Terminal(columns, rows), Terminal(1000, rows)
+    # What is drawn over was seen before.
+    for part in re.split(rb"(?=\r(?!\n))", written):
+        found.feed(part)
+    wide.feed(written)
+    return code, found, [line for line in wide.lines if len(line) > columns]

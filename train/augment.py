@@ -77,12 +77,14 @@ def image_transform(augment: Augment, crop_size: int) -> v2.Transform | None:
                 crop_size, augment.crop.scale, augment.crop.ratio, interpolation=mode, antialias=True
             )
         )
+    fill = [float(augment.fill)] * 3 if augment.fill else None
     if augment.policy == "randaugment":
-        steps.append(v2.RandAugment(augment.randaugment.ops, augment.randaugment.magnitude))
+        steps.append(v2.RandAugment(augment.randaugment.ops, augment.randaugment.magnitude, fill=fill))
     elif augment.policy == "trivialaugment":
-        steps.append(v2.TrivialAugmentWide())
+        steps.append(v2.TrivialAugmentWide(fill=fill))
     elif augment.policy is not None:
-        steps.append(v2.AutoAugment(v2.AutoAugmentPolicy(augment.policy.removeprefix("autoaugment-"))))
+        policy = v2.AutoAugmentPolicy(augment.policy.removeprefix("autoaugment-"))
+        steps.append(v2.AutoAugment(policy, fill=fill))
     if augment.color_jitter is not None:
         jitter = augment.color_jitter
         steps.append(v2.ColorJitter(jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue))

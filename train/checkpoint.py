@@ -6,15 +6,16 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import Annotated, Any, BinaryIO
 
 import torch
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter
 from typing_extensions import TypedDict
 
 from zenopt.core.files import CHECKPOINT, validated
 from zenopt.core.text import one_line
 from zenopt.nn.weights import read_torch_file
+from zenopt.train.data import StatisticsName
 from zenopt.train.errors import TrainError
 from zenopt.train.networks import NetworkSource
 from zenopt.train.recipe import Recipe
@@ -27,7 +28,19 @@ RUN = (*FACTS, "seed", "model", "extras", "optimizer", "scaler", "ema", "state")
 
 _Count = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 _Number = Annotated[float, Field(strict=True)]
+_Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+_Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0)]
 _Tensors = dict[str, Any]
+_Three = tuple[_Finite, _Finite, _Finite]
+_ThreePositive = tuple[_Positive, _Positive, _Positive]
+
+
+def _is_confusion(value: Any) -> Any:
+    if value is None:
+        return value
+    if not isinstance(value, torch.Tensor) or value.ndim != 2 or value.shape[0] != value.shape[1]:
+        raise ValueError("a square matrix of counts")
+    return value
 
 
 class _Row(BaseModel):
@@ -53,6 +66,7 @@ class _State(BaseModel, extra="forbid"):
     seconds: _Number
     history: list[_Row]
     best: _Row | None
+    confusion: Annotated[Any, AfterValidator(_is_confusion)] = None
 
 
 class _Average(BaseModel):
@@ -71,7 +85,7 @@ class _Content(TypedDict, total=False):
     network: NetworkSource
     recipe: Recipe
     classes: Annotated[list[str], Field(min_length=1, max_length=1_000_000)]
-    statistics: Literal["imagenet", "cifar10", "cifar100", "none"]
+    statistics: StatisticsName | tuple[_Three, _ThreePositive]
     seed: _Count
     model: _Tensors
     extras: _Tensors
@@ -105,6 +119,15 @@ def read(path: Path, needed: tuple[str, ...] = ()) -> dict[str, Any]:
     checked = {key: content[key] for key in (*FACTS, *needed) if key in content}
     validated(_ADAPTER, checked, path, CHECKPOINT)
     return content
+
+
+def read_facts(weights: Path | None) -> dict[str, Any]:
+    """Return what a file of weights holds besides them; nothing where there is no file or it holds nothing else.
+
+    Raises:
+        CheckpointError: It is missing or damaged, or holds something else than it should.
+    """
+    return {} if weights is None or weights.suffix == ".safetensors" else read(weights)
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -18,8 +20,8 @@ class Distiller(nn.Module):
     + logit_weight * T^2 * cross-entropy(softmax(teacher / T), log-softmax(student / T)).
 
     The teacher's map is resized to the student's. The factor T^2 keeps the size of gradients when T is
-    changed (Hinton et al. 2015); at the published T = 1 it is 1. The convolutions (no bias, no norm, no
-    ReLU) are trained along and thrown away.
+    changed (Hinton et al. 2015); at the published T = 1 it is 1. The convolutions (with bias, without norm and
+    ReLU) begin near zero, N(0, 1e-4 / sqrt(outputs)), are trained along and thrown away.
 
     Args:
         teacher:
@@ -49,9 +51,11 @@ class Distiller(nn.Module):
         if options.feature_weight and student is not None:
             self._tap = FeatureTap(teacher, options.ratios, input_size)
             for ratio in options.ratios:
-                self.adapters[str(ratio)] = nn.Conv2d(
-                    student.channels[ratio], self._tap.channels[ratio], 1, bias=False
-                )
+                adapter = nn.Conv2d(student.channels[ratio], self._tap.channels[ratio], 1)
+                nn.init.normal_(adapter.weight, std=1e-4 / math.sqrt(self._tap.channels[ratio]))
+                assert adapter.bias is not None
+                nn.init.zeros_(adapter.bias)
+                self.adapters[str(ratio)] = adapter
 
     def forward(self, images: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         """Return the loss of the student's last forward pass.

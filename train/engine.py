@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,14 +22,17 @@ from zenopt.core.errors import DataError
 from zenopt.train import checkpoint
 from zenopt.train.data import DataSet
 from zenopt.train.distributed import World
-from zenopt.train.errors import CheckpointError, DivergedError, TrainError
+from zenopt.train.errors import CheckpointError, DivergedError
 from zenopt.train.evaluate import Evaluation, evaluate
+from zenopt.train.folder import check_free, held
+from zenopt.train.layout import puts_channels_last
 from zenopt.train.loader import StepSampler, test_loader, train_loader
+from zenopt.train.loggers import Loggers
 from zenopt.train.objective import Objective
 from zenopt.train.optim import REFERENCE_BATCH, MovingAverage, build_optimizer, learning_rate
 from zenopt.train.progress import Observer, Silent
 from zenopt.train.recipe import Recipe, differences
-from zenopt.train.record import TensorBoard, write_history, write_metrics
+from zenopt.train.record import logged, write_history, write_metrics
 from zenopt.train.regularise import prepare, set_drop_path
 
 AMP = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -44,6 +46,7 @@ class RunState:
         loss_sum: Sum over the steps done in the current epoch of the loss, averaged over processes.
         history: A row for each epoch done.
         best: The row of the best top-1 so far.
+        confusion: Of the last evaluation.
     """
 
     epoch: int = 0
@@ -52,6 +55,7 @@ class RunState:
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] | None = None
+    confusion: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -61,11 +65,16 @@ class RunResult:
     Attributes:
         metrics: What `metrics.json` holds.
         evaluation: The last evaluation; None if the run was already complete.
+        history: A row for each epoch.
+        confusion: Of the last evaluation, `classes x classes` counts; rows are true classes.
+        classes: Their names.
     """
 
     metrics: dict[str, Any]
     evaluation: Evaluation | None
     history: list[dict[str, Any]]
+    confusion: torch.Tensor | None
+    classes: tuple[str, ...]
 
 
 def fit(
@@ -82,6 +91,7 @@ def fit(
     workers: int = 0,
     checkpoint_steps: int = 1000,
     teacher: tuple[nn.Module, int] | None = None,
+    loggers: Sequence[str] = (),
     observer: Observer | None = None,
 ) -> RunResult:
     """Train a network, keeping `last.pt`, `best.pt`, `metrics.csv` and `metrics.json` in a folder.
@@ -111,14 +121,56 @@ def fit(
             Steps of an epoch between two writings of `last.pt`; it is also written after every epoch.
         teacher:
             A teacher with its weights and its input side, when the recipe distils.
+        loggers:
+            Told of every epoch, besides the run's own files: names of :data:`zenopt.train.loggers.LOGGERS`.
         observer:
             Shown the progress.
 
     Raises:
-        TrainError: The loss is no number, the disk is full, or the folder already holds a run.
+        DivergedError: A loss, weights or outputs are no longer numbers.
+        TrainError: The disk is full, the folder already holds a run, or another command is at work in it.
         CheckpointError: The run in the folder is another one.
     """
     observer = observer or Silent()
+    with contextlib.ExitStack() as stack:
+        if world.is_first:
+            stack.enter_context(held(output, note=observer.note))
+        return _fit(
+            stack,
+            network,
+            data,
+            recipe,
+            output,
+            resolution,
+            identity,
+            world,
+            seed,
+            resume,
+            workers,
+            checkpoint_steps,
+            teacher,
+            loggers,
+            observer,
+        )
+
+
+def _fit(
+    stack: contextlib.ExitStack,
+    network: nn.Module,
+    data: DataSet,
+    recipe: Recipe,
+    output: Path,
+    resolution: int,
+    identity: dict[str, Any],
+    world: World,
+    seed: int,
+    resume: str,
+    workers: int,
+    checkpoint_steps: int,
+    teacher: tuple[nn.Module, int] | None,
+    loggers: Sequence[str],
+    observer: Observer,
+) -> RunResult:
     device, crop_size, classes = world.device, recipe.crop_size or resolution, data.classes
     facts = {
         "network": identity,
@@ -126,13 +178,15 @@ def fit(
         "classes": list(classes),
         "statistics": data.statistics,
         "seed": seed,
+        "images": [len(data.train), len(data.test)],
     }
     saved = _find_run(output, resume, facts)
 
     # 1. The network, its losses, its optimiser.
     generator = torch.Generator().manual_seed(seed)
     network = prepare(network, recipe.model, generator, sync_bn=recipe.sync_bn).to(device)
-    if recipe.precision.channels_last:
+    channels_last = puts_channels_last(network, recipe, device)
+    if channels_last:
         network = network.to(memory_format=torch.channels_last)
     if teacher is not None:
         teacher = (teacher[0].to(device), teacher[1])
@@ -158,6 +212,8 @@ def fit(
                 average.updates = saved["ema"]["updates"]
                 average.state = {key: value.to(device) for key, value in saved["ema"]["state"].items()}
             state = RunState(**saved["state"])
+            if state.confusion is not None and len(state.confusion) != len(classes):
+                raise ValueError(f"a confusion matrix of {len(state.confusion)} classes")
         if not world.is_first:
             state.loss_sum = 0.0  # the first process holds the sum of all
         observer.note(f"Resumed after {state.epoch} epochs and {state.step} steps.")
@@ -168,11 +224,10 @@ def fit(
         raise CheckpointError(
             f"{output / checkpoint.LAST} stands at step {state.step} of an epoch of {sampler.steps} steps."
         )
-    batches = train_loader(
-        data, recipe, crop_size=crop_size, sampler=sampler, workers=workers, pin=device.type == "cuda"
-    )
+    pin = device.type == "cuda"
+    batches = train_loader(data, recipe, crop_size=crop_size, sampler=sampler, workers=workers, pin=pin)
     test_batches = test_loader(
-        data, recipe, crop_size=crop_size, rank=world.rank, world=world.size, workers=min(workers, 2)
+        data, recipe, crop_size=crop_size, rank=world.rank, world=world.size, workers=min(workers, 2), pin=pin
     )
     model: nn.Module = objective
     if world.size > 1:
@@ -186,7 +241,19 @@ def fit(
         "final": recipe.schedule.final_lr * recipe.batch_size / REFERENCE_BATCH,
         "schedule": recipe.schedule,
     }
-    board = TensorBoard(output, wanted=recipe.tensorboard and world.is_first, first_epoch=state.epoch)
+    wanted = [*loggers, *(["tensorboard"] if recipe.tensorboard else [])] if world.is_first else []
+    log = stack.enter_context(
+        Loggers(
+            wanted,
+            folder=output,
+            title=output.name,
+            config={**facts, "data": data.name, "classes": len(classes)},
+            first_step=state.epoch,
+            note=observer.note,
+        )
+    )
+    if state.history:
+        log.log(state.epoch, logged(state.history[-1]))  # a crash may have come between checkpoint and log
     broken = set(data.broken)
     evaluation = None
 
@@ -203,6 +270,11 @@ def fit(
                 "state": dict(vars(state)),
             }
             checkpoint.save(output / checkpoint.LAST, content)
+
+    own_images = len(range(world.rank, len(data.test), world.size))
+
+    def tell(done: int) -> None:
+        observer.work("test images", done, own_images)
 
     # 4. The loop.
     while state.epoch < recipe.epochs:
@@ -229,7 +301,7 @@ def fit(
                     )
                 images = batch.images.to(device, non_blocking=True)
                 targets = batch.targets.to(device, non_blocking=True)
-                if recipe.precision.channels_last:
+                if channels_last:
                     images = images.contiguous(memory_format=torch.channels_last)
                 # Gradients are exchanged once a step, with the last part.
                 wait = world.size > 1 and turn < recipe.accumulate - 1
@@ -271,15 +343,29 @@ def fit(
             if average is not None:
                 judged.load_state_dict(average.state)
             evaluation = evaluate(
-                judged, test_batches, num_classes=len(classes), resolution=resolution, world=world, amp=amp
+                judged,
+                test_batches,
+                num_classes=len(classes),
+                resolution=resolution,
+                world=world,
+                amp=amp,
+                on_batch=tell,
             )
+            tell(own_images)
             _report_broken(evaluation.broken, broken, observer)
+            if evaluation.undefined:
+                raise DivergedError(
+                    f"The network's outputs on {evaluation.undefined} of {evaluation.images} test images are no "
+                    f"numbers after epoch {state.epoch} (lr {lr:.4g}); {_last_good(output)}. "
+                    "A lower optimizer.lr helps."
+                )
+            state.confusion = evaluation.confusion
         row = {
             "epoch": state.epoch,
             "step": state.epoch * sampler.steps,
             "lr": lr,
             "train_loss": float(world.sum(loss_sum)) / sampler.steps,
-            "test_loss": evaluation.loss if evaluation and math.isfinite(evaluation.loss) else None,
+            "test_loss": evaluation.loss if evaluation else None,
             "top1": evaluation.top1 if evaluation else None,
             "top5": evaluation.top5 if evaluation else None,
             "images_per_second": images_done / seconds,
@@ -301,34 +387,29 @@ def fit(
         if world.is_first:
             write_history(output, state.history)
             write_metrics(output, metrics)
-            board.write(row)
+            log.log(state.epoch, logged(row))
         observer.end(row)
-    board.close()
+    metrics = _metrics(state, facts, broken, data)
+    if world.is_first and evaluation is None:
+        # The run was complete; whatever ended it may have come between its last checkpoint and these files.
+        write_history(output, state.history)
+        write_metrics(output, metrics)
     world.wait()
-    return RunResult(_metrics(state, facts, broken, data), evaluation, state.history)
+    return RunResult(metrics, evaluation, state.history, state.confusion, classes)
 
 
 def _find_run(output: Path, resume: str, facts: dict[str, Any]) -> dict[str, Any] | None:
     """Return the checkpoint to continue from, after checking that it is of the same run."""
-    path = output / checkpoint.LAST
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TrainError(f"Cannot make the folder {output}: {error.strerror}.") from None
-    if not path.exists():
-        if resume == "must":
-            raise CheckpointError(f"There is no run to resume: {path} does not exist.")
+    if not check_free(output, resume):
         return None
-    if resume == "never":
-        raise TrainError(
-            f"{output} already holds a run; continue it with --resume, or choose another --output."
-        )
+    path = output / checkpoint.LAST
     saved = checkpoint.read(path, checkpoint.RUN)
     if len(saved["classes"]) != len(facts["classes"]):
         raise CheckpointError(
             f"{path} is of a run with {len(saved['classes'])} classes, the data here has {len(facts['classes'])}."
         )
-    different = differences({key: saved[key] for key in facts}, facts)
+    known = [key for key in facts if key in saved]
+    different = differences({key: saved[key] for key in known}, {key: facts[key] for key in known})
     if different:
         raise CheckpointError(
             f"{path} is of another run: {', '.join(different)} differ; choose another --output, or the same settings."
@@ -348,13 +429,19 @@ def _seed_step(seed: int, place: Sequence[int], rank: int) -> None:
 def _check_finite(loss_sum: torch.Tensor, output: Path, epoch: int, step: int, lr: float) -> None:
     if not torch.isfinite(loss_sum):
         place = f"epoch {epoch + 1}, step {step + 1} (lr {lr:.4g})"
-        raise DivergedError(f"The loss is no longer a number at {place}; {_last_good(output)}.")
+        raise DivergedError(
+            f"The loss is no longer a number at {place}; {_last_good(output)}. A lower optimizer.lr helps."
+        )
 
 
 def _check_weights(network: nn.Module, output: Path, epoch: int) -> None:
     """Keep weights that are no numbers out of checkpoints: the loss of the step that made them was still one."""
-    if not all(bool(torch.isfinite(parameter).all()) for parameter in network.parameters()):
-        raise DivergedError(f"The weights are no longer numbers in epoch {epoch + 1}; {_last_good(output)}.")
+    # The statistics of batch normalisation too: once infinite, they stay so.
+    state = network.state_dict().values()
+    if not all(bool(torch.isfinite(value).all()) for value in state if value.is_floating_point()):
+        raise DivergedError(
+            f"The weights are no longer numbers in epoch {epoch + 1}; {_last_good(output)}. A lower optimizer.lr helps."
+        )
 
 
 def _last_good(output: Path) -> str:

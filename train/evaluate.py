@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ class Evaluation:
         confusion: `classes x classes` counts; rows are true classes, columns predicted ones.
         images_per_second: Of forward passes alone, without the data pipeline, over all processes.
         broken: Images left out because they cannot be decoded.
+        undefined: Images for which the network's outputs are no numbers; the accuracies then mean nothing.
     """
 
     top1: float
@@ -34,6 +36,7 @@ class Evaluation:
     images_per_second: float
     confusion: torch.Tensor
     broken: tuple[str, ...] = ()
+    undefined: int = 0
 
     def per_class(self, classes: Iterable[str]) -> dict[str, float | None]:
         """Return each class's share of correct images, in percent; None for a class without images."""
@@ -83,7 +86,7 @@ def evaluate(
         amp:
             Lower precision for the forward passes.
         on_batch:
-            Told the number of images after each batch.
+            Told after each batch how many of this process's images are done.
 
     Raises:
         TrainError: The network's outputs do not match the classes, or there is nothing to evaluate.
@@ -91,15 +94,16 @@ def evaluate(
     network.eval()
     device = world.device
     confusion = torch.zeros(num_classes, num_classes, dtype=torch.long)
-    # Correct within five, loss, seconds, images timed. The first batch warms up and is timed only if it is alone.
-    sums = torch.zeros(4, dtype=torch.float64)
+    # Correct within five, loss, seconds, images timed, images without numbers. The first batch warms up and is timed
+    # only if it is alone.
+    sums = torch.zeros(5, dtype=torch.float64)
     broken: list[str] = []
-    batches_done = 0
+    batches_done = images_done = 0
     for batch in batches:
         broken += batch.broken
         if not len(batch.images):
             continue
-        images, targets = batch.images.to(device), batch.targets.to(device)
+        images, targets = (part.to(device, non_blocking=True) for part in (batch.images, batch.targets))
         _synchronise(device)
         start = time.perf_counter()
         with torch.autocast(device.type, dtype=amp, enabled=amp is not None):
@@ -107,18 +111,20 @@ def evaluate(
         _synchronise(device)
         seconds = time.perf_counter() - start
         timed = torch.tensor([seconds, len(images)], dtype=torch.float64)
-        sums[2:] = timed if batches_done < 2 else sums[2:] + timed
+        sums[2:4] = timed if batches_done < 2 else sums[2:4] + timed
         batches_done += 1
         if logits.shape[1] != num_classes:
             raise TrainError(f"The network has {logits.shape[1]} classes, the data {num_classes}.")
         logits = logits.float()
+        sums[4] += (~torch.isfinite(logits).all(1)).sum().item()
         sums[1] += F.cross_entropy(logits, targets, reduction="sum").item()
         best = logits.topk(min(5, num_classes), dim=1).indices
         sums[0] += (best == targets[:, None]).sum().item()
         pairs = (targets * num_classes + best[:, 0]).cpu()
         confusion += torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes)
+        images_done += len(images)
         if on_batch is not None:
-            on_batch(len(images))
+            on_batch(images_done)
     confusion, sums = world.sum(confusion), world.sum(sums.float())
     images_seen = int(confusion.sum())
     if images_seen == 0:
@@ -132,6 +138,8 @@ def evaluate(
         images_per_second=sums[3].item() / max(sums[2].item() / world.size, 1e-9),
         confusion=confusion,
         broken=tuple(broken),
+        # A sum of finite losses may still overflow.
+        undefined=int(sums[4]) or (0 if math.isfinite(sums[1].item()) else images_seen),
     )
 
 

@@ -20,7 +20,15 @@ from torchvision.transforms.v2 import functional as T
 
 from zenopt.core.errors import DataError
 from zenopt.train import augment as ops
-from zenopt.train.data import STATISTICS, BrokenImageError, DataSet, Images, MemoryImages
+from zenopt.train.data import (
+    STATISTICS,
+    BrokenImageError,
+    DataSet,
+    Images,
+    MemoryImages,
+    Statistics,
+    StatisticsName,
+)
 from zenopt.train.recipe import Recipe
 
 
@@ -103,12 +111,19 @@ class StepSampler(Sampler[Key]):
 class TrainBatches(Dataset[Batch]):
     """Turns a key into an augmented batch; runs in this process or in loader processes."""
 
-    def __init__(self, images: Images, classes: int, recipe: Recipe, crop_size: int, statistics: str) -> None:
+    def __init__(
+        self,
+        images: Images,
+        classes: int,
+        recipe: Recipe,
+        crop_size: int,
+        statistics: StatisticsName | Statistics,
+    ) -> None:
         self._images = images
         self._classes = classes
         self._augment = recipe.augment
         self._crop_size = crop_size
-        self._mean, self._std = _statistics(recipe, statistics)
+        self._mean, self._std = channel_statistics(recipe, statistics)
         self._each = ops.image_transform(recipe.augment, crop_size)
         # Only shifts of a whole image work on the stack; a random resized crop is an image's own.
         self._pads = recipe.augment.crop.kind == "pad"
@@ -170,7 +185,7 @@ class TestBatches(Dataset[Batch]):
         images: Images,
         recipe: Recipe,
         crop_size: int,
-        statistics: str,
+        statistics: StatisticsName | Statistics,
         batch_size: int,
         rank: int,
         world: int,
@@ -179,7 +194,7 @@ class TestBatches(Dataset[Batch]):
         self._crop_size = crop_size
         self._short_side = math.ceil(crop_size / recipe.evaluation.crop_ratio)
         self._interpolation = recipe.evaluation.interpolation
-        self._mean, self._std = _statistics(recipe, statistics)
+        self._mean, self._std = channel_statistics(recipe, statistics)
         self._mine = range(rank, len(images), world)
         self._batch_size = batch_size
 
@@ -231,10 +246,11 @@ def test_loader(
     rank: int = 0,
     world: int = 1,
     workers: int = 0,
+    pin: bool = False,
 ) -> DataLoader[Batch]:
-    """Return every `world`-th test image from `rank` on, in batches."""
+    """Return every `world`-th test image from `rank` on, in batches; `pin` as for training."""
     batches = TestBatches(data.test, recipe, crop_size, data.statistics, batch_size, rank, world)
-    return _loader(batches, workers)
+    return _loader(batches, workers, pin_memory=pin)
 
 
 test_loader.__test__ = False  # type: ignore[attr-defined]  # tells pytest that this is no test
@@ -260,6 +276,10 @@ def default_workers(data: DataSet, recipe: Recipe, cores: int) -> int:
     return 0 if simple else max(1, cores - 1)
 
 
-def _statistics(recipe: Recipe, fitting: str) -> tuple[list[float], list[float]]:
-    mean, std = STATISTICS[fitting if recipe.normalize == "auto" else recipe.normalize]
+def channel_statistics(
+    recipe: Recipe, fitting: StatisticsName | Statistics
+) -> tuple[list[float], list[float]]:
+    """Return the means and deviations by which images are normalised: the recipe's, or those that fit the data."""
+    wanted = fitting if recipe.normalize == "auto" else recipe.normalize
+    mean, std = STATISTICS[wanted] if isinstance(wanted, str) else wanted
     return list(mean), list(std)

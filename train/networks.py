@@ -8,19 +8,37 @@ import textwrap
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from torch import nn
 
-from zenopt.core.errors import UnknownNameError
+from zenopt.core.costs import count
+from zenopt.core.errors import StructureError, UnknownNameError
 from zenopt.core.paths import existing_path
 from zenopt.export.bundle import Bundle, FamilyName, Flag, Side
 from zenopt.nn import build_network
 from zenopt.nn.weights import count_classes, load_weights, matrices, read_weights
 from zenopt.spaces.registry import parse_architecture
+from zenopt.train.data import Statistics, StatisticsName
 from zenopt.train.errors import TrainError
+
+
+class PublishedEvaluation(NamedTuple):
+    """How a library evaluates its own weights.
+
+    Attributes:
+        statistics: Means and deviations of the channels.
+        crop_size: Side of the centre crop, pixels.
+        crop_ratio: Crop / resized short side.
+        interpolation: `bilinear` or `bicubic`.
+    """
+
+    statistics: Statistics
+    crop_size: int
+    crop_ratio: float
+    interpolation: str
 
 
 @dataclass(frozen=True)
@@ -40,6 +58,9 @@ class NetworkSource:
             `chain`, or the space whose text the structure is.
         crop_size:
             The crop on which a published network was evaluated, pixels.
+        statistics:
+            The channel statistics with which a published network was trained, a key of
+            :data:`zenopt.train.data.STATISTICS`; None where the data decides.
     """
 
     kind: Literal["structure", "timm", "torchvision"]
@@ -48,6 +69,7 @@ class NetworkSource:
     use_se: Flag = False
     family: FamilyName = "chain"
     crop_size: Side | None = None
+    statistics: StatisticsName | None = None
 
     @classmethod
     def from_structure(
@@ -79,7 +101,12 @@ class NetworkSource:
         card = models.card(name)
         crop_size = card.crop_size if resolution in (None, card.resolution) else None
         return cls(
-            "structure", card.structure, resolution or card.resolution, card.use_se, crop_size=crop_size
+            "structure",
+            card.structure,
+            resolution or card.resolution,
+            card.use_se,
+            crop_size=crop_size,
+            statistics=card.statistics,
         )
 
     @classmethod
@@ -97,7 +124,64 @@ class NetworkSource:
         return source
 
     def facts(self) -> dict[str, Any]:
+        """Return the source as plain data, for :meth:`from_facts`."""
         return asdict(self)
+
+    @property
+    def architecture(self) -> Any | None:
+        """The architecture; None for a library's model, which is nothing but a module."""
+        return parse_architecture(self.family, self.text) if self.kind == "structure" else None
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether it is a chain of super-blocks, for which Zen-NAS's initial weights are made."""
+        return self.kind == "structure" and self.family == "chain"
+
+    def published_evaluation(self) -> PublishedEvaluation:
+        """Return how the authors of a library's own weights evaluate them."""
+        if self.kind == "timm":
+            import timm
+            from timm.data import resolve_data_config
+
+            settings = timm.get_pretrained_cfg(self.text)
+            found = resolve_data_config({}, pretrained_cfg=settings.to_dict() if settings is not None else {})
+            return PublishedEvaluation(
+                (found["mean"], found["std"]),
+                self.resolution,
+                found["crop_pct"],
+                "bicubic" if found["interpolation"] == "bicubic" else "bilinear",
+            )
+        import torchvision
+
+        transforms = torchvision.models.get_model_weights(self.text).DEFAULT.transforms()
+        crop, short_side = transforms.crop_size[0], transforms.resize_size[0]
+        return PublishedEvaluation(
+            (tuple(transforms.mean), tuple(transforms.std)),
+            self.resolution,
+            min(1.0, crop / short_side),
+            transforms.interpolation.value if transforms.interpolation.value == "bicubic" else "bilinear",
+        )
+
+    def with_gates(self, use_se: bool | None) -> NetworkSource:
+        """Return the source with squeeze-excite gates or without them; None keeps its own choice.
+
+        Raises:
+            TrainError: The network has no place for gates, so that there is nothing to choose.
+        """
+        if use_se is None:
+            return self
+        params = set()
+        with contextlib.suppress(StructureError):  # a family without gates refuses to count them
+            if self.architecture is not None:
+                params = {
+                    count(self.architecture, self.resolution, use_se=gates).params for gates in (True, False)
+                }
+        if len(params) < 2:
+            raise TrainError(
+                f"Squeeze-excite gates cannot be chosen (--se, --no-se) for {shortened(self.text)}: it has no place "
+                "for them; networks of super-blocks with residual links have."
+            )
+        return replace(self, use_se=use_se)
 
     def build(self, num_classes: int, *, pretrained: bool = False, drop_path: float = 0.0) -> nn.Module:
         """Build the network.
@@ -204,6 +288,11 @@ def _offline_at_once() -> Iterator[None]:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
+
+
+def shortened(text: str, length: int = 80) -> str:
+    """Return a text cut to a length, for messages and titles."""
+    return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 def _library_resolution(kind: str, name: str) -> int:

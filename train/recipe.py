@@ -116,6 +116,7 @@ class Augment(Section):
         ]
         | None
     ) = None
+    fill: int = Field(default=0, ge=0, le=255)  # grey level of what a policy's shears and shifts uncover
     randaugment: RandAugment = RandAugment()
     color_jitter: ColorJitter | None = None
     lighting: float = Field(default=0.0, ge=0)  # standard deviation of AlexNet's PCA noise; 0.1 is usual
@@ -136,8 +137,21 @@ class Evaluation(Section):
     every_epochs: int = Field(default=1, ge=1)
 
 
+Init = Literal[
+    "custom",  # Zen-NAS's for its networks
+    "default",  # what the layers draw themselves
+    "msra-prelu", "xavier", "fan-out", "fan-out-0.1", "fan-out-0.001",  # Zen-NAS's others
+    "kaiming",  # ResNet's
+    "normal",  # N(0, 0.01)
+    "oneshot",  # the MXNet one-shot system's
+]  # fmt: skip
+
+
 class Model(Section):
-    init: Literal["custom", "default"] = "custom"
+    init: Init = "custom"
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = (
+        None  # before the classifier; None: the network's own
+    )
     bn_momentum: Annotated[float, Field(gt=0, le=1)] | None = None
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
     drop_path_ramp: Literal["depth", "epoch"] = "depth"
@@ -170,7 +184,7 @@ class Recipe(Section):
     # larger, images are reduced to the resolution by bilinear interpolation (the published nets: crop 320,
     # then 224).
     crop_size: int | None = Field(default=None, ge=8)
-    normalize: Literal["auto", "imagenet", "cifar10", "cifar100", "none"] = "auto"
+    normalize: Literal["auto", "imagenet", "cifar10", "cifar100", "zennas-cifar", "none"] = "auto"
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     loss: Loss = Loss()

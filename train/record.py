@@ -1,4 +1,4 @@
-"""The files that tell how a run went: metrics.csv, metrics.json, and TensorBoard's where it is wanted."""
+"""The files that tell how a run went: metrics.csv and metrics.json."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from zenopt.train.checkpoint import write_file
-from zenopt.train.errors import TrainError
 
 COLUMNS = ("epoch", "step", "lr", "train_loss", "test_loss", "top1", "top5", "images_per_second", "seconds")
 
@@ -28,40 +27,13 @@ def write_metrics(folder: Path, metrics: dict[str, Any]) -> None:
     write_file(folder / "metrics.json", (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode())
 
 
-class TensorBoard:
-    """Scalars of each epoch as TensorBoard's event files; does nothing where it is not wanted.
-
-    Raises:
-        TrainError: It is wanted, and the package tensorboard is not installed.
-    """
-
-    def __init__(self, folder: Path, *, wanted: bool, first_epoch: int) -> None:
-        self._writer: Any = None
-        if wanted:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                raise TrainError(
-                    "The recipe asks for TensorBoard; install it: pip install tensorboard."
-                ) from None
-            # purge_step drops what a killed run wrote beyond its last checkpoint.
-            self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_epoch + 1)
-
-    def write(self, row: dict[str, Any]) -> None:
-        if self._writer is None:
-            return
-        for name, tag in (
-            ("train_loss", "loss/train"),
-            ("test_loss", "loss/test"),
-            ("top1", "accuracy/top1_percent"),
-            ("top5", "accuracy/top5_percent"),
-            ("lr", "optimizer/lr"),
-            ("images_per_second", "speed/images_per_second"),
-        ):
-            if row[name] is not None:
-                self._writer.add_scalar(tag, row[name], row["epoch"])
-        self._writer.flush()
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
+def logged(row: dict[str, Any]) -> dict[str, float | None]:
+    """Return what loggers are told of an epoch."""
+    return {
+        "loss/train": row["train_loss"],
+        "loss/test": row["test_loss"],
+        "accuracy/top1_percent": row["top1"],
+        "accuracy/top5_percent": row["top5"],
+        "optimizer/lr": row["lr"],
+        "speed/images_per_second": row["images_per_second"],
+    }

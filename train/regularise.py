@@ -1,32 +1,106 @@
-"""What a recipe changes in a network before training: initial weights, BN momentum, drop-path, sync-BN."""
+"""What a recipe changes in a network before training: initial weights, BN momentum, dropout, drop-path, sync-BN."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from functools import partial
+
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from zenopt.nn.modules import ResidualModule
+from zenopt.nn.modules import DropPath, ResidualModule
 from zenopt.train.distributed import sync_batch_norm
+from zenopt.train.errors import TrainError
 from zenopt.train.recipe import Model
 
 # ZenNAS's gain for its "custom" initialisation.
 CUSTOM_GAIN = 3.26033
 
+# Classes of squeeze-excite gates here, in timm and in torchvision begin like this.
+_GATES = ("SqueezeExcit", "SEModule")
 
-def initialise_custom(network: nn.Module, generator: torch.Generator | None = None) -> None:
-    """Set the initial weights with which Zen-NAS trains.
 
-    Convolutions and linear layers are Xavier-normal with gain 3.26033, biases 0, BN weights 1, and the last
-    BN weight of every residual body 0, so that each residual starts as its shortcut.
+def _fans(weight: torch.Tensor) -> tuple[int, int]:
+    """Return a weight's fan-in and fan-out, `channels of its group x kernel area`."""
+    area = weight[0][0].numel() if weight.ndim > 2 else 1
+    return weight.shape[1] * area, weight.shape[0] * area
+
+
+def _custom(weight: torch.Tensor) -> float:
+    return CUSTOM_GAIN * math.sqrt(2 / sum(_fans(weight)))
+
+
+def _xavier(weight: torch.Tensor) -> float:
+    # Zen-NAS keeps the classifier's own gain.
+    return math.sqrt(2 * 2 / sum(_fans(weight))) if weight.ndim > 2 else _custom(weight)
+
+
+def _fan_out(factor: float) -> Callable[[torch.Tensor], float]:
+    # Zen-NAS calls the first dimension of a weight "in_channels"; it is the outputs.
+    return lambda weight: factor / math.sqrt(_fans(weight)[1])
+
+
+def _kaiming(weight: torch.Tensor) -> float:
+    return math.sqrt(2 / _fans(weight)[1]) if weight.ndim > 2 else 0.01
+
+
+def _oneshot(weight: torch.Tensor) -> float:
+    return (
+        0.01 if weight.ndim == 2 or weight.shape[1] == 3 else 1 / weight.shape[1]
+    )  # classifier and stem; others
+
+
+# The standard deviation of a convolution's or linear layer's weights, by `model.init`.
+_DEVIATIONS: dict[str, Callable[[torch.Tensor], float]] = {
+    "custom": _custom,
+    "msra-prelu": _custom,
+    "xavier": _xavier,
+    "fan-out": _fan_out(1.0),
+    "fan-out-0.1": _fan_out(0.1),
+    "fan-out-0.001": _fan_out(0.001),
+    "kaiming": _kaiming,
+    "normal": lambda weight: 0.01,
+    "oneshot": _oneshot,
+}
+
+
+def initialise(network: nn.Module, init: str, generator: torch.Generator | None = None) -> None:
+    """Set initial weights as published systems do: normal ones, biases 0, BN 1 and 0.
+
+    Args:
+        network:
+            Any network; set in place.
+        init:
+            `default` keeps what the layers drew. `custom` is Zen-NAS's for its networks: Xavier-normal of gain 3.26033,
+            and the last BN weight of every residual body 0, so that each residual starts as its shortcut; `msra-prelu`
+            is the same without these zeros. `xavier` has gain sqrt(2), `fan-out` deviation 1 / sqrt(fan-out) (Zen-NAS's
+            "stupid"; its "01" and "zero" are a tenth and a thousandth of it), `kaiming` that of ResNets, `normal` 0.01,
+            `oneshot` 1 / input channels, 0.01 in stem, gates and classifier, with BN biases of 1e-4.
+        generator:
+            Draws the weights.
     """
+    if init == "default":
+        return
+    deviation = _DEVIATIONS[init]
+    gates = {
+        inner
+        for module in network.modules()
+        if type(module).__name__.startswith(_GATES)
+        for inner in module.modules()
+    }
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.xavier_normal_(module.weight, gain=CUSTOM_GAIN, generator=generator)
+            std = 0.01 if init == "oneshot" and module in gates else deviation(module.weight)
+            nn.init.normal_(module.weight, std=std, generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm2d):
+        elif isinstance(module, nn.BatchNorm2d) and module.affine:
             nn.init.ones_(module.weight)
-            nn.init.zeros_(module.bias)
+            nn.init.constant_(module.bias, 1e-4 if init == "oneshot" else 0.0)
+    if init != "custom":
+        return
     for module in network.modules():
         if isinstance(module, ResidualModule):
             norms = [inner for inner in module.body if isinstance(inner, nn.BatchNorm2d)]
@@ -34,19 +108,41 @@ def initialise_custom(network: nn.Module, generator: torch.Generator | None = No
                 nn.init.zeros_(norms[-1].weight)
 
 
+def set_dropout(network: nn.Module, rate: float) -> None:
+    """Drop inputs of the classifier (the last linear layer) at a rate, in training.
+
+    A network's own dropout gets the rate; in others a hook drops, so that the names of weights stay what they are.
+
+    Raises:
+        TrainError: The network has no linear layer.
+    """
+    own = getattr(network, "dropout", None)
+    if isinstance(own, nn.Dropout):
+        own.p = rate
+        return
+    layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    if not layers:
+        raise TrainError("model.dropout needs a linear classifier; this network has none.")
+    layers[-1].register_forward_pre_hook(partial(_drop, rate))
+
+
+def _drop(rate: float, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    return (F.dropout(inputs[0], rate, training=module.training), *inputs[1:])
+
+
 def set_drop_path(network: nn.Module, rate: float, share: float | None = None) -> None:
-    """Set the probability with which residual bodies are dropped.
+    """Set the probability with which residual bodies, and the edges of cells, are dropped.
 
     Args:
         rate:
             The highest probability.
         share:
-            How much of the run is over, in [0, 1]: every body then gets `rate * share` (aw_nas). None: it rises with
-            depth, from `rate / residuals` to `rate`.
+            How much of the run is over, in [0, 1]: all then get `rate * share` (aw_nas). None: it rises with depth,
+            from `rate / modules` to `rate`.
     """
-    residuals = [module for module in network.modules() if isinstance(module, ResidualModule)]
-    for number, module in enumerate(residuals, start=1):
-        module.drop_path = rate * (share if share is not None else number / len(residuals))
+    modules = [module for module in network.modules() if isinstance(module, DropPath)]
+    for number, module in enumerate(modules, start=1):
+        module.drop_path = rate * (share if share is not None else number / len(modules))
 
 
 def prepare(
@@ -56,12 +152,13 @@ def prepare(
 
     A network's own initial weights are kept with `init: default`.
     """
-    if options.init == "custom":
-        initialise_custom(network, generator)
+    initialise(network, options.init, generator)
     if options.bn_momentum is not None:
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = options.bn_momentum
+    if options.dropout is not None:
+        set_dropout(network, options.dropout)
     if options.drop_path and options.drop_path_ramp == "depth":
         set_drop_path(network, options.drop_path)
     return sync_batch_norm(network) if sync_bn else network

@@ -16,6 +16,10 @@ from zenopt.spaces.base import BaseArchitecture, BaseSpace
 from zenopt.spaces.chain.architecture import Architecture, register_block
 from zenopt.spaces.registry import get_space, list_spaces, parse_architecture, register_space
 
+# Optuna and Hugging Face's hub import tqdm's part for notebooks, which complains where there are no widgets. No bar
+# here needs any.
+warnings.filterwarnings("ignore", message="IProgress not found")
+
 if TYPE_CHECKING:
     from zenopt.api import Candidate, Result, load_result, optimize
     from zenopt.export.bundle import Bundle, read_bundle

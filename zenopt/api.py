@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -500,6 +500,7 @@ def optimize(
     devices: Sequence[str] = ("cpu",),
     overrides: Overrides = (),
     progress: bool | Callable[[Progress], None] = False,
+    loggers: Sequence[str] = (),
 ) -> Result:
     """Creates or joins a study, adds trials to it, and returns what it has found.
 
@@ -525,6 +526,9 @@ def optimize(
             Assignments such as ``"budget.params=5e5"``, or a mapping such as ``{"budget.params": 5e5}``.
         progress:
             Whether to show progress on stderr, or a function that is called with it a few times per second.
+        loggers:
+            Where the numbers of every trial go as well: ``"csv"``, ``"tensorboard"`` (files in ``runs/NAME``),
+            ``"wandb"``, ``"mlflow"``.
 
     Raises:
         ZenoptError: If the spec, the storage or a device is wrong; if the stored study has another spec; or if workers
@@ -547,17 +551,23 @@ def optimize(
         raise StudyError(f"timeout must be a positive number of seconds, got {timeout}.")
     if n_trials is None and timeout is None:
         n_trials, timeout = resolved.trials, resolved.timeout_s
-    show: Any = nullcontext()
     hooks: dict[str, Any] = {}
-    if progress is True:
-        # The command line's own way of showing progress; nothing else of it is used here.
-        from zenopt.progress.search import Reporter
+    told: list[Callable[[Progress], None]] = []
+    with _settings_kept(), ExitStack() as listening:
+        if loggers:
+            from zenopt.progress.trial_log import TrialLog
 
-        show = Reporter(resolved, name, storage, trials=n_trials, timeout_s=timeout)
-        hooks = {"on_progress": show.update, "on_ready": show.ready}
-    elif progress:
-        hooks = {"on_progress": progress}
-    with _settings_kept(), show:
+            told.append(listening.enter_context(TrialLog(loggers, resolved, name, storage)).update)
+        if progress is True:
+            from zenopt.progress.search import Reporter
+
+            reporter = Reporter(resolved, name, storage, trials=n_trials, timeout_s=timeout)
+            told.append(listening.enter_context(reporter).update)
+            hooks["on_ready"] = reporter.ready
+        elif progress:
+            told.append(progress)
+        if told:
+            hooks["on_progress"] = lambda found: [tell(found) for tell in told]
         run = run_search(
             resolved,
             storage,

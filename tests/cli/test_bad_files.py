@@ -506,7 +506,7 @@ def test_a_study_whose_name_leads_elsewhere_is_not_trained_there(
         "optimize", "--study-name", name, "--trials", "0", "--set", "objective.then=train",
         "--set", "training.data=synthetic:40",
     )  # fmt: skip
-    assert "'../../out' cannot be the name of a file" in one_line_of(result)
+    assert "'../../out-trained' cannot be the name of a file" in one_line_of(result)
     with pytest.raises(Exception, match="cannot be the name of a file"):
         load_result(name).train("synthetic:40")
     assert not (tmp_path.parent / "out").exists()

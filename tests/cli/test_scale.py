@@ -85,7 +85,7 @@ def test_other_families_need_a_space_that_scales(
             assert (width, depth) == (2.0, 1.0)
             return self.parse(CELL.replace("skip_connect", "nor_conv_3x3"))
 
-    monkeypatch.setattr("zenopt.spaces.registry.get_space", lambda name: Scaling)
+    monkeypatch.setattr("zenopt.spaces.registry.get_space", lambda name, **options: Scaling)
     found = zenopt("scale", f"nasbench201:{CELL}", "--width", "2", "--output", "cell", "--json").json
     assert found["after"]["params"] > found["before"]["params"]
     assert json.loads(Path("cell/architecture.json").read_text())["family"] == "nasbench201"

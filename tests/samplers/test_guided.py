@@ -282,7 +282,7 @@ def test_wrong_sections_are_named(
     ("sections", "complaint"),
     [
         ({"resolution": 30}, "resolution 30 is no multiple of 4"),
-        ({"use_se": True}, "no squeeze-excite gates"),
+        ({"use_se": True}, "no optional squeeze-excite gates"),
     ],
 )
 def test_what_cells_cannot_do_is_found_in_the_spec(

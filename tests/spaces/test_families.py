@@ -31,7 +31,8 @@ def score(name: str, proxy: str, **changes: Any) -> Any:
         "residual": None,
     }
     use_se = changes.pop("use_se", False)
-    found = find_target(name, resolution=16, num_classes=4, use_se=use_se)
+    resolution = changes.pop("resolution", 16)
+    found = find_target(name, resolution=resolution, num_classes=4, use_se=use_se)
     return score_target(found, get_proxy(proxy), **{**options, **changes})
 
 

@@ -33,7 +33,7 @@ SPEC = {
     "space": {"name": "superres"},
     "resolution": 32,
     "num_classes": 10,
-    "budget": {"params": 1e6},
+    "budget": {"params": 1e6, "layers": 40},
     "proxy": {"name": "zen-closed-form"},
     "sampler": {"name": "zen", "screening": "off"},
     "trials": 6,
@@ -237,6 +237,19 @@ def test_a_search_whose_file_is_lost_ends_with_code_2(workers: str, tmp_path: Pa
     assert len(errors.splitlines()) == 1 and "deleted or replaced" in errors
     (rescued,) = tmp_path.glob("study.rescued-*.db")
     assert load_study(open_existing(str(rescued)), "tiny")._storage.get_n_trials(1, TrialState.COMPLETE) > 5
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_intermediate_values_are_seen_at_once(kind: str, new_opener: Opener) -> None:
+    open_again = new_opener(kind)
+    study, other = _study(open_again()), _study(open_again())
+    trial = study.ask()
+    trial.set_user_attr("key", "value")
+    assert "key" not in other.trials[0].user_attrs
+    # Pruners of other workers compare with it, and it is what is left of long work whose process is killed.
+    trial.report(0.5, step=1)
+    assert other.trials[0].intermediate_values == {1: 0.5}
+    assert other.trials[0].user_attrs["key"] == "value"
 
 
 # A trial that is asked in one process and told in another.

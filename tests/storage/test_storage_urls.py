@@ -180,7 +180,7 @@ def test_a_folder_is_no_database(tmp_path: Path) -> None:
 def test_not_a_database(tmp_path: Path) -> None:
     file = tmp_path / "notes.db"
     file.write_text("these are notes, and not a database at all\n" * 50)
-    with pytest.raises(StorageError, match="not a SQLite database"):
+    with pytest.raises(StorageError, match="damaged or no SQLite database"):
         open_storage(f"sqlite:///{file}")
     assert file.read_text().startswith("these are notes")
 

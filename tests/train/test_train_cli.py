@@ -1,16 +1,25 @@
 from __future__ import annotations
 
 import json
+import math
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from click.testing import CliRunner
 
-from zenopt.cli.train import deploy_command, evaluate_command, main, train_command
+from zenopt.cli import main
+from zenopt.cli.deploy import deploy_command
+from zenopt.cli.evaluate import evaluate_command
+from zenopt.cli.train import train_command
 from zenopt.export.bundle import Bundle, write_bundle
 from zenopt.train.distributed import World
+from zenopt.train.errors import DivergedError
 from zenopt.train.networks import NetworkSource
+from zenopt.train.recipe import Recipe
 from zenopt.train.run import evaluate_weights
 
 TINY = "SuperConvK3BNRELU(3,8,2,1)SuperResK3K3(8,8,2,8,1)SuperConvK1BNRELU(8,16,1,1)"
@@ -71,8 +80,9 @@ def test_a_bundle_for_other_classes_is_noticed(tmp_path: Path) -> None:
 def test_mistakes_are_one_line_and_exit_code_2(
     arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = main([*COMMON, "--output", str(tmp_path / "run"), "--epochs", "1", *arguments])
-    assert code == 2
+    with pytest.raises(SystemExit) as ended:
+        main(["train", *COMMON, "--output", str(tmp_path / "run"), "--epochs", "1", *arguments])
+    assert ended.value.code == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("Error: ") and says in error
 
@@ -87,7 +97,11 @@ def test_evaluate_needs_weights_that_fit(tmp_path: Path) -> None:
 
     assert "cannot be evaluated; give --weights FILE" in invoke("--structure", TINY, "--resolution", "32")
     assert "Name the network" in invoke()
-    torch.save({"recipe": {}, "classes": ["a"], "model": {}}, tmp_path / "one.pt")
+    facts = {
+        "network": NetworkSource.from_structure(TINY, 32).facts(),
+        "recipe": Recipe().model_dump(mode="json"),
+    }
+    torch.save({**facts, "classes": ["a"], "statistics": "none", "model": {}}, tmp_path / "one.pt")
     source = ["--structure", TINY, "--resolution", "32", "--weights", str(tmp_path / "one.pt")]
     assert "is for 1 classes, synthetic:64 has 10" in invoke(*source)
 
@@ -137,7 +151,7 @@ def test_a_torchvision_model_trains(tmp_path: Path) -> None:
 
 def test_deploy_a_run(tmp_path: Path) -> None:
     output = tmp_path / "run"
-    assert main([*COMMON, "--output", str(output), "--epochs", "1", "--set", "batch_size=32"]) == 0
+    main(["train", *COMMON, "--output", str(output), "--epochs", "1", "--set", "batch_size=32"])
     arguments = [
         "--weights",
         str(output / "best.pt"),
@@ -175,7 +189,7 @@ def test_deploy_int8_keeps_the_accuracy(tmp_path: Path) -> None:
     ]
     data = ["--data", "synthetic:640"]
     source = ["--structure", TINY, "--resolution", "32", "--device", "cpu"]
-    assert main([*source, *data, *learning, "--output", str(output)]) == 0
+    main(["train", *source, *data, *learning, "--output", str(output)])
     result = CliRunner().invoke(
         deploy_command,
         ["--weights", str(output / "best.pt"), "--output", str(tmp_path / "out"), "--int8", *data, "--json"],
@@ -188,3 +202,137 @@ def test_deploy_int8_keeps_the_accuracy(tmp_path: Path) -> None:
     assert abs(top1["onnx-int8"] - facts["top1"]) <= 5
     files = {entry["format"]: entry["bytes"] for entry in facts["files"] if "bytes" in entry}
     assert files["onnx-int8"] != files["onnx"]
+
+
+def test_the_device_may_be_named_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZENOPT_DEVICE", "cuda:99")
+    common = ["--structure", TINY, "--resolution", "32", "--output", str(tmp_path / "run"), *SHORT[:4]]
+    refused = CliRunner().invoke(train_command, common)
+    assert "'cuda:99' is not available" in str(refused.exception)
+    # What is typed wins.
+    assert CliRunner().invoke(train_command, [*common, "--device", "cpu"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "command", ["optimize", "verify", "score", "correlate", "export-best", "train", "evaluate"]
+)
+def test_every_command_with_a_device_reads_the_environment(command: str) -> None:
+    import click
+
+    from zenopt.cli import cli
+
+    found = cli.get_command(click.Context(cli), command)
+    assert found is not None
+    (option,) = [parameter for parameter in found.params if "--device" in parameter.opts]
+    assert option.envvar == "ZENOPT_DEVICE"
+
+
+def test_several_seeds_are_several_runs_and_one_report(tmp_path: Path) -> None:
+    common = ["--structure", TINY, "--resolution", "32", *SHORT, "--output", str(tmp_path / "run")]
+    done = CliRunner().invoke(train_command, [*common, "--seed", "3", "--seed", "4", "--seed", "3"])
+    assert done.exit_code == 0, done.output
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"seed3", "seed4", "report.html"}
+    assert "seed 3: top-1" in done.stdout and "over 2 seeds" in done.stdout
+    assert "<td>4</td>" in (tmp_path / "run" / "report.html").read_text()
+    seeds = [json.loads((tmp_path / "run" / f"seed{n}" / "metrics.json").read_text())["seed"] for n in (3, 4)]
+    assert seeds == [3, 4]
+    again = CliRunner().invoke(
+        train_command, [*common, "--seed", "3", "--seed", "4", "--auto-resume", "--json"]
+    )
+    assert [row["seed"] for row in json.loads(again.stdout)["runs"]] == [3, 4]
+
+
+def test_a_report_that_a_crash_left_out_is_written_on_resuming(tmp_path: Path) -> None:
+    common = ["--structure", TINY, "--resolution", "32", *SHORT, "--output", str(tmp_path / "run")]
+    assert CliRunner().invoke(train_command, common).exit_code == 0
+    for name in ("report.html", "metrics.json", "metrics.csv"):
+        (tmp_path / "run" / name).unlink()
+    done = CliRunner().invoke(train_command, [*common, "--auto-resume"])
+    assert done.exit_code == 0, done.output
+    for name in ("report.html", "metrics.json", "metrics.csv"):
+        assert (tmp_path / "run" / name).stat().st_size > 100, name
+    assert "Confusion" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_learning_rate_that_diverges_is_one_line(tmp_path: Path) -> None:
+    common = ["--structure", TINY, "--resolution", "32", "--data", "synthetic:320", "--device", "cpu"]
+    hot = [
+        "--epochs",
+        "2",
+        "--set",
+        "optimizer.lr=5e4",
+        "--set",
+        "schedule.warmup_epochs=0",
+        "--set",
+        "batch_size=32",
+    ]
+    refused = CliRunner().invoke(train_command, [*common, *hot, "--output", str(tmp_path / "run")])
+    assert isinstance(refused.exception, DivergedError), refused.exception
+    message = str(refused.exception)
+    assert "\n" not in message and message.endswith("A lower optimizer.lr helps.")
+    best = tmp_path / "run" / "best.pt"
+    if best.exists():
+        judged = CliRunner().invoke(
+            evaluate_command, ["--weights", str(best), "--data", "synthetic:320", "--device", "cpu", "--json"]
+        )
+        assert math.isfinite(json.loads(judged.stdout)["loss"])
+
+
+def test_weights_without_numbers_are_told_apart_from_bad_ones(tmp_path: Path) -> None:
+    network = NetworkSource.from_structure(TINY, 32).build(10)
+    torch.nn.init.constant_(network.classifier.weight, float("nan"))
+    torch.save(network.state_dict(), tmp_path / "nan.pth")
+    judged = CliRunner().invoke(
+        evaluate_command,
+        [
+            "--structure",
+            TINY,
+            "--resolution",
+            "32",
+            "--weights",
+            str(tmp_path / "nan.pth"),
+            *SHORT[:2],
+            "--json",
+        ],
+    )
+    assert "outputs on 16 of 16 test images are no numbers: these weights have diverged" in str(
+        judged.exception
+    )
+    assert judged.stdout == ""
+
+
+def test_a_share_of_the_data_is_trained_and_said(tmp_path: Path) -> None:
+    done = CliRunner().invoke(
+        train_command,
+        ["--structure", TINY, "--resolution", "32", "--data", "synthetic:640", "--share", "0.1", "--epochs", "1",
+         "--device", "cpu", "--set", "batch_size=16", "--output", str(tmp_path / "run")],
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert (metrics["train_images"], metrics["test_images"]) == (60, 20)
+    assert metrics["data"] == "synthetic:640 (share 0.1)"
+    for share in ("0", "1.5", "nan"):
+        wrong = CliRunner().invoke(train_command, ["--share", share, *SHORT, "--output", str(tmp_path / "x")])
+        assert wrong.exit_code == 2 or "--share must be in (0, 1]" in str(wrong.exception)
+
+
+def test_every_command_ends_with_the_next_one(tmp_path: Path) -> None:
+    run = tmp_path / "my run"
+    done = CliRunner().invoke(
+        train_command, ["--structure", TINY, "--resolution", "32", *SHORT, "--output", str(run)]
+    )
+    lines = [
+        line.removeprefix("Next:").split("#")[0].strip()
+        for line in done.stdout.splitlines()
+        if "zenopt " in line
+    ]
+    evaluate, deploy = (shlex.split(line) for line in lines)
+    assert evaluate[:2] == ["zenopt", "evaluate"] and deploy[:2] == ["zenopt", "deploy"]
+    judged = CliRunner().invoke(evaluate_command, evaluate[2:])
+    assert judged.exit_code == 0, judged.output
+    assert f"zenopt deploy --weights '{run / 'best.pt'}'" in judged.stdout
+    written = CliRunner().invoke(deploy_command, [*deploy[2:4], "--format", "torchscript", *deploy[6:]])
+    assert written.exit_code == 0, written.output
+    command = shlex.split(next(line for line in written.stdout.splitlines() if "python -c" in line))
+    assert command[1:3] == ["python", "-c"]
+    subprocess.run([sys.executable, "-c", command[3]], check=True, cwd=tmp_path)

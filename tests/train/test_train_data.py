@@ -1,6 +1,12 @@
 from __future__ import annotations
 
+import hashlib
+import io
+import os
 import pickle
+import shutil
+import socket
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +16,11 @@ from PIL import Image
 from training import write_cifar
 
 from zenopt.core.errors import DataError
-from zenopt.train.data import FileImages, MemoryImages, open_data
+from zenopt.train.data import DataSet, FileImages, Images, MemoryImages, open_data
+from zenopt.train.download import download
 from zenopt.train.loader import Key, StepSampler, TrainBatches, test_loader
 from zenopt.train.recipe import Recipe, load_recipe
+from zenopt.train.subsets import ChosenImages, share_of
 
 
 def test_image_folder_in_memory(folder_data: Path) -> None:
@@ -157,3 +165,134 @@ def test_test_images_are_resized_and_centred(tmp_path: Path) -> None:
     # ceil(28 / 0.875) = 32 for the short side of 40.
     assert batch.images.shape == (2, 3, 28, 28)
     assert batch.images[:, :, :, :12].max() < 0.1 and batch.images[:, :, :, 16:].min() > 0.9
+
+
+def test_a_pipe_among_images_is_skipped_and_not_waited_for(folder_data: Path) -> None:
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("this system has no named pipes")
+    os.mkfifo(folder_data / "train" / "dark" / "pipe.png")
+    for limit in (10**9, 10):
+        data = open_data(f"imagefolder:{folder_data}", memory_limit=limit)
+        assert len(data.train) == (12 if limit > 10 else 13)
+        if limit > 10:
+            assert len(data.broken) == 1 and "pipe.png: no regular file" in data.broken[0]
+
+
+def uneven() -> DataSet:
+    """Three classes of 100, 40 and 1 training images; every image says its place."""
+    labels = torch.tensor([0] * 100 + [1] * 40 + [2])
+    pixels = torch.arange(141, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 2, 2).contiguous()
+    part = MemoryImages(pixels, labels)
+    return DataSet("uneven", ("a", "b", "c"), part, part, "none")
+
+
+def test_a_share_is_of_every_class_and_always_the_same() -> None:
+    data = uneven()
+    tenth, half = share_of(data, 0.1), share_of(data, 0.5)
+    assert torch.bincount(tenth.train.labels).tolist() == [10, 4, 1]
+    assert torch.bincount(half.test.labels).tolist() == [50, 20, 1]
+    assert tenth.name == "uneven (share 0.1)" and share_of(data, 1) is data
+
+    def places(part: Images) -> list[int]:
+        return [int(part.load(index)[0, 0, 0]) for index in range(len(part))]
+
+    assert places(tenth.train) == places(share_of(uneven(), 0.1).train)
+    # Larger shares go on from smaller ones; images come in the order of the whole.
+    assert set(places(tenth.train)) < set(places(half.train)) and places(half.train) == sorted(
+        places(half.train)
+    )
+    assert places(tenth.train) != list(range(15)), "drawn, not the first ones"
+
+
+def test_a_share_of_images_on_disk_is_that_of_images_in_memory(folder_data: Path) -> None:
+    kept, left = (open_data(f"imagefolder:{folder_data}", memory_limit=limit) for limit in (10**9, 10))
+    kept, left = share_of(kept, 0.5), share_of(left, 0.5)
+    assert isinstance(kept.train, MemoryImages) and isinstance(left.train, ChosenImages)
+    assert len(left.train) == 6 and torch.equal(left.train.labels, kept.train.labels)
+    assert all(torch.equal(left.train.load(index), kept.train.load(index)) for index in range(6))
+
+
+@pytest.mark.parametrize("share", [0.0, -1.0, 1.5, float("nan")])
+def test_a_share_that_is_none_is_refused(share: float) -> None:
+    with pytest.raises(DataError, match=r"--share must be in \(0, 1\]"):
+        share_of(uneven(), share)
+
+
+def archive(folder: Path) -> tuple[bytes, dict[str, str]]:
+    """Return a small archive in CIFAR-10's layout, and the checksum of each of its files."""
+    inner = folder / "cifar-10-batches-py"
+    inner.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name in [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]:
+        content = {
+            b"data": rng.integers(0, 255, (10, 3072), dtype=np.uint8),
+            b"labels": list(range(10)),
+        }
+        (inner / name).write_bytes(pickle.dumps(content))
+    (inner / "batches.meta").write_bytes(
+        pickle.dumps({b"label_names": [f"c{i}".encode() for i in range(10)]})
+    )
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as file:
+        file.add(inner, inner.name)
+    sums = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in inner.iterdir()}
+    shutil.rmtree(inner)
+    return packed.getvalue(), sums
+
+
+def test_cifar_is_fetched_checked_and_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torchvision.datasets.utils
+    from torchvision.datasets import CIFAR10
+
+    content, sums = archive(tmp_path / "made")
+    fetched = []
+
+    def serve(url: str, filename: str, *_: object) -> None:
+        fetched.append(url)
+        Path(filename).write_bytes(content)
+
+    monkeypatch.setattr(torchvision.datasets.utils, "_urlretrieve", serve)
+    monkeypatch.setattr(torchvision.datasets.utils, "_get_redirect_url", lambda url, **_: url)
+    monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(content).hexdigest())
+    for name in ("train_list", "test_list"):
+        monkeypatch.setattr(CIFAR10, name, [[file, sums[file]] for file, _ in getattr(CIFAR10, name)])
+    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": sums["batches.meta"]})
+    name = f"cifar10:{tmp_path / 'here'}"
+    assert download(name) and not download(name)
+    data = open_data(name)
+    assert len(data.train) == 50 and data.classes[3] == "c3" and len(fetched) == 1
+    # What a kill left half unpacked is unpacked again, from the archive that is there.
+    (tmp_path / "here" / "cifar-10-batches-py" / "data_batch_3").write_bytes(b"half")
+    assert download(name) and len(open_data(name).train) == 50 and len(fetched) == 1
+    # The folder of the files itself may be named.
+    assert not download(f"cifar10:{tmp_path / 'here' / 'cifar-10-batches-py'}")
+    # An archive with another checksum is not unpacked.
+    monkeypatch.setattr(CIFAR10, "tgz_md5", "0" * 32)
+    with pytest.raises(DataError, match="cannot be fetched into"):
+        download(f"cifar10:{tmp_path / 'else'}")
+    assert not (tmp_path / "else" / "cifar-10-batches-py").exists()
+
+
+def test_without_a_network_a_download_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import urllib.error
+
+    import torchvision.datasets.utils
+
+    def unreachable(*_: object) -> None:
+        assert socket.getdefaulttimeout() == 30.0
+        raise urllib.error.URLError("Name or service not known")
+
+    monkeypatch.setattr(torchvision.datasets.utils, "_urlretrieve", unreachable)
+    monkeypatch.setattr(torchvision.datasets.utils, "_get_redirect_url", lambda url, **_: url)
+    with pytest.raises(DataError) as raised:
+        download(f"cifar100:{tmp_path}")
+    message = str(raised.value)
+    assert "cannot be fetched" in message and "Name or service not known" in message and "\n" not in message
+    assert "put cifar-100-python.tar.gz there" in message and str(tmp_path) in message
+    assert socket.getdefaulttimeout() is None
+    with pytest.raises(
+        DataError, match=r"--download is for cifar10:PATH and cifar100:PATH, --data is 'synthetic'"
+    ):
+        download("synthetic")

@@ -68,17 +68,25 @@ def test_the_loss_is_the_published_one(temperature: float) -> None:
     distiller = Distiller(teacher, tap, options, 24)
     x = torch.rand(4, 3, 24, 24)
     # The student sees the crop reduced to its resolution, the teacher the crop itself.
-    logits = student(reduce_images(x, 16))
-    loss = distiller(x, logits)
     assert {key: tuple(p.shape) for key, p in distiller.named_parameters()} == {
         "adapters.2.weight": (3, 3, 1, 1),
+        "adapters.2.bias": (3,),
         "adapters.4.weight": (3, 3, 1, 1),
+        "adapters.4.bias": (3,),
     }
+    # They begin near zero, as published, and learn.
+    weights = [distiller.adapters[ratio].weight for ratio in ("2", "4")]
+    assert all(0 < weight.abs().max() < 1e-3 for weight in weights)
+    for adapter in distiller.adapters.values():
+        nn.init.normal_(adapter.weight)
+        nn.init.normal_(adapter.bias)
+    logits = student(reduce_images(x, 16))
+    loss = distiller(x, logits)
     expected = torch.zeros(())
     with torch.no_grad():
         for ratio, scale in ((2, 1.0), (4, 3.0)):
             goal = scale * F.avg_pool2d(x, ratio)
-            feature = F.conv2d(tap.maps[ratio], distiller.adapters[str(ratio)].weight)
+            feature = distiller.adapters[str(ratio)](tap.maps[ratio])
             goal = F.interpolate(goal, size=feature.shape[-2:], mode="bilinear", align_corners=False)
             expected += 0.5 * F.smooth_l1_loss(feature, goal)
         soft = F.softmax(teacher(x) / temperature, 1)
@@ -131,7 +139,9 @@ def test_a_student_learns_from_a_trained_teacher(patches: DataSet, tmp_path: Pat
     assert losses[-1] < losses[0]
     # The 1x1 convolutions are kept for resuming, and are no part of the network.
     saved = torch.load(tmp_path / "student" / "last.pt", weights_only=True)
-    assert set(saved["extras"]) == {"distiller.adapters.2.weight", "distiller.adapters.4.weight"}
+    assert set(saved["extras"]) == {
+        f"distiller.adapters.{ratio}.{name}" for ratio in (2, 4) for name in ("weight", "bias")
+    }
     assert saved["model"].keys() == source.build(4).state_dict().keys()
     # The teacher was left as it was.
     kept = torch.load(tmp_path / "bundle" / "best.pt", weights_only=True)["model"]

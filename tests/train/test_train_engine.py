@@ -15,10 +15,12 @@ from zenopt.train import checkpoint
 from zenopt.train.data import DataSet, MemoryImages
 from zenopt.train.distributed import World
 from zenopt.train.engine import fit
-from zenopt.train.errors import CheckpointError, TrainError
+from zenopt.train.errors import CheckpointError, DivergedError, TrainError
+from zenopt.train.loggers import LoggerError
 from zenopt.train.networks import NetworkSource
 from zenopt.train.progress import Silent
 from zenopt.train.recipe import Recipe, load_recipe
+from zenopt.train.subsets import share_of
 
 TINY = "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,8,2,8,1)SuperResK3K3(8,16,2,8,1)SuperConvK1BNRELU(16,24,1,1)"
 SOURCE = NetworkSource.from_structure(TINY, 16)
@@ -36,6 +38,10 @@ def run(data: DataSet, recipe: Recipe, output: Path, world: World, **options: An
         world=world,
         **options,
     )
+
+
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {".lock"}
 
 
 class Stop(Exception):
@@ -76,7 +82,7 @@ def test_a_run_learns_and_leaves_its_files(
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["top1"] == result.metrics["top1"] and metrics["epochs"] == 6 and metrics["steps"] == 36
     assert metrics["best"]["top1"] == max(float(row["top1"]) for row in rows)
-    assert {path.name for path in tmp_path.iterdir()} == {"best.pt", "last.pt", "metrics.csv", "metrics.json"}
+    assert files(tmp_path) == {"best.pt", "last.pt", "metrics.csv", "metrics.json"}
     network = SOURCE.build(4)
     load_weights(network, tmp_path / "best.pt")
 
@@ -184,6 +190,138 @@ def test_weights_that_are_no_numbers_are_not_kept(
     assert all(torch.isfinite(value).all() for value in weights(tmp_path / "last.pt").values())
 
 
+def test_statistics_that_are_no_numbers_are_not_kept(
+    patches: DataSet, short: Recipe, tmp_path: Path, alone: World
+) -> None:
+    class Overflow(Silent):
+        def step(self, done: int, loss: float, lr: float) -> None:
+            if done == 6:
+                norm = next(
+                    module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)
+                )
+                norm.running_var.fill_(float("inf"))
+
+    torch.manual_seed(0)
+    network = SOURCE.build(4)
+    with pytest.raises(
+        DivergedError, match=r"no longer numbers in epoch 1; no checkpoint was written before"
+    ):
+        fit(
+            network,
+            patches,
+            short,
+            output=tmp_path,
+            resolution=16,
+            identity={},
+            world=alone,
+            observer=Overflow(),
+        )
+    assert files(tmp_path) == set()
+
+
+class Explodes(torch.nn.Module):
+    """Learns like any other, but its outputs are NaN in evaluation once its weight is large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(768, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits = self.linear(x.flatten(1))
+        return logits if self.training or self.calm else logits * float("nan")
+
+    calm = True
+
+
+def test_outputs_that_are_no_numbers_end_the_run_in_one_line(
+    patches: DataSet, short: Recipe, tmp_path: Path, alone: World
+) -> None:
+    network = Explodes()
+
+    class Excite(Silent):
+        def end(self, row: dict[str, Any]) -> None:
+            network.calm = False
+
+    with pytest.raises(DivergedError) as raised:
+        fit(
+            network,
+            patches,
+            short,
+            output=tmp_path,
+            resolution=16,
+            identity={},
+            world=alone,
+            observer=Excite(),
+        )
+    message = str(raised.value)
+    assert (
+        "outputs on 32 of 32 test images are no numbers after epoch 2 (lr" in message and "\n" not in message
+    )
+    assert f"the last good checkpoint is {tmp_path / 'last.pt'}. A lower optimizer.lr helps." in message
+    # best.pt is of the epoch that could be judged, and nothing of the other one was written.
+    assert read_torch_file(tmp_path / "best.pt")["epoch"] == 1
+    assert read_torch_file(tmp_path / "last.pt")["state"]["epoch"] == 1
+    assert json.loads((tmp_path / "metrics.json").read_text())["epochs"] == 1
+
+
+def test_a_crash_after_the_last_checkpoint_loses_no_file(
+    patches: DataSet, short: Recipe, tmp_path: Path, alone: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(patches, short, tmp_path / "whole", alone)
+    with monkeypatch.context() as crash:
+        crash.setattr("zenopt.train.engine.write_metrics", lambda *_: (_ for _ in ()).throw(Stop()))
+        for _ in range(3):
+            with pytest.raises(Stop):
+                run(patches, short, tmp_path / "cut", alone, resume="auto", loggers=["csv"])
+    assert not (tmp_path / "cut" / "metrics.json").exists()
+    assert read_torch_file(tmp_path / "cut" / "last.pt")["state"]["epoch"] == 3
+    resumed = run(patches, short, tmp_path / "cut", alone, resume="auto", loggers=["csv"])
+    assert (tmp_path / "cut" / "metrics.csv").read_text().count("\n") == 4
+    assert json.loads((tmp_path / "cut" / "metrics.json").read_text())["top1"] == whole.metrics["top1"]
+    # What the report needs is in the checkpoint; nothing is evaluated again.
+    assert resumed.evaluation is None and torch.equal(resumed.confusion, whole.confusion)  # type: ignore[arg-type]
+    rows = list(csv.DictReader((tmp_path / "cut" / "log.csv").open()))
+    assert [row["step"] for row in rows] == ["1", "2", "3"]
+
+
+def test_one_command_at_a_time_works_in_a_folder(
+    patches: DataSet, short: Recipe, tmp_path: Path, alone: World
+) -> None:
+    tried: list[str] = []
+
+    class Intruder(Silent):
+        def step(self, done: int, loss: float, lr: float) -> None:
+            if not tried:
+                with pytest.raises(TrainError) as raised:
+                    run(patches, short, tmp_path, alone, seed=1)
+                tried.append(str(raised.value))
+
+    run(patches, short, tmp_path, alone, observer=Intruder())
+    assert tried == [f"Another command is at work in {tmp_path}; wait for it, or choose another --output."]
+    assert read_torch_file(tmp_path / "last.pt")["seed"] == 0
+
+
+def test_leftovers_of_killed_writers_are_swept(
+    patches: DataSet, short: Recipe, tmp_path: Path, alone: World
+) -> None:
+    for name in (".last.pt.4711", ".metrics.json.12", ".report.html.x7_a", ".export-ab12"):
+        (tmp_path / name).mkdir() if name.startswith(".export") else (tmp_path / name).write_bytes(b"half")
+    for name in ("notes.txt", ".last.pt", ".gitignore"):
+        (tmp_path / name).write_text("mine")
+    run(patches, short.model_copy(update={"epochs": 1}), tmp_path, alone)
+    assert files(tmp_path) == {
+        "best.pt", "last.pt", "metrics.csv", "metrics.json", "notes.txt", ".last.pt", ".gitignore"
+    }  # fmt: skip
+
+
+def test_another_share_of_the_data_is_another_run(
+    patches: DataSet, short: Recipe, tmp_path: Path, alone: World
+) -> None:
+    run(patches, short, tmp_path, alone)
+    with pytest.raises(CheckpointError, match="is of another run: images differ"):
+        run(share_of(patches, 0.5), short, tmp_path, alone, resume="must")
+
+
 def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(
     patches: DataSet, short: Recipe, tmp_path: Path, alone: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,7 +337,7 @@ def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(
         run(patches, short, tmp_path, alone, resume="auto")
     monkeypatch.undo()
     assert (tmp_path / "last.pt").read_bytes() == before
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    assert not [name for name in files(tmp_path) if name.startswith(".")]
     assert run(patches, short, tmp_path, alone, resume="auto").metrics["epochs"] == 3
 
 
@@ -290,9 +428,9 @@ def test_tensorboard_files_hold_the_metrics(patches: DataSet, tmp_path: Path, al
 def test_tensorboard_missing_is_said(
     patches: DataSet, tmp_path: Path, alone: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # as if it were not installed
     recipe = load_recipe("basic", ["epochs=1", "tensorboard=true"])
-    with pytest.raises(TrainError, match="pip install tensorboard"):
+    with pytest.raises(LoggerError, match="pip install tensorboard"):
         run(patches, recipe, tmp_path, alone)
 
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
@@ -12,7 +10,6 @@ from zenopt.train.errors import TrainError
 from zenopt.train.evaluate import evaluate
 from zenopt.train.loader import test_loader
 from zenopt.train.recipe import load_recipe
-from zenopt.train.report import write_report
 
 
 class ByColour(nn.Module):
@@ -83,13 +80,3 @@ def test_other_classes_and_no_images(alone: World) -> None:
         evaluate(ByColour(), batches, num_classes=7, resolution=8, world=alone)
     with pytest.raises(TrainError, match="no test images"):
         evaluate(ByColour(), [], num_classes=6, resolution=8, world=alone)
-
-
-def test_the_report_is_one_file(alone: World, tmp_path: Path) -> None:
-    found = judge(alone)
-    write_report(
-        tmp_path / "page.html", history=[], confusion=found.confusion, classes=list("abcdef"), title="Coded"
-    )
-    page = (tmp_path / "page.html").read_text()
-    assert "plotly" in page and "predicted %{x}" in page
-    assert "<script src=" not in page and "Learning rate" not in page

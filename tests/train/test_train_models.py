@@ -152,4 +152,4 @@ def test_the_models_command() -> None:
     assert result.exit_code == 0
     (found,) = json.loads(result.stdout)
     assert found["name"] == "zennet_imagenet1k_latency12ms" and found["crop_size"] == 380
-    assert "224 px, 1000 classes, SE" in CliRunner().invoke(command, ["*flops400M*"]).stdout
+    assert "224 px, 1,000 classes, squeeze-excite" in CliRunner().invoke(command, ["*flops400M*"]).stdout

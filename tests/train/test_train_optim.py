@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import copy
+from typing import get_args
+
 import pytest
 import torch
 from torch import nn
@@ -10,8 +13,8 @@ from zenopt.nn.modules import ResidualModule
 from zenopt.spaces.chain.architecture import Architecture
 from zenopt.train.errors import TrainError
 from zenopt.train.optim import MovingAverage, build_optimizer, learning_rate, parameter_groups
-from zenopt.train.recipe import Optimizer, Schedule
-from zenopt.train.regularise import CUSTOM_GAIN, initialise_custom, set_drop_path
+from zenopt.train.recipe import Init, Optimizer, Schedule
+from zenopt.train.regularise import CUSTOM_GAIN, initialise, set_drop_path, set_dropout
 
 
 def small() -> nn.Module:
@@ -89,7 +92,7 @@ def test_moving_average() -> None:
 def test_custom_initialisation() -> None:
     text = "SuperConvK3BNRELU(3,64,1,1)SuperResK3K3(64,64,1,64,2)SuperConvK1BNRELU(64,256,1,1)"
     network = build_network(Architecture.parse(text), num_classes=10)
-    initialise_custom(network, torch.Generator().manual_seed(0))
+    initialise(network, "custom", torch.Generator().manual_seed(0))
     residuals = [module for module in network.modules() if isinstance(module, ResidualModule)]
     assert len(residuals) == 2
     for residual in residuals:
@@ -103,6 +106,89 @@ def test_custom_initialisation() -> None:
     assert isinstance(classifier, nn.Linear)
     assert classifier.weight.std().item() == pytest.approx(CUSTOM_GAIN * (2 / 266) ** 0.5, rel=0.05)
     assert torch.all(classifier.bias == 0)
+
+
+# Standard deviations of a 3x3 convolution 64 -> 128 and of the classifier 128 -> 10, worked out from the definitions.
+PUBLISHED = {
+    "msra-prelu": (3.26033 * (2 / (9 * 192)) ** 0.5, 3.26033 * (2 / 138) ** 0.5),
+    "xavier": (2**0.5 * (2 / (9 * 192)) ** 0.5, 3.26033 * (2 / 138) ** 0.5),
+    "fan-out": ((9 * 128) ** -0.5, 10**-0.5),
+    "fan-out-0.1": (0.1 * (9 * 128) ** -0.5, 0.1 * 10**-0.5),
+    "fan-out-0.001": (0.001 * (9 * 128) ** -0.5, 0.001 * 10**-0.5),
+    "kaiming": ((2 / (9 * 128)) ** 0.5, 0.01),
+    "normal": (0.01, 0.01),
+    "oneshot": (1 / 64, 0.01),
+}
+
+
+@pytest.mark.parametrize("init", PUBLISHED)
+def test_published_initialisations(init: str) -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 64, 3, bias=False),
+        nn.Conv2d(64, 128, 3),
+        nn.BatchNorm2d(128),
+        nn.Flatten(),
+        nn.Linear(128, 10),
+    )
+    for parameter in network.parameters():
+        nn.init.constant_(parameter, 7.0)
+    initialise(network, init, torch.Generator().manual_seed(0))
+    stem, convolution, norm, _, classifier = network
+    spread = [layer.weight.std().item() for layer in (convolution, classifier)]
+    assert spread == [pytest.approx(PUBLISHED[init][0], rel=0.03), pytest.approx(PUBLISHED[init][1], rel=0.1)]
+    assert torch.all(norm.weight == 1) and torch.all(norm.bias == (1e-4 if init == "oneshot" else 0))
+    assert torch.all(convolution.bias == 0) and torch.all(classifier.bias == 0)
+    if init == "oneshot":
+        assert stem.weight.std().item() == pytest.approx(0.01, rel=0.1)
+
+
+def test_every_initialisation_of_a_recipe_is_known() -> None:
+    assert set(get_args(Init)) == {*PUBLISHED, "custom", "default"}
+    for name in get_args(Init):
+        network = small()
+        before = [parameter.detach().clone() for parameter in network.parameters()]
+        initialise(network, name, torch.Generator().manual_seed(0))
+        moved = not torch.equal(before[0], network[0].weight)
+        assert moved == (name != "default"), name
+
+
+def test_gates_of_a_oneshot_network_begin_narrow() -> None:
+    text = "SuperConvK3BNRELU(3,64,1,1)SuperResK3K3(64,64,1,64,1)"
+    network = build_network(Architecture.parse(text), num_classes=10, use_se=True)
+    initialise(network, "oneshot", torch.Generator().manual_seed(0))
+    gate = next(module for module in network.modules() if type(module).__name__ == "SqueezeExciteModule")
+    assert gate.gate[1].weight.std().item() == pytest.approx(0.01, rel=0.2)
+    residual = next(module for module in network.modules() if isinstance(module, ResidualModule))
+    assert residual.body[0].weight.std().item() == pytest.approx(1 / 64, rel=0.05)
+
+
+def test_dropout_drops_the_classifiers_inputs_in_training_only() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(1000, 1, bias=False))
+    nn.init.ones_(network[1].weight)
+    names = list(network.state_dict())
+    set_dropout(network, 0.25)
+    torch.manual_seed(0)
+    x = torch.ones(64, 1000)
+    kept = 0.75 * network(x)  # kept inputs count 1 / 0.75 each
+    assert kept.mean().item() == pytest.approx(750, rel=0.01) and kept.std() > 1
+    assert torch.all(network.eval()(x) == 1000)
+    assert list(network.state_dict()) == names
+    with pytest.raises(TrainError, match="needs a linear classifier"):
+        set_dropout(nn.Conv2d(3, 4, 1), 0.5)
+
+
+def test_a_networks_own_dropout_gets_the_rate() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Dropout(0.2), nn.Linear(4, 2))
+    network.dropout = network[1]
+    set_dropout(network, 0.4)
+    assert network[1].p == 0.4 and not any(module._forward_pre_hooks for module in network.modules())
+
+
+def test_a_copy_drops_too() -> None:
+    network = nn.Sequential(nn.Linear(100, 1, bias=False))
+    set_dropout(network, 0.5)
+    twin = copy.deepcopy(network)
+    assert twin(torch.ones(1, 100)).item() != twin(torch.ones(1, 100)).item()
 
 
 def test_drop_path_rises_with_depth_or_with_time() -> None:

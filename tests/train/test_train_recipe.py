@@ -35,6 +35,71 @@ def test_published_numbers() -> None:
     assert cells.schedule.final_lr * cells.batch_size / 256 == pytest.approx(0.001, rel=1e-5)
 
 
+# Every field that the published descriptions and scripts name (docs/training.md lists what differs on purpose).
+ZENNAS = {
+    "optimizer.name": "sgd", "optimizer.momentum": 0.9, "optimizer.nesterov": True, "optimizer.lr": 0.1,
+    "optimizer.decay_norm_and_bias": False, "schedule.name": "cosine", "schedule.warmup_epochs": 5,
+    "schedule.final_lr": 0, "loss.label_smoothing": 0.1, "augment.mixup": 0.2, "augment.flip": 0.5, "augment.fill": 128,
+    "augment.erasing.probability": 0.5, "augment.erasing.area": (0.02, 0.33), "augment.erasing.ratio": (0.3, 3.3),
+    "model.init": "custom", "model.bn_momentum": 0.01,
+}  # fmt: skip
+ZENNAS_IMAGENET = ZENNAS | {
+    "epochs": 480, "optimizer.weight_decay": 4e-5, "crop_size": 320, "augment.crop.kind": "random_resized",
+    "augment.crop.scale": (0.08, 1.0), "augment.interpolation": "bicubic", "augment.policy": "autoaugment-imagenet",
+    "augment.lighting": 0.1, "evaluation.crop_ratio": 0.875, "evaluation.interpolation": "bicubic",
+}  # fmt: skip
+TEACHER = {
+    "distill.teacher": "timm:tf_efficientnet_b3.ns_jft_in1k", "distill.input_size": 320, "distill.ratios": (16, 32),
+    "distill.feature_weight": 1, "distill.logit_weight": 1, "distill.temperature": 1,
+}  # fmt: skip
+ADLIK = ZENNAS_IMAGENET | TEACHER | {"precision.amp": "fp16", "sync_bn": True, "tensorboard": True}
+ONESHOT = {
+    "optimizer.name": "sgd", "optimizer.momentum": 0.9, "optimizer.nesterov": True, "optimizer.lr": 1.3 / 4,
+    "batch_size": 1024, "optimizer.decay_norm_and_bias": False, "schedule.name": "cosine", "schedule.warmup_epochs": 5,
+    "schedule.final_lr": 0, "loss.label_smoothing": 0.1, "augment.crop.kind": "random_resized",
+    "augment.crop.scale": (0.08, 1.0), "augment.interpolation": "bilinear", "augment.flip": 0.5,
+    "augment.lighting": 0.1, "augment.color_jitter.brightness": 0.4, "augment.color_jitter.contrast": 0.4,
+    "augment.color_jitter.saturation": 0.4, "augment.color_jitter.hue": 0,
+    "augment.mixup": None, "evaluation.crop_ratio": 0.875, "precision.amp": "fp16",
+    "model.init": "oneshot", "model.dropout": None,
+}  # fmt: skip
+PUBLISHED = {
+    "zennas-cifar": ZENNAS | {
+        "epochs": 1440, "batch_size": 64, "optimizer.weight_decay": 5e-4, "normalize": "zennas-cifar",
+        "augment.crop.kind": "pad", "augment.crop.padding": 4, "augment.policy": "autoaugment-cifar10",
+        "augment.lighting": 0, "crop_size": None,
+    },
+    "zennas-imagenet": ZENNAS_IMAGENET | {"batch_size": 256, "distill": None},
+    "zennas-imagenet-distill": ZENNAS_IMAGENET | TEACHER | {"batch_size": 256},
+    "adlik-imagenet-01ms": ADLIK | {"batch_size": 8 * 256},
+    "adlik-imagenet-05ms": ADLIK | {"batch_size": 8 * 128},
+    "oneshot-imagenet": ONESHOT | {"epochs": 360, "optimizer.weight_decay": 3e-5},
+    "oneshot-supernet": ONESHOT | {"epochs": 120, "optimizer.weight_decay": 4e-5},
+    "awnas-cells": {
+        "epochs": 600, "batch_size": 96, "optimizer.weight_decay": 3e-4, "optimizer.clip_norm": 5,
+        "optimizer.momentum": 0.9, "optimizer.nesterov": False, "optimizer.decay_norm_and_bias": True,
+        "schedule.warmup_epochs": 0, "loss.label_smoothing": 0, "loss.auxiliary.weight": 0.4, "model.drop_path": 0.2,
+        "model.drop_path_ramp": "epoch", "model.dropout": 0.1, "augment.cutout": 16, "augment.crop.padding": 4,
+        "augment.flip": 0.5, "augment.policy": None, "augment.mixup": None,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(set(list_recipes()) - {"basic"}))
+def test_every_published_field(name: str) -> None:
+    recipe = load_recipe(name)
+    found = {}
+    for path in PUBLISHED[name]:
+        value: object = recipe
+        for part in path.split("."):
+            value = getattr(value, part)
+        found[path] = value
+    assert found == {
+        path: pytest.approx(value) if isinstance(value, float) else value
+        for path, value in PUBLISHED[name].items()
+    }
+
+
 def write(folder: Path, text: str) -> str:
     path = folder / "mine.yaml"
     path.write_text(text)

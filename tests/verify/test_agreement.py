@@ -5,7 +5,7 @@ import pytest
 
 from zenopt.train.data import DataSet
 from zenopt.train.errors import TrainError
-from zenopt.train.holdout import hold_back
+from zenopt.train.subsets import hold_back
 from zenopt.verify.agreement import rank_agreement
 
 

@@ -120,10 +120,12 @@ def test_a_pruner_ends_bad_networks_early(searched: tuple[StudySpec, optuna.Stud
 
     def run() -> list[Training]:
         own = training_spec(
-            spec, "tiny-verify", data="synthetic:128", epochs=6, overrides=["batch_size=16"], held_back=0.0,
+            spec, data="synthetic:128", epochs=6, overrides=["batch_size=16"], held_back=0.0,
             pruner={"name": "median"},
         )  # fmt: skip
-        trainings = TrainingStudy(own, Place(study._storage, runs=tmp_path / "runs"), of="tiny")
+        trainings = TrainingStudy(
+            own, Place(study._storage, runs=tmp_path / "runs"), "tiny-verify", of="tiny"
+        )
         return trainings.train(candidates, seeds=range(3), rates={"good": 0.2, "hopeless": 1e-9})
 
     found = run()
@@ -143,7 +145,7 @@ def test_a_study_of_another_is_not_written_to(
     searched: tuple[StudySpec, optuna.Study], tmp_path: Path
 ) -> None:
     spec, study = searched
-    own = training_spec(spec, "tiny-verify", data="synthetic:64", epochs=1)
-    TrainingStudy(own, Place(study._storage), of="tiny")
+    own = training_spec(spec, data="synthetic:64", epochs=1)
+    TrainingStudy(own, Place(study._storage), "tiny-verify", of="tiny")
     with pytest.raises(StudyError, match="holds trainings of another study"):
-        TrainingStudy(own, Place(study._storage), of="other")
+        TrainingStudy(own, Place(study._storage), "tiny-verify", of="other")

@@ -36,11 +36,11 @@ COMMANDS = {
     "train": ("zenopt.cli.train:train_command", "Train a bundle or a structure."),
     "verify": ("zenopt.cli.verify:verify", "Train the best trials briefly: what is their score worth?"),
     "evaluate": (
-        "zenopt.cli.train:evaluate_command",
+        "zenopt.cli.evaluate:evaluate_command",
         "Measure top-1, top-5 and throughput of trained weights.",
     ),
     "deploy": (
-        "zenopt.cli.train:deploy_command",
+        "zenopt.cli.deploy:deploy_command",
         "Write TorchScript, torch.export or ONNX files of trained weights.",
     ),
     "card": ("zenopt.cli.card:card", "Write a bundle as a model card for the Hugging Face hub."),

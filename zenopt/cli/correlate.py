@@ -10,7 +10,14 @@ import click
 
 from zenopt.cli.correlate_results import results_json, results_text
 from zenopt.cli.hints import say_next
-from zenopt.cli.options import FiniteRange, json_option, print_json, quiet_option, show_warnings
+from zenopt.cli.options import (
+    FiniteRange,
+    device_option,
+    json_option,
+    print_json,
+    quiet_option,
+    show_warnings,
+)
 from zenopt.core.errors import DataError
 from zenopt.core.outputs import prepare_output
 from zenopt.core.words import plural
@@ -97,7 +104,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Bootstrap resamples.",
 )
-@click.option("--device", default="cpu", show_default=True, help="Torch device.")
+@device_option("cpu", "Torch device.")
 @click.option(
     "--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="Torch threads on the CPU."
 )

@@ -10,6 +10,7 @@ import click
 
 from zenopt.cli.hints import say_next
 from zenopt.cli.options import (
+    device_option,
     json_option,
     print_json,
     quiet_option,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Fresh draws of each candidate.",
 )
-@click.option("--device", default="cpu", show_default=True, help="Torch device.")
+@device_option("cpu", "Torch device.")
 @click.option(
     "--format",
     "formats",
@@ -88,9 +89,6 @@ def export_best(
     \b
     zenopt export-best --study demo --output demo-bundle
     """
-    import optuna
-    import sqlalchemy.exc
-
     from zenopt.export.bundle import check_bundle_folder, read_bundle, write_bundle
 
     # Before the work of minutes, not after it.
@@ -108,6 +106,9 @@ def export_best(
             )
             study = load_study(study._storage, parent)
         # Imported late: scoring imports torch, which takes seconds.
+        import optuna
+        import sqlalchemy.exc
+
         from zenopt.export.deploy import deploy_bundle
         from zenopt.export.standalone import write_bundle_model
         from zenopt.latency.training_speed import training_speed
@@ -122,9 +123,6 @@ def export_best(
             folder = export_winner(study, winner, output, overwrite=force)
             bundle = read_bundle(folder)
         else:
-            panel.note(
-                f"Scoring the best of study {study.study_name} again, {plural(repeats, 'fresh draw')} each."
-            )
             spec, candidates = rescore_top(study, count=top, repeats=repeats, device=device, progress=panel)
             reason = why_not_measured(spec)
             if reason is not None:

@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from zenopt.cli.options import columns_seen
+from zenopt.core.text import printable
 
 
 def say_next(*commands: tuple[str, str]) -> None:
@@ -28,7 +29,8 @@ def say_next(*commands: tuple[str, str]) -> None:
     has_room = width + max(len(words) for _, words in commands) + 12 <= columns_seen(sys.stderr)
     for index, (command, words) in enumerate(commands):
         text = f"{'Next:' if index == 0 else '     '}  {command}"
-        click.echo(f"{text:<{width + 7}}  # {words}" if has_room else text, err=True)
+        line = f"{text:<{width + 7}}  # {words}" if has_room else text
+        click.echo(printable(line), err=True)
 
 
 def of_study(name: str, option: str = "--study") -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +21,7 @@ from zenopt.cli.options import (
 from zenopt.core.outputs import check_folder
 
 if TYPE_CHECKING:
+    from zenopt.study.search import Progress
     from zenopt.study.spec import StudySpec
     from zenopt.study.study import StudyStatus
 
@@ -67,7 +69,14 @@ if TYPE_CHECKING:
     default="runs",
     show_default=True,
     type=click.Path(file_okay=False),
-    help="Folder of the trainings of a second stage (objective.then: train).",
+    help="Folder of the trainings of a second stage (objective.then: train), and of what loggers write.",
+)
+@click.option(
+    "--logger",
+    "loggers",
+    multiple=True,
+    type=click.Choice(["csv", "tensorboard", "wandb", "mlflow"]),
+    help="Also send the numbers of every trial there; repeatable.",
 )
 @click.option("--quiet", is_flag=True, help="No progress, only the summary.")
 @click.option("--verbose", is_flag=True, help="A line for every finished trial.")
@@ -88,6 +97,7 @@ def optimize(
     overrides: tuple[str, ...],
     synchronous: str,
     runs: str,
+    loggers: tuple[str, ...],
     quiet: bool,
     verbose: bool,
     log_file: str | None,
@@ -151,7 +161,7 @@ def optimize(
     opened = open_existing(storage) if trials == 0 else None
     result = None
     if opened is None:
-        with Reporter(
+        reporter = Reporter(
             spec,
             name,
             storage,
@@ -160,7 +170,15 @@ def optimize(
             quiet=quiet or as_json,
             verbose=verbose,
             log_file=log_file,
-        ) as reporter:
+        )
+        with contextlib.ExitStack() as listening:
+            listeners = [listening.enter_context(log) for log in _logs(loggers, spec, name, storage, runs)]
+            listeners.append(listening.enter_context(reporter))
+
+            def update(progress: Progress) -> None:
+                for listener in listeners:
+                    listener.update(progress)
+
             result = run_search(
                 spec,
                 storage,
@@ -171,7 +189,7 @@ def optimize(
                 devices=used,
                 synchronous=synchronous,
                 runs=runs,
-                on_progress=reporter.update,
+                on_progress=update,
                 on_ready=reporter.ready,
             )
         opened = result.storage
@@ -209,6 +227,15 @@ def optimize(
         raise click.exceptions.Exit(130)
     if result is not None and result.failures and not result.is_complete:
         raise click.exceptions.Exit(1)
+
+
+def _logs(names: tuple[str, ...], spec: StudySpec, name: str, storage: str, runs: str) -> list[Any]:
+    """Return what sends trials to loggers, if any were asked for."""
+    if not names:
+        return []
+    from zenopt.progress.trial_log import TrialLog
+
+    return [TrialLog(names, spec, name, storage, runs)]
 
 
 def _say_next(status: StudyStatus, spec: StudySpec, lacks_data: bool) -> None:

@@ -31,6 +31,24 @@ def storage_option(function: F) -> F:
     )(function)
 
 
+#: Environment variable: the device of commands that are given none.
+DEVICE_VARIABLE = "ZENOPT_DEVICE"
+
+
+def device_option(
+    default: str = "auto", help_text: str = "cpu, cuda, cuda:N, mps, or auto."
+) -> Callable[[F], F]:
+    """Adds ``--device`` of a command that uses one."""
+    return click.option(
+        "--device",
+        default=default,
+        show_default=True,
+        envvar=DEVICE_VARIABLE,
+        show_envvar=True,
+        help=help_text,
+    )
+
+
 def devices_option(help_text: str) -> Callable[[F], F]:
     """Adds ``--device`` (or ``--devices``), read by :func:`read_devices`."""
 
@@ -41,6 +59,8 @@ def devices_option(help_text: str) -> Callable[[F], F]:
             "devices",
             default="cpu",
             show_default=True,
+            envvar=DEVICE_VARIABLE,
+            show_envvar=True,
             metavar="D[,D...]",
             help=help_text,
         )(function)

@@ -7,6 +7,7 @@ import click
 from zenopt.cli.options import (
     NETWORK,
     FiniteRange,
+    device_option,
     json_option,
     network_options,
     print_json,
@@ -39,7 +40,7 @@ from zenopt.core.words import plural
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of weights and inputs."
 )
-@click.option("--device", default="cpu", show_default=True, help="Torch device.")
+@device_option("cpu", "Torch device.")
 @click.option(
     "--residual/--no-residual",
     default=None,

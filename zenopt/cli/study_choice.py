@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from zenopt.core.errors import StudyError
+from zenopt.core.text import printable
 from zenopt.core.words import plural
 
 if TYPE_CHECKING:
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 #: Studies that an error lists; a storage may hold thousands.
 _LISTED = 12
+
+
+class _SeveralStudiesError(click.ClickException):
+    exit_code = 2
 
 
 def chosen_study(storage: optuna.storages.BaseStorage, name: str | None) -> optuna.Study:
@@ -29,7 +34,8 @@ def chosen_study(storage: optuna.storages.BaseStorage, name: str | None) -> optu
             What ``--study`` gave.
 
     Raises:
-        StudyError: If there is none, or several; the message lists the command to type for each.
+        StudyError: If there is none.
+        ClickException: If there are several; the message lists the command to type for each.
     """
     from zenopt.study.study import load_study
 
@@ -53,8 +59,15 @@ def _only(storage: optuna.storages.BaseStorage) -> str:
     typed = typed_command()
     lines = [f"    {typed} --study {shlex.quote(name)}" for name in names[:_LISTED]]
     more = [f"    ... and {len(names) - _LISTED} more"] if len(names) > _LISTED else []
-    raise StudyError(
-        "\n".join([f"The storage holds {plural(len(names), 'study')}; name one of them:", *lines, *more])
+    # Several lines, unlike other errors: each is a command to copy.
+    raise _SeveralStudiesError(
+        "\n".join(
+            [
+                f"The storage holds {plural(len(names), 'study')}; name one of them:",
+                *map(printable, lines),
+                *more,
+            ]
+        )
     )
 
 

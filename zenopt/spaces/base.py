@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from zenopt.core.description import Description
 from zenopt.core.errors import StructureError
-from zenopt.core.tables import text_of_row
 
 if TYPE_CHECKING:
     import optuna
@@ -201,6 +200,9 @@ class BaseSpace(ABC):
         Returns:
             What :meth:`parse` reads; ``None`` where the row has none.
         """
+        # Imported late: reading files needs pydantic, and a space that is only searched reads none.
+        from zenopt.core.tables import text_of_row
+
         return text_of_row(row)
 
     # -- parameters -------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import sqlite3
@@ -9,12 +10,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from typing import NoReturn
+from urllib.parse import quote
 
 from optuna.storages.journal import JournalFileOpenLock
 
 from zenopt.core.errors import StorageError, StorageLostError
 
-_SQLITE_HEADER = b"SQLite format 3\0"
 _PARTIAL_SUFFIX = ".partial"
 
 
@@ -56,11 +57,22 @@ def check_file(path: str, display: str, *, create: bool, is_sqlite: bool) -> boo
         raise StorageError(f"{where}: the folder {folder!r} is read-only; make it writable")
     if create and not is_file_writable:
         raise StorageError(f"{where}: the file is read-only; run: chmod u+rw {path!r}")
-    if is_sqlite and exists and os.path.getsize(path) > 0:
-        with open(path, "rb") as file:
-            if file.read(len(_SQLITE_HEADER)) != _SQLITE_HEADER:
-                raise StorageError(f"{where}: the file is not a SQLite database; name another file")
+    if is_sqlite and exists and os.path.getsize(path) > 0 and not _is_database(path):
+        raise StorageError(f"{where}: the file is damaged or no SQLite database; name another file")
     return is_folder_writable and is_file_writable
+
+
+def _is_database(path: str) -> bool:
+    # SQLite itself looks. POSIX takes all locks of a process on a file away as soon as the process closes it anywhere:
+    # opened and closed here, the file would look unused to other processes while connections of this one use it, and
+    # the next that ends would delete the log in which their commits are.
+    uri = f"file:{quote(os.path.abspath(path))}?mode=ro&immutable=1"
+    with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+        try:
+            connection.execute("PRAGMA schema_version").fetchone()
+        except sqlite3.DatabaseError as error:
+            return "not a database" not in str(error)
+    return True
 
 
 def file_identity(path: str) -> tuple[int, int] | None:

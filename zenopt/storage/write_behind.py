@@ -6,7 +6,8 @@ state, values, parameters and attributes go in one transaction, and are on disk 
 
 What differs from Optuna's storage, on purpose:
 
-- Other processes see the parameters of a RUNNING trial only once it is told, published, or its process has ended.
+- Other processes see the parameters of a RUNNING trial only once it is told, is published or has an intermediate value,
+  or its process has ended.
 - A worker that is killed loses what it had not told; its RUNNING trial goes back to WAITING and is run again.
 - Finished trials are read into memory only when somebody asks for them.
 - A database that is away is waited for; one that cannot be written raises :class:`~zenopt.core.errors.StorageError`.
@@ -31,6 +32,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from zenopt.core.errors import StorageError
 from zenopt.storage.buffer import BufferedTrial
 from zenopt.storage.heartbeat import Heartbeat
 from zenopt.storage.orphans import DEFAULT_GRACE_S, requeue_in_tables
@@ -50,7 +52,7 @@ from zenopt.storage.tables import (
     trials,
     user_attrs,
 )
-from zenopt.storage.writer import RefusedRowsError, TrialWriter, read_trial
+from zenopt.storage.writer import REFUSALS, RefusedRowsError, TrialWriter, read_trial
 
 # Own trials told last, which Optuna's callbacks ask for at once.
 _RECENT = 32
@@ -148,10 +150,20 @@ class WriteBehindStorage(PatientRDBStorage):
             self._writer.set_param(buffered, param_name, param_value_internal, distribution)
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
-        """Set an intermediate value of a trial."""
+        """Set an intermediate value of a trial; others see it at once, and all that is known of the trial with it.
+
+        Pruners of other workers compare with it, and it is what is left of long work when its process is killed.
+        """
         buffered = self._own(trial_id)
         if buffered is not None:
             buffered.set_intermediate_value(step, intermediate_value)
+            try:
+                self._writer.publish(buffered)
+            except StorageError:
+                raise
+            except REFUSALS as error:
+                # The trial is told without such a row, and the message then names it.
+                _logger.debug("The database refuses a row of trial id %d: %r", trial_id, error)
         else:
             super().set_trial_intermediate_value(trial_id, step, intermediate_value)
 

@@ -37,7 +37,7 @@ from zenopt.storage.tables import (
 from zenopt.storage.workers import WORKER_KEY, current_worker
 
 # What drivers raise for a row that they or the database cannot take.
-_REFUSALS = (sqlalchemy.exc.DBAPIError, OverflowError, ValueError)
+REFUSALS = (sqlalchemy.exc.DBAPIError, OverflowError, ValueError)
 
 # Statements of every trial, built once.
 _newest_number = (
@@ -277,7 +277,7 @@ class TrialWriter:
         except StorageError:
             # The database as a whole cannot be written. (It is a ValueError too.)
             raise
-        except _REFUSALS as error:
+        except REFUSALS as error:
             refused = patiently(self.engine, lambda: write(singly=True), arrived=arrived)
             if refused:
                 raise RefusedRowsError(
@@ -356,7 +356,7 @@ def _write_singly(connection: sa.Connection, buffered: BufferedTrial) -> list[st
             try:
                 with connection.begin_nested():
                     write_rows(connection, table, [row])
-            except _REFUSALS as error:
+            except REFUSALS as error:
                 if isinstance(error, sqlalchemy.exc.DBAPIError) and error.connection_invalidated:
                     raise
                 reason = " ".join(str(getattr(error, "orig", None) or error).split())

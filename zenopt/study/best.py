@@ -12,6 +12,7 @@ from zenopt.core.errors import EvaluationError, ProxyError, StudyError
 from zenopt.core.progress import SILENT, Progress
 from zenopt.core.score import Score
 from zenopt.core.seeds import derive_seed
+from zenopt.core.words import plural
 from zenopt.export.bundle import Bundle
 from zenopt.storage.history import count_by_state, top
 from zenopt.storage.records import TrialRecord
@@ -90,6 +91,10 @@ def rescore_top(
         )
     space = spec.build_space()
     evaluator = make_evaluator(spec, device)
+    spec.direction()
+    progress.note(
+        f"Scoring the best of study {study.study_name} again, {plural(repeats, 'fresh draw')} each."
+    )
     found: list[Rescored] = []
     errors = []
     wanted = list(records.values())[:count]

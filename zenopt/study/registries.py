@@ -75,7 +75,13 @@ def check_sampler(name: str, *, stored: bool = False) -> None:
     Raises:
         SpecError: If there is none; the message lists the known names.
     """
-    if name in STOCK_SAMPLERS or name.startswith(HUB) or _is_stock("samplers", "BaseSampler", name):
+    # A built-in one is not loaded for it: a list of studies needs no Optuna.
+    if (
+        name in SAMPLERS.built_in
+        or name in STOCK_SAMPLERS
+        or name.startswith(HUB)
+        or _is_stock("samplers", "BaseSampler", name)
+    ):
         return
     try:
         SAMPLERS.get(name, stored=stored)

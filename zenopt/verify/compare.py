@@ -78,9 +78,15 @@ def compare(
     if len(rates) > 1:
         first = first_of_each(candidates)
         on_step(f"Choosing among {len(rates)} learning rates for {plural(len(first), 'kind')} of network.")
-        own = training_spec(spec, f"{name}-{RATES_SUFFIX}", **{**training, "held_back": 0.1})
-        chosen.update(best_rates(TrainingStudy(own, place, of=name).train(first, rates=rates)))
-    linked = training_spec(spec, f"{name}-{SUFFIX}", **{**training, "held_back": 0.0})
+        own = training_spec(spec, **{**training, "held_back": 0.1})
+        chosen.update(
+            best_rates(TrainingStudy(own, place, f"{name}-{RATES_SUFFIX}", of=name).train(first, rates=rates))
+        )
+    linked = training_spec(spec, **{**training, "held_back": 0.0})
     networks = len({item.structure for item in candidates})
     on_step(f"Training {plural(networks, 'network')} for {plural(epochs, 'epoch')}.")
-    return verified(TrainingStudy(linked, place, of=name).train(candidates, seeds=range(seeds), rates=chosen))
+    return verified(
+        TrainingStudy(linked, place, f"{name}-{SUFFIX}", of=name).train(
+            candidates, seeds=range(seeds), rates=chosen
+        )
+    )

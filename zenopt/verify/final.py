@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import optuna
-from filelock import FileLock
 from optuna.trial import TrialState
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -34,6 +33,7 @@ from zenopt.study.spec import StudySpec
 from zenopt.study.study import load_study, read_spec
 from zenopt.train import checkpoint
 from zenopt.train.errors import TrainError
+from zenopt.train.folder import held
 from zenopt.train.recipe import Recipe
 from zenopt.verify.candidates import class_candidates, facts_of
 from zenopt.verify.linked import (
@@ -113,7 +113,7 @@ def run_second_stage(
         TrainError: If a training could not be done.
         ZenoptError: If data or recipe are missing or malformed.
     """
-    trainings = TrainingStudy(training_spec(spec, f"{name}-{SUFFIX}"), place, of=name)
+    trainings = TrainingStudy(training_spec(spec), place, f"{name}-{SUFFIX}", of=name)
     settings = spec.training
     candidates = class_candidates(load_study(place.storage, name), spec, settings.per_class)
     first = first_of_each(candidates)
@@ -135,7 +135,7 @@ def finish(
 
     Finalists are the networks with the best means over their seeds.
     """
-    trainings = TrainingStudy(spec.model_copy(update={"name": name}), place)
+    trainings = TrainingStudy(spec, place, name)
     found: dict[str, list[tuple[float, optuna.trial.FrozenTrial]]] = {}
     for trial in trainings.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         structure = trial.user_attrs.get("structure")
@@ -179,7 +179,7 @@ def choose(
     Raises:
         StudyError: If none of them was trained to the end.
     """
-    settings, name = trainings.spec.training, trainings.spec.name
+    settings, name = trainings.spec.training, trainings.name
     finalists = [item.candidate for item in ranked if item.top1][: settings.finalists]
     if not finalists:
         raise StudyError(
@@ -193,9 +193,8 @@ def choose(
     evaluator, best = trainings.evaluator, ranked[0]
     on_step(f"Training the winner on all {len(evaluator.all_data.train):,} images.")
     options = {SEED_KEY: 0, LEARNING_RATE_KEY: best.learning_rate, LABEL_KEY: best.candidate.label}
-    trainings.folder.mkdir(parents=True, exist_ok=True)
     # A second command waits, and reads what the first one made.
-    with FileLock(trainings.folder / ".winner.lock"):
+    with held(trainings.folder, wait=True):
         score, folder = evaluator.run(
             trainings.space.parse(best.candidate.structure), options, evaluator.all_data
         )

@@ -20,7 +20,7 @@ from zenopt.core.errors import StudyError
 from zenopt.core.paths import file_name
 from zenopt.core.progress import SILENT
 from zenopt.core.progress import Progress as Listener
-from zenopt.core.text import shortened
+from zenopt.core.text import quoted, shortened
 from zenopt.storage import requeue_orphans
 from zenopt.study.evaluators.train import LABEL_KEY, LEARNING_RATE_KEY, RUN_KEY, SEED_KEY, TrainEvaluator
 from zenopt.study.search import Progress, run_search
@@ -125,14 +125,12 @@ class Place:
     progress: Listener = SILENT
 
 
-def training_spec(spec: StudySpec, name: str, **training: Any) -> StudySpec:
+def training_spec(spec: StudySpec, **training: Any) -> StudySpec:
     """Return the spec of a study in which networks of another one are trained.
 
     Args:
         spec:
             The other study's spec: space, resolution, classes and budget are kept.
-        name:
-            Name of the new study.
         training:
             Fields of the section ``training`` that differ.
 
@@ -140,7 +138,6 @@ def training_spec(spec: StudySpec, name: str, **training: Any) -> StudySpec:
         SpecError: If a field is wrong.
     """
     content = spec.model_dump(mode="json")
-    content["name"] = name
     content["description"] = f"Networks of the study {spec.name}, trained"
     content["objective"] = {"kind": "train"}
     content["objectives"] = ["score"]
@@ -149,7 +146,7 @@ def training_spec(spec: StudySpec, name: str, **training: Any) -> StudySpec:
     # A latency budget was kept by whoever chose the networks; here it would only ask for its device again.
     content["latency"] = None
     content["budget"]["latency_ms"] = None
-    return StudySpec.validated_data(content, f"spec of {name}")
+    return StudySpec.validated_data(content, f"spec of the trainings of {spec.name}")
 
 
 class TrainingStudy:
@@ -160,6 +157,8 @@ class TrainingStudy:
             Its spec; see :func:`training_spec`.
         place:
             Where the trainings run.
+        name:
+            Its name in the storage.
         of:
             Name of the study whose networks are trained; ``None`` if it is the study itself.
 
@@ -168,23 +167,26 @@ class TrainingStudy:
         ZenoptError: If the data or the recipe is missing or malformed.
     """
 
-    def __init__(self, spec: StudySpec, place: Place, of: str | None = None) -> None:
+    def __init__(self, spec: StudySpec, place: Place, name: str, of: str | None = None) -> None:
         TrainEvaluator.check(spec)
         self.spec = spec
+        self.name = name
         self.place = place
         self.space = spec.build_space()
-        self.folder = Path(place.runs) / file_name(spec.name, "The study's name")
+        self.folder = Path(place.runs) / file_name(name, "The study's name")
         self.evaluator = TrainEvaluator(spec, place.devices[0], self.folder)
         if of is not None:
-            join_study(spec, place.storage, spec.name, place.devices[0], linked=True)
+            join_study(spec, place.storage, name, place.devices[0], linked=True)
             if self.study.user_attrs.get(LINK_KEY, of) != of:
-                raise StudyError(f"Study {spec.name!r} holds trainings of another study; rename one of them.")
+                raise StudyError(
+                    f"Study {quoted(name)} holds trainings of another study; rename one of them."
+                )
             self.study.set_user_attr(LINK_KEY, of)
 
     @property
     def study(self) -> optuna.Study:
         """The study as it is stored now."""
-        return load_study(self.place.storage, self.spec.name)
+        return load_study(self.place.storage, self.name)
 
     def train(
         self,
@@ -226,7 +228,7 @@ class TrainingStudy:
         missing = [wanted[identity][0].structure for identity in wanted if identity not in known]
         if missing:
             raise StudyError(
-                f"{len(missing)} of {len(wanted)} trainings of study {self.spec.name!r} were not done, e.g. of "
+                f"{len(missing)} of {len(wanted)} trainings of study {quoted(self.name)} were not done, e.g. of "
                 f"{shortened(missing[0], 120)}; {''.join(f'{failure}; ' for failure in failures)}run the command again "
                 "to go on."
             )
@@ -286,7 +288,7 @@ class TrainingStudy:
         result = run_search(
             self.spec.model_copy(update={"sampler": self.spec.sampler.model_copy(update={"name": "queue"})}),
             self.place.url or "memory:",
-            self.spec.name,
+            self.name,
             trials=len(wanted),
             workers=self.place.workers,
             devices=self.place.devices,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from zenopt.cli.options import device_option
 from zenopt.core.words import plural
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def run_options(function: F) -> F:
     """Add the options that say how a network is run, read by :func:`measure_options`."""
     for option in reversed(
         (
-            click.option("--device", default="cpu", show_default=True, help="cpu, cuda:N or mps."),
+            device_option("cpu", "cpu, cuda:N or mps."),
             click.option(
                 "--batch", type=click.IntRange(1, 65_536), default=1, show_default=True, help="Images per run.",
             ),

@@ -1,28 +1,34 @@
 """The published ZenNets by name.
 
-The original weight links are dead, so weights come from a local file: a ZenNAS checkpoint or one of ours.
+The original weight links are dead, so weights come from a local file: a ZenNAS checkpoint or one of ours. A folder of
+such files may be named once and for all in the environment variable ``ZENOPT_WEIGHTS``.
 
 Example:
     .. code-block:: python
 
         zenopt.spaces.chain.zoo.list_models("zennet_imagenet1k_latency*")
-        network = zenopt.spaces.chain.zoo.create("zennet_imagenet1k_latency01ms", weights="latency01ms.pth")
+        network = zenopt.spaces.chain.zoo.create("zennet_imagenet1k_latency01ms", pretrained="latency01ms.pth")
 """
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from zenopt.core.errors import UnknownNameError
+from zenopt.core.errors import UnknownNameError, ZenoptError
 from zenopt.core.text import QUOTED, quoted
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+class WeightsNotFoundError(ZenoptError):
+    """The weights of a published network are not where they were looked for."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ class ModelCard:
         resolution: Side of the input in pixels.
         crop_size: Side of the centre crop it was evaluated on, reduced to the resolution by bilinear interpolation.
         use_se: Whether it was trained with squeeze-excite gates.
+        statistics: Channel statistics of its training, a key of :data:`zenopt.train.data.STATISTICS`.
     """
 
     name: str
@@ -44,6 +51,7 @@ class ModelCard:
     resolution: int
     crop_size: int
     use_se: bool = False
+    statistics: Literal["imagenet", "zennas-cifar"] = "imagenet"
 
 
 _CIFAR = {
@@ -121,7 +129,7 @@ _IMAGENET = {
 
 def _cards() -> dict[str, ModelCard]:
     cards = [
-        ModelCard(f"zennet_cifar{classes}_{size}", structure, classes, 32, 32)
+        ModelCard(f"zennet_cifar{classes}_{size}", structure, classes, 32, 32, statistics="zennas-cifar")
         for classes in (10, 100)
         for size, structure in _CIFAR.items()
     ]
@@ -155,20 +163,79 @@ def card(name: str) -> ModelCard:
     return known
 
 
-def create(name: str, *, weights: str | Path | None = None, num_classes: int | None = None) -> nn.Module:
+#: Environment variable: a folder with weights of published networks.
+WEIGHTS_VARIABLE = "ZENOPT_WEIGHTS"
+_SUFFIXES = (".pth", ".pt", ".safetensors")
+
+
+def find_weights(name: str, place: str | Path | None = None) -> Path:
+    """Return the file with a published network's weights.
+
+    Args:
+        name:
+            One of :func:`list_models`.
+        place:
+            The file itself, or a folder with ``NAME.pth`` (or .pt, .safetensors; ZenNAS's spelling with ``_res224``
+            too) or in the layout of ZenNAS's own cache (``[iccv2021_]NAME_res224/student_best-params_rank0.pth``).
+            None takes the folder that the environment variable ``ZENOPT_WEIGHTS`` names.
+
+    Raises:
+        UnknownNameError: There is no such network.
+        WeightsNotFoundError: There is no such file; the message says what was looked for.
+    """
+    found = card(name)
+    if place is None:
+        place = os.environ.get(WEIGHTS_VARIABLE, "")
+        if not place:
+            raise WeightsNotFoundError(
+                f"Weights of {found.name} are not at hand: the original links are dead. Name a file or folder, or set "
+                f"{WEIGHTS_VARIABLE} to a folder with {found.name}.pth."
+            )
+    path = Path(place).expanduser()
+    if not path.is_dir():
+        if not path.is_file():
+            raise WeightsNotFoundError(f"Weights of {found.name}: {path} does not exist.")
+        return path
+    zennas = f"{found.name}_res{found.resolution}"
+    files = [path / f"{stem}{suffix}" for stem in (found.name, zennas) for suffix in _SUFFIXES]
+    files += [
+        path / f"{prefix}{zennas}" / f"{kind}best-params_rank0.pth"
+        for prefix in ("", "iccv2021_")
+        for kind in ("", "student_")
+    ]
+    existing = next((file for file in files if file.is_file()), None)
+    if existing is None:
+        raise WeightsNotFoundError(
+            f"Weights of {found.name}: {path} holds neither {found.name}.pth (.pt, .safetensors) nor a folder {zennas} "
+            "as ZenNAS keeps it."
+        )
+    return existing
+
+
+def create(
+    name: str,
+    *,
+    pretrained: bool | str | Path = False,
+    weights: str | Path | None = None,
+    num_classes: int | None = None,
+) -> nn.Module:
     """Build a published network.
 
     Args:
         name:
             One of :func:`list_models`; ZenNAS's own spelling with ``_res224`` is accepted.
+        pretrained:
+            A ZenNAS checkpoint, a state_dict of ours, or a folder that :func:`find_weights` looks through; True takes
+            the folder of ``ZENOPT_WEIGHTS``. False leaves PyTorch's initial weights.
         weights:
-            A ZenNAS checkpoint or a state_dict of ours. None leaves PyTorch's initial weights.
+            The same as a file for `pretrained`.
         num_classes:
             Outputs of the classifier; the published number unless given.
 
     Raises:
         UnknownNameError: There is no such network.
-        CheckpointError: The weights are missing, unreadable, or for another number of classes.
+        WeightsNotFoundError: The weights are not there.
+        CheckpointError: They are unreadable, or for another number of classes.
     """
     from zenopt.nn import build_network
     from zenopt.nn.weights import load_weights
@@ -180,4 +247,6 @@ def create(name: str, *, weights: str | Path | None = None, num_classes: int | N
     )
     if weights is not None:
         load_weights(network, Path(weights))
+    elif pretrained is not False:
+        load_weights(network, find_weights(name, None if pretrained is True else pretrained))
     return network

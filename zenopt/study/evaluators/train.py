@@ -85,7 +85,7 @@ class TrainEvaluator(Evaluator):
     def data(self) -> DataSet:
         """Training images, and those that judge."""
         share = self.spec.training.held_back
-        from zenopt.train.holdout import hold_back
+        from zenopt.train.subsets import hold_back
 
         return hold_back(self.all_data, share) if share else self.all_data
 
@@ -153,26 +153,23 @@ class TrainEvaluator(Evaluator):
         import torch
 
         from zenopt.train.distributed import World
-        from zenopt.train.engine import fit
         from zenopt.train.errors import DivergedError
         from zenopt.train.progress import EpochReporter
+        from zenopt.train.run import train
 
         recipe = self.recipe.at_rate(settings[LEARNING_RATE_KEY])
         source, training_seed = self.source(architecture), int(settings[SEED_KEY])
         folder = self.folder / run_name(source, data, recipe, training_seed)
-        torch.manual_seed(training_seed)
-        network = source.build(len(data.classes))
         try:
-            history = fit(
-                network,
+            history = train(
+                source,
                 data,
                 recipe,
                 output=folder,
-                resolution=source.resolution,
-                identity=source.facts(),
                 world=World(0, 1, torch.device(self.device)),
                 seed=training_seed,
                 resume="auto",
+                workers=0,  # trainings run side by side
                 observer=EpochReporter(report),
             ).history
         except DivergedError as error:
