@@ -28,8 +28,9 @@ def predict(name: str, networks: tuple[str, ...], probability: float, storage: s
     evaluation will show.
 
     \b
-    zenopt predict --study cifar-small "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,1,8,1)"
-    zenopt predict --study nasbench201-table "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|none~2|" --json
+    zenopt predict --study cifar-small bundle other.txt
+    zenopt predict --study nasbench201-table --json \\
+        "|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"
     """
     from zenopt.core.errors import StructureError
     from zenopt.core.text import quoted, shortened

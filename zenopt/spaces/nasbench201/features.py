@@ -13,7 +13,7 @@ _PATHS = tuple(
 
 def cell_features(operations: tuple[str, ...]) -> dict[str, float]:
     """Return the features of a cell; nothing is drawn, built or trained."""
-    open_paths = [path for path in _PATHS if all(operations[edge] != "none" for edge in path)]
+    open_paths = _open_paths(operations)
     live = {edge for path in open_paths for edge in path}
     paths = [[operations[edge] for edge in path] for path in open_paths]
     convs = [sum(name.startswith("nor_conv") for name in path) for path in paths]
@@ -36,19 +36,19 @@ def cell_features(operations: tuple[str, ...]) -> dict[str, float]:
         "paths with pooling": float(sum("avg_pool_3x3" in path for path in paths)),
         "paths of skips": float(sum(set(path) == {"skip_connect"} for path in paths)),
         "paths without convolution": float(convs.count(0)),
-        "convolutions per path": sum(convs) / max(1, len(convs)),
-        "paths of convolutions without pooling": float(
-            sum(own > 0 and "avg_pool_3x3" not in path for own, path in zip(convs, paths, strict=True))
-        ),
-        **_ends(operations, live),
     }
 
 
-def _ends(operations: tuple[str, ...], live: set[int]) -> dict[str, float]:
-    """Return how often an operation reads the cell's input, and how often it makes its output."""
+def end_features(operations: tuple[str, ...]) -> dict[str, float]:
+    """Return how often each convolution reads a cell's input, and how often it makes its output."""
     found = {}
-    for name in OPERATIONS[2:]:
+    live = {edge for path in _open_paths(operations) for edge in path}
+    for name in ("nor_conv_1x1", "nor_conv_3x3"):
         own = [EDGES[edge] for edge in live if operations[edge] == name]
         found[f"{name} from the input"] = float(sum(start == 0 for start, _ in own))
         found[f"{name} to the output"] = float(sum(end == 3 for _, end in own))
     return found
+
+
+def _open_paths(operations: tuple[str, ...]) -> list[tuple[int, ...]]:
+    return [path for path in _PATHS if all(operations[edge] != "none" for edge in path)]

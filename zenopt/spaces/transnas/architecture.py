@@ -21,7 +21,7 @@ from zenopt.core.primitives import Edge, Graph, Identity, Node, Residual, Zero
 from zenopt.spaces.base import BaseArchitecture
 from zenopt.spaces.layers import conv_norm, factorised_reduction, relu_conv_norm
 from zenopt.spaces.nasbench201.architecture import EDGES
-from zenopt.spaces.nasbench201.features import cell_features
+from zenopt.spaces.nasbench201.features import cell_features, end_features
 from zenopt.spaces.shape import shape_profile
 
 #: Width behind the stem of the benchmark's networks.
@@ -176,7 +176,8 @@ class MicroArchitecture(BaseArchitecture):
         return code if self.width == WIDTH else f"{self.width}-{CELL_MODULES}-{code}"
 
     def shape_features(self) -> dict[str, float]:
-        return cell_features(tuple(OPERATIONS[int(digit)] for digit in self.operations))
+        names = tuple(OPERATIONS[int(digit)] for digit in self.operations)
+        return {**cell_features(names), **end_features(names)}
 
 
 @dataclass(frozen=True)
