@@ -95,7 +95,7 @@ def train_command(
     \b
     zenopt train --bundle demo-bundle --data cifar10:PATH --download \\
         --output runs/demo
-    zenopt train --study demo --data imagefolder:PATH --epochs 30 --output runs/demo
+    zenopt train --study demo --data imagefolder:PATH --epochs 30 --output demo
     zenopt train --study demo --trial 17 --data cifar10:PATH --dry-run
     """
     from zenopt.nn.weights import check_checkpoint
