@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from zenopt.core.errors import DataError
+from zenopt.core.words import plural
 from zenopt.train import checkpoint
 from zenopt.train.data import DataSet
 from zenopt.train.distributed import World
@@ -216,7 +217,7 @@ def _fit(
                 raise ValueError(f"a confusion matrix of {len(state.confusion)} classes")
         if not world.is_first:
             state.loss_sum = 0.0  # the first process holds the sum of all
-        observer.note(f"Resumed after {state.epoch} epochs and {state.step} steps.")
+        observer.note(f"Resumed after {plural(state.epoch, 'epoch')} and {plural(state.step, 'step')}.")
 
     # 3. The data, and the module whose gradients are averaged over processes.
     sampler = StepSampler(len(data.train), recipe.batch_size, seed, world.rank, world.size, recipe.accumulate)

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from zenopt.core.costs import count
+from zenopt.core.words import plural
 from zenopt.train.data import DataSet
 from zenopt.train.distributed import World
 from zenopt.train.networks import NetworkSource, shortened
@@ -60,11 +61,11 @@ class Plan:
         shared = f", shared by {self.processes} processes" if self.processes > 1 else ""
         lines = [
             f"Network  {shortened(self.network, 70)}",
-            f"         {self.params:,} params, {self.macs / 1e6:,.1f} M MACs at {self.resolution} px, {self.classes} "
-            "classes",
-            f"Data     {self.data}: {self.train_images:,} training and {self.test_images:,} test images",
-            f"Recipe   {self.recipe}: {self.epochs} epochs of {self.steps_per_epoch:,} steps of {self.batch_size:,} "
-            f"images{shared}",
+            f"         {self.params:,} params, {self.macs / 1e6:,.1f} M MACs at {self.resolution} px, "
+            f"{plural(self.classes, 'class')}",
+            f"Data     {self.data}: {self.train_images:,} training and {plural(self.test_images, 'test image')}",
+            f"Recipe   {self.recipe}: {plural(self.epochs, 'epoch')} of {plural(self.steps_per_epoch, 'step')} of "
+            f"{plural(self.batch_size, 'image')}{shared}",
             f"Time     {self.estimate.text()}",
         ]
         if self.is_slow:

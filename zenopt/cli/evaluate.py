@@ -66,7 +66,8 @@ def evaluate_command(
 
     \b
     zenopt evaluate --weights runs/demo/best.pt --data cifar10:PATH
-    zenopt evaluate --model zennet_imagenet1k_latency01ms --weights latency01ms.pth --data imagenet:/data/imagenet
+    zenopt evaluate --model zennet_imagenet1k_latency01ms \\
+        --weights latency01ms.pth --data imagenet:/data/imagenet
     """
     from zenopt.train.distributed import join_world
     from zenopt.train.progress import observer

@@ -93,10 +93,12 @@ def train_command(
     torchrun -m zenopt.train takes the same options and trains in several processes.
 
     \b
-    zenopt train --bundle demo-bundle --data cifar10:PATH --download --output runs/demo
-    zenopt train --study demo --data imagefolder:PATH --epochs 30 --output runs/demo
+    zenopt train --bundle demo-bundle --data cifar10:PATH --download \\
+        --output runs/demo
+    zenopt train --study demo --data imagefolder:PATH --epochs 30 --output demo
     zenopt train --study demo --trial 17 --data cifar10:PATH --dry-run
     """
+    from zenopt.nn.weights import check_checkpoint
     from zenopt.train.distributed import join_world
     from zenopt.train.folder import check_free
     from zenopt.train.plan import make_plan
@@ -110,6 +112,8 @@ def train_command(
     recipe = load_recipe(recipe_name, overrides, **({"epochs": epochs} if epochs else {}))
     meant = read_network(network)
     assert meant is not None
+    if weights is not None:
+        check_checkpoint(weights)
     seeds = tuple(dict.fromkeys(seeds))
     folders = {seed: Path(output or "") / (f"seed{seed}" if len(seeds) > 1 else "") for seed in seeds}
     mode: Literal["never", "must", "auto"] = "must" if resume else "auto" if auto_resume else "never"

@@ -21,7 +21,8 @@ def plural(count: float, noun: str, nouns: str | None = None) -> str:
 
 def plural_of(noun: str) -> str:
     """Return the plural of a regular noun."""
-    if noun.endswith(("s", "x", "ch", "sh")):
+    # An epoch ends with a k.
+    if noun.endswith(("s", "x", "ch", "sh")) and not noun.endswith("och"):
         return f"{noun}es"
     if noun.endswith("y") and noun[-2:-1] not in "aeiou":
         return f"{noun[:-1]}ies"

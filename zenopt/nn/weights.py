@@ -28,7 +28,7 @@ def read_torch_file(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: The file is missing, damaged or too large, or holds no dictionary.
     """
-    _check_file(path)
+    check_checkpoint(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         _check_tensors(content)
@@ -46,7 +46,7 @@ def read_torch_file(path: Path) -> dict[str, Any]:
     return content
 
 
-def _check_file(path: Path) -> None:
+def check_checkpoint(path: Path) -> None:
     """Raise a CheckpointError unless there is a file that is not too large, and not larger once it is read."""
     found = existing_path(str(path))
     if found is None:
@@ -122,7 +122,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"Weights {shortened_path(path)} need the package safetensors, which is not installed."
         ) from None
-    _check_file(path)
+    check_checkpoint(path)
     try:
         found: dict[str, Any] = load_file(path)
     # Rust's errors have types of their own, and torch's of what it cannot represent are many.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from zenopt.core.words import plural
 from zenopt.report.anatomy import Anatomy, BlockFacts
 from zenopt.report.diagram import diagram_content
 from zenopt.report.slabs import BODY_WIDTH, BODY_X, body_height, is_grouped, slabs
@@ -206,7 +207,7 @@ def _name(block: BlockFacts, longest: int = 20) -> str:
 
 def _shape(block: BlockFacts, anatomy: Anatomy, *, short: bool = False) -> str:
     if not block.convs and block.name == "pool, linear":
-        return f"{block.in_channels} to {anatomy.num_classes} classes"
+        return f"{block.in_channels} to {plural(anatomy.num_classes, 'class')}"
     inner = f", inner {block.inner_channels}" if block.inner_channels is not None else ""
     stride = "" if block.stride <= 1 else f", /{block.stride}" if short else f", stride {block.stride}"
     return f"{block.out_channels} ch{inner}{stride}"

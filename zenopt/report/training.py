@@ -15,6 +15,7 @@ import yaml
 from plotly.offline import get_plotlyjs
 
 from zenopt._version import __version__
+from zenopt.core.words import plural
 from zenopt.report.anatomy import dissect
 from zenopt.report.picture import draw
 from zenopt.train.checkpoint import write_file
@@ -85,7 +86,7 @@ def write_training_report(
     seeds = f"seed{'s' * (len(runs) > 1)} {', '.join(str(run.metrics['seed']) for run in runs)}"
     facts = (
         f"{metrics['data']}: {metrics['train_images']:,} training and {metrics['test_images']:,} test images of "
-        f"{metrics['classes']} classes; {metrics['epochs']} epochs, {seeds}."
+        f"{plural(metrics['classes'], 'class')}; {plural(metrics['epochs'], 'epoch')}, {seeds}."
     )
     _write(path, f"{name} on {metrics['data']}", "training report", facts, "".join(parts), figures)
 

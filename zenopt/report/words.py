@@ -9,6 +9,7 @@ import numpy as np
 from optuna.trial import TrialState
 
 from zenopt.core.budget import is_lower_limit
+from zenopt.core.words import plural
 from zenopt.report.figure import amount, key_label, score_source
 from zenopt.report.networks import objective_text
 from zenopt.report.objective_figures import objective_words
@@ -27,7 +28,7 @@ def describe_settings(data: StudyData) -> str:
     )
     parts = [
         f"space {spec.space.name}",
-        f"{spec.resolution} px, {spec.num_classes} classes",
+        f"{spec.resolution} px, {plural(spec.num_classes, 'class')}",
         f"score {score_source(spec)}"
         + (f" at batch {spec.proxy.batch_size}" if spec.objective.kind == "proxy" else ""),
         f"budget {limits or 'none'}" + (" (ZenNAS counts)" if spec.budget.counting == "zennas" else ""),

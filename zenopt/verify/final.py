@@ -307,7 +307,7 @@ def export_trained(
         spec.build_space().parse(best.candidate.structure),
         study=name,
         scores={
-            "chosen_by": f"top-1 after {recipe.epochs} epochs on {data}, {judged}",
+            "chosen_by": f"top-1 after {plural(recipe.epochs, 'epoch')} on {data}, {judged}",
             "top1": best.mean,
             "top1_seeds": list(best.top1),
             "learning_rate": best.learning_rate,
