@@ -55,8 +55,10 @@ def deploy_command(
     """Export a trained network, with folded norms, checked against the original.
 
     \b
-    zenopt deploy --weights runs/demo/best.pt --format onnx --int8 --data cifar10:PATH --output deployed
-    zenopt deploy --model zennet_imagenet1k_flops400M_SE --weights flops400M.pth --format onnx --output deployed
+    zenopt deploy --weights runs/demo/best.pt --format onnx --int8 \\
+        --data cifar10:PATH --output deployed
+    zenopt deploy --model zennet_imagenet1k_flops400M_SE \\
+        --weights flops400M.pth --format onnx --output deployed
     """
     from zenopt.train.deploy import deploy_weights
     from zenopt.train.progress import observer
