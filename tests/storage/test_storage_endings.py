@@ -239,6 +239,20 @@ def test_a_search_whose_file_is_lost_ends_with_code_2(workers: str, tmp_path: Pa
     assert load_study(open_existing(str(rescued)), "tiny")._storage.get_n_trials(1, TrialState.COMPLETE) > 5
 
 
+@pytest.mark.parametrize("url", ["sqlite:///study.db", "journal:///study.log"])
+def test_a_relative_file_stays_where_it_is(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    study = _study(open_storage(url))
+    _tell(study, 1.0)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    _tell(study, 2.0)
+    study._storage.remove_session()
+    assert os.listdir(tmp_path / "elsewhere") == []
+    monkeypatch.chdir(tmp_path)
+    assert [trial.value for trial in _study(open_storage(url)).trials] == [1.0, 2.0]
+
+
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_intermediate_values_are_seen_at_once(kind: str, new_opener: Opener) -> None:
     open_again = new_opener(kind)
