@@ -62,6 +62,16 @@ def text_of_row(row: Row) -> str | None:
     return next((row[column].strip() for column in STRUCTURE_COLUMNS if column in row), None)
 
 
+def meets(row: Row, condition: str) -> bool:
+    """Return whether a row meets a condition such as ``"epochs=18"``.
+
+    Raises:
+        DataError: If the row has no such column, or that is no condition.
+    """
+    column, wanted = _condition(condition, list(row))
+    return _same(row[column], wanted)
+
+
 def load_rows(path: str | Path) -> tuple[Row, ...]:
     """Return the rows of a CSV file, gzipped if its name ends in ``.gz``, as texts by column.
 

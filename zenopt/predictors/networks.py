@@ -45,12 +45,12 @@ class Reader(Protocol):
 
     Attributes:
         names, groups: Of the inputs, see :class:`~zenopt.predictors.inputs.Inputs`.
-        ranking: Input whose larger values are thought better before anything is trained.
+        ranking: Input whose larger values are thought better before anything is trained; ``None`` where none is.
     """
 
     names: tuple[str, ...]
     groups: tuple[str, ...]
-    ranking: str
+    ranking: str | None
 
     def read(self, architectures: Iterable[Any]) -> Inputs:
         """Return the inputs of networks."""
@@ -90,7 +90,8 @@ class NetworkReader:
         self.groups = tuple(group for group, names in groups.items() for _ in names)
         #: What stands for numbers that a network has not; fixed by the first networks that are read.
         self._floors: Array | None = None
-        self.ranking: str = {"params": "log params", "macs": "log MACs"}.get(initial.ranking, initial.ranking)
+        ranking = initial.ranking
+        self.ranking: str | None = {"params": "log params", "macs": "log MACs", "": None}.get(ranking, ranking)
 
     def read(self, architectures: Iterable[Any]) -> Inputs:
         """Return the inputs of networks, which must be inside the space.

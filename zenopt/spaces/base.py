@@ -40,7 +40,7 @@ class BaseArchitecture(ABC):
         closed_forms: Score -> ``module:function`` that computes it, called with the architecture and the arguments of
             :meth:`closed_form`; found when it is needed, because formulas take architectures.
         ranking: Cost (``"params"``, ``"macs"``) or closed form by which networks of the family are ranked best before
-            any is trained, larger first; what a learned search begins with.
+            any is trained, larger first; what a learned search begins with. Empty where nothing ranks them.
     """
 
     family: ClassVar[str]
@@ -169,9 +169,14 @@ class BaseSpace(ABC):
         default_resolution, default_num_classes: What its networks are shown and scored with where nobody says another.
         array_screen: ``module:class`` that screens arrays, called as ``Class(space, limits, candidates=..., ...)``;
             empty where there is none.
+        has_networks: Whether its architectures have a description, so that they can be built, trained and drawn.
+        reads_files: Whether it reads a file that may be missing, when something is asked of it; a spec is then read
+            without trying the initial architecture.
     """
 
     initial: str
+    has_networks: ClassVar[bool] = True
+    reads_files: ClassVar[bool] = False
     default_resolution: ClassVar[int] = 224
     default_num_classes: ClassVar[int] = 1000
     array_screen: ClassVar[str] = ""

@@ -38,6 +38,7 @@ SPACES: Registry[Any] = Registry(
         "transnas-micro": "zenopt.spaces.transnas.micro",
         "nats-sizes": "zenopt.spaces.natssizes.space",
         "darts": "zenopt.spaces.darts.space",
+        "columns": "zenopt.spaces.columns.space",
     },
     convert=_as_space,
 )

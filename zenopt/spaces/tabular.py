@@ -80,6 +80,11 @@ class TabularSpace(BaseSpace):
         self._path = path
         self._column = column
 
+    @property
+    def has_networks(self) -> bool:  # type: ignore[override]
+        """Whether the whole space's architectures have a description."""
+        return bool(self.space.has_networks)
+
     @cached_property
     def _texts(self) -> dict[str, None]:
         """Architectures of the table that the space can spell, as an ordered set."""

@@ -186,6 +186,14 @@ class StudySpec(Section):
             ZenoptError: If the space does not exist, or its initial structure is not in it.
         """
         space = self.space.build()
+        if not space.reads_files:
+            self._check_initial(space)
+        if self.objective.kind == "table":
+            assert self.objective.table is not None and self.objective.column is not None
+            return TabularSpace(space, self.objective.table, self.objective.column)
+        return space
+
+    def _check_initial(self, space: Any) -> None:
         if isinstance(space.initial, str) and space.initial:
             initial = space.parse(space.initial)
             space.encode(initial)
@@ -198,10 +206,6 @@ class StudySpec(Section):
                     f"latency.device: {reason}; choose a resolution it knows or another profile "
                     f"(zenopt latency calibrate makes one)."
                 ) from None
-        if self.objective.kind == "table":
-            assert self.objective.table is not None and self.objective.column is not None
-            return TabularSpace(space, self.objective.table, self.objective.column)
-        return space
 
     def evaluator(self) -> Any:
         """Return what gives architectures their value: a class derived from
@@ -221,10 +225,13 @@ class StudySpec(Section):
         Raises:
             ZenoptError: If a table, a column or data is missing or malformed.
         """
+        space = self.space.build()
+        if space.reads_files:
+            self._check_initial(space)
         self.evaluator().check(self)
         guide = self.sampler.guide
         if guide is not None and guide.table is not None and guide.column is not None:
-            space_table(self.space.build(), guide.table).column(guide.column)
+            space_table(space, guide.table).column(guide.column)
 
     def direction(self) -> Literal["maximize", "minimize"]:
         """Return which values are better."""
