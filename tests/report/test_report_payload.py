@@ -51,7 +51,7 @@ def test_numbers_keep_their_digits(data: StudyData) -> None:
 
 
 def test_the_commands_exist(study: optuna.Study, data: StudyData) -> None:
-    commands = [*study_commands(study), *trial_commands(study, data)]
+    commands = [*study_commands(study, data), *trial_commands(study, data)]
     assert len(commands) == 5
     for _, command in commands:
         words = shlex.split(

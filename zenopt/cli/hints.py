@@ -33,6 +33,28 @@ def say_next(*commands: tuple[str, str]) -> None:
         click.echo(printable(line), err=True)
 
 
+def of_results(name: str, study: str, has_networks: bool) -> list[tuple[str, str]]:
+    """Return the commands that show a study's results and export its best network, if it has networks.
+
+    Args:
+        name:
+            The study's name.
+        study:
+            The options that name it, see :func:`of_study`.
+        has_networks:
+            Whether there is something to export.
+    """
+    found = [
+        (
+            f"zenopt report {study}",
+            "figures, and pictures of the best networks" if has_networks else "figures",
+        )
+    ]
+    if has_networks:
+        found.append((f"zenopt export-best {study} --output {name}-bundle", "the winner, ready to train"))
+    return found
+
+
 def of_study(name: str, option: str = "--study") -> str:
     """Return the options that name a study for another command, its storage included where one was given."""
     from zenopt.storage import mask_password

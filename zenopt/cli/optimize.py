@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zenopt.cli.data_option import check_data
-from zenopt.cli.hints import of_study, say_next
+from zenopt.cli.hints import of_results, of_study, say_next
 from zenopt.cli.options import (
     SECONDS,
     devices_option,
@@ -249,6 +249,5 @@ def _say_next(status: StudyStatus, spec: StudySpec, lacks_data: bool) -> None:
     say_next(
         *([(second_stage, "the second stage: short trainings choose")] if lacks_data else []),
         (f"zenopt status {study}", "its progress so far"),
-        (f"zenopt report {study}", "figures, and pictures of the best networks"),
-        (f"zenopt export-best {study} --output {status.name}-bundle", "the winner, ready to train"),
+        *of_results(status.name, study, spec.has_networks),
     )

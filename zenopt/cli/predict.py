@@ -49,6 +49,8 @@ def predict(name: str, networks: tuple[str, ...], probability: float, storage: s
         try:
             found = space.parse(text)
         except StructureError:
+            if space.recognises(text):
+                raise
             found = resolve(text).architecture
         if found is None:
             raise StructureError(

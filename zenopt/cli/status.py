@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from zenopt.cli.hints import of_study, say_next
+from zenopt.cli.hints import of_results, of_study, say_next
 from zenopt.cli.options import json_option, print_json, storage_option, study_option
 from zenopt.cli.study_choice import chosen_study
 from zenopt.core.text import printable_lines
@@ -47,7 +47,5 @@ def status(name: str | None, storage: str, as_json: bool) -> None:
     if found.best is None and parent is None:
         say_next((f"zenopt optimize {of_study(searched, '--study-name')} --trials 100", "search on"))
     else:
-        say_next(
-            (f"zenopt report {study_words}", "figures, and pictures of the best networks"),
-            (f"zenopt export-best {study_words} --output {searched}-bundle", "the winner, ready to train"),
-        )
+        has_networks = found.spec is None or found.spec.has_networks
+        say_next(*of_results(searched, study_words, has_networks))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zenopt.cli.hints import of_study, say_next
+from zenopt.cli.hints import of_results, of_study, say_next
 from zenopt.cli.options import FiniteRange, storage_option, study_option
 from zenopt.cli.study_choice import chosen_study
 from zenopt.core.text import printable
@@ -76,10 +76,7 @@ def watch(
     except KeyboardInterrupt:
         # The usual way to end it, and the study goes on.
         pass
-    say_next(
-        (f"zenopt report {of_study(name)}", "figures, and pictures of the best networks"),
-        (f"zenopt export-best {of_study(name)} --output {name}-bundle", "the winner, ready to train"),
-    )
+    say_next(*of_results(name, of_study(name), spec.has_networks))
 
 
 class _Lines:

@@ -55,7 +55,7 @@ class InformedReader:
         columns = [f"earlier {source}" for source in self._earlier]
         self.names = (*reader.names, *columns)
         self.groups = (*reader.groups, *(GROUP for _ in columns))
-        self.ranking = columns[0]
+        self.ranking: str | None = columns[0]
 
     def read(self, architectures: Iterable[Any]) -> Inputs:
         """Return the inputs of networks; see :meth:`zenopt.predictors.networks.NetworkReader.read`."""

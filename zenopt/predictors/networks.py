@@ -91,7 +91,9 @@ class NetworkReader:
         #: What stands for numbers that a network has not; fixed by the first networks that are read.
         self._floors: Array | None = None
         ranking = initial.ranking
-        self.ranking: str | None = {"params": "log params", "macs": "log MACs", "": None}.get(ranking, ranking)
+        self.ranking: str | None = {"params": "log params", "macs": "log MACs", "": None}.get(
+            ranking, ranking
+        )
 
     def read(self, architectures: Iterable[Any]) -> Inputs:
         """Return the inputs of networks, which must be inside the space.

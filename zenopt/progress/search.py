@@ -180,7 +180,7 @@ def describe_status(status: StudyStatus) -> str:
     costs += [plural(facts["layers"], "layer")] if "layers" in facts else []
     if facts.get("latency_ms") is not None and status.spec is not None and status.spec.latency is not None:
         costs.append(f"{facts['latency_ms']:.4f} ms {status.spec.latency.label}")
-    lines.append(f"      {', '.join(costs)}")
+    lines += [f"      {', '.join(costs)}"] if costs else []
     lines.append(f"      {best.structure}")
     if status.front and status.spec is not None:
         names = status.spec.objectives

@@ -147,6 +147,9 @@ def write_figure(
 
 
 def _write_network(data: StudyData, key: str, path: Path) -> None:
+    reason = data.spec.why_no_networks()
+    if reason is not None:
+        raise ReportError(f"Study {data.name!r} has no pictures of networks: {reason}")
     if path.suffix != ".svg":
         raise ReportError(f"The picture of a network is written as .svg, got {path.name!r}.")
     wanted = key.removeprefix(f"{_NETWORK}-trial-")

@@ -113,6 +113,14 @@ def code(label: str, text: str, css: str = "command") -> str:
     )
 
 
+def texts(found: Sequence[tuple[str, str]], prefix: str) -> str:
+    """Return the best architectures as texts to copy; nothing where there are none."""
+    if not found:
+        return ""
+    lines = "".join(code(title, text, "structure") for title, text in found)
+    return f'<h2 id="{prefix}best">Best of the search</h2><div class="card">{lines}</div>'
+
+
 def learned(record: Mapping[str, Any]) -> str:
     """Return what a search that learns says of its predictor: which inputs it reads, and on what evidence."""
     if not record:

@@ -55,7 +55,7 @@ def chosen_networks(
         trainings:
             Its linked studies.
     """
-    if data.spec.missing_module() is not None:
+    if data.spec.why_no_networks() is not None:
         return ()
     found: list[Chosen] = []
     exported = read_export(study)

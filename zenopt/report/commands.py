@@ -21,8 +21,10 @@ def storage_words(study: optuna.Study) -> str:
     return "" if url == DEFAULT_STORAGE else f" --storage {shlex.quote(url)}"
 
 
-def study_commands(study: optuna.Study) -> list[tuple[str, str]]:
+def study_commands(study: optuna.Study, data: StudyData) -> list[tuple[str, str]]:
     """Return (what it does, command) of what may be done with a study's result."""
+    if not data.spec.has_networks:
+        return []
     name, storage = shlex.quote(study.study_name), storage_words(study)
     folder, run = shlex.quote(f"{study.study_name}-bundle"), shlex.quote(f"runs/{study.study_name}")
     return [
@@ -42,9 +44,11 @@ def filled(command: str, number: int, structure: str) -> str:
 def trial_commands(study: optuna.Study, data: StudyData) -> list[tuple[str, str]]:
     """Return (what it does, command) for a trial; ``{number}`` and ``{structure}`` stand for its own."""
     name, storage, spec = shlex.quote(study.study_name), storage_words(study), data.spec
+    if not spec.has_networks:
+        return []
     gates = " --se" if spec.use_se else ""
     structure = "'{structure}'"
-    if spec.missing_module() is None:
+    if spec.why_no_networks() is None:
         space = spec.build_space()
         family = space.parse(space.initial).family
         structure = structure if family == "chain" else f"'{family}:{{structure}}'"

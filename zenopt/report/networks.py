@@ -60,12 +60,24 @@ class Front:
 def best_networks(data: StudyData, count: int) -> tuple[Network, ...]:
     """Return the best networks of distinct structure, best first; of several objectives, a sample of the front.
 
-    Nothing where the module of the study's space is not imported, so that networks cannot be taken apart.
+    Nothing where networks cannot be taken apart: the module of the study's space is not imported, or it has none.
     """
-    if data.spec.missing_module() is not None:
+    if data.spec.why_no_networks() is not None:
         return ()
+    return tuple(network_at(data, position) for position in _best_positions(data, count))
+
+
+def best_texts(data: StudyData, count: int) -> tuple[tuple[str, str], ...]:
+    """Return (title, text) of what :func:`best_networks` would show where networks cannot be taken apart."""
+    if data.spec.why_no_networks() is None:
+        return ()
+    found = [(_title(data, position), data.structures[position]) for position in _best_positions(data, count)]
+    return tuple((title, text) for title, text in found if text is not None)
+
+
+def _best_positions(data: StudyData, count: int) -> list[int]:
     positions = spread(data.front, count) if data.is_multi else data.top(count)
-    return tuple(network_at(data, int(position)) for position in positions)
+    return [int(position) for position in positions]
 
 
 def make_front(data: StudyData) -> Front | None:

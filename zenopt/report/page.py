@@ -99,7 +99,7 @@ def _payload(section: Section) -> dict[str, object]:
     wanted = dict.fromkeys(int(number) for number in _numbers_worth_a_picture(section))
     position = {int(number): index for index, number in enumerate(data.numbers)}
     pictures = {}
-    can_draw = data.spec.missing_module() is None
+    can_draw = data.spec.why_no_networks() is None
     for number in list(wanted)[: _PICTURES if can_draw else 0]:
         if data.structures[position[number]] is not None:
             network = network_at(data, position[number])
@@ -136,6 +136,7 @@ def _heading(sections: Sequence[Section]) -> str:
 
 def _links(section: Section) -> list[tuple[str, str]]:
     links = [("#best", section.chosen[0].title.split(",")[0])] if section.chosen else []
+    links += [("#best", "Best")] if section.texts else []
     groups = dict.fromkeys(figure.group for figure in section.figures)
     links += [(f"#{group.lower()}", _LINKS.get(group, group)) for group in groups]
     if section.networks:
@@ -148,6 +149,7 @@ def _links(section: Section) -> list[tuple[str, str]]:
 def _article(section: Section, prefix: str, index: int, *, is_single: bool) -> str:
     parts = [f'<p class="faint">{escape(section.settings)}</p>', cards.tiles(section.tiles)]
     parts.append(cards.chosen(section.chosen, section.commands, section.trial_commands, prefix, index))
+    parts.append(cards.texts(section.texts, prefix))
     parts.append(cards.learned(section.learned))
     for group in dict.fromkeys(figure.group for figure in section.figures):
         own = [figure for figure in section.figures if figure.group == group]

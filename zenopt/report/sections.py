@@ -14,7 +14,7 @@ from zenopt.report.commands import study_commands, trial_commands
 from zenopt.report.figure import Figure
 from zenopt.report.figures import against_costs, closed_form, progress
 from zenopt.report.importances import importances, read_parameters
-from zenopt.report.networks import Front, Network, best_networks, make_front
+from zenopt.report.networks import Front, Network, best_networks, best_texts, make_front
 from zenopt.report.objective_figures import front_figures, hypervolume_figures
 from zenopt.report.parallel import parallel_figure
 from zenopt.report.reading import StudyData
@@ -37,6 +37,7 @@ class Section:
         name: Name of the study: of a linked study its own, though ``data`` is that of the search.
         figures: All figures, in order.
         networks: The best networks.
+        texts: (title, text) of the best architectures where there are no networks to show.
         chosen: Networks that are shown large, with the reason.
         tiles: (label, number, remark) triples.
         settings: The settings in a line.
@@ -61,6 +62,7 @@ class Section:
     front: Front | None = None
     shows_search: bool = True
     learned: Mapping[str, Any] = field(default_factory=dict)
+    texts: tuple[tuple[str, str], ...] = ()
 
 
 def make_section(study: optuna.Study, data: StudyData, top: int) -> Section:
@@ -81,7 +83,7 @@ def make_section(study: optuna.Study, data: StudyData, top: int) -> Section:
         search = [*hypervolume_figures(data), *(figure for figure in search if figure.key != "best-time")]
     figures = [*_trained(trainings, data), *front_figures(data), *search, *timeline(data)]
     figures += [*against_costs(data), *closed_form(data)]
-    missing = data.spec.missing_module()
+    missing = data.spec.why_no_networks()
     history = survivors(data) if missing is None else None
     if history is not None:
         figures += stage_figures(history)
@@ -95,12 +97,13 @@ def make_section(study: optuna.Study, data: StudyData, top: int) -> Section:
         name=data.name,
         figures=tuple(figures),
         networks=best_networks(data, top),
+        texts=best_texts(data, top),
         chosen=chosen_networks(study, data, trainings),
         tiles=search_tiles(data, trainings),
         settings=describe_settings(data)
         + ("" if missing is None else f" · no pictures of networks: {missing}"),
         trainings=trainings,
-        commands=study_commands(study),
+        commands=study_commands(study, data),
         trial_commands=trial_commands(study, data),
         front=make_front(data),
         learned=study.user_attrs.get(RECORD_KEY) or {},
@@ -131,7 +134,7 @@ def make_linked_section(study: optuna.Study, parent: optuna.Study, data: StudyDa
         tiles=training_tiles(trainings[0]),
         settings=f"{trainings[0].kind} of study {trainings[0].parent} · {describe_settings(data)}",
         trainings=trainings,
-        commands=study_commands(parent),
+        commands=study_commands(parent, data),
         trial_commands=trial_commands(parent, data),
         shows_search=False,
     )

@@ -77,6 +77,7 @@ def rescore_top(
     """
     spec = read_spec(study)
     assert spec is not None
+    spec.require_networks()
     # Duplicates share a structure with an earlier trial; ask for a few more and drop them.
     records: dict[str, TrialRecord] = {}
     for record in top(study, 4 * count, BEST_KEYS) if len(study.directions) == 1 else read_front(study):

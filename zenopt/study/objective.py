@@ -190,7 +190,7 @@ class Objective:
         for name in COST_KINDS:
             if not isnan(getattr(costs, name)):
                 trial.set_user_attr(name, getattr(costs, name))
-        if self._spec.budget.counting == "zennas":
+        if self._spec.budget.counting == "zennas" and not isnan(costs.zennas_params):
             # The violations are of these counts; params and macs stay the true ones.
             trial.set_user_attr("zennas_params", costs.zennas_params)
             trial.set_user_attr("zennas_flops", costs.zennas_flops)

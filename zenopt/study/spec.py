@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
+from math import isnan
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from zenopt.core.budget import LIMITS, Budget, is_lower_limit
-from zenopt.core.errors import DeviceError, SpecError, UnknownNameError, ZenoptError
+from zenopt.core.errors import DeviceError, SpecError, StudyError, UnknownNameError, ZenoptError
 from zenopt.core.extensions import MissingModuleError, import_named
 from zenopt.core.paths import existing_path
 from zenopt.core.places import STUDIES_FOLDER
@@ -125,6 +126,7 @@ class StudySpec(Section):
                 if not source.is_stored or any(given):
                     import_named(name)
             spec.build_space()
+            spec._check_needs()
             spec.limits()
             for place, name in spec.objects().items():
                 if place[0] == "proxy" or place[-1] == "proxy":
@@ -151,16 +153,51 @@ class StudySpec(Section):
             found["sampler", "guide", "proxy"] = self.sampler.guide.proxy
         return found
 
-    def missing_module(self) -> str | None:
-        """Return which module is not imported that a stored spec's space is of; ``None`` where the space can be built.
+    @property
+    def has_networks(self) -> bool:
+        """Whether the space's architectures have networks; ``True`` where its module is not imported to tell."""
+        try:
+            return bool(getattr(get_space(self.space.name, stored=True), "has_networks", True))
+        except MissingModuleError:
+            return True
 
-        Scores and costs can be shown without it, networks cannot be taken apart.
+    def why_no_networks(self) -> str | None:
+        """Return why the study's architectures cannot be built or taken apart; ``None`` where they can.
+
+        A stored spec's space may be of a module that is not imported, or have no networks at all. Scores and costs can
+        be shown without them.
         """
         try:
-            get_space(self.space.name, stored=True)
-        except MissingModuleError as error:
+            self.require_networks()
+        except (MissingModuleError, StudyError) as error:
             return str(error)
         return None
+
+    def require_networks(self) -> None:
+        """Refuse what needs networks.
+
+        Raises:
+            StudyError: If the study's architectures have none.
+            MissingModuleError: If the space's module is not imported.
+        """
+        get_space(self.space.name, stored=True)
+        if not self.has_networks:
+            raise StudyError(
+                f"The space {self.space.name} has no networks to build, train or draw: it is rows of a table."
+            )
+
+    def _check_needs(self) -> None:
+        """Refuse evaluations of networks where there are none."""
+        needs = {
+            f"objective.kind {self.objective.kind}": self.evaluator().needs_networks,
+            "objective.then train": self.objective.then == "train",
+            "sampler.guide.proxy": self.sampler.guide is not None and self.sampler.guide.proxy is not None,
+            "latency": self.latency is not None,
+        }
+        reason = self.why_no_networks()
+        for what, is_needed in needs.items():
+            if is_needed and reason is not None:
+                raise SpecError(f"{what} needs networks. {reason}")
 
     @classmethod
     def validated_data(
@@ -194,6 +231,7 @@ class StudySpec(Section):
         return space
 
     def _check_initial(self, space: Any) -> None:
+        """Find out whether the architecture a search starts from is in the space and can be checked."""
         if isinstance(space.initial, str) and space.initial:
             initial = space.parse(space.initial)
             space.encode(initial)
@@ -228,6 +266,12 @@ class StudySpec(Section):
         space = self.space.build()
         if space.reads_files:
             self._check_initial(space)
+            costs = self.limits().count(space.parse(space.initial))
+            unknown = [name for name in self.objectives[1:] if isnan(getattr(costs, name))]
+            if unknown:
+                raise SpecError(
+                    f"objectives: nothing records {unknown[0]} of the architectures of the space {self.space.name}."
+                )
         self.evaluator().check(self)
         guide = self.sampler.guide
         if guide is not None and guide.table is not None and guide.column is not None:

@@ -53,6 +53,7 @@ def choose(study: optuna.Study, trial: int | None = None) -> Chosen:
     """
     spec = read_spec(study)
     assert spec is not None
+    spec.require_networks()
     number, structure = _best(study) if trial is None else (trial, _structure_of(study, trial))
     return Chosen(study, number, structure, spec.build_space().parse(structure).family, spec)
 

@@ -57,6 +57,7 @@ def study_best(study: optuna.Study, spec: StudySpec, count: int) -> list[Candida
     Raises:
         StudyError: If there is none.
     """
+    spec.require_networks()
     found: dict[str, Candidate] = {}
     for record in top(study, 4 * count, ("structure", *RECORDED)):
         structure = record.structure

@@ -48,7 +48,7 @@ class ColumnsArchitecture(BaseArchitecture):
     @property
     def description(self) -> Description:
         raise StructureError(
-            f"{shortened(str(self))} is a row of a table: it has no network that could be built, trained or taken apart."
+            f"{shortened(str(self))} is a row of a table: it has no network to build, train or take apart."
         )
 
     @property
@@ -62,7 +62,9 @@ class ColumnsArchitecture(BaseArchitecture):
         return next((name for name in ("macs", "params") if name in self.space.costs), "")
 
     def __str__(self) -> str:
-        return " ".join(f"{quote(name, _PLAIN)}={','.join(map(_text, values))}" for name, values in self.settings)
+        return " ".join(
+            f"{quote(name, _PLAIN)}={','.join(map(_text, values))}" for name, values in self.settings
+        )
 
     def shape_features(self) -> dict[str, float]:
         return self.space.features_of(self)
@@ -85,9 +87,7 @@ def read_settings(text: str, names: Sequence[str]) -> tuple[tuple[str, tuple[Val
         name, equals, values = part.partition("=")
         name = unquote(name)
         if not equals or name not in names or name in found:
-            raise StructureError(
-                f"{quoted(part)}: expected NAME=VALUE, once for each of {', '.join(names)}."
-            )
+            raise StructureError(f"{quoted(part)}: expected NAME=VALUE, once for each of {', '.join(names)}.")
         found[name] = tuple(as_value(unquote(item)) for item in values.split(",") if item)
     missing = [name for name in names if name not in found]
     if missing:

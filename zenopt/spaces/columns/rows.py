@@ -52,7 +52,10 @@ class Listed:
             SpecError: If it lacks a column, or a column of parameters has no values.
         """
         rows = load_rows(path)
-        for option, names in (("parameters", parameters), ("costs", [own for own, _ in cost_columns.values()])):
+        for option, names in (
+            ("parameters", parameters),
+            ("costs", [own for own, _ in cost_columns.values()]),
+        ):
             for name in names:
                 if name not in rows[0]:
                     raise SpecError(

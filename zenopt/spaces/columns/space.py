@@ -71,8 +71,8 @@ class ColumnsSpace(SlotSpace):
     ) -> None:
         if not table or not parameters:
             raise SpecError(
-                "The space columns is made of a table: it needs space.options.table, a CSV file, and "
-                "space.options.parameters, the columns that make an architecture."
+                "The space columns has no networks, only rows of a table that a study names: in space.options.table (a "
+                "CSV file) and space.options.parameters (columns that make an architecture)."
             )
         self.table = str(table)
         self.parameters = _texts(parameters, "parameters")
@@ -114,6 +114,13 @@ class ColumnsSpace(SlotSpace):
         return ColumnsArchitecture(settings, self)
 
     # -- text -------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def recognises(cls, text: str) -> bool:
+        """Return whether a text is ``name=value`` and nothing else."""
+        return (
+            all(part.find("=") > 0 and not set(part) & set("()[]{}") for part in text.split()) and "=" in text
+        )
 
     def parse(self, text: str) -> ColumnsArchitecture:
         """Read ``dim=192 heads=3,4``; the table need not list it."""
@@ -238,7 +245,9 @@ class ColumnsSpace(SlotSpace):
         """Places of the rows, the most expensive first; empty where no cost is known."""
         if not self.costs:
             return {}
-        return {own: place for place, own in enumerate(sorted(self.listed.costs, key=self._size, reverse=True))}
+        return {
+            own: place for place, own in enumerate(sorted(self.listed.costs, key=self._size, reverse=True))
+        }
 
     # -- what predictors read ---------------------------------------------------------------------------------------
 
@@ -262,7 +271,11 @@ def _is_range(values: Sequence[Any]) -> bool:
 
 
 def _texts(given: Any, option: str) -> tuple[str, ...]:
-    if isinstance(given, str) or not isinstance(given, Sequence) or not all(isinstance(x, str) for x in given):
+    if (
+        isinstance(given, str)
+        or not isinstance(given, Sequence)
+        or not all(isinstance(x, str) for x in given)
+    ):
         raise SpecError(f"space.options.{option} must be a list of texts, got {quoted(given)}.")
     if len(set(given)) != len(given):
         raise SpecError(f"space.options.{option} names one twice.")
@@ -284,12 +297,12 @@ def _cost_columns(given: Any) -> dict[str, tuple[str, float]]:
             )
         column, factor = section["column"], section.get("factor", 1.0)
         if not isinstance(column, str):
-            raise SpecError(f"space.options.costs.{name}.column must be the name of a column, got {quoted(column)}.")
+            raise SpecError(
+                f"space.options.costs.{name}.column must be the name of a column, got {quoted(column)}."
+            )
         if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < 1e300:
             raise SpecError(
                 f"space.options.costs.{name}.factor must be a positive number such as 1.0e+6, got {quoted(factor)}."
             )
         found[name] = column, float(factor)
     return found
-
-

@@ -37,10 +37,12 @@ class Evaluator(ABC):
     Attributes:
         is_noisy: Whether a second evaluation of an architecture, with another seed, tells something new.
         keeps_files: Whether it writes to its folder.
+        needs_networks: Whether an architecture must have a network.
     """
 
     is_noisy: ClassVar[bool] = False
     keeps_files: ClassVar[bool] = False
+    needs_networks: ClassVar[bool] = False
     #: Trial user attribute that holds :meth:`identity`.
     identity_key: ClassVar[str] = "structure"
 

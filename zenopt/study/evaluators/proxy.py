@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 class ProxyEvaluator(Evaluator):
     """Scores architectures by the spec's proxy, on noise inputs and random labels."""
 
+    needs_networks = True
+
     @classmethod
     def direction(cls, spec: StudySpec) -> Direction:
         parts = parts_of(spec)

@@ -41,6 +41,7 @@ class TrainEvaluator(Evaluator):
 
     is_noisy = True
     keeps_files = True
+    needs_networks = True
     identity_key = RUN_KEY
 
     @classmethod
