@@ -459,7 +459,7 @@ def test_an_outage_is_one_warning_and_a_return_another(caplog: pytest.LogCapture
             raise sqlalchemy.exc.OperationalError("SELECT", {}, Lost("gone"))
         return 1
 
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING, logger="zenopt.storage.retry"):
         assert patiently(engine, away) == patiently(engine, away) == 1
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 2 and "is away" in messages[0] and "is back" in messages[1]
