@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 
 from zenopt.report.choices import Chosen
 from zenopt.report.figure import Figure, score_label
-from zenopt.report.networks import Front, Network, best_networks
+from zenopt.report.networks import Front, Network, best_networks, best_texts
 from zenopt.report.picture import draw
 from zenopt.report.reading import read_study
 from zenopt.report.sections import Section, make_linked_section, make_section, numbers_by_structure
@@ -165,7 +165,10 @@ def _note(section: Section, pictures: dict[str, str], study_id: int) -> str:
             # The query makes the browser load the picture anew when the best network changes.
             address = f"/artifacts/{study_id}/{pictures[chosen.key]}?trial={chosen.network.number}"
             lines += [f"![picture of the network]({address})", ""]
-    if not section.chosen and section.front is None and section.shows_search:
+    texts = best_texts(section.data, 1) if section.shows_search and section.front is None else ()
+    for title, text in texts:
+        lines += [f"## Best score: {title}", "", "```", text, "```", ""]
+    if not section.chosen and not texts and section.front is None and section.shows_search:
         lines += ["No candidate within the budget yet.", ""]
     for found in section.trainings:
         lines += _trainings(section, found)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -18,11 +19,14 @@ from zenopt.core.budget import Budget
 from zenopt.core.costs import count
 from zenopt.core.description import describe
 from zenopt.core.errors import DataError, SpecError, StructureError
+from zenopt.dashboard.pages import StudyPage
 from zenopt.latency.limits import Limits
 from zenopt.predictors.networks import NetworkReader
 from zenopt.spaces.columns.architecture import values_of_cell
 from zenopt.spaces.columns.space import ColumnsSpace
+from zenopt.storage import open_storage
 from zenopt.study.spec import StudySpec
+from zenopt.study.study import load_study
 
 VIT = Path("/work/shared/data/tables/vit_bench_101.csv.gz")
 PARAMETERS = ["kind", "dim", "ratio"]
@@ -363,12 +367,22 @@ def test_a_study_from_search_to_report(zenopt: Callable[..., str], table: Path, 
     )
     zenopt("report", *of, "-o", tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    assert (
-        page.index("Best of the search") < page.index("kind=vit dim=32 ratio=4,4,2")
-        and "no pictures of networks: The space columns" in page
-    )
+    assert page.index("Best of the search") < page.index("kind=vit dim=32 ratio=4,4,2")
+    assert "no pictures of networks: The space columns" in page
     assert "zenopt export-best" not in page and "zenopt train" not in page
+    note = dashboard_note(url)
+    assert "kind=vit dim=32 ratio=4,4,2" in note and "No candidate" not in note
     assert "cannot be read" in zenopt("predict", *of, "kind=vit dim=32 ratio=4,4,2", code=2)
+
+
+def dashboard_note(url: str) -> str:
+    """Returns what the dashboard says of the study, from a copy of its trials."""
+    source = load_study(open_storage(url), "columns")
+    shown = optuna.create_study(direction="maximize", study_name="columns")
+    shown.add_trials(source.get_trials())
+    StudyPage(shown, source, None).update()
+    attributes = shown._storage.get_study_system_attrs(shown._study_id)
+    return "".join(str(value) for key, value in attributes.items() if key.startswith("dashboard:note"))
 
 
 @pytest.mark.skipif(not VIT.is_file(), reason="the public table is not here")
