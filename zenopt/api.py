@@ -56,7 +56,7 @@ class Candidate:
     score: float
     structure: str
     costs: dict[str, float]
-    architecture: Any
+    architecture: Any = field(repr=False)
     spec: StudySpec | None = field(default=None, repr=False, compare=False)
 
     def _repr_html_(self) -> str:
@@ -372,7 +372,7 @@ class Result:
         overrides: Overrides = (),
         on_result: Callable[[Training], None] = lambda row: None,
     ) -> Winner:
-        """Trains the best of every class for a short time, as the second stage of a study does.
+        """Train the best of every class briefly, as the second stage of a study does.
 
         What was trained before is read, not trained again; :meth:`export` then writes the winner with its weights.
 
@@ -400,7 +400,9 @@ class Result:
         spec = self.spec.overridden(overrides).overridden({"training.data": data})
         place = Place(self.study._storage, None, Path(runs), devices, 1, on_result)
         run = finish if spec.objective.kind == "train" else run_second_stage
-        return run(self.name, spec, place)
+        with _settings_kept():
+            optuna.logging.set_verbosity(optuna.logging.WARNING)
+            return run(self.name, spec, place)
 
     @property
     def winner(self) -> Winner | None:

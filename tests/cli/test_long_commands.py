@@ -156,7 +156,7 @@ def test_correlate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int
         "--batch-size", "4", "--resolution", "16",
     )  # fmt: skip
     assert seen.lines[0] == "acc"
-    assert re.fullmatch(r"proxy +Spearman +95 % interval +Kendall +top +n +failed +s/arch", seen.lines[1])
+    assert re.fullmatch(r"proxy +Spearman +95 % interval +Kendall +top +n +s/arch", seen.lines[1])
     assert [line.split()[0] for line in seen.lines[3:5]] == ["params", "snip"]
     assert shown(seen, r"\d/9 architectures")
 

@@ -189,7 +189,8 @@ def describe_status(status: StudyStatus) -> str:
         )
         for record in status.front[:FRONT_LINES]:
             values = ", ".join(
-                f"{name} {value:,.6g}" for name, value in zip(names, record.values or (), strict=True)
+                f"{name} {value:{',.0f' if abs(value) >= 1000 else '.6g'}}"
+                for name, value in zip(names, record.values or (), strict=True)
             )
             lines.append(f"      trial {record.number}: {values}")
         if len(status.front) > FRONT_LINES:

@@ -24,6 +24,7 @@ from zenopt.core.text import quoted, shortened
 from zenopt.storage import requeue_orphans
 from zenopt.study.evaluators.train import LABEL_KEY, LEARNING_RATE_KEY, RUN_KEY, SEED_KEY, TrainEvaluator
 from zenopt.study.search import Progress, run_search
+from zenopt.study.sections import PrunerSection
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import join_study, load_study
 
@@ -187,6 +188,11 @@ class TrainingStudy:
     def study(self) -> optuna.Study:
         """The study as it is stored now."""
         return load_study(self.place.storage, self.name)
+
+    def unpruned(self) -> TrainingStudy:
+        """Return the same study, in which every training goes on to its end."""
+        training = self.spec.training.model_copy(update={"pruner": PrunerSection()})
+        return TrainingStudy(self.spec.model_copy(update={"training": training}), self.place, self.name)
 
     def train(
         self,
