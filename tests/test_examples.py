@@ -99,7 +99,7 @@ def test_a_block_is_searched_exported_and_trained(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="If you trust it, give --import custom_block"):
         run(*zenopt_, *training, "--output", "refused", cwd=tmp_path)
     printed = run(*zenopt_, *training, *own, "--output", "run", cwd=tmp_path)
-    assert "after 1 epochs" in printed
+    assert "at epoch 1" in printed
     data = ("--data", "synthetic:64", "--device", "cpu")
     assert "top-1" in run(*zenopt_, "evaluate", *own, "--weights", "run/best.pt", *data, cwd=tmp_path)
     assert "Grouped" in run(*zenopt_, "describe", *own, "bundle", cwd=tmp_path)

@@ -7,11 +7,10 @@ import sys
 
 import pytest
 import torch
+from structures import TINY
 
 import zenopt
 from zenopt.core.errors import StructureError, UnknownNameError
-
-TINY = "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,2,8,1)SuperConvK1BNRELU(16,32,1,1)"
 
 
 def test_importing_loads_nothing_that_takes_seconds() -> None:

@@ -16,6 +16,7 @@ import torch
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from structures import TINY_NARROW
 from training import write_cifar
 
 from zenopt.core.errors import ZenoptError
@@ -38,7 +39,7 @@ from zenopt.train.data import open_data
 from zenopt.train.networks import NetworkSource
 from zenopt.train.recipe import Recipe, load_recipe
 
-TINY = "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,2,8,1)SuperConvK1BNRELU(16,16,1,1)"
+TINY = TINY_NARROW
 ARCHITECTURE = Architecture.parse(TINY)
 LONGEST = 400
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from structures import TWO_HALVINGS
 
 from zenopt.train.data import DataSet, MemoryImages
 from zenopt.train.distributed import World
 from zenopt.train.recipe import Recipe, load_recipe
 
-TINY = "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,8,2,8,1)SuperResK3K3(8,16,2,8,1)SuperConvK1BNRELU(16,24,1,1)"
+TINY = TWO_HALVINGS
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -555,7 +555,7 @@ def optimize(
         n_trials, timeout = resolved.trials, resolved.timeout_s
     hooks: dict[str, Any] = {}
     told: list[Callable[[Progress], None]] = []
-    with _settings_kept(), ExitStack() as listening:
+    with ExitStack() as listening:
         if loggers:
             from zenopt.progress.trial_log import TrialLog
 
@@ -603,16 +603,3 @@ def _read_spec(spec: StudySpec | dict[str, Any] | str | Path, overrides: Overrid
         validated = StudySpec.validated(Source("spec", spec))
         return validated.overridden(overrides) if overrides else validated
     return StudySpec.load(spec, overrides)
-
-
-@contextmanager
-def _settings_kept() -> Iterator[None]:
-    """Restores what a worker in this process sets for itself: torch's threads and Optuna's verbosity."""
-    import torch
-
-    threads, verbosity = torch.get_num_threads(), optuna.logging.get_verbosity()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        optuna.logging.set_verbosity(verbosity)

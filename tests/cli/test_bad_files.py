@@ -14,6 +14,7 @@ from typing import Any
 import optuna
 import pytest
 import torch
+from structures import TINY_NARROW
 from training import write_cifar
 
 from zenopt.cli import main
@@ -22,7 +23,7 @@ from zenopt.latency.profile import DEVICES_FOLDER
 from zenopt.spaces.chain.zoo import card, list_models
 from zenopt.train import checkpoint
 
-TINY = "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,2,8,1)SuperConvK1BNRELU(16,16,1,1)"
+TINY = TINY_NARROW
 TRAIN = (
     "train",
     "--structure",

@@ -11,7 +11,7 @@ from terminal import Terminal, watch
 
 from zenopt.cli import main
 
-WIDTHS = pytest.mark.parametrize("columns", [80, 120])
+WIDTHS = pytest.mark.parametrize("columns", [80, pytest.param(120, marks=pytest.mark.slow)])
 #: A bar of rich's, whatever is done.
 BAR = re.compile(r"[━╸╺]{4,}|[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]")
 

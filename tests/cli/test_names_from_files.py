@@ -14,6 +14,7 @@ import optuna
 import pytest
 import torch
 import yaml
+from structures import TINY_NARROW
 
 from zenopt.dashboard.server import Dashboard
 from zenopt.export.bundle import Bundle, write_bundle
@@ -40,7 +41,7 @@ def proxy(probe):
 def helper(**options):
     Path(__file__).with_name("called").touch()
 """
-TINY = "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,2,8,1)SuperConvK1BNRELU(16,16,1,1)"
+TINY = TINY_NARROW
 URL = "sqlite:///zenopt.db"
 
 

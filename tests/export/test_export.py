@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structures import TINY
 
 from zenopt.core.errors import BundleError
 from zenopt.export.bundle import Bundle, read_bundle, versions, write_atomically, write_bundle
 from zenopt.spaces.chain.architecture import Architecture
 
-STRUCTURE = "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,2,8,1)SuperConvK1BNRELU(16,32,1,1)"
+STRUCTURE = TINY
 BUNDLE = Bundle(
     structure=STRUCTURE,
     resolution=32,

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from structures import TINY_DEEP
 
 from zenopt.cli import main
 from zenopt.core.costs import count
@@ -51,9 +52,7 @@ def test_features_of_a_cell_are_those_of_its_open_paths() -> None:
 def test_features_of_a_chain_are_its_size(tmp_path: Path) -> None:
     from zenopt.spaces.chain.architecture import Architecture
 
-    chain = Architecture.parse(
-        "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,2,8,2)SuperConvK1BNRELU(16,32,1,1)"
-    )
+    chain = Architecture.parse(TINY_DEEP)
     own, costs = architecture_features(chain, 32, 10), count(chain, 32, 10)
     assert own["log params"] == pytest.approx(np.log(costs.params))
     assert own["log MACs"] == pytest.approx(np.log(costs.macs))

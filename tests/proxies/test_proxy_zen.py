@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torchvision
+from structures import TINY
 
 from zenopt.core.errors import DeviceError, ProxyError, StructureError, UnknownNameError
 from zenopt.nn import build_network
@@ -26,7 +27,7 @@ GOLDENS: list[dict[str, Any]] = json.loads(
 )
 BY_ID = {golden["id"]: golden for golden in GOLDENS}
 SMALL = ["cifar_mut_27", "cifar_mut_20", "cifar_mut_07"]
-TINY = Architecture.parse("SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,2,8,1)SuperConvK1BNRELU(16,32,1,1)")
+TINY = Architecture.parse(TINY)
 
 
 def seeded_like_the_release(golden: dict[str, Any], seed: int) -> float:

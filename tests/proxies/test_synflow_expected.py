@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from structures import NO_BLOCKS
 
 from zenopt.core.errors import ProxyError
 from zenopt.correlate import spearman
@@ -52,6 +53,6 @@ def test_both_fail_where_nothing_flows_and_chains_are_refused() -> None:
     for name in ("synflow-expected", "synflow-log"):
         with pytest.raises(ProxyError):
             score_architecture(dead, name, resolution=8, num_classes=10, batch_size=2)
-    chain = Architecture.parse("SuperConvK3BNRELU(3,8,1,1)SuperConvK1BNRELU(8,16,1,1)")
+    chain = Architecture.parse(NO_BLOCKS)
     with pytest.raises(ProxyError, match="takes NAS-Bench-201 cells"):
         score_architecture(chain, "synflow-expected", resolution=8)

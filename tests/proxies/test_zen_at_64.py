@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from structures import TINY_DEEP
 
 from zenopt.core.costs import count
 from zenopt.core.errors import ProxyError
@@ -10,7 +11,7 @@ from zenopt.proxies import score_architecture
 from zenopt.spaces.chain.architecture import Architecture
 from zenopt.spaces.chain.closed_form.batch64 import DEPTH_FACTOR, depth_term
 
-SHALLOW = Architecture.parse("SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,2,8,2)SuperConvK1BNRELU(16,32,1,1)")
+SHALLOW = Architecture.parse(TINY_DEEP)
 DEEP = Architecture.parse(
     "SuperConvK3BNRELU(3,8,2,1)SuperResK1K3K1(8,16,2,8,5)SuperResK1K5K1(16,24,2,8,5)SuperConvK1BNRELU(24,32,1,1)"
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from scipy.stats import ks_2samp, ttest_ind
+from structures import TINY
 from torch import nn
 
 from zenopt.core.lowering import lower
@@ -15,7 +16,7 @@ from zenopt.proxies.zen_executor import draw_weights, is_plain_chain, zen_of_cha
 from zenopt.spaces.chain.architecture import Architecture
 
 STRUCTURES = [
-    "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,2,8,1)SuperConvK1BNRELU(16,32,1,1)",
+    TINY,
     "SuperConvK3BNRELU(3,16,2,1)SuperResK1K7K1(16,40,1,16,2)SuperResK5K5(40,24,2,16,1)SuperConvK1BNRELU(24,64,1,1)",
     "SuperConvK3BNRELU(3,8,2,1)SuperResIDWE2K5(8,24,2,16,2)SuperConvK1BNRELU(24,48,1,1)",
     "SuperConvK1BNRELU(3,8,1,2)SuperResIDWE6K3(8,16,2,8,1)",

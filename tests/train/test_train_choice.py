@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from structures import TINY_MOBILE
 
 from zenopt.cli.deploy import deploy_command
 from zenopt.cli.evaluate import evaluate_command
@@ -25,7 +26,7 @@ from zenopt.study.trained import choose, read_trainings, record_training
 from zenopt.train.errors import TrainError
 from zenopt.train.networks import NetworkSource
 
-GATED = "SuperConvK3BNRELU(3,8,2,1)SuperResIDWE2K3(8,8,2,8,1)SuperConvK1BNRELU(8,16,1,1)"
+GATED = TINY_MOBILE
 PLAIN = "SuperConvK3BNRELU(3,8,2,1)SuperConvK1BNRELU(8,16,1,1)"
 CELL = "|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|none~1|none~2|"
 SHORT = ["--data", "synthetic:64", "--epochs", "1", "--device", "cpu", "--set", "batch_size=32"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from structures import TINY_QUARTERED
 
 from zenopt.cli import main
 from zenopt.cli.deploy import deploy_command
@@ -22,7 +23,7 @@ from zenopt.train.networks import NetworkSource
 from zenopt.train.recipe import Recipe
 from zenopt.train.run import evaluate_weights
 
-TINY = "SuperConvK3BNRELU(3,8,2,1)SuperResK3K3(8,8,2,8,1)SuperConvK1BNRELU(8,16,1,1)"
+TINY = TINY_QUARTERED
 COMMON = ["--structure", TINY, "--resolution", "32", "--device", "cpu", "--data", "synthetic:128"]
 SHORT = ["--data", "synthetic:64", "--epochs", "1", "--device", "cpu", "--set", "batch_size=16"]
 

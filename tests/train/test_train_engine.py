@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from structures import TWO_HALVINGS
 
 from zenopt.nn.weights import load_weights, read_torch_file
 from zenopt.train import checkpoint
@@ -22,7 +23,7 @@ from zenopt.train.progress import Silent
 from zenopt.train.recipe import Recipe, load_recipe
 from zenopt.train.subsets import share_of
 
-TINY = "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,8,2,8,1)SuperResK3K3(8,16,2,8,1)SuperConvK1BNRELU(16,24,1,1)"
+TINY = TWO_HALVINGS
 SOURCE = NetworkSource.from_structure(TINY, 16)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from structures import TWO_HALVINGS
 
 from zenopt.cli.evaluate import evaluate_command
 from zenopt.cli.train import train_command
@@ -26,7 +27,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 
-TINY = "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,8,2,8,1)SuperResK3K3(8,16,2,8,1)SuperConvK1BNRELU(16,24,1,1)"
+TINY = TWO_HALVINGS
 SOURCE = NetworkSource.from_structure(TINY, 16)
 
 

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from structures import TINY_QUARTERED
 
 from zenopt.study.spec import StudySpec
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = "SuperConvK3BNRELU(3,8,2,1)SuperResK3K3(8,8,2,8,1)SuperConvK1BNRELU(8,16,1,1)"
+TINY = TINY_QUARTERED
 TRAINING = [
     "--structure", TINY, "--resolution", "32", "--data", "synthetic:64", "--epochs", "1", "--device", "cpu",
     "--set", "batch_size=32", "--output", "run",

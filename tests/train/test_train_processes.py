@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from structures import TINY_QUARTERED
 
 from zenopt.cli import main
 
-TINY = "SuperConvK3BNRELU(3,8,2,1)SuperResK3K3(8,8,2,8,1)SuperConvK1BNRELU(8,16,1,1)"
+TINY = TINY_QUARTERED
 ROOT = Path(__file__).resolve().parents[2]
 COMMON = ["-m", "zenopt.train", "--structure", TINY, "--resolution", "32", "--device", "cpu", "--epochs", "2"]
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from report_browser import look
+from structures import TINY_MOBILE
 
 from zenopt.report.training import _curves, write_evaluation_report, write_training_report
 from zenopt.train.engine import RunResult
@@ -17,9 +18,7 @@ from zenopt.train.evaluate import Evaluation
 from zenopt.train.networks import NetworkSource
 
 CLASSES = ("airplane", "bird", "<b>cat</b> & co", "a class with quite a long name")
-SOURCE = NetworkSource.from_structure(
-    "SuperConvK3BNRELU(3,8,2,1)SuperResIDWE2K3(8,8,2,8,1)SuperConvK1BNRELU(8,16,1,1)", 32, use_se=True
-)
+SOURCE = NetworkSource.from_structure(TINY_MOBILE, 32, use_se=True)
 CELL = NetworkSource.from_structure(
     "|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|none~1|none~2|", 32, family="nasbench201"
 )

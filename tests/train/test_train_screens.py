@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structures import TINY_QUARTERED
 
 from zenopt.train.progress import Bar, Lines, Page, Silent, observer, summary
 
@@ -18,7 +19,7 @@ pytest.importorskip("pyte")
 from terminal import Terminal, on_terminal
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = "SuperConvK3BNRELU(3,8,2,1)SuperResK3K3(8,8,2,8,1)SuperConvK1BNRELU(8,16,1,1)"
+TINY = TINY_QUARTERED
 NETWORK = ["--structure", TINY, "--resolution", "32", "--device", "cpu"]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
+from structures import TINY_QUARTERED
 from torch import nn
 
 from zenopt.cli.train import train_command
@@ -20,7 +21,7 @@ from zenopt.train.plan import LONG_S, Plan, make_plan
 from zenopt.train.recipe import load_recipe
 from zenopt.train.timing import Estimate, duration, estimate_training
 
-TINY = "SuperConvK3BNRELU(3,8,2,1)SuperResK3K3(8,8,2,8,1)SuperConvK1BNRELU(8,16,1,1)"
+TINY = TINY_QUARTERED
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,13 @@ new blocks. A kind of model is registered under the name that profiles give in `
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from zenopt.core.errors import DeviceError, UnknownNameError, ZenoptError
-from zenopt.core.text import one_line, quoted
+from zenopt.core.registry import Registry
+from zenopt.core.text import one_line, quoted, quoted_list
 from zenopt.latency.operations import Operation
 from zenopt.latency.parts import Part
 from zenopt.latency.terms import CONSTANT, get_term
@@ -36,27 +36,20 @@ class LatencyModel(ABC):
         return sum(self.operation_times(part.operations()))
 
 
+#: Reads a profile's ``model`` of one kind: ``loader(model, batch, bytes_per_number)``.
 Loader = Callable[[Mapping[str, Any], int, float], LatencyModel]
-_LOADERS: dict[str, Loader] = {}
-#: Kinds that live in modules of their own, imported when a profile asks for them.
-_BUILT_IN = {"kernels": "zenopt.latency.kernelmodel", "table": "zenopt.latency.table"}
-_L = TypeVar("_L", bound=Loader)
 
-
-def register_model(kind: str) -> Callable[[_L], _L]:
-    """Registers what reads a profile's ``model`` of this kind: ``loader(model, batch, bytes_per_number)``.
-
-    Raises:
-        ValueError: If the kind is taken.
-    """
-
-    def register(loader: _L) -> _L:
-        if kind in _LOADERS:
-            raise ValueError(f"Latency model kind {kind!r} is already registered.")
-        _LOADERS[kind] = loader
-        return loader
-
-    return register
+MODELS: Registry[Loader] = Registry(
+    "latency model kind",
+    "zenopt.latency_models",
+    {
+        "additive": "zenopt.latency.models",
+        "kernels": "zenopt.latency.kernelmodel",
+        "table": "zenopt.latency.table",
+    },
+)
+#: Decorates what reads a profile's ``model`` of a kind; a name that is taken is a ``ValueError``.
+register_model = MODELS.register
 
 
 def make_model(model: Mapping[str, Any], batch: int, bytes_per_number: float) -> LatencyModel:
@@ -67,13 +60,13 @@ def make_model(model: Mapping[str, Any], batch: int, bytes_per_number: float) ->
         DeviceError: If its content does not make sense.
     """
     kind = model.get("kind")
-    if isinstance(kind, str) and kind in _BUILT_IN:
-        importlib.import_module(_BUILT_IN[kind])
-    if not isinstance(kind, str) or kind not in _LOADERS:
-        known = ", ".join(sorted({*_LOADERS, *_BUILT_IN}))
-        raise UnknownNameError(f"Unknown latency model kind {quoted(kind)}; known: {known}.")
+    if not isinstance(kind, str):
+        raise UnknownNameError(
+            f"Unknown latency model kind {quoted(kind)}; known: {quoted_list(MODELS.names())}."
+        )
+    loader = MODELS.get(kind, stored=True)
     try:
-        return _LOADERS[kind](model, batch, bytes_per_number)
+        return loader(model, batch, bytes_per_number)
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         if isinstance(error, ZenoptError):
             raise

@@ -8,51 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from zenopt.core.errors import UnknownNameError
+from zenopt.core.registry import Registry
 from zenopt.latency.operations import Operation
 
 #: ``term(operation, bytes_per_number, batch)``, for one image.
 Term = Callable[[Operation, float, int], float]
 
 _ELEMENTWISE = frozenset(("norm", "activation", "add", "multiply", "pool", "other"))
-_TERMS: dict[str, Term] = {}
 
 #: The term that is 1 for every network: what a forward costs whatever is in it.
 CONSTANT = "network"
 
 
-def register_term(name: str) -> Callable[[Term], Term]:
-    """Registers a term under a name that profiles can use.
-
-    Raises:
-        ValueError: If the name is taken.
-    """
-
-    def register(term: Term) -> Term:
-        if name in _TERMS or name == CONSTANT:
-            raise ValueError(f"Latency term {name!r} is already registered.")
-        _TERMS[name] = term
-        return term
-
-    return register
+TERMS: Registry[Term] = Registry("latency term", "zenopt.latency_terms", {CONSTANT: "zenopt.latency.terms"})
+#: Decorates a term that profiles can use by name; a name that is taken is a ``ValueError``.
+register_term = TERMS.register
 
 
 def get_term(name: str) -> Term:
-    """Returns the term registered under ``name``.
+    """Return the term registered under ``name``.
 
     Raises:
         UnknownNameError: If there is none; the message lists the known ones.
     """
-    if name not in _TERMS:
-        raise UnknownNameError(
-            f"Unknown latency term {name!r}; known: {', '.join((CONSTANT, *term_names()))}."
-        )
-    return _TERMS[name]
+    return TERMS.get(name, stored=True)
 
 
 def term_names() -> list[str]:
-    """Returns the names of all registered terms."""
-    return sorted(_TERMS)
+    """Return the names of all terms but the constant one."""
+    return [name for name in TERMS.names() if name != CONSTANT]
 
 
 def _is_matrix(op: Operation) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from typing import Any
 
 from zenopt.report.choices import Chosen
 from zenopt.report.commands import filled
@@ -109,6 +110,23 @@ def code(label: str, text: str, css: str = "command") -> str:
     return (
         f'<div class="copy"><span class="faint">{escape(label)}</span><button type="button" data-copy>Copy</button>'
         f'<code class="{css}">{escape(text)}</code></div>'
+    )
+
+
+def learned(record: Mapping[str, Any]) -> str:
+    """Return what a search that learns says of its predictor: which inputs it reads, and on what evidence."""
+    if not record:
+        return ""
+    candidates = record.get("candidates")
+    among = f", among {candidates:,} candidates" if isinstance(candidates, int) else ""
+    begins = record.get("begins_with")
+    first = f" It began with the ranking by {escape(str(begins))}." if begins else ""
+    text = str(record.get("record") or "nothing yet: too few trials")
+    return (
+        '<h2>What the search has learned</h2><div class="card">'
+        f"<p>A predictor learned from {escape(str(record.get('learned_from', 0)))} trials proposes what is expected to "
+        f"improve most{among}.{first} Inputs and evidence (log marginal likelihood against the best):</p>"
+        f"<pre>{escape(text)}</pre></div>"
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import optuna
 
@@ -22,6 +23,7 @@ from zenopt.report.timeline import timeline
 from zenopt.report.training_figures import training_figures
 from zenopt.report.trainings import Trainings, read_trainings
 from zenopt.report.words import describe_settings, search_tiles, training_tiles
+from zenopt.samplers.surrogate import RECORD_KEY
 
 TRAINED_GROUPS = {"second stage": "Trained", "verification": "Verified", "trainings": "Trained"}
 
@@ -43,6 +45,7 @@ class Section:
         trial_commands: The same for one of its trials.
         front: Only where there are several objectives.
         shows_search: Whether the search itself is shown; not in the report of a linked study.
+        learned: What a sampler that learns says of its predictor; empty for others.
     """
 
     data: StudyData
@@ -57,6 +60,7 @@ class Section:
     trial_commands: Sequence[tuple[str, str]]
     front: Front | None = None
     shows_search: bool = True
+    learned: Mapping[str, Any] = field(default_factory=dict)
 
 
 def make_section(study: optuna.Study, data: StudyData, top: int) -> Section:
@@ -99,6 +103,7 @@ def make_section(study: optuna.Study, data: StudyData, top: int) -> Section:
         commands=study_commands(study),
         trial_commands=trial_commands(study, data),
         front=make_front(data),
+        learned=study.user_attrs.get(RECORD_KEY) or {},
     )
 
 

@@ -29,6 +29,8 @@ class WatchedJournal(JournalFileBackend):
     """
 
     def __init__(self, path: str, *, is_writable: bool = True) -> None:
+        # The process may move to another folder; the file stays where it is.
+        path = os.path.abspath(path)
         if is_writable:
             remove_leftovers(path, (".lock", f"{SWEEP_SUFFIX}.lock"), _STALE_LOCK_S)
         super().__init__(path)

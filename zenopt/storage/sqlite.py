@@ -35,7 +35,8 @@ class SqliteConnector:
     """
 
     def __init__(self, path: str, synchronous: str = "NORMAL", *, read_only: bool = False) -> None:
-        self.path = path
+        # The process may move to another folder; the file stays where it is.
+        self.path = os.path.abspath(path)
         self.synchronous = synchronous
         self.read_only = read_only
         self.identity: tuple[int, int] | None = None

@@ -128,6 +128,20 @@ def default_workers(devices: Sequence[str]) -> int:
     return available_cores() if set(devices) == {"cpu"} else len(devices)
 
 
+@contextmanager
+def _settings_kept() -> Iterator[None]:
+    """Restore what a worker in this process sets for itself: torch's threads and Optuna's verbosity."""
+    import torch
+
+    threads, verbosity = torch.get_num_threads(), optuna.logging.get_verbosity()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        optuna.logging.set_verbosity(verbosity)
+
+
+@_settings_kept()
 def run_search(
     spec: StudySpec,
     url: str,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from goldens import load_fixture
+from structures import TINY
 from torch import nn
 
 from zenopt.core.errors import BundleError
@@ -17,7 +18,7 @@ from zenopt.spaces.chain.architecture import Architecture
 from zenopt.spaces.chain.checkpoint import load_zennas_state_dict, zennas_keys
 
 CHECKPOINTS = ["zennas_checkpoint_cifar10", "zennas_checkpoint_imagenet_se"]
-SMALL = Architecture.parse("SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,2,8,1)SuperConvK1BNRELU(16,32,1,1)")
+SMALL = Architecture.parse(TINY)
 
 
 def build(golden: dict[str, Any]) -> Network:

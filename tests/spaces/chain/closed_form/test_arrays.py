@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structures import NO_BLOCKS
 
 from zenopt.core.costs import count
 from zenopt.core.errors import StructureError
@@ -109,7 +110,7 @@ def test_other_gammas_are_tabulated_too() -> None:
 
 
 def test_unknown_types_and_long_chains_are_refused() -> None:
-    architecture = Architecture.parse("SuperConvK3BNRELU(3,8,1,1)SuperConvK1BNRELU(8,16,1,1)")
+    architecture = Architecture.parse(NO_BLOCKS)
     with pytest.raises(StructureError, match="SuperConvK3BNRELU is not among SuperConvK1BNRELU"):
         Codec(["SuperConvK1BNRELU"]).encode([architecture])
     with pytest.raises(StructureError, match="A chain has 2 blocks; there is room for 1"):
