@@ -24,7 +24,7 @@ from zenopt.report.figures import against_costs, closed_form, costs_of, progress
 from zenopt.report.objective_figures import front_figures, hypervolume_figures
 from zenopt.report.reading import NUMBERS, StudyData, read_study
 from zenopt.storage import default_storage
-from zenopt.study.search import Progress, SearchResult, run_search
+from zenopt.study.search import Progress, SearchResult, run_search, settings_kept
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import load_study, open_existing, read_spec
 
@@ -400,7 +400,7 @@ class Result:
         spec = self.spec.overridden(overrides).overridden({"training.data": data})
         place = Place(self.study._storage, None, Path(runs), devices, 1, on_result)
         run = finish if spec.objective.kind == "train" else run_second_stage
-        with _settings_kept():
+        with settings_kept():
             optuna.logging.set_verbosity(optuna.logging.WARNING)
             return run(self.name, spec, place)
 

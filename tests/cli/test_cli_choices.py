@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -272,3 +273,9 @@ def test_commands_of_latency_are_listed_whole(zenopt: Callable) -> None:
 def test_epochs_of_a_tiny_network_take_seconds() -> None:
     assert "(50,000 images in 20 s)" in TrainingSpeed(2500.0, "laptop").text
     assert "(50,000 images in 2 min)" in TrainingSpeed(500.0, "laptop").text
+
+
+def test_status_shows_the_counts_that_the_budget_is_of(zenopt: Callable, spec_file: Path) -> None:
+    done = zenopt("optimize", "--study", str(spec_file), *RUN, "--set", "budget.counting=zennas")
+    assert done.code == 0, done.err
+    assert re.search(r"by the budget's \(ZenNAS's\) counts [\d,]+ params, [\d,]+ MACs", done.out)

@@ -256,13 +256,16 @@ def test_two_processes_train_what_one_does(searched: tuple[StudySpec, str], tmp_
     assert shared == accuracies("one")
 
 
-def test_the_same_from_python(searched: tuple[StudySpec, str], tmp_path: Path) -> None:
+def test_the_same_from_python(
+    searched: tuple[StudySpec, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     _, images = searched
     result = zenopt.load_result("staged")
     assert result.winner is None
     with pytest.raises(StudyError, match=r"call Result\.train first"):
         result.export(tmp_path / "none", by="training")
     told: list[Training] = []
+    capsys.readouterr()
     winner = result.train(
         images,
         runs=tmp_path / "runs",
@@ -270,6 +273,8 @@ def test_the_same_from_python(searched: tuple[StudySpec, str], tmp_path: Path) -
         on_result=told.append,
     )
     assert result.winner == winner and len(told) == 2
+    assert "A new study" not in capsys.readouterr().err
+    assert "architecture=" not in repr(result.best)
     bundle = read_bundle(result.export(tmp_path / "bundle"))
     assert bundle.structure == winner.verified[0].candidate.structure
     assert (tmp_path / "bundle" / "best.pt").is_file()

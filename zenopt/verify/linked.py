@@ -315,7 +315,10 @@ class TrainingStudy:
 
 
 def verified(trainings: Iterable[Training]) -> list[Verified]:
-    """Return networks with the accuracies of their seeds, best mean first; those without any come last."""
+    """Return networks with the accuracies of their seeds, best mean first.
+
+    Those of which a seed was not trained to its end come after the others, and those without any accuracy last.
+    """
     rows: dict[str, list[Training]] = {}
     for training in trainings:
         rows.setdefault(training.candidate.structure, []).append(training)
@@ -324,7 +327,8 @@ def verified(trainings: Iterable[Training]) -> list[Verified]:
         finished = [item for item in sorted(own, key=lambda item: item.seed) if item.top1 is not None]
         top1 = tuple(item.top1 for item in finished if item.top1 is not None)
         found.append(Verified(own[0].candidate, top1, len(own) - len(finished), own[0].learning_rate))
-    return sorted(found, key=lambda item: -item.mean if item.top1 else float("inf"))
+    # Where a pruner ended some seeds, the mean is that of the lucky ones: it does not compare with whole ones.
+    return sorted(found, key=lambda item: (not item.top1, item.pruned > 0, -item.mean if item.top1 else 0.0))
 
 
 def best_rates(trainings: Iterable[Training]) -> dict[str, float]:
