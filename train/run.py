@@ -127,7 +127,7 @@ def train(
     classes = len(data.classes)
     if expected_classes is not None and expected_classes != classes:
         observer.note(
-            f"The bundle is for {expected_classes} classes; the classifier is built for the data's {classes} classes."
+            f"The bundle is for {expected_classes} classes; the classifier is built for the data's {classes}."
         )
     network, recipe, loaded = build_for_training(source, recipe, classes, seed=seed, weights=weights)
     if not loaded:

@@ -169,9 +169,10 @@ def _seconds_per_image(step: Callable[[int], None], full: int, seconds: float, d
             break
         size, before = min(full, 2 * size), spent
     times = [spent]
-    while sum(times) < seconds and len(times) < _REPEATS:
+    # The first step of a size also allocates and chooses kernels: a second one is worth its time.
+    while (sum(times) < seconds or (len(times) == 1 and spent < 2 * seconds)) and len(times) < _REPEATS:
         times.append(_timed(step, size, device))
-    return sorted(times)[len(times) // 2] / size
+    return sorted(times)[(len(times) - 1) // 2] / size
 
 
 def _timed(step: Callable[[int], None], size: int, device: torch.device) -> float:

@@ -24,7 +24,7 @@ from zenopt.report.figures import against_costs, closed_form, costs_of, progress
 from zenopt.report.objective_figures import front_figures, hypervolume_figures
 from zenopt.report.reading import NUMBERS, StudyData, read_study
 from zenopt.storage import default_storage
-from zenopt.study.search import Progress, SearchResult, run_search
+from zenopt.study.search import Progress, SearchResult, run_search, settings_kept
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import load_study, open_existing, read_spec
 
@@ -56,7 +56,7 @@ class Candidate:
     score: float
     structure: str
     costs: dict[str, float]
-    architecture: Any
+    architecture: Any = field(repr=False)
     spec: StudySpec | None = field(default=None, repr=False, compare=False)
 
     def _repr_html_(self) -> str:
@@ -372,7 +372,7 @@ class Result:
         overrides: Overrides = (),
         on_result: Callable[[Training], None] = lambda row: None,
     ) -> Winner:
-        """Trains the best of every class for a short time, as the second stage of a study does.
+        """Train the best of every class briefly, as the second stage of a study does.
 
         What was trained before is read, not trained again; :meth:`export` then writes the winner with its weights.
 
@@ -400,7 +400,9 @@ class Result:
         spec = self.spec.overridden(overrides).overridden({"training.data": data})
         place = Place(self.study._storage, None, Path(runs), devices, 1, on_result)
         run = finish if spec.objective.kind == "train" else run_second_stage
-        return run(self.name, spec, place)
+        with settings_kept():
+            optuna.logging.set_verbosity(optuna.logging.WARNING)
+            return run(self.name, spec, place)
 
     @property
     def winner(self) -> Winner | None:

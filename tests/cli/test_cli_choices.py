@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from zenopt.latency.training_speed import TrainingSpeed
 
 RUN = ("--workers", "1", "--trials", "2")
 
@@ -224,3 +227,55 @@ def test_training_speed_is_told(zenopt: Callable) -> None:
     assert "images/s on one CPU core" in small.out and "fine on a laptop" in small.out
     large = zenopt("describe", "zennet_imagenet1k_flops900M_SE", "--json").json["training"]
     assert large["kind"] == "gpu" and large["images_per_second_per_core"] < 10
+
+
+def test_a_pattern_that_matches_no_model_is_said(zenopt: Callable) -> None:
+    found = zenopt("models", "list")
+    assert found.code == 2 and "no published network matches 'list'" in found.err
+
+
+def test_next_steps_keep_the_imports(zenopt: Callable, tmp_path: Path) -> None:
+    module = tmp_path / "nothing_of_note.py"
+    module.write_text("")
+    shown = zenopt("models", "*size05M", "--import", str(module)).err
+    assert shown.splitlines()[0].split("  # ")[0].rstrip().endswith(f"--import {module}")
+    assert "--import" not in zenopt("models", "*size05M").err
+
+
+def test_an_unknown_sampler_is_said_once(zenopt: Callable) -> None:
+    found = zenopt("optimize", "--study", "demo", "--sampler", "nsgaii")
+    assert found.code == 2 and "nsga2" in found.err and "Known samplers" not in found.err
+
+
+def test_a_table_that_is_missing_says_how_to_name_it(
+    zenopt: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = zenopt("optimize", "--study", "nasbench-macro-table", "--trials", "2", "--workers", "1")
+    assert found.code == 2 and "--set objective.table=PATH" in found.err
+
+
+def test_a_sampler_that_finds_nothing_within_the_budget_gets_advice(
+    zenopt: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ("optimize", "--study", "demo", "--sampler", "random", "--trials", "3", "--workers", "1")
+    found = zenopt(*command, "--set", "budget.params=2e4", "--logger", "csv")
+    assert found.code == 0 and "No feasible trial yet." in found.out
+    assert "--sampler zen" in found.err
+    assert "Log of the trials: runs/demo/log.csv" in found.out and Path("runs/demo/log.csv").is_file()
+
+
+def test_commands_of_latency_are_listed_whole(zenopt: Callable) -> None:
+    assert "..." not in zenopt("latency", "--help").out.partition("Commands:")[2]
+
+
+def test_epochs_of_a_tiny_network_take_seconds() -> None:
+    assert "(50,000 images in 20 s)" in TrainingSpeed(2500.0, "laptop").text
+    assert "(50,000 images in 2 min)" in TrainingSpeed(500.0, "laptop").text
+
+
+def test_status_shows_the_counts_that_the_budget_is_of(zenopt: Callable, spec_file: Path) -> None:
+    done = zenopt("optimize", "--study", str(spec_file), *RUN, "--set", "budget.counting=zennas")
+    assert done.code == 0, done.err
+    assert re.search(r"by the budget's \(ZenNAS's\) counts [\d,]+ params, [\d,]+ MACs", done.out)

@@ -113,7 +113,8 @@ def test_watch(study: Path, columns: int) -> None:
     seen = watch(columns, lambda: main(["watch", "--timeout", "0.2", "--interval", "0.1"]))
     assert seen.lines[0].startswith("tiny  ")
     assert general(seen.lines)[1] == "trials #/#  best #  feasible #%  per s #  workers #"
-    header = seen.lines[2].split()
+    assert seen.lines[2] == "The latest that were better than all before them:"
+    header = seen.lines[3].split()
     assert header == ["trial", "score", "params", "MACs", "structure"]
     assert all(len(line) <= columns for line in seen.lines)
     assert [line for line in seen.lines if line.startswith("Next:  zenopt report --study tiny")]
@@ -156,7 +157,7 @@ def test_correlate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int
         "--batch-size", "4", "--resolution", "16",
     )  # fmt: skip
     assert seen.lines[0] == "acc"
-    assert re.fullmatch(r"proxy +Spearman +95 % interval +Kendall +top +n +failed +s/arch", seen.lines[1])
+    assert re.fullmatch(r"proxy +Spearman +95 % interval +Kendall +top +n +s/arch", seen.lines[1])
     assert [line.split()[0] for line in seen.lines[3:5]] == ["params", "snip"]
     assert shown(seen, r"\d/9 architectures")
 

@@ -34,8 +34,12 @@ def test_predicts_what_can_be_counted(zenopt: Callable, study: str) -> None:
         assert own["low"] < own["mean"] < own["high"]
         assert own["learned_from"] == 30
     assert large["mean"] > small["mean"]
-    text = zenopt("predict", "--study", study, CELLS[0]).out
-    assert "90% interval" in text and "Learned from 30 evaluations" in text
+    shown = zenopt("predict", "--study", study, CELLS[0])
+    lines = shown.out.splitlines()
+    assert lines[0].split()[0] == "mean" and "90% interval" in lines[0]
+    # The network comes last, where a terminal has room for a long one below the numbers.
+    assert lines[2].endswith(CELLS[0])
+    assert "Learned from 30 evaluations" in shown.out and f"Learning from study {study}." in shown.err
 
 
 def test_a_wider_probability_is_a_wider_interval(zenopt: Callable, study: str) -> None:

@@ -98,7 +98,7 @@ def test_calibrated_profile_survives_a_file(device, space, tmp_path) -> None:
     assert sum(part.latency_ms for part in operation_latencies(network, copy, 32, 10)) == pytest.approx(
         predict_latency_ms(network, copy, 32, 10)
     )
-    with pytest.raises(DeviceError, match="speaks about resolution 32, got 64"):
+    with pytest.raises(DeviceError, match="covers resolution 32, got 64"):
         predict_latency_ms(network, copy, 64, 10)
 
 

@@ -59,8 +59,8 @@ def test_predict_published_structure_of_a_bundle(capsys, tmp_path) -> None:
     ("arguments", "message"),
     [
         (("--device", "gameboy"), "Unknown device profile 'gameboy'; known: "),
-        (("--device", "v100-fp16-b64", "--resolution", "32"), "speaks about resolutions 128 to 528, got 32"),
-        (("--device", "v100-fp16-b64", "--batch", "1"), "speaks about batch 64, got 1"),
+        (("--device", "v100-fp16-b64", "--resolution", "32"), "covers resolutions 128 to 528, got 32"),
+        (("--device", "v100-fp16-b64", "--batch", "1"), "covers batch 64, got 1"),
         (("--device", "none/such.json"), "such.json cannot be read: No such file"),
     ],
 )
@@ -109,7 +109,7 @@ def test_shares_refuse_other_resolutions_unless_asked(capsys) -> None:
     arguments = ("shares", STRUCTURE, "--device", "v100-fp16-b64", "--resolution", "32")
     code, out, err = run(capsys, *arguments)
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "speaks about resolutions 128 to 528, got 32" in err
+    assert "covers resolutions 128 to 528, got 32" in err
     assert run(capsys, *arguments, "--any-resolution")[0] == 0
 
 

@@ -65,10 +65,11 @@ def test_logarithmic_ticks_are_full_numbers(low: float, high: float, texts: list
 
 
 def test_short() -> None:
-    assert [short(value) for value in (200_000, 1.5e6, 0.25, 999, 2e9)] == [
+    assert [short(value) for value in (200_000, 1.5e6, 0.25, 999, 2e9, 999_960)] == [
         "200k",
         "1.5M",
         "0.25",
         "999",
         "2G",
+        "1M",
     ]

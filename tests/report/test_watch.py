@@ -12,9 +12,10 @@ from report_studies import make_study
 from rich.console import Console
 
 from zenopt.cli import main
-from zenopt.cli.watch import render
+from zenopt.cli.watch import _cost, render
 from zenopt.report.following import Follower
 from zenopt.storage import current_worker
+from zenopt.storage.records import TrialRecord
 
 
 def run(*arguments: str) -> int:
@@ -110,8 +111,16 @@ def test_the_screen_fits_80_columns(study: optuna.Study) -> None:
     text = "\n".join(lines)
     assert f"{study.best_value:.3f}" in text and "299/1,000" in text
     assert "SuperConvK3BNRELU" in text and "…" in text
+    assert "The latest that were better than all before them:" in text
 
 
 def test_unknown_studies_are_one_line(url: str, study: optuna.Study, capsys: pytest.CaptureFixture) -> None:
     assert run("watch", "--study", "none", "--storage", url) == 2
     assert "stored studies" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("params", "text"), [(999_600, "1M"), (999_400, "999k"), (25_040_000, "25M"), (812, "812"), (999.7, "1k")]
+)
+def test_costs_are_rounded_before_their_unit_is_chosen(params: float, text: str) -> None:
+    assert _cost(TrialRecord(0, 0, TrialState.COMPLETE, (1.0,), {"params": params}), "params") == text

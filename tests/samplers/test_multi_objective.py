@@ -13,7 +13,7 @@ import pytest
 
 from zenopt.core.errors import SpecError
 from zenopt.core.pareto import front_numbers, order
-from zenopt.progress.search import describe_status
+from zenopt.progress.search import FRONT_LINES, describe_status
 from zenopt.samplers.fronts import Fronts
 from zenopt.samplers.pareto import ParetoPopulation
 from zenopt.storage import open_storage
@@ -129,6 +129,7 @@ def test_status_and_export_read_the_front(tiny_spec: Callable[..., StudySpec]) -
     assert content["best"]["value"] == max(trial.values[0] for trial in study.trials)
     text = describe_status(status)
     assert f"Pareto front of score, params: {len(values)} trials" in text
+    assert all(f"params {params:,.0f}" in text for _, params in values[:FRONT_LINES])
     _, candidates = rescore_top(study, count=2, repeats=1)
     assert [item.record.number for item in candidates] == [item["number"] for item in content["front"][:2]]
 

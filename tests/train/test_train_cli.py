@@ -57,7 +57,7 @@ def test_a_bundle_for_other_classes_is_noticed(tmp_path: Path) -> None:
         ["--bundle", str(tmp_path / "bundle"), "--output", str(tmp_path / "run"), *SHORT],
     )
     assert result.exit_code == 0, result.output
-    assert "for 100 classes; the classifier is built for the data's 10 classes" in result.stderr
+    assert "for 100 classes; the classifier is built for the data's 10." in result.stderr
     assert "top-1" in result.stdout
     weights = torch.load(tmp_path / "run" / "best.pt", weights_only=True)["model"]
     assert weights["classifier.weight"].shape == (10, 16)

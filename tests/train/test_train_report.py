@@ -12,7 +12,7 @@ import torch
 from report_browser import look
 from structures import TINY_MOBILE
 
-from zenopt.report.training import write_evaluation_report, write_training_report
+from zenopt.report.training import _curves, write_evaluation_report, write_training_report
 from zenopt.train.engine import RunResult
 from zenopt.train.evaluate import Evaluation
 from zenopt.train.networks import NetworkSource
@@ -130,3 +130,9 @@ def test_a_browser_draws_the_page(
     assert seen.facts["scroll_width"] <= width and not seen.facts["wide"] and not seen.console
     assert not seen.facts["outside"] and not seen.facts["overlaps"]
     assert (seen.facts["background"] == "rgb(15, 18, 22)") == dark
+
+
+@pytest.mark.parametrize(("epochs", "step"), [(2, 1), (30, None)])
+def test_few_epochs_have_a_tick_each(epochs: int, step: int | None) -> None:
+    figure = _curves([result(epochs=epochs)], (("train", "train_loss"),), "loss")
+    assert figure.layout.xaxis.dtick == step

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 
 from zenopt.core.errors import StudyError
 from zenopt.export.bundle import read_bundle
@@ -19,7 +20,7 @@ from zenopt.verify.agreement import agreement
 from zenopt.verify.candidates import baselines, study_best
 from zenopt.verify.compare import compare
 from zenopt.verify.final import export_trained
-from zenopt.verify.linked import Candidate, Place, Training, TrainingStudy, training_spec
+from zenopt.verify.linked import Candidate, Place, Training, TrainingStudy, training_spec, verified
 
 SPEC = """\
 name: tiny
@@ -149,3 +150,13 @@ def test_a_study_of_another_is_not_written_to(
     TrainingStudy(own, Place(study._storage), "tiny-verify", of="tiny")
     with pytest.raises(StudyError, match="holds trainings of another study"):
         TrainingStudy(own, Place(study._storage), "tiny-verify", of="other")
+
+
+def test_a_network_that_lost_seeds_is_not_best_by_those_it_kept() -> None:
+    def training(label: str, seed: int, top1: float | None) -> Training:
+        state = TrialState.PRUNED if top1 is None else TrialState.COMPLETE
+        return Training(Candidate(label, label), seed, 0.1, (top1 or 1.0,), 1.0, state)
+
+    rows = [("whole", 50.0, 60.0), ("lucky", 90.0, None), ("lost", None, None), ("better", 60.0, 70.0)]
+    found = verified([training(label, seed, top1) for label, *own in rows for seed, top1 in enumerate(own)])
+    assert [item.candidate.label for item in found] == ["better", "whole", "lucky", "lost"]

@@ -15,6 +15,7 @@ from zenopt.cli import main
 from zenopt.core.errors import StudyError
 from zenopt.export.bundle import read_bundle
 from zenopt.nn.weights import read_torch_file
+from zenopt.study.evaluators.train import SEED_KEY
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import load_study, open_existing, read_spec
 from zenopt.train.data import DataSet, MemoryImages
@@ -255,13 +256,16 @@ def test_two_processes_train_what_one_does(searched: tuple[StudySpec, str], tmp_
     assert shared == accuracies("one")
 
 
-def test_the_same_from_python(searched: tuple[StudySpec, str], tmp_path: Path) -> None:
+def test_the_same_from_python(
+    searched: tuple[StudySpec, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     _, images = searched
     result = zenopt.load_result("staged")
     assert result.winner is None
     with pytest.raises(StudyError, match=r"call Result\.train first"):
         result.export(tmp_path / "none", by="training")
     told: list[Training] = []
+    capsys.readouterr()
     winner = result.train(
         images,
         runs=tmp_path / "runs",
@@ -269,7 +273,30 @@ def test_the_same_from_python(searched: tuple[StudySpec, str], tmp_path: Path) -
         on_result=told.append,
     )
     assert result.winner == winner and len(told) == 2
+    assert "A new study" not in capsys.readouterr().err
+    assert "architecture=" not in repr(result.best)
     bundle = read_bundle(result.export(tmp_path / "bundle"))
     assert bundle.structure == winner.verified[0].candidate.structure
     assert (tmp_path / "bundle" / "best.pt").is_file()
     assert read_bundle(result.export(tmp_path / "scored", by="score")).study == "staged"
+
+
+class _EndsFurtherSeeds(optuna.pruners.BasePruner):
+    """Ends every training but those of the first seed."""
+
+    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+        return bool(trial.user_attrs[SEED_KEY] > 0)
+
+
+def test_finalists_are_judged_by_all_their_seeds(
+    searched: tuple[StudySpec, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Else a network whose worse seeds were pruned wins by its lucky one.
+    def pruner_of(spec: StudySpec) -> optuna.pruners.BasePruner:
+        return optuna.pruners.NopPruner() if spec.training.pruner.name == "none" else _EndsFurtherSeeds()
+
+    monkeypatch.setattr("zenopt.study.search.make_pruner", pruner_of)
+    spec = searched[0].overridden(["training.pruner=median", "training.rates=[0.5]"])
+    place = Place(open_existing("sqlite:///zenopt.db"), runs=tmp_path / "runs")
+    winner = run_second_stage("staged", spec, place)
+    assert [(len(item.top1), item.pruned) for item in winner.verified[:2]] == [(2, 0), (2, 0)]

@@ -11,6 +11,7 @@ import click
 
 from zenopt._version import __version__
 from zenopt.cli.completion import with_completion
+from zenopt.cli.hints import IMPORTS_KEY
 from zenopt.cli.study_choice import TYPED_KEY
 from zenopt.core.errors import ZenoptError
 from zenopt.core.text import one_line, printable_lines, quoted
@@ -77,6 +78,7 @@ def with_imports(command: click.Command) -> click.Command:
 def _import_all(ctx: click.Context, parameter: click.Parameter, modules: tuple[str, ...]) -> None:
     from zenopt.core.extensions import import_extension
 
+    ctx.meta[IMPORTS_KEY] = modules
     for module in modules:
         import_extension(module)
 

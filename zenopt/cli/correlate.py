@@ -253,7 +253,14 @@ def correlate(
 
             inputs = NetworkReader(drawn_from, resolution, classes).read(architectures)
             combined = combine(
-                known, scores, chosen, features=features, inputs=inputs, train=train, **options
+                known,
+                scores,
+                chosen,
+                features=features,
+                inputs=inputs,
+                train=train,
+                progress=panel,
+                **options,
             )
         if learn_path is not None:
             made = {"resolution": resolution, "num_classes": classes, "batch_size": batch_size}
@@ -296,7 +303,10 @@ def correlate(
 def _say_next(
     space: str, learn_path: str | None, scores_path: str | None, found: Sequence[Correlation]
 ) -> None:
-    preset = "nasbench201" if space == "nasbench201" else "cifar-params1m"
+    preset = {"nasbench201": "nasbench201", "superres": "cifar-params1m"}.get(space)
+    if preset is None:
+        # The presets of the other families search a table, or another kind of network.
+        return
     search = f"zenopt optimize --study {preset}"
     if learn_path is not None:
         say_next((f"{search} --study-name learned --set proxy.name=learned:{learn_path}", "search by it"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from zenopt.cli.options import table
+from zenopt.cli.options import table, wrapped
 from zenopt.core.text import printable
 from zenopt.core.words import plural
 
@@ -19,13 +19,19 @@ _HEADER = ("proxy", "Spearman", "95 % interval", "Kendall", "top", "n", "failed"
 def results_text(found: Sequence[Correlation], combined: Combined) -> str:
     """Return a table per data set with a line per proxy, and a line per combination over random splits."""
     rows: dict[str, list[tuple[str, ...]]] = {}
-    for item in (*found, *combined.correlations):
-        rows.setdefault(item.column, []).append(_row(item))
-    lines = ["\n\n".join(f"{printable(column)}\n{table(own, _HEADER)}" for column, own in rows.items())]
+    every = (*found, *combined.correlations)
+    # A column of zeros is no news, and the table fits 80 columns without it.
+    left_out = () if any(item.failed for item in every) else (_HEADER.index("failed"),)
+    for item in every:
+        rows.setdefault(item.column, []).append(_without(_row(item), left_out))
+    header = _without(_HEADER, left_out)
+    lines = ["\n\n".join(f"{printable(column)}\n{table(own, header)}" for column, own in rows.items())]
     for column, by_name in combined.splits.items():
         lines += [
-            f"{printable(column)}, {name}: {item.mean:.3f} over {plural(item.repeats, 'random split')} "
-            f"({item.low:.3f} .. {item.high:.3f}), {item.train} learned from, {item.test} judged"
+            wrapped(
+                f"{printable(column)}, {name}: {item.mean:.3f} over {plural(item.repeats, 'random split')} "
+                f"({item.low:.3f} .. {item.high:.3f}), {item.train} learned from, {item.test} judged"
+            )
             for name, item in by_name.items()
         ]
     return "\n".join(lines)
@@ -60,6 +66,10 @@ def _row(item: Correlation) -> tuple[str, ...]:
         str(item.failed),
         f"{item.mean_seconds:.3f}",
     )
+
+
+def _without(cells: tuple[str, ...], left_out: tuple[int, ...]) -> tuple[str, ...]:
+    return tuple(cell for index, cell in enumerate(cells) if index not in left_out)
 
 
 def _number(value: float | None) -> str:

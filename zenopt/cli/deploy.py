@@ -96,8 +96,8 @@ def deploy_command(
         if "top1" in entry:
             parts.append(f"top-1 {entry['top1']:.2f} %")
         click.echo("  ".join(parts))
-    normalised = "normalised with its mean and std" if facts["mean"] else "normalised as in training"
-    click.echo(f"Images are {facts['resolution']} px, {normalised}: {output / 'deploy.json'}")
+    how = "with the mean and std" if facts["mean"] else "as"
+    click.echo(f"Images are {facts['resolution']} px, normalised {how} in {output / 'deploy.json'}")
     names = {entry["format"]: entry["file"] for entry in facts["files"]}
     for format, use in _USES.items():
         if format in names:

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from zenopt.cli.options import json_option, print_json
+from zenopt.cli.options import json_option, print_json, wrapped
 from zenopt.core.words import plural
 
 
@@ -28,7 +28,7 @@ def doctor(storage: str | None, as_json: bool) -> None:
         if not as_json:
             mark = {"ok": "ok  ", "info": "-   ", "bad": "FAIL"}[finding.status]
             remedy = f" ({finding.remedy})" if finding.remedy else ""
-            click.echo(f"{mark}  {finding.area:<8}  {finding.text}{remedy}")
+            click.echo(wrapped(f"{mark}  {finding.area:<8}  {finding.text}{remedy}", indent_more=16))
     bad = [finding for finding in findings if finding.status == "bad"]
     if as_json:
         print_json({"findings": [finding.to_json() for finding in findings], "healthy": not bad})

@@ -8,9 +8,11 @@ from typing import Any
 
 import click
 
+from zenopt.cli.hints import with_same_imports
 from zenopt.cli.options import device_option, json_option, print_json
 from zenopt.cli.training import data_options, network_options, read_network
 from zenopt.core.text import printable
+from zenopt.core.words import plural
 
 
 @click.command("evaluate")
@@ -118,12 +120,11 @@ def evaluate_command(
         click.echo(f"Skipped a broken image: {printable(name)}", err=True)
     click.echo(f"top-1 {evaluation.top1:.2f} %  top-5 {evaluation.top5:.2f} %  loss {evaluation.loss:.4f}")
     click.echo(
-        f"{evaluation.images} images, {evaluation.images_per_second:.1f} images/s (forward passes alone)"
+        f"{plural(evaluation.images, 'image')}, {evaluation.images_per_second:.1f} images/s (forward passes alone)"
     )
     for name, found in evaluation.per_class(classes).items():
         click.echo(f"  {printable(name):24s} {'no images' if found is None else f'{found:6.2f} %'}")
     if weights is not None and source is None:
         folder = shlex.quote(str(weights.parent / "deployed"))
-        click.echo(
-            f"Next: zenopt deploy --weights {shlex.quote(str(weights))} --format onnx --output {folder}"
-        )
+        deploy = f"zenopt deploy --weights {shlex.quote(str(weights))} --format onnx --output {folder}"
+        click.echo(f"Next: {with_same_imports(deploy)}")

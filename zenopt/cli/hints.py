@@ -11,6 +11,15 @@ from click.core import ParameterSource
 from zenopt.cli.options import columns_seen
 from zenopt.core.text import printable
 
+#: Key of a context's ``meta``: the modules that ``--import`` named.
+IMPORTS_KEY = "zenopt.imports"
+
+
+def with_same_imports(command: str) -> str:
+    """Return a command with the ``--import`` of the present one, without which it may know less than this one."""
+    modules = click.get_current_context().meta.get(IMPORTS_KEY, ())
+    return " ".join([command, *(f"--import {shlex.quote(module)}" for module in modules)])
+
 
 def say_next(*commands: tuple[str, str]) -> None:
     """Show commands that go on from here, each with what it does, on stderr.
@@ -24,6 +33,10 @@ def say_next(*commands: tuple[str, str]) -> None:
     asked = click.get_current_context().params
     if asked.get("quiet") or asked.get("as_json") or not commands:
         return
+    commands = tuple(
+        (with_same_imports(command) if command.startswith("zenopt ") else command, words)
+        for command, words in commands
+    )
     width = max(len(command) for command, _ in commands)
     # Words only where they fit beside the commands.
     has_room = width + max(len(words) for _, words in commands) + 12 <= columns_seen(sys.stderr)

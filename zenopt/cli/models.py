@@ -6,6 +6,7 @@ import click
 
 from zenopt.cli.hints import say_next
 from zenopt.cli.options import json_option, print_json
+from zenopt.core.text import quoted
 from zenopt.core.words import plural
 
 
@@ -26,6 +27,10 @@ def models(pattern: str, as_json: bool) -> None:
     if as_json:
         print_json([found.__dict__ for found in cards])
         return
+    if not cards:
+        raise click.BadParameter(
+            f"no published network matches {quoted(pattern)}; zenopt models lists all.", param_hint="PATTERN"
+        )
     for found in cards:
         gates = ", squeeze-excite" if found.use_se else ""
         click.echo(f"{found.name:34s} {found.resolution} px, {plural(found.num_classes, 'class')}{gates}")

@@ -19,6 +19,7 @@ from zenopt.cli.options import (
     warn,
 )
 from zenopt.core.outputs import check_folder
+from zenopt.core.paths import file_name
 
 if TYPE_CHECKING:
     from zenopt.study.search import Progress
@@ -210,6 +211,8 @@ def optimize(
             url=storage,
             quiet=quiet or as_json,
         )
+    if result is not None and "csv" in loggers and not quiet and not as_json:
+        click.echo(f"Log of the trials: {Path(runs) / file_name(name, 'name') / 'log.csv'}")
     if as_json:
         content = (
             {"done": result.done, "seconds": result.seconds, "stopped": result.stopped} if result else {}
@@ -239,11 +242,15 @@ def _logs(names: tuple[str, ...], spec: StudySpec, name: str, storage: str, runs
 
 
 def _say_next(status: StudyStatus, spec: StudySpec, lacks_data: bool) -> None:
+    from zenopt.study.registries import SAMPLERS
+
     study, stored = of_study(status.name), of_study(status.name, "--study-name")
     if status.best is None:
-        say_next(
-            (f"zenopt optimize {stored} --trials {spec.trials or 100}", "search on; or raise the budget")
-        )
+        again = f"zenopt optimize {stored} --trials {spec.trials or 100}"
+        # Optuna's samplers draw from the whole space, of which a tight budget may leave next to nothing.
+        kept = spec.sampler.name in SAMPLERS.built_in
+        other = (f"{again} --sampler zen", "a sampler that proposes only what is within the budget")
+        say_next(*([] if kept else [other]), (again, "search on; or raise the budget"))
         return
     second_stage = f"zenopt optimize {stored} --trials 0 --set training.data=imagefolder:PATH"
     say_next(

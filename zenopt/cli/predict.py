@@ -6,7 +6,10 @@ from typing import Any
 
 import click
 
-from zenopt.cli.options import json_option, print_json, show_warnings, storage_option, table
+from zenopt.cli.options import json_option, print_json, show_warnings, storage_option, table, wrapped
+from zenopt.core.text import printable
+from zenopt.core.words import plural
+from zenopt.progress.panel import Panel
 
 
 @click.command()
@@ -33,7 +36,7 @@ def predict(name: str, networks: tuple[str, ...], probability: float, storage: s
         "|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"
     """
     from zenopt.core.errors import StructureError
-    from zenopt.core.text import quoted, shortened
+    from zenopt.core.text import quoted
     from zenopt.export.names import resolve
     from zenopt.study.prediction import predict_networks
     from zenopt.study.study import load_study, open_existing, read_spec
@@ -57,7 +60,11 @@ def predict(name: str, networks: tuple[str, ...], probability: float, storage: s
                 f"{quoted(text)} is a library's model; a study predicts networks of its space."
             )
         architectures.append(found)
-    result = predict_networks(study, spec, architectures, probability=probability)
+    with Panel(quiet=as_json) as panel:
+        # With hundreds of trials the predictor takes its time.
+        panel.note(f"Learning from study {name}.")
+        panel.start(None, "")
+        result = predict_networks(study, spec, architectures, probability=probability)
     if as_json:
         print_json(
             {
@@ -70,19 +77,17 @@ def predict(name: str, networks: tuple[str, ...], probability: float, storage: s
             }
         )
         return
-    header = ("network", "mean", f"{probability:.0%} interval", "trained")
+    header = ("mean", f"{probability:.0%} interval", "known", "network")
     rows = [
-        (
-            shortened(own.structure, 100),
-            f"{own.mean:.4g}",
-            f"{own.low:.4g} .. {own.high:.4g}",
-            str(own.trained),
-        )
+        (f"{own.mean:.4g}", f"{own.low:.4g} .. {own.high:.4g}", str(own.trained), own.structure)
         for own in result.networks
     ]
     click.echo(table(rows, header))
-    short = f" and {result.short} shorter ones" if result.short else ""
+    short = f" and {plural(result.short, 'shorter one')}" if result.short else ""
+    origin = f"Learned from {plural(result.full, 'evaluation')}{short} of study {name}"
+    click.echo(wrapped(printable(f"{origin}: {spec.evaluator().label(spec)}.")))
     click.echo(
-        f"Learned from {result.full} evaluations{short} of study {name}: {spec.evaluator().label(spec)}."
+        wrapped(
+            f"Known: how many of them were of this network. The predictor {result.record.splitlines()[0]}."
+        )
     )
-    click.echo(f"The predictor {result.record.splitlines()[0]}.")

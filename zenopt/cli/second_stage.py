@@ -84,7 +84,7 @@ def training_line(training: Training) -> str:
     facts = training.candidate.facts
     size = f"{facts['convs']:3.0f} convs {facts['macs'] / 1e6:6.2f}M MACs"
     return (
-        f"{training.candidate.label:17s} {size}  lr {training.learning_rate:<5g} seed {training.seed}  {state}  "
+        f"{training.candidate.label:14s} {size}  lr {training.learning_rate:<5g} seed {training.seed}  {state}  "
         f"{training.seconds:.0f} s"
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from zenopt.cli.hints import with_same_imports
 from zenopt.cli.options import device_option, json_option, print_json
 from zenopt.cli.training import data_options, network_options, read_network
 
@@ -203,7 +204,9 @@ def train_command(
     winner = max(results, key=lambda seed: results[seed].metrics["best"]["top1"])
     weights_ = shlex.quote(str(folders[winner] / "best.pt"))
     click.echo(f"Report: {page}")
-    click.echo(f"Next:   zenopt evaluate --weights {weights_} --data {shlex.quote(data_name)}")
-    click.echo(
-        f"        zenopt deploy --weights {weights_} --format onnx --output {shlex.quote(str(output / 'deployed'))}"
+    evaluate = f"zenopt evaluate --weights {weights_} --data {shlex.quote(data_name)}"
+    deploy = (
+        f"zenopt deploy --weights {weights_} --format onnx --output {shlex.quote(str(output / 'deployed'))}"
     )
+    click.echo(f"Next:   {with_same_imports(evaluate)}")
+    click.echo(f"        {with_same_imports(deploy)}")

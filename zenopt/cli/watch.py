@@ -145,7 +145,8 @@ def render(look: Look, name: str, wanted: int | None, objectives: tuple[str, ...
             table.add_row(
                 str(record.number), f"{record.value:.3f}", *cells, Text(printable(record.structure or "-"))
             )
-        parts.append(table)
+        what = "on the Pareto front" if look.front is not None else "better than all before them"
+        parts += [Text(f"The latest that were {what}:", style="dim"), table]
     return Group(*parts)
 
 
@@ -202,10 +203,12 @@ def _cost(record: TrialRecord, key: str) -> str:
     value = record.user_attrs.get(key)
     if value is None:
         return "-"
+    # Rounded first: 999,999 is 1M.
+    rounded = float(f"{value:.3g}")
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g}{letter}"
-    return f"{value:g}"
+        if rounded >= size:
+            return f"{rounded / size:g}{letter}"
+    return f"{rounded:g}"
 
 
 def _clock() -> str:

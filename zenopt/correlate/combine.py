@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from zenopt.core.errors import DataError
+from zenopt.core.progress import SILENT, Progress
 from zenopt.core.statistics import rank_statistics, spearman
 from zenopt.core.tables import Table
 from zenopt.correlate.measure import Scores
@@ -76,8 +77,9 @@ def combine(
     top_share: float = 0.1,
     resamples: int = 1000,
     seed: int = 0,
+    progress: Progress = SILENT,
 ) -> Combined:
-    """Judges combinations of all scored proxies.
+    """Judge combinations of all scored proxies.
 
     ``vote`` is the majority of synflow, jacob_cov and snip (where they are among the proxies), ``mean-rank`` the plain
     mean of all ranks. Others are learned from a random part of the architectures, and their statistics are those of the
@@ -95,12 +97,15 @@ def combine(
             Architectures that are learned from; half of them if not given.
         repeats:
             Random splits for :class:`Splits`; 0 for none.
+        progress:
+            Told of every split that has been learned.
 
     Raises:
         DataError: If too few architectures, or too many, would be learned from.
     """
     result = Combined()
     names = list(scores)
+    progress.start(len(columns) * (1 + repeats), "split")
     read = None if inputs is None else _Read(inputs, scores)
     for column in columns:
         truth = table.column(column)
@@ -117,6 +122,7 @@ def combine(
         combined[MEAN] = (texts, weighted_ranks(_rows(scores, texts, names), equal).tolist())
         known, test = _split(texts, count, f"halves {seed}")
         learned, weights = _learn(scores, features, read, truth, known, test)
+        progress.advance()
         result.weights[column] = weights
         combined.update({name: (test, values) for name, values in learned.items()})
         for name, (judged, values) in combined.items():
@@ -124,7 +130,9 @@ def combine(
                 values, [truth[text] for text in judged], top_share=top_share, resamples=resamples, seed=seed
             )
             result.correlations.append(Correlation(column, name, found, failed=0, mean_seconds=0.0))
-        result.splits[column] = _many_splits(scores, features, read, truth, texts, count, repeats, seed)
+        result.splits[column] = _many_splits(
+            scores, features, read, truth, texts, count, repeats, seed, progress
+        )
     return result
 
 
@@ -212,11 +220,13 @@ def _many_splits(
     count: int,
     repeats: int,
     seed: int,
+    progress: Progress,
 ) -> dict[str, Splits]:
     reached: dict[str, list[float]] = {}
     for repeat in range(repeats):
         known, test = _split(texts, count, f"split {seed} {repeat}")
         learned, _ = _learn(scores, features, read, truth, known, test)
+        progress.advance()
         for name, values in learned.items():
             found = spearman(values, [truth[text] for text in test])
             if found is not None:

@@ -91,7 +91,7 @@ def predict_latency_ms(
         Milliseconds **per image**, at the batch size of the profile.
 
     Raises:
-        DeviceError: If the profile is unusable or speaks about other resolutions.
+        DeviceError: If the profile is unusable or covers other resolutions.
         StructureError: If a number is not positive.
     """
     profile = load_profile(profile)
@@ -219,7 +219,7 @@ def check_resolution(profile: DeviceProfile, resolution: int, any_resolution: bo
     if not any_resolution and not lowest <= resolution <= highest:
         spoken = f"resolution {lowest}" if lowest == highest else f"resolutions {lowest} to {highest}"
         raise DeviceError(
-            f"Device profile {profile.name} speaks about {spoken}, got {resolution}; "
+            f"Device profile {profile.name} covers {spoken}, got {resolution}; "
             f"ask for it with any_resolution (--any-resolution) if a rough number will do."
         )
 
@@ -232,7 +232,7 @@ def check_batch(profile: DeviceProfile, batch: int | None, any_batch: bool = Fal
     """
     if batch is not None and batch != profile.batch and not any_batch:
         raise DeviceError(
-            f"Device profile {profile.name} speaks about batch {profile.batch}, got {batch}; "
+            f"Device profile {profile.name} covers batch {profile.batch}, got {batch}; "
             f"ask for it with any_batch (--any-batch) if the time per image at batch {profile.batch} will do."
         )
 

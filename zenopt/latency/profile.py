@@ -44,7 +44,7 @@ class DeviceProfile:
         runtime: What executed the networks, e.g. ``"PyTorch eager"``.
         batch: Images per forward. Latencies are milliseconds **per image** at this batch.
         dtype: Number format of the networks: ``fp32``, ``fp16``, ``bf16`` or ``int8``.
-        resolutions: Smallest and largest input side, in pixels, the profile speaks about.
+        resolutions: Smallest and largest input side, in pixels, the profile covers.
         model: The model as stored; ``kind`` names it.
         data: What was measured, by whom, and what was left out.
         errors: Errors on networks the model was not fitted to, and how they were obtained.

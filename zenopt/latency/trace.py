@@ -85,7 +85,7 @@ def predict_module(
             Predict at resolutions the profile does not speak about, too.
 
     Raises:
-        DeviceError: If the profile is unusable, speaks about other resolutions, or the module cannot be traced.
+        DeviceError: If the profile is unusable, covers other resolutions, or the module cannot be traced.
     """
     profile = load_profile(profile)
     parts = module_operation_latencies(module, profile, resolution, any_resolution=any_resolution)

@@ -41,6 +41,8 @@ class TrainingSpeed:
         }[self.kind]
         hours = _EPOCH / speed / 3600
         epoch = f"{hours * 60:.0f} min" if hours < 1.5 else f"{hours:.0f} h"
+        if hours < 1.5 / 60:
+            epoch = f"{hours * 3600:.0f} s"
         return (
             f"about {float(f'{speed:.1g}' if speed < 10 else f'{speed:.2g}'):,g} images/s on one CPU core "
             f"({_EPOCH:,} images in {epoch}): {advice}"

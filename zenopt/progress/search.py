@@ -181,6 +181,11 @@ def describe_status(status: StudyStatus) -> str:
     if facts.get("latency_ms") is not None and status.spec is not None and status.spec.latency is not None:
         costs.append(f"{facts['latency_ms']:.4f} ms {status.spec.latency.label}")
     lines += [f"      {', '.join(costs)}"] if costs else []
+    if "zennas_params" in facts and "zennas_flops" in facts:
+        # Where the budget is of these counts, the true ones may lie above it.
+        lines.append(
+            f"      by the budget's (ZenNAS's) counts {facts['zennas_params']:,} params, {facts['zennas_flops']:,} MACs"
+        )
     lines.append(f"      {best.structure}")
     if status.front and status.spec is not None:
         names = status.spec.objectives
@@ -189,7 +194,8 @@ def describe_status(status: StudyStatus) -> str:
         )
         for record in status.front[:FRONT_LINES]:
             values = ", ".join(
-                f"{name} {value:,.6g}" for name, value in zip(names, record.values or (), strict=True)
+                f"{name} {value:{',.0f' if abs(value) >= 1000 else '.6g'}}"
+                for name, value in zip(names, record.values or (), strict=True)
             )
             lines.append(f"      trial {record.number}: {values}")
         if len(status.front) > FRONT_LINES:

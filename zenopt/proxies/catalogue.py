@@ -204,7 +204,7 @@ BUILTIN = {
             "synflow",
             "backward",
             ("gradients",),
-            "The same with BN in place, in the network's mode",
+            "Synflow with BN in place, in the network's mode",
         ),
         Summary(
             "synflow-log",

@@ -36,7 +36,7 @@ def synflow(probe: Probe) -> LayerArrays:
 @register_proxy("synflow_bn", cost_class="backward", needs=("gradients",))
 @over_layers
 def synflow_bn(probe: Probe) -> LayerArrays:
-    """The same with BN in place, in the network's mode.
+    """Synflow with BN in place, in the network's mode.
 
     In training mode a BN then normalises one image over its positions; where its map is 1 x 1 there is nothing to
     normalise, which is an error.

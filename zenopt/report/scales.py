@@ -81,10 +81,11 @@ def robust_scale(values: np.ndarray, keep: np.ndarray | tuple[float, ...] = ()) 
 
 def short(value: float) -> str:
     """Return a number as briefly as it can be read: 200k, 1.5M, 0.25."""
+    rounded = float(f"{value:.4g}")
     for size, unit in _UNITS:
-        if abs(value) >= size:
-            return f"{value / size:.4g}{unit}"
-    return f"{value:.4g}"
+        if abs(rounded) >= size:
+            return f"{rounded / size:g}{unit}"
+    return f"{rounded:g}"
 
 
 def log_ticks(low: float, high: float) -> dict[str, Any]:

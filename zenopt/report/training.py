@@ -251,7 +251,10 @@ def _curves(runs: Sequence[RunResult], lines: Sequence[tuple[str, str]], unit: s
                 marker={"size": 5},
                 hovertemplate=f"epoch %{{x}}<br>{escape(label)} %{{y:.5~g}}<extra></extra>",
             )
-    figure.update_xaxes(title_text="epoch", tickformat="d")
+    # Few epochs would get ticks between them, written as the same whole number twice.
+    last = max((row["epoch"] for run in runs for row in run.history), default=1)
+    step = {"dtick": 1} if last <= 10 else {}
+    figure.update_xaxes(title_text="epoch", tickformat="d", **step)
     figure.update_yaxes(title_text=unit)
     figure.update_layout(
         height=300,

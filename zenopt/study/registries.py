@@ -88,7 +88,7 @@ def check_sampler(name: str, *, stored: bool = False) -> None:
     except UnknownNameError as error:
         raise SpecError(
             f"sampler.name: there is no sampler {quoted(name)}; known: {quoted_list(list_samplers())}, a class of "
-            f"optuna.samplers, or module:object. {error}"
+            f"optuna.samplers, or module:object.{'' if str(error).startswith('Unknown ') else f' {error}'}"
         ) from None
 
 

@@ -129,7 +129,7 @@ def default_workers(devices: Sequence[str]) -> int:
 
 
 @contextmanager
-def _settings_kept() -> Iterator[None]:
+def settings_kept() -> Iterator[None]:
     """Restore what a worker in this process sets for itself: torch's threads and Optuna's verbosity."""
     import torch
 
@@ -141,7 +141,7 @@ def _settings_kept() -> Iterator[None]:
         optuna.logging.set_verbosity(verbosity)
 
 
-@_settings_kept()
+@settings_kept()
 def run_search(
     spec: StudySpec,
     url: str,

@@ -26,6 +26,8 @@ from zenopt.study.spec import StudySpec
 SPEC_KEY = "zenopt:spec"
 #: Attributes read for the best trial.
 BEST_KEYS = ("structure", "params", "macs", "layers", "latency_ms", "closed_form", "score_std", "score_batch")
+# With the counts of a budget that goes by ZenNAS's.
+_READ_KEYS = (*BEST_KEYS, "zennas_params", "zennas_flops")
 #: Longest attribute that optuna-dashboard writes of a note.
 _NOTE_LENGTH = 2045
 
@@ -238,7 +240,7 @@ def read_status(study: optuna.Study) -> StudyStatus:
     front = read_front(study) if len(study.directions) > 1 else []
     spec = read_spec(study, missing_ok=True)
     # Our studies put the score first; which objective of a foreign one decides is not ours to say.
-    best = top(study, 1, BEST_KEYS) if single else front[:1] if spec is not None else []
+    best = top(study, 1, _READ_KEYS) if single else front[:1] if spec is not None else []
     return StudyStatus(
         name=study.study_name,
         trials=sum(counts.values()),
@@ -256,7 +258,7 @@ def read_status(study: optuna.Study) -> StudyStatus:
 def read_front(study: optuna.Study) -> list[TrialRecord]:
     """Returns the feasible trials of a study with several objectives that no other one dominates, best score first."""
     records: dict[str, TrialRecord] = {}
-    for record in StudyHistory(study, BEST_KEYS).sync():
+    for record in StudyHistory(study, _READ_KEYS).sync():
         if record.state == TrialState.COMPLETE and record.values is not None and record.is_feasible:
             records.setdefault(record.structure or f"trial {record.number}", record)
     if not records:

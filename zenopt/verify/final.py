@@ -187,7 +187,9 @@ def choose(
         )
     if settings.seeds > 1 and len(finalists) > 1:
         on_step(f"Training the best {len(finalists)} with {settings.seeds} seeds.")
-        judged = verified(trainings.train(finalists, seeds=range(settings.seeds), rates=rates))
+        # Every seed counts: the mean of those that a pruner let live would be that of the lucky ones.
+        whole = trainings.unpruned()
+        judged = verified(whole.train(finalists, seeds=range(settings.seeds), rates=rates))
         chosen = {item.candidate.structure for item in judged}
         ranked = judged + [item for item in ranked if item.candidate.structure not in chosen]
     evaluator, best = trainings.evaluator, ranked[0]

@@ -24,6 +24,7 @@ from zenopt.core.text import quoted, shortened
 from zenopt.storage import requeue_orphans
 from zenopt.study.evaluators.train import LABEL_KEY, LEARNING_RATE_KEY, RUN_KEY, SEED_KEY, TrainEvaluator
 from zenopt.study.search import Progress, run_search
+from zenopt.study.sections import PrunerSection
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import join_study, load_study
 
@@ -188,6 +189,11 @@ class TrainingStudy:
         """The study as it is stored now."""
         return load_study(self.place.storage, self.name)
 
+    def unpruned(self) -> TrainingStudy:
+        """Return the same study, in which every training goes on to its end."""
+        training = self.spec.training.model_copy(update={"pruner": PrunerSection()})
+        return TrainingStudy(self.spec.model_copy(update={"training": training}), self.place, self.name)
+
     def train(
         self,
         candidates: Iterable[Candidate],
@@ -309,7 +315,10 @@ class TrainingStudy:
 
 
 def verified(trainings: Iterable[Training]) -> list[Verified]:
-    """Return networks with the accuracies of their seeds, best mean first; those without any come last."""
+    """Return networks with the accuracies of their seeds, best mean first.
+
+    Those of which a seed was not trained to its end come after the others, and those without any accuracy last.
+    """
     rows: dict[str, list[Training]] = {}
     for training in trainings:
         rows.setdefault(training.candidate.structure, []).append(training)
@@ -318,7 +327,8 @@ def verified(trainings: Iterable[Training]) -> list[Verified]:
         finished = [item for item in sorted(own, key=lambda item: item.seed) if item.top1 is not None]
         top1 = tuple(item.top1 for item in finished if item.top1 is not None)
         found.append(Verified(own[0].candidate, top1, len(own) - len(finished), own[0].learning_rate))
-    return sorted(found, key=lambda item: -item.mean if item.top1 else float("inf"))
+    # Where a pruner ended some seeds, the mean is that of the lucky ones: it does not compare with whole ones.
+    return sorted(found, key=lambda item: (not item.top1, item.pruned > 0, -item.mean if item.top1 else 0.0))
 
 
 def best_rates(trainings: Iterable[Training]) -> dict[str, float]:

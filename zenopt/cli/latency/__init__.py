@@ -19,5 +19,16 @@ def latency() -> None:
     """Measure, predict and calibrate latency. Every number is milliseconds per image."""
 
 
-for _command in (measure, predict, calibrate, devices, fit, sample, plot, shares):
+# Lines that the list of commands shows whole in 80 columns.
+for _command, _line in (
+    (measure, "Measure a network on the device at hand."),
+    (predict, "Predict a network's latency on a device you need not have."),
+    (calibrate, "Make a profile of the device at hand."),
+    (devices, "List device profiles: their data, errors and limits."),
+    (fit, "Make a profile from latencies measured somewhere else."),
+    (sample, "Write networks to measure somewhere else, or measure them."),
+    (plot, "Draw predicted against measured latency of a profile."),
+    (shares, "Show where a network's predicted time goes."),
+):
+    _command.short_help = _line
     latency.add_command(_command)

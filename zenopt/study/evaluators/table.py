@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zenopt.core.errors import EvaluationError
+from zenopt.core.errors import DataError, EvaluationError
 from zenopt.core.score import Score
+from zenopt.core.text import quoted
 from zenopt.spaces.tabular import space_table
 from zenopt.study.evaluators.base import Direction, Evaluator, Report, ignore
 from zenopt.study.registries import EVALUATORS
@@ -64,4 +66,6 @@ class TableEvaluator(Evaluator):
 def _values(spec: StudySpec) -> Mapping[str, float]:
     table, column = spec.objective.table, spec.objective.column
     assert table is not None and column is not None
+    if not Path(table).expanduser().exists():
+        raise DataError(f"There is no table {quoted(table)}; name yours with --set objective.table=PATH.")
     return space_table(spec.space.build(), table).column(column)
