@@ -83,7 +83,7 @@ class Layers:
 
 
 def _body(record: dict) -> list:
-    """Returns the main-path convolutions, each with the largest kernel of its block."""
+    """Return the main-path convolutions, each with the largest kernel of its block."""
     chain, size = [], record["resolution"]
     for block in Architecture.parse(record["structure"]).blocks:
         layers = [layer for layer in lower_unit(block, size, False, False) if layer.kind == "conv"]
@@ -93,7 +93,7 @@ def _body(record: dict) -> list:
 
 
 def predict(constants: dict[str, float], data: Layers) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (BN term of every layer, output term), by the recursion that the package tabulates by block."""
+    """Return (BN term of every layer, output term), by the recursion that the package tabulates by block."""
     count = len(data.batch)
     whole, local, overlap = np.zeros((3, count))
     distance = np.full(count, input_distance(0.01))
@@ -155,7 +155,7 @@ def as_correction(constants: dict[str, float]) -> Correction:
 
 
 def report(name: str, records: list[dict], correction: Correction) -> None:
-    """Prints the errors of the whole closed form, as the package evaluates it, against measured scores."""
+    """Print the errors of the whole closed form, as the package evaluates it, against measured scores."""
     scatter = [
         100 * (record["std"] or 0) / record.get("draws", record.get("repeats")) ** 0.5 / record["mean"]
         for record in records

@@ -50,7 +50,7 @@ def widths(rng: random.Random, low: int, high: int) -> int:
 
 
 def random_structure(space: str, resolution: int, rng: random.Random) -> Architecture:
-    """Draws a structure: widths log-uniform, types and kernels uniform."""
+    """Draw a structure: widths log-uniform, types and kernels uniform."""
     deep = space.startswith("deep")
     blocks = [
         make_block(
@@ -92,7 +92,7 @@ def random_structure(space: str, resolution: int, rng: random.Random) -> Archite
 
 
 def choose(index: int) -> tuple[Architecture, int, dict[int, int]]:
-    """Returns the structure of this number; every other one is the best of a few, so that deep ones are among them."""
+    """Return the structure of this number; every other one is the best of a few, so that deep ones are among them."""
     rng = random.Random(index)
     plans = PLANS if index < FIRST_DEEP else DEEP_PLANS if index < FIRST_WIDE else WIDE_PLANS
     space, resolution, most_macs, most_layers, batches = plans[index % len(plans)]
@@ -107,7 +107,7 @@ def choose(index: int) -> tuple[Architecture, int, dict[int, int]]:
 
 @torch.inference_mode()
 def measure(architecture: Architecture, resolution: int, batch: int, draws: int, seed: int) -> dict:
-    """Draws scores as Zen-NAS does; every draw starts from fresh running statistics."""
+    """Draw scores as Zen-NAS does; every draw starts from fresh running statistics."""
     network = build_network(architecture, num_classes=1, residual=False).train()
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     torch.manual_seed(seed)

@@ -49,7 +49,7 @@ class GuardedLimits(Limits):
 def search(
     spec: StudySpec, profile: str, guards: Guards, candidates: int, seed: int
 ) -> tuple[Any, float, float]:
-    """Returns the winner, its score and the seconds it took."""
+    """Return the winner, its score and the seconds it took."""
     budget = spec.budget.model_dump()
     limit = budget["latency_ms"]
     budget["latency_ms"] = limit * guards.margin

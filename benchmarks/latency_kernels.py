@@ -41,7 +41,7 @@ SHAPE = {
 
 
 def read_kernels(path: Path) -> tuple[list[Kernel], np.ndarray]:
-    """Reads the table; returns kernels of whole batches and their times in ms."""
+    """Read the table; return kernels of whole batches and their times in ms."""
     kernels, times = [], []
     with gzip.open(path, "rt") as stream:
         for row in csv.DictReader(stream):
@@ -58,7 +58,7 @@ def read_kernels(path: Path) -> tuple[list[Kernel], np.ndarray]:
 
 
 def fit(kind: str, kernels: list[Kernel], times: np.ndarray) -> tuple[dict[str, float], Trees]:
-    """Fits the analytic part to log times, then trees to the log residual."""
+    """Fit the analytic part to log times, then trees to the log residual."""
     names = list(PARAMETERS[kind])
 
     def residual(logs: np.ndarray) -> np.ndarray:
@@ -80,7 +80,7 @@ def fit(kind: str, kernels: list[Kernel], times: np.ndarray) -> tuple[dict[str, 
 
 
 def export_trees(booster: HistGradientBoostingRegressor) -> Trees:
-    """Flattens scikit-learn's trees depth first, rounded to five digits."""
+    """Flatten scikit-learn's trees depth first, rounded to five digits."""
     feature: list[int] = []
     threshold: list[float] = []
     right: list[int] = []

@@ -41,7 +41,7 @@ def read(path: Path) -> tuple[list[str], np.ndarray]:
 
 
 def used_operations(operations: tuple[str, ...]) -> tuple[str, ...]:
-    """Replaces edges whose result nothing uses by ``none``: inference runtimes drop them."""
+    """Replace edges whose result nothing uses by ``none``: inference runtimes drop them."""
     a, b, c, d, e, f = operations
     second = f != "none"
     first = e != "none" or (c != "none" and second)
@@ -49,7 +49,7 @@ def used_operations(operations: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def features(texts: list[str]) -> dict[str, np.ndarray]:
-    """Returns a matrix per predictor: one row per architecture."""
+    """Return a matrix per predictor: one row per architecture."""
     every = [CellArchitecture.parse(text).operations for text in texts]
     matrices = {}
     known: dict[tuple[str, ...], np.ndarray] = {}
@@ -70,7 +70,7 @@ def features(texts: list[str]) -> dict[str, np.ndarray]:
 
 
 def choose(matrices: dict[str, np.ndarray], train: np.ndarray, times: np.ndarray) -> str:
-    """Returns the predictor with the smallest leave-one-out error on the fitted architectures alone."""
+    """Return the predictor with the smallest leave-one-out error on the fitted architectures alone."""
     return min(matrices, key=lambda name: errors_of(leave_one_out(matrices[name][train], times), times).mape)
 
 

@@ -98,7 +98,7 @@ def torchvision_networks() -> dict[str, tuple[Callable[[], nn.Module], int]]:
 
 
 def operations_of(name: str, entry: dict[str, Any]) -> tuple[Operation, ...]:
-    """Lowers or traces a published network at its own resolution."""
+    """Lower or trace a published network at its own resolution."""
     if "structure" in entry:
         layers = lower(Architecture.parse(entry["structure"]), entry["resolution"], use_se=entry["use_se"])
         return tuple(map(layer_operation, layers))

@@ -21,7 +21,7 @@ from zenopt.study.spec import StudySpec
 
 
 def candidates(spec: StudySpec, number: int) -> list[Any]:
-    """Returns a chain of mutations, as a search meets them."""
+    """Return a chain of mutations, as a search meets them."""
     space = spec.build_space()
     rng = random.Random(0)
     initial = space.parse(space.initial)

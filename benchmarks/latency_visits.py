@@ -32,7 +32,7 @@ FITTED = 22
 
 
 def draw_networks(study: str, count: int, classes: int) -> list[Network]:
-    """Returns the networks that are visited."""
+    """Return the networks that are visited."""
     spec = StudySpec.load(study)
     stream = network_stream(spec.build_space(), spec.resolution, classes, spec.use_se, 0)
     return [Network(network, spec.resolution, classes, spec.use_se) for network in islice(stream, count)]
@@ -54,7 +54,7 @@ def collect(networks: list[Network], options: MeasureOptions, passes: int, outpu
 def play(
     networks: list[Network], visits: dict[str, list[float]], count: int, batch: int, rng: random.Random
 ) -> tuple[list[float], list[float], list[float]]:
-    """Fits some networks with ``count`` visits of everything; returns table, additive and true times of the others."""
+    """Fit some networks with ``count`` visits of everything; return table, additive and true times of the others."""
     drawn = {name: rng.sample(times, count) for name, times in visits.items()}
     order = rng.sample(networks, len(networks))
     fitted, tested = order[:FITTED], order[FITTED:]

@@ -79,7 +79,7 @@ def small(architecture: Architecture, seed: int) -> float:
 
 
 def paired_bias(layers: tuple[Layer, ...], seed: int) -> float:
-    """Returns s(64) - s(8) of one draw of weights and images; s(8) is the mean over all eight parts of the batch."""
+    """Return s(64) - s(8) of one draw of weights and images; s(8) is the mean over all eight parts of the batch."""
     generator = make_generator(seed, 1, CPU)
     weights = draw_weights(layers, generator)
     x, changed = draw_inputs((64, 3, SIZE, SIZE), generator, 0.01)

@@ -40,7 +40,7 @@ SETTINGS = ScoreSettings(32, 10, 1, 0.01, 0, 0, "cpu", True, False)
 
 
 def cheap_scores(space: TabularSpace, name: str) -> dict[str, float | None]:
-    """Returns a closed-form proxy's score of the whole table; ``None`` where it fails."""
+    """Return a closed-form proxy's score of the whole table; ``None`` where it fails."""
     proxy = get_proxy(name)
     function: Callable[..., float] = proxy.on_architecture or proxy.function
     scores: dict[str, float | None] = {}
@@ -56,7 +56,7 @@ def cheap_scores(space: TabularSpace, name: str) -> dict[str, float | None]:
 def make_samplers(
     space: TabularSpace, value: Callable[[Any], float | None], trials: int, warm_up: int
 ) -> dict[str, Callable[[int], optuna.samplers.BaseSampler]]:
-    """Returns the searches that are compared, by name; each is called with a seed."""
+    """Return the searches that are compared, by name; each is called with a seed."""
 
     def aging(seed: int, begin: int | None = None, **guide: int) -> AgingSampler:
         return AgingSampler(
@@ -91,7 +91,7 @@ def make_samplers(
 
 
 def search(sampler: optuna.samplers.BaseSampler, space: TabularSpace, truth: Any, trials: int) -> list[float]:
-    """Returns the best accuracy so far after each evaluation."""
+    """Return the best accuracy so far after each evaluation."""
     study = optuna.create_study(direction="maximize", sampler=sampler)
     best: list[float] = []
 
@@ -107,12 +107,12 @@ def search(sampler: optuna.samplers.BaseSampler, space: TabularSpace, truth: Any
 
 
 def needed(curve: Sequence[float], accuracy: float) -> float:
-    """Returns the number of evaluations until an accuracy is reached; infinite if it is not."""
+    """Return the number of evaluations until an accuracy is reached; infinite if it is not."""
     return next((index for index, value in enumerate(curve, 1) if value >= accuracy), math.inf)
 
 
 def quartiles(numbers: Sequence[float]) -> tuple[float, float, float]:
-    """Returns lower quartile, median and upper quartile; infinite numbers count as larger than all."""
+    """Return lower quartile, median and upper quartile; infinite numbers count as larger than all."""
     ordered = sorted(numbers)
     last = len(ordered) - 1
     return ordered[round(0.25 * last)], statistics.median(ordered), ordered[round(0.75 * last)]
@@ -123,7 +123,7 @@ def show(value: float, trials: int) -> str:
 
 
 def write_figure(path: str, curves: dict[str, list[list[float]]], title: str) -> None:
-    """Writes an SVG: the median best accuracy over evaluations (log scale), quartiles as a band."""
+    """Write an SVG: the median best accuracy over evaluations (log scale), quartiles as a band."""
     width, height, left, top, right, bottom = 860, 470, 62, 40, 210, 48
     steps = {name: [quartiles(column) for column in zip(*runs, strict=True)] for name, runs in curves.items()}
     count = max(map(len, steps.values()))

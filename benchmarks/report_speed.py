@@ -35,7 +35,7 @@ print(len(study.get_trials(deepcopy=False)))
 
 
 def measure(code: str, *arguments: str) -> tuple[int, float]:
-    """Returns what the code prints and the CPU seconds of its process."""
+    """Return what the code prints and the CPU seconds of its process."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     result = subprocess.run(
         [sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True, check=True

@@ -34,7 +34,7 @@ CONFIGURATIONS: dict[str, list[str]] = {
 
 
 def curve(preset: str, overrides: list[str], seed: int, trials: int) -> tuple[list[float | None], float]:
-    """Returns the best feasible measured score after each trial, and CPU seconds per trial."""
+    """Return the best feasible measured score after each trial, and CPU seconds per trial."""
     spec = StudySpec.load(preset, ["space.bounds=narrow", f"seed={seed}", *overrides])
     storage = open_storage("memory:")
     spec = join_study(spec, storage, "benchmark", "cpu")
@@ -93,7 +93,7 @@ def main() -> None:
 
 
 def draw(results: dict[str, dict[str, list]], study: str, path: Path) -> None:
-    """Writes the curves, mean over seeds with the range, as a self-contained page."""
+    """Write the curves, mean over seeds with the range, as a self-contained page."""
     import plotly.graph_objects as go
 
     colours = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7f7f7f", "#e69f00"]

@@ -52,7 +52,7 @@ def work(url: str, deadline: float) -> None:
 
 
 def rate(workers: int, seconds: float) -> float:
-    """Returns trials per second of so many workers, after all of them have begun."""
+    """Return trials per second of so many workers, after all of them have begun."""
     import optuna
 
     from zenopt.storage import open_storage

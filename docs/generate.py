@@ -140,7 +140,7 @@ FIELDS = {
 
 
 def commands() -> str:
-    """Returns the page of all commands."""
+    """Return the page of all commands."""
     parts = [
         NOTE,
         "# Commands",
@@ -174,7 +174,7 @@ def _command(command: click.Command, path: str, level: int) -> Iterator[str]:
 
 
 def _prose(help_text: str) -> Iterator[str]:
-    r"""Yields paragraphs; those after ``\b`` keep their lines."""
+    r"""Yield paragraphs; those after ``\b`` keep their lines."""
     for paragraph in inspect.cleandoc(help_text).split("\n\n"):
         if paragraph.startswith("\b"):
             yield "```bash\n" + inspect.cleandoc(paragraph.removeprefix("\b")).strip() + "\n```"
@@ -216,7 +216,7 @@ def _default(option: click.Option) -> str:
 
 
 def spec() -> str:
-    """Returns the page of a study spec's fields."""
+    """Return the page of a study spec's fields."""
     stale = set(FIELDS) - {path for path, _ in _fields(StudySpec)}
     if stale:
         raise SystemExit(f"docs/generate.py describes fields that do not exist: {', '.join(sorted(stale))}")
@@ -326,7 +326,7 @@ def _space_options(name: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _arguments(docstring: str) -> dict[str, str]:
-    """Returns the entries of a docstring's ``Args``."""
+    """Return the entries of a docstring's ``Args``."""
     found: dict[str, str] = {}
     inside, name = False, ""
     for line in inspect.cleandoc(docstring).splitlines():
@@ -353,7 +353,7 @@ def _table(header: tuple[str, ...], rows: list[Any]) -> str:
 
 
 def api_pages() -> dict[str, Callable[[], str]]:
-    """Returns a maker for the index of the Python API and one for the page of each package."""
+    """Return a maker for the index of the Python API and one for the page of each package."""
     packages = _packages()
     # What two packages offer is described where it is offered first: the face of zenopt comes before its rooms.
     home: dict[int, tuple[str, str]] = {}
@@ -367,7 +367,7 @@ def api_pages() -> dict[str, Callable[[], str]]:
 
 
 def _packages() -> list[ModuleType]:
-    """Returns zenopt and its packages that say what they offer."""
+    """Return zenopt and its packages that say what they offer."""
     names = sorted(
         found.name for found in pkgutil.iter_modules(zenopt.__path__) if not found.name.startswith("_")
     )
@@ -380,7 +380,7 @@ def _offered(module: ModuleType) -> list[str]:
 
 
 def _api_index(packages: list[ModuleType], home: dict[int, tuple[str, str]]) -> str:
-    """Returns the index; what a thing is for is read from its docstring when the site is built."""
+    """Return the index; what a thing is for is read from its docstring when the site is built."""
     lines = [
         NOTE,
         "# Python API",

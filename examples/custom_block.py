@@ -30,7 +30,7 @@ class Grouped(ResidualBlock):
     kernel: int
 
     def expand(self) -> tuple[Node, ...]:
-        """Returns the operations in order; the first unit has the stride."""
+        """Return the operations in order; the first unit has the stride."""
         nodes: list[Node] = []
         channels, stride, middle = self.in_channels, self.stride, self.bottleneck
         for unit in range(self.depth):

@@ -46,13 +46,13 @@ class HillClimber(BaseSampler):
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """Returns the whole space."""
+        """Return the whole space."""
         return dict(self._space.distributions)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Returns the parameters of the proposal."""
+        """Return the parameters of the proposal."""
         if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             start = self._space.parse(self._space.initial)
             return self._space.encode(self._limits.closest_fit(self._space, start))
@@ -66,12 +66,12 @@ class HillClimber(BaseSampler):
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Draws what the space does not know, at random."""
+        """Draw what the space does not know, at random."""
         return RandomSampler(seed=self._seed).sample_independent(study, trial, param_name, param_distribution)
 
 
 def climb(spec: StudySpec, url: str, trials: int) -> zenopt.Result:
-    """Adds trials of the hill climber to a study."""
+    """Add trials of the hill climber to a study."""
     storage = open_storage(url)
     spec = join_study(spec, storage, spec.name, "cpu")
     sampler = HillClimber(spec.build_space(), spec.limits(), spec.seed)

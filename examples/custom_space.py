@@ -58,7 +58,7 @@ class ScaledSpace(BaseSpace):
         }
 
     def decode(self, params: Mapping[str, Any]) -> Architecture:
-        """Returns the architecture of parameter values."""
+        """Return the architecture of parameter values."""
         width, depth, kernel = params["width"], params["depth"], params["kernel"]
         text, channels = f"SuperConvK3BNRELU(3,{width},1,1)", width
         for stage, stride in enumerate(STRIDES):
@@ -69,7 +69,7 @@ class ScaledSpace(BaseSpace):
         return Architecture.parse(f"{text}SuperConvK1BNRELU({channels},{2 * channels},1,1)")
 
     def encode(self, architecture: Architecture) -> dict[str, Any]:
-        """Returns the parameters of an architecture; the inverse of :meth:`decode`.
+        """Return the parameters of an architecture; the inverse of :meth:`decode`.
 
         Raises:
             StructureError: If the architecture is outside the space.
@@ -96,11 +96,11 @@ class ScaledSpace(BaseSpace):
         )
 
     def parse(self, text: str) -> Architecture:
-        """Reads the text of an architecture."""
+        """Read the text of an architecture."""
         return Architecture.parse(text)
 
     def shrink(self, architecture: Architecture) -> Architecture | None:
-        """Returns a slightly smaller architecture, or ``None``: searches shrink the initial one into the budget."""
+        """Return a slightly smaller architecture, or ``None``: searches shrink the initial one into the budget."""
         params = self.encode(architecture)
         if params["depth"] > 1:
             return self.decode({**params, "depth": params["depth"] - 1})

@@ -34,7 +34,7 @@ def _named_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def tiny_spec() -> Callable[..., StudySpec]:
-    """Returns a maker of specs whose networks are scored in milliseconds; keywords replace whole sections."""
+    """Return a maker of specs whose networks are scored in milliseconds; keywords replace whole sections."""
 
     def make(**sections: Any) -> StudySpec:
         data: dict[str, Any] = {

@@ -76,7 +76,7 @@ class Seen:
 def look(
     chromium: Path, page: Path, width: int, *, dark: bool = False, height: int = 2400, action: str = ""
 ) -> Seen:
-    """Opens a page in a frame of ``width`` pixels and reports what is seen after it has drawn.
+    """Open a page in a frame of ``width`` pixels and report what is seen after it has drawn.
 
     ``action`` is a script that runs in the page once it is ready; what it writes to ``document.body.dataset.said`` is
     the fact ``said``.

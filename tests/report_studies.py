@@ -31,7 +31,7 @@ def make_study(
     seed: int = 0,
     overrides: tuple[str, ...] = (),
 ) -> optuna.Study:
-    """Adds a study of ``count`` trials: an evolution on the closed form, its value a noisy copy of it.
+    """Add a study of ``count`` trials: an evolution on the closed form, its value a noisy copy of it.
 
     One in 12 trials is over budget (pruned), one in 200 failed, the last one is running.
     """

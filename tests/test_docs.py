@@ -55,7 +55,7 @@ SHORTER = {"iterations=100_000": "iterations=2_000"}
 
 
 def blocks(path: Path, *languages: str) -> list[str]:
-    """Returns the fenced code blocks of a page, indentation removed."""
+    """Return the fenced code blocks of a page, indentation removed."""
     found, current, indent = [], None, 0
     for line in path.read_text(encoding="utf-8").splitlines():
         fence = re.match(r"( *)```(\S*)", line)
@@ -71,13 +71,13 @@ def blocks(path: Path, *languages: str) -> list[str]:
 
 
 def prose(path: Path) -> str:
-    """Returns a page without its code."""
+    """Return a page without its code."""
     text = re.sub(r"^( *)```.*?^\1```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     return re.sub(r"`[^`\n]*`", "", text)
 
 
 def anchors(path: Path) -> set[str]:
-    """Returns the anchors of a page's headings, as GitHub and MyST make them."""
+    """Return the anchors of a page's headings, as GitHub and MyST make them."""
     text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     titles = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
@@ -118,7 +118,7 @@ def test_generated_pages_are_up_to_date() -> None:
 
 
 def commands(path: Path) -> list[str]:
-    """Returns the `zenopt ...` command lines of a page, continuation lines joined, comments dropped."""
+    """Return the `zenopt ...` command lines of a page, continuation lines joined, comments dropped."""
     text = "\n".join(blocks(path, "bash", "text", "sh", "")) + "\n"
     text += "\n".join(re.findall(r"^    (.*)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)) + "\n"
     text += "\n".join(re.findall(r"`(zenopt [^`]*)`", path.read_text(encoding="utf-8")))

@@ -25,7 +25,7 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*arguments: str, cwd: Path) -> str:
-    """Runs Python on an example; returns what it prints."""
+    """Run Python on an example; return what it prints."""
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=cwd,

@@ -52,7 +52,7 @@ HOSTILE: list[Any] = [
 
 
 def nested(depth: int) -> Any:
-    """Returns lists within each other."""
+    """Return lists within each other."""
     found: Any = []
     for _ in range(depth):
         found = [found]
@@ -135,7 +135,7 @@ def reads_or_explains(read: Callable[[], Any]) -> None:
 
 
 def both(name: str, quick: int, long: int) -> Any:
-    """Runs a test with few examples by default, with many where slow tests are run."""
+    """Run a test with few examples by default, with many where slow tests are run."""
     return pytest.mark.parametrize(
         "count", [pytest.param(quick, id="quick"), pytest.param(long, id="long", marks=pytest.mark.slow)]
     )

@@ -28,7 +28,7 @@ SOURCES = (
 
 
 def files_of_package() -> set[str]:
-    """Returns every file of the package as it is installed, those behind the links included."""
+    """Return every file of the package as it is installed, those behind the links included."""
     found = set()
     for folder, folders, names in os.walk(ROOT / "zenopt", followlinks=True):
         folders[:] = [name for name in folders if name != "__pycache__"]
@@ -37,7 +37,7 @@ def files_of_package() -> set[str]:
 
 
 def copy_of_checkout(folder: Path, *, has_links: bool = True) -> Path:
-    """Copies the sources; without links as git for Windows makes them: files that hold the path."""
+    """Copy the sources; without links as git for Windows makes them: files that hold the path."""
     folder.mkdir()
     for name in SOURCES:
         if (ROOT / name).is_dir():
@@ -69,7 +69,7 @@ def run(*arguments: str | Path, cwd: Path) -> str:
 
 
 def build(folder: Path, *, has_links: bool) -> Path:
-    """Builds the source distribution, and the wheel from it, so that what one lacks the other lacks too."""
+    """Build the source distribution, and the wheel from it, so that what one lacks the other lacks too."""
     for package in ("build", "wheel", "setuptools"):
         pytest.importorskip(package)
     source = copy_of_checkout(folder / "source", has_links=has_links)
@@ -84,7 +84,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def environment_of(folder: Path) -> tuple[Path, Path]:
-    """Returns interpreter and package folder of a new environment that borrows what zenopt depends on."""
+    """Return interpreter and package folder of a new environment that borrows what zenopt depends on."""
     environment = folder / "env"
     run(sys.executable, "-m", "venv", "--without-pip", environment, cwd=folder)
     python = environment / "bin" / "python"

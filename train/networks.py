@@ -269,7 +269,7 @@ def build_teacher(name: str, weights: str | None, input_size: int | None) -> tup
 
 @contextlib.contextmanager
 def _offline_at_once() -> Iterator[None]:
-    """Looks into the hub's cache alone where its host has no address: otherwise it retries for a minute.
+    """Look into the hub's cache alone where its host has no address: otherwise it retries for a minute.
 
     The hub itself only knows an environment variable, read when it is imported.
     """

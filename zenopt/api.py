@@ -160,7 +160,7 @@ class Result:
         return spec
 
     def refresh(self) -> Result:
-        """Forgets what was read, so that trials added since are seen; returns itself."""
+        """Forget what was read, so that trials added since are seen; return itself."""
         self._data = None
         return self
 
@@ -176,7 +176,7 @@ class Result:
         return self.top(1)[0]
 
     def top(self, count: int) -> list[Candidate]:
-        """Returns the best candidates of distinct structure, best first; of several objectives, those of the front.
+        """Return the best candidates of distinct structure, best first; of several objectives, those of the front.
 
         Raises:
             StudyError: If nothing in the study is within the budget.
@@ -199,7 +199,7 @@ class Result:
         return self.front("params")
 
     def front(self, cost: str) -> list[Candidate]:
-        """Returns the candidates that nothing beats in both score and a cost, by ascending cost.
+        """Return the candidates that nothing beats in both score and a cost, by ascending cost.
 
         Args:
             cost:
@@ -222,7 +222,7 @@ class Result:
         )
 
     def frame(self) -> pd.DataFrame:
-        """Returns one row per trial: number, state, value, feasible, costs, scores, seconds, structure.
+        """Return one row per trial: number, state, value, feasible, costs, score, seconds, structure.
 
         ``value`` is the score; further objectives are among the costs, and ``front`` says what no other candidate
         beats in all of them. Parameters are left out; the structure says the same in one column.
@@ -254,11 +254,11 @@ class Result:
         )
 
     def plot_history(self, over: str = "trials") -> go.Figure:
-        """Returns the scores and the best so far over ``"trials"``, or the best over ``"time"``."""
+        """Return the scores and the best so far over ``"trials"``, or the best over ``"time"``."""
         return self._figure(progress(self.data), f"best-{over}")
 
     def plot_hypervolume(self, over: str = "trials") -> go.Figure:
-        """Returns the share of the objectives' box that the front dominates, over ``"trials"`` or ``"time"``.
+        """Return the share of the objectives' box that the front dominates, over ``"trials"`` or ``"time"``.
 
         Raises:
             StudyError: If the study has a single objective.
@@ -268,11 +268,11 @@ class Result:
         return self._figure(hypervolume_figures(self.data), f"hypervolume-{over}")
 
     def plot_feasible(self) -> go.Figure:
-        """Returns the share of trials within the budget over the search."""
+        """Return the share of trials within the budget over the search."""
         return self._figure(progress(self.data), "feasible")
 
     def plot_pareto(self, cost: str = "params") -> go.Figure:
-        """Returns all candidates in score against a cost, with budget and front.
+        """Return all candidates in score against a cost, with budget and front.
 
         Params and MACs are the counts that the budget is written in. Where the cost is an objective, the front is that
         of all objectives.
@@ -290,7 +290,7 @@ class Result:
         return self._figure(against_costs(self.data), f"score-{key}")
 
     def plot_closed_form(self) -> go.Figure:
-        """Returns closed-form against measured scores.
+        """Return closed-form against measured scores.
 
         Raises:
             StudyError: If fewer than three candidates have both.
@@ -298,7 +298,7 @@ class Result:
         return self._figure(closed_form(self.data), "closed-form")
 
     def plot_stages(self, what: str = "width") -> go.Figure:
-        """Returns what survives per stage over the search.
+        """Return what survives per stage over the search.
 
         Args:
             what:
@@ -313,7 +313,7 @@ class Result:
         return self._figure([] if history is None else stage_figures(history), f"stage-{what}")
 
     def plot_importances(self) -> go.Figure:
-        """Returns the parameters that move the score most.
+        """Return the parameters that move the score most.
 
         Raises:
             StudyError: If the study has too few candidates to say.
@@ -350,7 +350,7 @@ class Result:
         return self._figure(timeline(self.data), "timeline")
 
     def report(self, path: str | Path, compare: Sequence[Result] = ()) -> Path:
-        """Writes the study as one HTML file, as ``zenopt report`` does, and returns its path.
+        """Write the study as one HTML file, as ``zenopt report`` does, and return its path.
 
         Args:
             path:
@@ -421,7 +421,7 @@ class Result:
         device: str = "cpu",
         overwrite: bool = False,
     ) -> Path:
-        """Writes the best network as a bundle.
+        """Write the best network as a bundle.
 
         By score the best candidates are scored again, and the best fresh mean wins.
 
@@ -504,7 +504,7 @@ def optimize(
     progress: bool | Callable[[Progress], None] = False,
     loggers: Sequence[str] = (),
 ) -> Result:
-    """Creates or joins a study, adds trials to it, and returns what it has found.
+    """Create or join a study, add trials to it, and return what it has found.
 
     Args:
         spec:
@@ -588,7 +588,7 @@ def optimize(
 
 
 def load_result(study_name: str, storage: str | None = None) -> Result:
-    """Returns what a stored study, running or finished, has found.
+    """Return what a stored study, running or finished, has found.
 
     Raises:
         ZenoptError: If there is no such storage or study.

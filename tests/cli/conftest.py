@@ -64,7 +64,7 @@ def spec_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def zenopt(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
-    """Runs a command in this process."""
+    """Run a command in this process."""
 
     def run(*arguments: str) -> Result:
         capfd.readouterr()
@@ -81,7 +81,7 @@ def zenopt(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts a command as a process of its own process group; whatever still runs at the end is killed."""
+    """Start a command as a process of its own process group; whatever still runs at the end is killed."""
     started: list[subprocess.Popen[str]] = []
 
     def launch(*arguments: str, cwd: Path) -> subprocess.Popen[str]:

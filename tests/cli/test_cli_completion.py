@@ -17,7 +17,7 @@ from zenopt.study.spec import list_presets
 
 
 def complete(line: str, cwd: Path) -> list[str]:
-    """Returns what bash would be told after the line; each answer is ``type,value``."""
+    """Return what bash would be told after the line; each answer is ``type,value``."""
     words = line.split(" ")
     environment = {
         **os.environ, "_ZENOPT_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)

@@ -47,7 +47,7 @@ URL = "sqlite:///zenopt.db"
 
 @pytest.fixture
 def trace(tmp_path: Path, spec_file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Puts the module ``canary`` where Python finds it; the path is there once it was imported."""
+    """Put the module ``canary`` where Python finds it; the path is there once it was imported."""
     (tmp_path / "canary.py").write_text(CANARY)
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path / "imported"
@@ -56,7 +56,7 @@ def trace(tmp_path: Path, spec_file: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 def store(spec_file: Path, changes: dict[str, Any]) -> None:
-    """Stores a study whose spec has names that nobody typed, with three scored trials."""
+    """Store a study whose spec has names that nobody typed, with three scored trials."""
     from zenopt.study.spec import StudySpec
 
     spec = StudySpec.load(spec_file).model_dump(mode="json")

@@ -255,7 +255,7 @@ ROOM = 8 * 2**30
 
 
 def limited(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Runs a command in a process whose memory is limited."""
+    """Run a command in a process whose memory is limited."""
     return subprocess.run(
         [sys.executable, "-m", "zenopt", *arguments],
         cwd=cwd, text=True, capture_output=True, check=False, timeout=300,

@@ -13,7 +13,7 @@ STRUCTURE = "SuperConvK3BNRELU(3,8,2,1)SuperResK3K3(8,16,1,8,1)"
 
 
 def run(capsys, *arguments: str) -> tuple[int, str, str]:
-    """Runs the command line as the program does; returns exit code, stdout, stderr."""
+    """Run the command line as the program does; return exit code, stdout, stderr."""
     try:
         main(["latency", *arguments])
         code = 0
@@ -187,7 +187,7 @@ def test_from_calibration_to_an_exported_network_that_keeps_its_budget(capsys, t
 
 
 def main_code(*arguments: str) -> int:
-    """Runs a command and returns its exit code."""
+    """Run a command and return its exit code."""
     try:
         main(list(arguments))
     except SystemExit as error:

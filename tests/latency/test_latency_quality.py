@@ -65,7 +65,7 @@ class Dice:
 def calibrate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
-    """Runs the command on a pretended device."""
+    """Run the command on a pretended device."""
 
     def run(sense: float, *arguments: str) -> tuple[int, str, str]:
         monkeypatch.chdir(tmp_path)

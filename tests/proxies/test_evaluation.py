@@ -46,7 +46,7 @@ class Counting(nn.Module):
 
 @register_proxy("test-needs-memory", needs=("data", "labels"), shares=("weights",))
 def needs_memory(probe: Probe) -> float:
-    """Fails like a full GPU until parts have two samples."""
+    """Fail like a full GPU until parts have two samples."""
     found = probe.weight_gradients()
     if 8 / probe.parts > 2:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB.")
@@ -61,7 +61,7 @@ def buggy(probe: Probe) -> float:
 
 @register_proxy("test-infinite")
 def infinite(probe: Probe) -> float:
-    """Gives infinity."""
+    """Give infinity."""
     return float("inf")
 
 

@@ -14,7 +14,7 @@ from zenopt.proxies.registry import PROXIES
 
 @register_proxy("test-registry", "minimize", cost_class="closed form", deterministic=True)
 def declared(probe: object) -> float:
-    """Gives one."""
+    """Give one."""
     return 1.0
 
 

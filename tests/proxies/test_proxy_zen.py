@@ -166,7 +166,7 @@ def test_feature_map_of_any_module() -> None:
 
 @register_proxy("test-nan")
 def not_a_number(probe: Probe) -> float:
-    """Gives NaN."""
+    """Give NaN."""
     return math.nan
 
 

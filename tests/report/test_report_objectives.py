@@ -187,7 +187,7 @@ def test_python(multi_study: optuna.Study, study: optuna.Study, data: StudyData,
 
 
 def numbers_of(array: Any) -> np.ndarray:
-    """Returns an array as plotly's JSON has it: a list, or bytes in base 64."""
+    """Return an array as plotly's JSON has it: a list, or bytes in base 64."""
     if isinstance(array, dict):
         return np.frombuffer(base64.b64decode(array["bdata"]), array["dtype"])
     return np.asarray(array)

@@ -45,7 +45,7 @@ def make_study(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Calla
 def add(
     study: optuna.Study, text: str, value: float | None, *, violation: float | None = None, named: bool = True
 ) -> None:
-    """Runs one trial as the objective does."""
+    """Run one trial as the objective does."""
     trial = study.ask()
     if named:
         trial.set_user_attr("structure", text)

@@ -45,7 +45,7 @@ def url_kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def reopen(url_kind: str, tmp_path: Path) -> Callable[[], optuna.storages.BaseStorage]:
-    """Opens the storage as another process would; one in memory is the same each time."""
+    """Open the storage as another process would; one in memory is the same each time."""
     memory = optuna.storages.InMemoryStorage()
     return {
         "memory": lambda: memory,

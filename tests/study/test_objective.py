@@ -33,14 +33,14 @@ ENTERED, PROCEED = threading.Event(), threading.Event()
 
 @register_proxy("test-objective-count", kind="architecture")
 def counted(architecture: Architecture, settings: ScoreSettings) -> float:
-    """Counts how often it is asked."""
+    """Count how often it is asked."""
     calls[str(architecture)] += 1
     return float(settings.seed % 1000)
 
 
 @register_proxy("test-objective-slow", kind="architecture")
 def slow(architecture: Architecture, settings: ScoreSettings) -> float:
-    """Takes until it is told to end."""
+    """Take until it is told to end."""
     ENTERED.set()
     assert PROCEED.wait(30)
     return counted(architecture, settings)
@@ -48,13 +48,13 @@ def slow(architecture: Architecture, settings: ScoreSettings) -> float:
 
 @register_proxy("test-objective-broken", kind="architecture")
 def broken(architecture: Architecture, settings: ScoreSettings) -> float:
-    """Fails as torch does."""
+    """Fail as torch does."""
     raise RuntimeError("no memory for 3 TiB\nwith details below")
 
 
 @register_proxy("test-objective-nan", kind="architecture")
 def not_a_number(architecture: Architecture, settings: ScoreSettings) -> float:
-    """Gives no number."""
+    """Give no number."""
     return float("nan")
 
 

@@ -32,7 +32,7 @@ from zenopt.study.study import (
 
 @register_proxy("test-study-smallest", "minimize", kind="architecture")
 def smallest(architecture: Any, settings: Any) -> float:
-    """Prefers shallow networks."""
+    """Prefer shallow networks."""
     return float(architecture.depth)
 
 

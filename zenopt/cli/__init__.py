@@ -56,7 +56,7 @@ COMMANDS = {
 
 
 def with_imports(command: click.Command) -> click.Command:
-    """Gives a command, or every command of a group, the option ``--import``."""
+    """Give a command, or every command of a group, the option ``--import``."""
     if isinstance(command, click.Group):
         for own in command.commands.values():
             with_imports(own)

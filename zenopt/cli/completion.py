@@ -81,7 +81,7 @@ class Completed(click.ParamType):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Returns what the text may become."""
+        """Return what the text may become."""
         head, comma, last = incomplete.rpartition(",") if self._is_list else ("", "", incomplete)
         names = [] if self._names is None else self._names(ctx)
         found = [CompletionItem(f"{head}{comma}{name}") for name in names if name.startswith(last)]
@@ -112,7 +112,7 @@ _TYPES = {
 
 
 def with_completion(command: click.Command) -> click.Command:
-    """Tells the options of a command, or of every command of a group, what completes them."""
+    """Tell the options of a command, or of every command of a group, what completes them."""
     if isinstance(command, click.Group):
         for own in command.commands.values():
             with_completion(own)

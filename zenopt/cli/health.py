@@ -44,12 +44,12 @@ class Finding:
     remedy: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the finding as plain data."""
+        """Return the finding as plain data."""
         return asdict(self)
 
 
 def examine(storage: str | None = None) -> Iterator[Finding]:
-    """Examines environment, packages, devices and zenopt's own files, one finding at a time.
+    """Examine environment, packages, devices and zenopt's own files, one finding at a time.
 
     Args:
         storage:
@@ -74,7 +74,7 @@ def _python() -> Finding:
 
 
 def _packages() -> Iterator[Finding]:
-    """Compares what is installed with what zenopt's own metadata ask for."""
+    """Compare what is installed with what zenopt's own metadata ask for."""
     try:
         wanted = metadata.requires("zenopt") or []
     except metadata.PackageNotFoundError:
@@ -111,7 +111,7 @@ def _packages() -> Iterator[Finding]:
 
 
 def _extra_of(requirement: Requirement) -> str | None:
-    """Returns the extra that a requirement belongs to, read from its marker."""
+    """Return the extra that a requirement belongs to, read from its marker."""
     text = str(requirement.marker or "")
     return text.split('extra == "', 1)[1].split('"', 1)[0] if 'extra == "' in text else None
 
@@ -182,7 +182,7 @@ def _places() -> Iterator[Finding]:
 
 
 def _is_network_file_system(folder: Path) -> bool:
-    """Returns whether a folder is on a file system over the network, where SQLite's locks and WAL are not safe."""
+    """Return whether a folder is on a file system over the network, where SQLite's locks and WAL are not safe."""
     try:
         mounts = Path("/proc/mounts").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def storage_option(function: F) -> F:
-    """Adds ``--storage``."""
+    """Add ``--storage``."""
     return click.option(
         "--storage",
         metavar="URL",
@@ -38,7 +38,7 @@ DEVICE_VARIABLE = "ZENOPT_DEVICE"
 def device_option(
     default: str = "auto", help_text: str = "cpu, cuda, cuda:N, mps, or auto."
 ) -> Callable[[F], F]:
-    """Adds ``--device`` of a command that uses one."""
+    """Add ``--device`` of a command that uses one."""
     return click.option(
         "--device",
         default=default,
@@ -50,7 +50,7 @@ def device_option(
 
 
 def devices_option(help_text: str) -> Callable[[F], F]:
-    """Adds ``--device`` (or ``--devices``), read by :func:`read_devices`."""
+    """Add ``--device`` (or ``--devices``), read by :func:`read_devices`."""
 
     def add(function: F) -> F:
         return click.option(
@@ -69,7 +69,7 @@ def devices_option(help_text: str) -> Callable[[F], F]:
 
 
 def read_devices(text: str) -> tuple[str, ...]:
-    """Returns the devices of ``--device``."""
+    """Return the devices of ``--device``."""
     return tuple(device.strip() for device in text.split(","))
 
 
@@ -148,7 +148,7 @@ def quiet_option(function: F) -> F:
 
 
 def split_study(text: str, storage: str) -> tuple[str, str]:
-    """Returns storage URL and name of a study given as ``NAME`` or, of another storage, as ``URL#NAME``.
+    """Return storage URL and name of a study given as ``NAME`` or, of another storage, as ``URL#NAME``.
 
     Raises:
         click.UsageError: If the name is missing.
@@ -165,19 +165,19 @@ def split_study(text: str, storage: str) -> tuple[str, str]:
 
 
 def json_option(function: F) -> F:
-    """Adds ``--json``."""
+    """Add ``--json``."""
     return click.option(
         "--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else."
     )(function)
 
 
 def print_json(content: Any) -> None:
-    """Prints one JSON document; refuses NaN and infinity, which JSON does not have."""
+    """Print one JSON document; refuses NaN and infinity, which JSON does not have."""
     click.echo(json.dumps(content, indent=2, allow_nan=False))
 
 
 def show_warnings() -> None:
-    """Prints warnings as one line each on stderr."""
+    """Print warnings as one line each on stderr."""
 
     def show(message: Warning | str, *rest: Any, **named: Any) -> None:
         warn(str(message))

@@ -87,7 +87,7 @@ class Costs:
         return cls(**values)
 
     def counted(self, counting: str) -> tuple[float, float]:
-        """Returns (params, macs) under ``counting``: ``"true"`` or ``"zennas"``."""
+        """Return (params, macs) under ``counting``: ``"true"`` or ``"zennas"``."""
         return (self.zennas_params, self.zennas_flops) if counting == "zennas" else (self.params, self.macs)
 
 

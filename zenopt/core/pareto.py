@@ -51,7 +51,7 @@ def front_numbers(points: ArrayLike, wanted: int | None = None) -> NDArray[np.in
 
 
 def first_front(points: ArrayLike) -> NDArray[np.int64]:
-    """Returns the indices of the points that no other one dominates, ascending; quick for many points."""
+    """Return the indices of the points that no other one dominates, ascending; quick for many points."""
     values = np.asarray(points, dtype=float)
     if not len(values):
         return np.zeros(0, dtype=np.int64)
@@ -71,7 +71,7 @@ class _Front:
         self._size = 0
 
     def dominates(self, point: Array) -> bool:
-        """Returns whether a member is at least as good as the point everywhere and better somewhere."""
+        """Return whether a member is at least as good as the point everywhere and better somewhere."""
         if not self._size:
             return False
         if len(point) <= 2:
@@ -83,7 +83,7 @@ class _Front:
         return bool(as_good.any() and (members[as_good] > point).any())
 
     def add(self, point: Array) -> None:
-        """Takes a point that no member dominates."""
+        """Take a point that no member dominates."""
         if self._size == len(self._points):
             self._points = np.concatenate((self._points, np.empty_like(self._points)))
         self._points[self._size] = point
@@ -91,7 +91,7 @@ class _Front:
 
 
 def crowding_distances(points: ArrayLike) -> Array:
-    """Returns how alone each point of one front is: the sum over objectives of the gap between its neighbours.
+    """Return how alone each point of one front is: the sum over objectives of the gap between its neighbours.
 
     Deb et al., "A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II", 2002. Extremes are infinitely alone.
     """
@@ -107,7 +107,7 @@ def crowding_distances(points: ArrayLike) -> Array:
 
 
 def order(points: ArrayLike, wanted: int | None = None) -> list[int]:
-    """Returns indices best first: by front, within a front the loneliest first, then by position.
+    """Return indices best first: by front, within a front the loneliest first, then by position.
 
     Args:
         points:
@@ -130,7 +130,7 @@ def order(points: ArrayLike, wanted: int | None = None) -> list[int]:
 
 
 def hypervolume(points: ArrayLike, reference: Sequence[float]) -> float:
-    """Returns the volume that is dominated by the points and dominates a reference point.
+    """Return the volume that is dominated by the points and dominates a reference point.
 
     Exact, by slicing along the last objective; meant for fronts of a few hundred points and up to four objectives.
     """

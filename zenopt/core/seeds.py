@@ -7,7 +7,7 @@ import random
 
 
 def derive_seed(seed: int, number: int, purpose: str) -> int:
-    """Returns a 63-bit seed for one use of randomness in one trial.
+    """Return a 63-bit seed for one use of randomness in one trial.
 
     Args:
         seed:
@@ -22,5 +22,5 @@ def derive_seed(seed: int, number: int, purpose: str) -> int:
 
 
 def derive_rng(seed: int, number: int, purpose: str) -> random.Random:
-    """Returns a random generator seeded by :func:`derive_seed`."""
+    """Return a random generator seeded by :func:`derive_seed`."""
     return random.Random(derive_seed(seed, number, purpose))

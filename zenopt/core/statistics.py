@@ -23,14 +23,14 @@ class Interval:
 
 
 def average_ranks(values: ArrayLike) -> Array:
-    """Returns ranks from 1 (smallest); ties share their mean rank."""
+    """Return ranks from 1 (smallest); ties share their mean rank."""
     _, inverse, counts = np.unique(np.asarray(values, dtype=float), return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return np.asarray((last - (counts - 1) / 2)[inverse], dtype=float)
 
 
 def spearman(x: ArrayLike, y: ArrayLike) -> float | None:
-    """Returns Spearman's rank correlation; ``None`` where one side is constant, so that it is undefined."""
+    """Return Spearman's rank correlation; ``None`` where one side is constant, so that it is undefined."""
     a, b = average_ranks(x), average_ranks(y)
     a, b = a - a.mean(), b - b.mean()
     norm = float(np.sqrt((a @ a) * (b @ b)))
@@ -38,7 +38,7 @@ def spearman(x: ArrayLike, y: ArrayLike) -> float | None:
 
 
 def kendall(x: ArrayLike, y: ArrayLike) -> float | None:
-    """Returns Kendall's tau-b (ties corrected); ``None`` where one side is constant."""
+    """Return Kendall's tau-b (ties corrected); ``None`` where one side is constant."""
     a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     agreement = pairs_a = pairs_b = 0.0
     for index in range(len(a) - 1):
@@ -52,7 +52,7 @@ def kendall(x: ArrayLike, y: ArrayLike) -> float | None:
 
 
 def top_overlap(x: ArrayLike, y: ArrayLike, count: int) -> float:
-    """Returns the share of the ``count`` best by ``y`` that are among the ``count`` best by ``x``.
+    """Return the share of the ``count`` best by ``y`` that are among the ``count`` best by ``x``.
 
     Ties at the border are settled by position, so shuffle what comes sorted.
     """
@@ -87,7 +87,7 @@ def rank_statistics(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> RankStatistics:
-    """Returns rank statistics with percentile bootstrap intervals over architectures.
+    """Return rank statistics with percentile bootstrap intervals over architectures.
 
     Args:
         scores:

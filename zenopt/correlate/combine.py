@@ -137,7 +137,7 @@ def combine(
 
 
 def features_of(architectures: Sequence[Any], resolution: int, num_classes: int) -> Features:
-    """Returns the features of architectures by their text."""
+    """Return the features of architectures by their text."""
     return {str(own): architecture_features(own, resolution, num_classes) for own in architectures}
 
 
@@ -149,7 +149,7 @@ def learn(
     settings: Mapping[str, int],
     facts: Mapping[str, Any],
 ) -> LearnedScore:
-    """Fits a process to every architecture that has been scored; what it is worth, :func:`combine` says."""
+    """Fit a process to every architecture that has been scored; what it is worth, :func:`combine` says."""
     truth = table.column(column)
     texts = [text for text in next(iter(scores.values())) if text in truth]
     return fit_learned(
@@ -169,7 +169,7 @@ def _learn(
     known: Sequence[str],
     test: Sequence[str],
 ) -> tuple[dict[str, list[float]], dict[str, float]]:
-    """Returns what the learned combinations say of the test architectures, and the weights of ranks."""
+    """Return what the learned combinations say of the test architectures, and the weights of ranks."""
     names, wanted = list(scores), [truth[text] for text in known]
     rows, unseen = _rows(scores, known, names), _rows(scores, test, names)
     weights = fit_rank_weights(rows, wanted)

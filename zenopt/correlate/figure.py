@@ -19,7 +19,7 @@ _PANEL = (300, 280)
 def write_figure(
     path: str | Path, table: Table, scores: Scores, correlations: Sequence[Correlation], title: str
 ) -> None:
-    """Writes one panel per data set (row) and proxy (column): accuracy over the rank of the score.
+    """Write one panel per data set (row) and proxy (column): accuracy over the rank of the score.
 
     Ranks are what the statistics read, and scores such as synflow span 60 orders of magnitude. Failures are the crosses
     at the lowest rank. The page holds all it needs.

@@ -46,7 +46,7 @@ class Measurement:
     device: str = "cpu"
 
     def identity(self) -> dict[str, Any]:
-        """Returns what the scores depend on, besides proxy and architecture."""
+        """Return what the scores depend on, besides proxy and architecture."""
         return {
             "batch": self.batch.fingerprint(),
             "shape": list(self.batch.inputs.shape),
@@ -59,7 +59,7 @@ class Measurement:
         }
 
     def score(self, architecture: Any, proxies: Sequence[str]) -> dict[str, Score]:
-        """Scores one architecture; proxies that read the same passes share them."""
+        """Score one architecture; proxies that read the same passes share them."""
         found = [get_proxy(name) for name in proxies]
         seed = derive_seed(self.seed, 0, str(architecture))
         scores: dict[str, Score] = {}
@@ -118,7 +118,7 @@ def measure(
     cache: ScoreCache | None = None,
     progress: Progress = SILENT,
 ) -> Scores:
-    """Scores architectures; what the cache holds is not computed again.
+    """Score architectures; what the cache holds is not computed again.
 
     Args:
         architectures:

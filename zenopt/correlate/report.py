@@ -35,7 +35,7 @@ class Correlation:
     mean_seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        """Returns plain data; a statistic that is undefined (a constant score) is null."""
+        """Return plain data; a statistic that is undefined (a constant score) is null."""
         found = self.statistics
         return {
             "spearman": found.spearman.value,
@@ -63,7 +63,7 @@ def correlate(
     resamples: int = 1000,
     seed: int = 0,
 ) -> list[Correlation]:
-    """Compares scores with the columns of a table.
+    """Compare scores with the columns of a table.
 
     A score's direction is its proxy's: a positive correlation always means that the proxy is right.
 
@@ -105,7 +105,7 @@ def correlate(
 
 
 def results_json(correlations: Sequence[Correlation]) -> dict[str, dict[str, Any]]:
-    """Returns ``results[data set][proxy]`` as plain data."""
+    """Return ``results[data set][proxy]`` as plain data."""
     results: dict[str, dict[str, Any]] = {}
     for item in correlations:
         results.setdefault(item.column, {})[item.proxy] = item.to_json()
@@ -113,7 +113,7 @@ def results_json(correlations: Sequence[Correlation]) -> dict[str, dict[str, Any
 
 
 def write_scores(path: str | Path, scores: Scores) -> None:
-    """Writes scores as CSV: ``structure``, then one column per proxy, empty where it failed.
+    """Write scores as CSV: ``structure``, then one column per proxy, empty where it failed.
 
     Raises:
         DataError: If the file cannot be written.
@@ -131,7 +131,7 @@ def write_scores(path: str | Path, scores: Scores) -> None:
 
 
 def oriented(value: float | None, proxy: str) -> float:
-    """Returns a score so that more is better, and a failure is worst."""
+    """Return a score so that more is better, and a failure is worst."""
     if value is None:
         return -math.inf
     return value if get_proxy(proxy).direction == "maximize" else -value

@@ -11,7 +11,7 @@ from zenopt.core.tables import Table
 
 
 def draw_sample(table: Table, columns: Sequence[str], space: Any, count: int | None, seed: int) -> list[Any]:
-    """Draws architectures that have a number in every column.
+    """Draw architectures that have a number in every column.
 
     Args:
         table:

@@ -53,7 +53,7 @@ class ScoreCache:
             raise StorageError(f"Score cache {self._name} cannot be used: {error}.") from None
 
     def get(self, settings: Mapping[str, Any], proxy: str) -> dict[str, Score]:
-        """Returns every score of a proxy under these settings, by structure."""
+        """Return every score of a proxy under these settings, by structure."""
         try:
             rows = self._connection.execute(
                 "SELECT structure, value, seconds, error FROM zenopt_scores WHERE settings = ? AND proxy = ?",
@@ -67,7 +67,7 @@ class ScoreCache:
         return {structure: Score(value, seconds, error, proxy) for structure, value, seconds, error in rows}
 
     def put(self, settings: Mapping[str, Any], structure: str, scores: Mapping[str, Score]) -> None:
-        """Stores the scores of one structure, by proxy, in one transaction."""
+        """Store the scores of one structure, by proxy, in one transaction."""
         rows: Iterable[tuple[Any, ...]] = [
             (_key(settings), proxy, structure, score.value, score.seconds, score.error)
             for proxy, score in scores.items()
@@ -81,7 +81,7 @@ class ScoreCache:
             raise StorageError(f"Score cache {self._name} cannot be written: {error}.") from None
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._connection.close()
 
     def __enter__(self) -> ScoreCache:

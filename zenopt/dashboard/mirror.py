@@ -61,19 +61,19 @@ class MirrorStorage(InMemoryStorage):
         self._by_source: dict[tuple[Any, ...], int] = {}
 
     def mirrored(self) -> dict[int, _MirroredStudy]:
-        """Returns the mirrored studies by their id here."""
+        """Return the mirrored studies by their id here."""
         self._find_studies()
         return dict(self._mirrored)
 
     def get_all_studies(self) -> list[Any]:
-        """Returns the studies of the source, and what the dashboard has made here."""
+        """Return the studies of the source, and what the dashboard has made here."""
         self._find_studies()
         return super().get_all_studies()
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        """Returns the trials to show of a study."""
+        """Return the trials to show of a study."""
         mirrored = self._mirrored.get(study_id)
         if mirrored is None:
             return super().get_all_trials(study_id, deepcopy, states)
@@ -82,7 +82,7 @@ class MirrorStorage(InMemoryStorage):
         return [trial for trial in found if states is None or trial.state in states]
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
-        """Returns a trial that is shown."""
+        """Return a trial that is shown."""
         for mirrored in list(self._mirrored.values()):
             found = mirrored.find(trial_id)
             if found is not None:
@@ -90,12 +90,12 @@ class MirrorStorage(InMemoryStorage):
         return super().get_trial(trial_id)
 
     def get_n_trials(self, study_id: int, state: Any = None) -> int:
-        """Counts the trials that are shown."""
+        """Count the trials that are shown."""
         states = (state,) if isinstance(state, TrialState) else state
         return len(self.get_all_trials(study_id, deepcopy=False, states=states))
 
     def get_best_trial(self, study_id: int) -> FrozenTrial:
-        """Returns the best trial within the budget; of several objectives, the one with the best first value.
+        """Return the best trial within the budget; of several objectives, the one with the best first value.
 
         Raises:
             ValueError: If there is none.
@@ -107,7 +107,7 @@ class MirrorStorage(InMemoryStorage):
         return min(complete, key=lambda trial: (sign * (trial.values or [0.0])[0], trial.number))
 
     def delete_study(self, study_id: int) -> None:
-        """Stops showing a study; the source keeps it."""
+        """Stop showing a study; the source keeps it."""
         with self._refresh_lock:
             super().delete_study(study_id)
             self._mirrored.pop(study_id, None)
@@ -168,11 +168,11 @@ class _MirroredStudy:
         return len(self._shown) if self._selection is None else self._selection.seen
 
     def find(self, trial_id: int) -> FrozenTrial | None:
-        """Returns a trial that is shown, or ``None``."""
+        """Return a trial that is shown, or ``None``."""
         return self._by_id.get(trial_id)
 
     def trials(self, largest: int) -> list[FrozenTrial]:
-        """Returns the trials to show, read again when the last reading is old."""
+        """Return the trials to show, read again when the last reading is old."""
         now = time.monotonic()
         if now - self._read_at < _REFRESH_S:
             return self._shown
@@ -206,7 +206,7 @@ class _MirroredStudy:
         return [*self._finished.values(), *unfinished]
 
     def _shape(self, trial: FrozenTrial) -> FrozenTrial:
-        """Returns the trial as the dashboard shall see it; finished ones are made once."""
+        """Return the trial as the dashboard shall see it; finished ones are made once."""
         known = self._finished.get(trial._trial_id)
         if known is not None and known.datetime_complete == trial.datetime_complete:
             return known
@@ -262,7 +262,7 @@ class _Selection:
         return len(self._known | self._unfinished)
 
     def add(self, records: list[TrialRecord]) -> None:
-        """Takes new and changed trials."""
+        """Take new and changed trials."""
         for record in sorted(records, key=lambda record: record.number):
             if not record.state.is_finished():
                 self._unfinished.add(record.trial_id)
@@ -281,7 +281,7 @@ class _Selection:
                 self._improvements.append(record.trial_id)
 
     def choose(self) -> list[int]:
-        """Returns the ids to show now."""
+        """Return the ids to show now."""
         elites = self._elites()
         # What is no elite now never will be; of several objectives, all but never.
         self._candidates = {trial_id: self._candidates[trial_id] for trial_id in elites}
@@ -291,7 +291,7 @@ class _Selection:
         return sorted(chosen)
 
     def _elites(self) -> list[int]:
-        """Returns the best candidates: by value, or by front and spread."""
+        """Return the best candidates: by value, or by front and spread."""
         found = sorted(self._candidates.items(), key=lambda item: item[1][0])
         if len(self._signs) > 1:
             return [found[index][0] for index in order([point for _, (_, point) in found], ELITES)]

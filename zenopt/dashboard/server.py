@@ -110,12 +110,12 @@ class Dashboard:
         self._clean()
 
     def wait(self) -> None:
-        """Waits until the process is interrupted."""
+        """Wait until the process is interrupted."""
         while not self._stop.wait(3600.0):
             pass
 
     def update(self) -> None:
-        """Brings notes, pictures and figures of all studies up to date."""
+        """Bring notes, pictures and figures of all studies up to date."""
         with self._updating:
             mirrored_studies = self.mirror.mirrored()
             for gone in set(self._pages) - set(mirrored_studies):
@@ -165,7 +165,7 @@ class Dashboard:
 
 
 def _pack(folder: Path, target: Path) -> None:
-    """Packs the files of a folder; a link in it could lead to any other file."""
+    """Pack the files of a folder; a link in it could lead to any other file."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as packed:
         for path in sorted(folder.rglob("*")):
             if path.is_file() and not path.is_symlink():
@@ -180,4 +180,4 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 class _Handler(WSGIRequestHandler):
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Keeps requests off the terminal."""
+        """Keep requests off the terminal."""

@@ -176,7 +176,7 @@ def read_bundle(folder: str | Path) -> Bundle:
 
 
 def _check_parts(path: Path, bundle: Bundle) -> None:
-    """Refuses a network of parts that nobody has imported in this run."""
+    """Refuse a network of parts that nobody has imported in this run."""
     modules = bundle.block_modules or {}
     missing = sorted(part for part, module in modules.items() if module not in sys.modules)
     try:

@@ -46,7 +46,7 @@ class Named:
     use_se: bool = False
 
     def build(self, num_classes: int, *, use_se: bool = False) -> nn.Module:
-        """Builds the network, with PyTorch's (or the library's) initial weights.
+        """Build the network, with PyTorch's (or the library's) initial weights.
 
         Raises:
             UnknownNameError: If the library is missing or does not know the model.

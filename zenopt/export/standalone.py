@@ -252,7 +252,7 @@ def write_bundle_model(bundle: Bundle, folder: Path) -> Path:
 
 
 def _literals(nodes: Iterable[Node], use_se: bool, used: set[str]) -> list[tuple[Any, ...]]:
-    """Returns nodes as tuples of plain values, and notes their kinds."""
+    """Return nodes as tuples of plain values, and note their kinds."""
     rows = [
         _literal(node, use_se, used)
         for node in nodes

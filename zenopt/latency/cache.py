@@ -20,7 +20,7 @@ _TABLE = "CREATE TABLE IF NOT EXISTS measurements (key TEXT PRIMARY KEY, result 
 
 
 def default_cache_path() -> Path:
-    """Returns the per-user database: ``$XDG_CACHE_HOME/zenopt/latency.db``."""
+    """Return the per-user database: ``$XDG_CACHE_HOME/zenopt/latency.db``."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(root) / "zenopt" / "latency.db"
 
@@ -55,7 +55,7 @@ class MeasurementCache:
             database.execute(_TABLE)
 
     def get(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Returns what was stored under a key, or ``None``."""
+        """Return what was stored under a key, or ``None``."""
         with self._open() as database:
             row = database.execute("SELECT result FROM measurements WHERE key = ?", (_text(key),)).fetchone()
         if row is None:
@@ -63,7 +63,7 @@ class MeasurementCache:
         return self._read(row[0])
 
     def put(self, key: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-        """Stores a result; an older one under the same key is replaced."""
+        """Store a result; an older one under the same key is replaced."""
         with self._open() as database:
             database.execute(
                 "INSERT OR REPLACE INTO measurements (key, result) VALUES (?, ?)",
@@ -71,7 +71,7 @@ class MeasurementCache:
             )
 
     def extend(self, key: Mapping[str, Any], times: Sequence[float]) -> list[float]:
-        """Adds to the list of times under a key and returns all of it, what other processes added included."""
+        """Add to the list of times under a key and return all of it, what other processes added included."""
         with self._open() as database:
             # Taking the lock before reading keeps what another process adds meanwhile.
             database.execute("BEGIN IMMEDIATE")

@@ -161,7 +161,7 @@ def _content(
     statistic: str,
     spent: float,
 ) -> dict[str, Any]:
-    """Returns a profile as JSON, without errors yet."""
+    """Return a profile as JSON, without errors yet."""
     here = environment(options)
     runtime = "onnxruntime" if options.runtime == "onnxruntime" else "PyTorch"
     network_ms = {network: combined_ms(times) for network, times in samples.networks.items()}

@@ -57,7 +57,7 @@ class Finder(Protocol):
 
 
 def read_rows(path: str | Path, find: Finder, *, resolution: int = 224, num_classes: int = 1000) -> list[Row]:
-    """Reads a table of measured networks.
+    """Read a table of measured networks.
 
     Args:
         path:
@@ -123,7 +123,7 @@ def _read_row(
 
 
 def target_operations(target: Target) -> tuple[Operation, ...]:
-    """Returns what a network computes for one image."""
+    """Return what a network computes for one image."""
     if target.architecture is None:
         from zenopt.latency.trace import trace_operations
 
@@ -139,7 +139,7 @@ def target_operations(target: Target) -> tuple[Operation, ...]:
 def fit_profile(
     rows: Sequence[Row], *, name: str, device: str, batch: int = 1, dtype: str = "fp32", source: str = ""
 ) -> DeviceProfile:
-    """Fits an additive model to measured networks, choosing its terms by leave-one-out error.
+    """Fit an additive model to measured networks, choosing its terms by leave-one-out error.
 
     Args:
         rows:

@@ -13,7 +13,7 @@ from zenopt.latency.options import MeasureOptions
 
 
 def check_device(device: str) -> torch.device:
-    """Returns the torch device.
+    """Return the torch device.
 
     Raises:
         DeviceError: If the text is no device or the device is not there.
@@ -35,7 +35,7 @@ def check_device(device: str) -> torch.device:
 
 
 def device_name(device: str) -> str:
-    """Returns the name of the hardware, e.g. the CPU's model."""
+    """Return the name of the hardware, e.g. the CPU's model."""
     found = check_device(device)
     if found.type == "cuda":
         return str(torch.cuda.get_device_name(found))
@@ -49,7 +49,7 @@ def device_name(device: str) -> str:
 
 
 def environment(options: MeasureOptions) -> dict[str, Any]:
-    """Returns what besides the network decides how fast it runs."""
+    """Return what besides the network decides how fast it runs."""
     content: dict[str, Any] = {
         "device_name": device_name(options.device),
         "machine": platform.machine(),

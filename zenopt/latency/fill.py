@@ -32,7 +32,7 @@ APART_S = 1.0
 
 
 def profile_options(profile: DeviceProfile, **more: Any) -> MeasureOptions:
-    """Returns how networks were run when a profile was calibrated.
+    """Return how networks were run when a profile was calibrated.
 
     Raises:
         DeviceError: If the profile was not calibrated, but came with zenopt or from a table.
@@ -57,7 +57,7 @@ def profile_options(profile: DeviceProfile, **more: Any) -> MeasureOptions:
 
 
 def difference_from_here(profile: DeviceProfile) -> str | None:
-    """Returns in what this machine differs from the one a profile was calibrated on; ``None`` if in nothing."""
+    """Return in what this machine differs from the one a profile was calibrated on; ``None`` if in nothing."""
     try:
         here = environment(profile_options(profile))
     except DeviceError as error:
@@ -163,7 +163,7 @@ class TableFiller:
         self._last[part.name] = time.monotonic()
 
     def _shared(self, part: Part, times: list[float]) -> list[float]:
-        """Adds visits to what is known of a part, by every process that shares the cache."""
+        """Add visits to what is known of a part, by every process that shares the cache."""
         if self._cache is None:
             return [*self._visits.get(part.name, []), *times]
         return self._cache.extend({**self._key, **part.identity}, times)

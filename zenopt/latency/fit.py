@@ -36,14 +36,14 @@ class Errors:
     spearman: float
 
     def to_json(self) -> dict[str, float | None]:
-        """Returns the numbers, rounded to what a profile should claim; ``None`` for a correlation that is none."""
+        """Return the numbers, rounded to what a profile should claim; ``None`` for a correlation that is none."""
         return {name: None if isnan(value) else round(value, 4) for name, value in asdict(self).items()}
 
 
 def term_matrix(
     networks: Sequence[Sequence[Operation]], terms: Sequence[str], batch: int, size: float
 ) -> Array:
-    """Sums each term over each network's operations.
+    """Sum each term over each network's operations.
 
     Args:
         networks:
@@ -69,7 +69,7 @@ def term_matrix(
 
 
 def fit_relative(matrix: Array, times: Array, weights: Array | None = None) -> Array:
-    """Fits non-negative coefficients that minimise the squared relative error.
+    """Fit non-negative coefficients that minimise the squared relative error.
 
     Args:
         matrix:
@@ -89,7 +89,7 @@ def fit_relative(matrix: Array, times: Array, weights: Array | None = None) -> A
 
 
 def fit_robust(matrix: Array, times: Array, *, tolerance: float = 0.05, rounds: int = 10) -> Array:
-    """Fits as :func:`fit_relative`, but single wild measurements count by their size, not its square.
+    """Fit as :func:`fit_relative`, but single wild measurements count by their size, not its square.
 
     Iteratively reweighted least squares with Huber's weights on the logarithm of predicted over measured: a relative
     error cannot fall below -100 % but grows without bound, so that a measurement far too small would rule the fit.
@@ -114,7 +114,7 @@ def fit_robust(matrix: Array, times: Array, *, tolerance: float = 0.05, rounds: 
 
 
 def nonnegative_least_squares(matrix: Array, target: Array) -> Array:
-    """Minimises ``|matrix @ x - target|`` over ``x >= 0`` by the active-set method of Lawson and Hanson (1974)."""
+    """Minimise ``|matrix @ x - target|`` over ``x >= 0`` by the active-set method of Lawson and Hanson (1974)."""
     scale = np.linalg.norm(matrix, axis=0)
     scale[scale == 0] = 1.0
     scaled = matrix / scale
@@ -142,13 +142,13 @@ def nonnegative_least_squares(matrix: Array, target: Array) -> Array:
 
 
 def leave_one_out(matrix: Array, times: Array, fit: Fit = fit_relative) -> Array:
-    """Predicts each network by a fit to all the others."""
+    """Predict each network by a fit to all the others."""
     indices = np.arange(len(times))
     return np.array([matrix[i] @ fit(matrix[indices != i], times[indices != i]) for i in indices])
 
 
 def errors_of(predicted: Sequence[float] | Array, measured: Sequence[float] | Array) -> Errors:
-    """Compares predictions with measurements of the same networks."""
+    """Compare predictions with measurements of the same networks."""
     error = np.abs(np.asarray(predicted) / np.asarray(measured) - 1)
     return Errors(
         len(error),
@@ -160,7 +160,7 @@ def errors_of(predicted: Sequence[float] | Array, measured: Sequence[float] | Ar
 
 
 def spearman(first: Sequence[float] | Array, second: Sequence[float] | Array) -> float:
-    """Returns the rank correlation, ties sharing their mean rank; NaN if either side is constant."""
+    """Return the rank correlation, ties sharing their mean rank; NaN if either side is constant."""
     ranks = [_ranks(np.asarray(values, dtype=float)) for values in (first, second)]
     centred = [rank - rank.mean() for rank in ranks]
     scale = float(np.sqrt((centred[0] ** 2).sum() * (centred[1] ** 2).sum()))
@@ -178,5 +178,5 @@ def _ranks(values: Array) -> Array:
 
 
 def coefficients_json(terms: Sequence[str], values: Array) -> Mapping[str, float]:
-    """Returns coefficients by term name, four digits each, zeros left out."""
+    """Return coefficients by term name, four digits each, zeros left out."""
     return {name: float(f"{value:.4g}") for name, value in zip(terms, values, strict=True) if value > 0}

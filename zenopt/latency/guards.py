@@ -85,7 +85,7 @@ def guard_violations(
     guards: Guards | None = None,
     limit_ms: float | None = None,
 ) -> dict[str, float]:
-    """Returns the signed relative violation of each guard, ``(used - limit) / limit``; feasible when <= 0.
+    """Return the signed relative violation of each guard, ``(used - limit) / limit``; feasible when <= 0.
 
     Args:
         architecture:
@@ -133,7 +133,7 @@ def outside_share(
     num_classes: int = 1000,
     use_se: bool = False,
 ) -> float:
-    """Returns the share of the predicted time that is in convolutions outside the profile's measured range."""
+    """Return the share of the predicted time that is in convolutions outside the profile's measured range."""
     profile = load_profile(profile)
     outside = total = 0.0
     for part in network_parts(architecture, resolution, num_classes, use_se):
@@ -163,7 +163,7 @@ def _counterpart(profile: DeviceProfile, guards: Guards) -> DeviceProfile | None
 
 
 def _structural(architecture: Any, guards: Guards) -> Mapping[str, float]:
-    """Returns the violations of the caps on shapes, for families that have such shapes."""
+    """Return the violations of the caps on shapes, for families that have such shapes."""
     found = architecture.guarded()
     violations: dict[str, float] = {}
     if guards.max_expansion is not None and "expansion" in found:

@@ -13,7 +13,7 @@ from zenopt.latency.terms import CONSTANT, get_term
 
 
 def operation_kernel(op: Operation, batch: int, fused_add: bool = False) -> Kernel:
-    """Returns the kernel of a convolution or linear layer."""
+    """Return the kernel of a convolution or linear layer."""
     depthwise = op.is_depthwise and op.out_channels == op.in_channels
     groups = 1 if depthwise else op.groups
     return Kernel(
@@ -61,7 +61,7 @@ class KernelModel(LatencyModel):
         self._terms = [(get_term(name), value) for name, value in coefficients.items() if name != CONSTANT]
 
     def kernels(self, operations: Sequence[Operation]) -> list[Kernel | None]:
-        """Returns the kernel of each operation, ``None`` for those that are no convolution."""
+        """Return the kernel of each operation, ``None`` for those that are no convolution."""
         adds = self._fused_adds(operations) if self.fused else frozenset()
         return [
             operation_kernel(op, self.batch, index in adds) if op.kind in ("conv", "linear") else None

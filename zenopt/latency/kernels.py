@@ -51,7 +51,7 @@ class Kernel(NamedTuple):
 
 
 def analytic_ms(kernel: Kernel, parameters: Mapping[str, float]) -> float:
-    """Returns the analytic time of a kernel for its whole batch.
+    """Return the analytic time of a kernel for its whole batch.
 
     Args:
         kernel:
@@ -79,7 +79,7 @@ def analytic_ms(kernel: Kernel, parameters: Mapping[str, float]) -> float:
 
 
 def kernel_features(kernel: Kernel, base_ms: float) -> tuple[float, ...]:
-    """Returns what the trees see of a kernel."""
+    """Return what the trees see of a kernel."""
     positions = kernel.batch * kernel.out_size**2
     macs = positions * kernel.fan_in * kernel.out_channels
     moved = BYTES * (
@@ -170,7 +170,7 @@ class KernelLibrary:
         object.__setattr__(self, "_time", lru_cache(maxsize=200_000)(self._evaluate))
 
     def time_ms(self, kernel: Kernel) -> float:
-        """Returns the predicted time of a kernel for its whole batch."""
+        """Return the predicted time of a kernel for its whole batch."""
         return float(self._time(kernel))  # type: ignore[attr-defined]
 
     def _evaluate(self, kernel: Kernel) -> float:
@@ -179,7 +179,7 @@ class KernelLibrary:
         return base * exp(self.trees[kind](kernel_features(kernel, base)))
 
     def outside(self, kernel: Kernel) -> list[str]:
-        """Returns which quantities of a kernel lie outside what was measured, empty if none."""
+        """Return which quantities of a kernel lie outside what was measured, empty if none."""
         measured = self.measured["depthwise" if kernel.depthwise else "dense"]
         values = {
             "in_channels": kernel.in_channels,
@@ -200,7 +200,7 @@ class KernelLibrary:
 
 @lru_cache(maxsize=8)
 def load_library(name: str) -> KernelLibrary:
-    """Reads a kernel library that comes with zenopt.
+    """Read a kernel library that comes with zenopt.
 
     Raises:
         UnknownNameError: If there is none of this name.

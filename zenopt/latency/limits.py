@@ -73,7 +73,7 @@ class Limits:
     full_latency_ms: float | None = None
 
     def check(self, architecture: Any) -> Check:
-        """Returns costs and violations of an architecture."""
+        """Return costs and violations of an architecture."""
         costs = self.count(architecture)
         latency_ms = self.latency_ms(architecture)
         violations = self.budget.violations(costs, latency_ms)
@@ -97,11 +97,11 @@ class Limits:
         return self.budget.latency_ms is not None or self.guards is not None
 
     def keeps(self, costs: Costs) -> bool:
-        """Returns whether costs keep the budget; latency, which costs do not tell, is left out."""
+        """Return whether costs keep the budget; latency, which costs do not tell, is left out."""
         return is_feasible(self.budget.with_limits(latency_ms=None).violations(costs))
 
     def with_latency(self, check: Check, latency_ms: float) -> Check:
-        """Returns a check with another latency, e.g. a measured one; infinity stands for not running at all."""
+        """Return a check with another latency, e.g. a measured one; infinity stands for not running at all."""
         violations = dict(check.violations)
         if self.budget.latency_ms is not None:
             limit = self.budget.latency_ms
@@ -109,17 +109,17 @@ class Limits:
         return Check(check.costs, latency_ms if isfinite(latency_ms) else None, violations)
 
     def count(self, architecture: Any) -> Costs:
-        """Returns the costs of an architecture."""
+        """Return the costs of an architecture."""
         return count(architecture, self.resolution, self.num_classes, use_se=self.use_se)
 
     def latency_ms(self, architecture: Any) -> float | None:
-        """Returns the predicted latency per image, or ``None`` without a device."""
+        """Return the predicted latency per image, or ``None`` without a device."""
         if self.device is None:
             return None
         return predict_latency_ms(architecture, self.device, self.resolution, self.num_classes, self.use_se)
 
     def closest_fit(self, space: Any, architecture: Any) -> Any:
-        """Returns the architecture, shrunk step by step until it fits the budget.
+        """Return the architecture, shrunk step by step until it fits the budget.
 
         Args:
             space:

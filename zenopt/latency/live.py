@@ -80,7 +80,7 @@ class LiveLatency:
         use_se: bool = False,
         cache: MeasurementCache | None = None,
     ) -> LiveLatency:
-        """Returns one that runs networks as they were run when the profile was calibrated.
+        """Return one that runs networks as they were run when the profile was calibrated.
 
         Raises:
             DeviceError: If it was not calibrated, or on other hardware or versions.
@@ -105,7 +105,7 @@ class LiveLatency:
         )
 
     def tabled_ms(self, architecture: Any) -> float:
-        """Measures the blocks that are new, then adds up; infinite if one does not fit in memory."""
+        """Measure the blocks that are new, then add up; infinite if one does not fit in memory."""
         try:
             self._filler.fill(architecture, self.options.resolution, self.num_classes, self.use_se)
         except DoesNotFitError:
@@ -113,7 +113,7 @@ class LiveLatency:
         return self.screened_ms(architecture)
 
     def measured_ms(self, architecture: Any) -> float:
-        """Measures the whole network; infinite if it does not fit in memory, so that a search goes on."""
+        """Measure the whole network; infinite if it does not fit in memory, so that a search goes on."""
         try:
             return measure_architecture(
                 architecture, self.options, num_classes=self.num_classes, use_se=self.use_se, cache=self.cache

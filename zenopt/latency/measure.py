@@ -52,13 +52,13 @@ class Measurement:
     is_cached: bool = False
 
     def per_image_ms(self, statistic: str = "median") -> float:
-        """Returns the ``"median"`` or ``"minimum"`` in milliseconds per image."""
+        """Return the ``"median"`` or ``"minimum"`` in milliseconds per image."""
         if statistic == "minimum":
             return self.minimum_ms * self.latency_ms / self.batch_ms
         return self.latency_ms
 
     def to_json(self) -> dict[str, Any]:
-        """Returns all of it as plain data."""
+        """Return all of it as plain data."""
         return asdict(self)
 
 
@@ -71,7 +71,7 @@ def measure_architecture(
     cache: MeasurementCache | None = None,
     refresh: bool = False,
 ) -> Measurement:
-    """Measures the latency of an architecture, with its residual links.
+    """Measure the latency of an architecture, with its residual links.
 
     Args:
         architecture:
@@ -99,7 +99,7 @@ def measure_architecture(
 def measure_subject(
     subject: Subject, options: MeasureOptions, *, cache: MeasurementCache | None = None, refresh: bool = False
 ) -> Measurement:
-    """Measures a network, a block by itself, or a head; see :func:`measure_architecture`."""
+    """Measure a network, a block by itself, or a head; see :func:`measure_architecture`."""
     key = {**subject.identity, **measurement_key(options)}
     known = cache.get(key) if cache is not None and not refresh else None
     if known is not None and cache is not None:
@@ -115,7 +115,7 @@ def measure_subject(
 def measure_module(
     module: nn.Module, options: MeasureOptions, *, input_shape: tuple[int, ...] | None = None
 ) -> Measurement:
-    """Measures any module that takes one tensor; nothing is cached, because a module has no name.
+    """Measure any module that takes one tensor; nothing is cached, because a module has no name.
 
     The module's parameters are converted to the device and number format in place.
 
@@ -139,7 +139,7 @@ def measure_module(
 
 
 def measurement_key(options: MeasureOptions) -> dict[str, Any]:
-    """Returns everything about a run that a stored result must agree with; patience is not part of it."""
+    """Return everything about a run that a stored result must agree with; patience is not part of it."""
     content = asdict(options)
     for name in ("max_seconds", "min_seconds", "min_iterations", "threads"):
         del content[name]

@@ -29,10 +29,10 @@ class LatencyModel(ABC):
 
     @abstractmethod
     def operation_times(self, operations: Sequence[Operation]) -> list[float]:
-        """Returns one time per operation; those fused into another have 0."""
+        """Return one time per operation; those fused into another have 0."""
 
     def part_ms(self, part: Part) -> float:
-        """Returns the time of a super-block or a head."""
+        """Return the time of a super-block or a head."""
         return sum(self.operation_times(part.operations()))
 
 
@@ -53,7 +53,7 @@ register_model = MODELS.register
 
 
 def make_model(model: Mapping[str, Any], batch: int, bytes_per_number: float) -> LatencyModel:
-    """Makes the model that a profile describes.
+    """Make the model that a profile describes.
 
     Raises:
         UnknownNameError: If its kind is unknown.
@@ -98,7 +98,7 @@ class AdditiveModel(LatencyModel):
 
 
 def read_coefficients(model: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the checked ``coefficients`` of a stored model.
+    """Return the checked ``coefficients`` of a stored model.
 
     Raises:
         DeviceError: If there are none or one is negative.

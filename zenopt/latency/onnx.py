@@ -29,7 +29,7 @@ _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
 
 def onnxruntime_version() -> str:
-    """Returns the installed version of onnxruntime.
+    """Return the installed version of onnxruntime.
 
     Raises:
         DeviceError: If it is not installed.
@@ -45,7 +45,7 @@ def onnxruntime_version() -> str:
 def export_onnx(
     module: nn.Module, path: str | Path, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
 ) -> None:
-    """Writes a module as one ONNX file with a fixed input shape, ``images`` -> ``output``.
+    """Write a module as one ONNX file with a fixed input shape, ``images`` -> ``output``.
 
     Args:
         module:
@@ -80,7 +80,7 @@ def export_onnx(
 
 
 def onnx_runner(module: nn.Module, shape: tuple[int, ...], options: MeasureOptions) -> Callable[[], None]:
-    """Returns a function that runs one forward in onnxruntime.
+    """Return a function that runs one forward in onnxruntime.
 
     Raises:
         DeviceError: If onnxruntime or its provider for the device is missing.
@@ -126,7 +126,7 @@ def onnx_runner(module: nn.Module, shape: tuple[int, ...], options: MeasureOptio
 def measure_by_command(
     module: nn.Module, command: str, *, batch: int = 1, resolution: int = 224, timeout_s: float = 600.0
 ) -> float:
-    """Measures on a device that only a command can reach.
+    """Measure on a device that only a command can reach.
 
     The command gets an ONNX file (fp32, fixed batch) and prints the milliseconds of **one forward of the batch**; the
     last number on its standard output counts. It is run without a shell.
@@ -156,7 +156,7 @@ def measure_by_command(
 
 
 def run_command(command: str, path: Path, timeout_s: float = 600.0) -> float:
-    """Runs a command with the path of an ONNX file and returns the last number it prints.
+    """Run a command with the path of an ONNX file and return the last number it prints.
 
     Raises:
         DeviceError: If the command is not found, fails, takes too long, or prints no positive number.

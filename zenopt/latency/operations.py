@@ -73,7 +73,7 @@ class Operation:
 
 
 def layer_operation(layer: Layer) -> Operation:
-    """Returns the operation of a layer; additions and gates read two maps."""
+    """Return the operation of a layer; additions and gates read two maps."""
     in_elements = layer.in_channels * layer.in_size**2
     out_elements = layer.out_elements
     read = in_elements

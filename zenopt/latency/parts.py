@@ -52,7 +52,7 @@ class BlockPart(NamedTuple):
         return self.input_shapes[-1]
 
     def operations(self) -> tuple[Operation, ...]:
-        """Returns what it computes for one image."""
+        """Return what it computes for one image."""
         return unit_operations(self.block, self.in_size, self.use_se)
 
     def build(self) -> nn.Module:
@@ -98,11 +98,11 @@ class HeadPart(NamedTuple):
         return (self.width, self.size, self.size)
 
     def operations(self) -> tuple[Operation, ...]:
-        """Returns what it computes for one image."""
+        """Return what it computes for one image."""
         return head_operations(*self)
 
     def build(self) -> nn.Module:
-        """Builds it."""
+        """Build it."""
         from torch import nn
 
         from zenopt.nn.modules import build_nodes
@@ -152,11 +152,11 @@ class Network(NamedTuple):
         return list(network_parts(self.architecture, self.resolution, self.num_classes, self.use_se))
 
     def operations(self) -> list[Operation]:
-        """Returns what it computes for one image."""
+        """Return what it computes for one image."""
         return [operation for part in self.parts() for operation in part.operations()]
 
     def build(self) -> nn.Module:
-        """Builds it."""
+        """Build it."""
         from zenopt.nn import build_network
 
         return build_network(self.architecture, num_classes=self.num_classes, use_se=self.use_se)

@@ -71,7 +71,7 @@ def predict_latency_ms(
     *,
     any_resolution: bool = False,
 ) -> float:
-    """Predicts the latency of an architecture.
+    """Predict the latency of an architecture.
 
     Args:
         architecture:
@@ -112,7 +112,7 @@ def predict(
     *,
     any_resolution: bool = False,
 ) -> Prediction:
-    """Predicts the latency of an architecture and says how far the profile can be trusted with it.
+    """Predict the latency of an architecture and say how far the profile can be trusted with it.
 
     Args and errors are those of :func:`predict_latency_ms`.
     """
@@ -127,7 +127,7 @@ def predict(
 def judged(
     profile: DeviceProfile, latency_ms: float, resolution: int, parts: Sequence[OperationLatency]
 ) -> Prediction:
-    """Returns a prediction with what speaks against it, from the times of its operations."""
+    """Return a prediction with what speaks against it, from the times of its operations."""
     from zenopt.latency.ranges import outside_quantities
 
     warnings = []
@@ -165,7 +165,7 @@ def operation_latencies(
     num_classes: int = 1000,
     use_se: bool = False,
 ) -> list[OperationLatency]:
-    """Returns the predicted time of every layer, in the order of :func:`zenopt.core.lowering.lower`.
+    """Return the predicted time of every layer, in the order of :func:`zenopt.core.lowering.lower`.
 
     Where a profile knows whole blocks (a measured table), their time is divided among their layers in proportion to
     what its additive model says of them. The constant part of a model belongs to no layer, so shares are of the rest.
@@ -182,13 +182,13 @@ def operation_latencies(
 
 
 def with_shares(timed: Sequence[tuple[Operation, float]]) -> list[OperationLatency]:
-    """Returns operations and their times with each one's share of the sum."""
+    """Return operations and their times with each one's share of the sum."""
     total = sum(ms for _, ms in timed)
     return [OperationLatency(op, ms, ms / total if total > 0 else 0.0) for op, ms in timed]
 
 
 def block_latencies(parts: Sequence[OperationLatency]) -> dict[int, tuple[float, float]]:
-    """Sums layers to blocks: ``(latency_ms, share)`` by index of the super-block, in order; the head comes last."""
+    """Sum layers to blocks: ``(latency_ms, share)`` by index of the super-block, in order; the head comes last."""
     sums: dict[int, tuple[float, float]] = {}
     for part in parts:
         ms, share = sums.get(part.operation.block, (0.0, 0.0))
@@ -197,7 +197,7 @@ def block_latencies(parts: Sequence[OperationLatency]) -> dict[int, tuple[float,
 
 
 def part_latency_ms(profile: DeviceProfile, part: Part) -> float:
-    """Returns the milliseconds per image of a super-block or a head; cached on the profile."""
+    """Return the milliseconds per image of a super-block or a head; cached on the profile."""
     cache = profile.cache
     known = cache.get(part)
     if known is None:
@@ -208,7 +208,7 @@ def part_latency_ms(profile: DeviceProfile, part: Part) -> float:
 
 
 def check_resolution(profile: DeviceProfile, resolution: int, any_resolution: bool = False) -> None:
-    """Refuses resolutions that a profile does not speak about, unless asked.
+    """Refuse resolutions that a profile does not speak about, unless asked.
 
     Raises:
         DeviceError: If the resolution is outside the profile's and ``any_resolution`` is false.
@@ -225,7 +225,7 @@ def check_resolution(profile: DeviceProfile, resolution: int, any_resolution: bo
 
 
 def check_batch(profile: DeviceProfile, batch: int | None, any_batch: bool = False) -> None:
-    """Refuses another batch size than the profile's, unless asked; ``None`` means the profile's own.
+    """Refuse another batch size than the profile's, unless asked; ``None`` means the profile's own.
 
     Raises:
         DeviceError: If the batch differs and ``any_batch`` is false.

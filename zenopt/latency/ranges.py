@@ -16,7 +16,7 @@ QUANTITIES = ("channels", "channel_ratio", "kernel", "depthwise_kernel", "in_siz
 
 
 def measured_ranges(networks: Iterable[Sequence[Operation]]) -> dict[str, list[float]]:
-    """Returns ``[lowest, highest]`` of each quantity over all convolutions of the networks."""
+    """Return ``[lowest, highest]`` of each quantity over all convolutions of the networks."""
     found: dict[str, list[float]] = {}
     for operations in networks:
         for op in operations:
@@ -27,7 +27,7 @@ def measured_ranges(networks: Iterable[Sequence[Operation]]) -> dict[str, list[f
 
 
 def outside_quantities(op: Operation, profile: DeviceProfile) -> list[str]:
-    """Returns which quantities of an operation its profile has not seen; empty for what is no convolution."""
+    """Return which quantities of an operation its profile has not seen; empty for what is no convolution."""
     model = profile.predictor
     if isinstance(model, KernelModel):
         if op.kind != "conv" or op.out_size == 1:

@@ -22,7 +22,7 @@ class DoesNotFitError(DeviceError):
 
 @contextmanager
 def running(options: MeasureOptions) -> Iterator[None]:
-    """Sets up torch for timed runs; device errors inside become one line.
+    """Set up torch for timed runs; device errors inside become one line.
 
     Raises:
         DeviceError: If the device, number format or runtime is not there.
@@ -36,7 +36,7 @@ def running(options: MeasureOptions) -> Iterator[None]:
 def make_runner(
     module: nn.Module, options: MeasureOptions, input_shape: tuple[int, ...] | None = None
 ) -> Callable[[], None]:
-    """Returns a function that runs one synchronised forward; call both within :func:`running`.
+    """Return a function that runs one synchronised forward; call both within :func:`running`.
 
     The module's parameters are converted to the device and number format in place.
 
@@ -63,7 +63,7 @@ def make_runner(
 def prepared(
     module: nn.Module, options: MeasureOptions, input_shape: tuple[int, ...] | None = None
 ) -> Iterator[Callable[[], None]]:
-    """Yields a runner; see :func:`make_runner` and :func:`running`."""
+    """Yield a runner; see :func:`make_runner` and :func:`running`."""
     with running(options):
         yield make_runner(module, options, input_shape)
 
@@ -99,7 +99,7 @@ def _synchronise(device: torch.device) -> Callable[[], None]:
 
 @contextmanager
 def _threads(threads: int | None) -> Iterator[None]:
-    """Sets torch's threads for a while: they are a global setting, which others share."""
+    """Set torch's threads for a while: they are a global setting, which others share."""
     before = torch.get_num_threads()
     if threads is not None:
         torch.set_num_threads(threads)
@@ -111,7 +111,7 @@ def _threads(threads: int | None) -> Iterator[None]:
 
 @contextmanager
 def explained(options: MeasureOptions) -> Iterator[None]:
-    """Turns torch's errors of missing memory and missing number formats into ours."""
+    """Turn torch's errors of missing memory and missing number formats into ours."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:

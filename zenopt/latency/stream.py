@@ -14,7 +14,7 @@ MUTATIONS = 24
 
 
 def network_stream(space: Any, resolution: int, num_classes: int, use_se: bool, seed: int) -> Iterator[Any]:
-    """Yields different networks of a space: random walks of mutations from its initial structure.
+    """Yield different networks of a space: random walks of mutations from its initial structure.
 
     Sizes are kept within a factor of the initial one's multiply-adds, on both sides.
     """

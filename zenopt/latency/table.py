@@ -55,7 +55,7 @@ class TableModel(LatencyModel):
         return self.scale * known if known is not None else super().part_ms(part)
 
     def believed_ms(self, part: Part, measured_ms: float, visits: int) -> float:
-        """Returns the time of a part by itself that its visits and the additive model together make likely.
+        """Return the time of a part by itself that its visits and the additive model together make likely.
 
         Args:
             part:
@@ -70,7 +70,7 @@ class TableModel(LatencyModel):
 
 
 def weighed(measured: float, expected: float, measured_error: float, expected_error: float) -> float:
-    """Returns the mean of two estimates' logarithms, weighted by the squares of their relative errors."""
+    """Return the mean of two estimates' logarithms, weighted by the squares of their relative errors."""
     if not (measured > 0 and expected > 0) or measured_error == 0 or math.isinf(expected_error):
         return measured
     trust = expected_error**2 / (expected_error**2 + measured_error**2)

@@ -53,7 +53,7 @@ class TableFit:
     additive_scatter: float
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the ``model`` of a device profile."""
+        """Return the ``model`` of a device profile."""
         return {
             "kind": "table",
             "scale": _short(self.scale),
@@ -65,7 +65,7 @@ class TableFit:
 
 
 def fit_table(samples: Samples, batch: int, bytes_per_number: float) -> TableFit:
-    """Fits scale factor, additive model and block times to visits.
+    """Fit scale factor, additive model and block times to visits.
 
     The scale factor is the geometric mean over networks of the whole time over the sum of the blocks' times. The
     additive model is fitted to networks and scaled blocks together. Then each block is drawn towards the additive
@@ -126,7 +126,7 @@ def _part_matrix(parts: Sequence[Part], batch: int, bytes_per_number: float) -> 
 
 
 def _excess_scatter(residuals: Sequence[float], errors: Sequence[float]) -> float:
-    """Returns the scatter of residuals that the errors of measuring do not explain."""
+    """Return the scatter of residuals that the errors of measuring do not explain."""
     if len(residuals) < 2:
         return math.inf
     excess = statistics.fmean(value**2 for value in residuals) - statistics.fmean(e**2 for e in errors)

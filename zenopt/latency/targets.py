@@ -35,7 +35,7 @@ class Target:
     use_se: bool
 
     def build(self) -> nn.Module:
-        """Builds the network with its initial weights."""
+        """Build the network with its initial weights."""
         if self.architecture is None:
             from zenopt.nn.libraries import library_model
 
@@ -45,7 +45,7 @@ class Target:
         return build_network(self.architecture, num_classes=self.num_classes, use_se=self.use_se)
 
     def predict(self, profile: DeviceProfile, *, any_resolution: bool = False) -> Prediction:
-        """Predicts the latency; a library's model is traced."""
+        """Predict the latency; a library's model is traced."""
         from zenopt.latency.predict import predict
 
         if self.architecture is None:
@@ -64,7 +64,7 @@ class Target:
     def shares(
         self, profile: DeviceProfile, *, by_layer: bool = False, any_resolution: bool = False
     ) -> list[dict[str, Any]]:
-        """Returns ``name``, ``latency_ms`` and ``share`` of each block (or layer), the head last.
+        """Return ``name``, ``latency_ms`` and ``share`` of each block (or layer), the head last.
 
         Parts of a library's model are its direct children.
         """
@@ -104,7 +104,7 @@ class Target:
         ]
 
     def measure(self, options: MeasureOptions, **cache: Any) -> Measurement:
-        """Measures the latency; ``cache``: as in :func:`~zenopt.latency.measure.measure_architecture`."""
+        """Measure the latency; ``cache``: as in :func:`~zenopt.latency.measure.measure_architecture`."""
         from zenopt.latency.measure import measure_architecture, measure_module
 
         options = replace(options, resolution=self.resolution)

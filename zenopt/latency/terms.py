@@ -112,7 +112,7 @@ def _weights(op: Operation, bytes_per_number: float, batch: int) -> float:
 
 @register_term("conv_count")
 def _convs(op: Operation, bytes_per_number: float, batch: int) -> float:
-    """Launches are paid once per batch."""
+    """Launch are paid once per batch."""
     return 1.0 / batch if _is_matrix(op) else 0.0
 
 

@@ -42,7 +42,7 @@ class Timing:
     is_stable: bool
 
     def of(self, statistic: str) -> float:
-        """Returns ``"median"`` or ``"minimum"`` in ms."""
+        """Return ``"median"`` or ``"minimum"`` in ms."""
         return self.minimum_ms if statistic == "minimum" else self.median_ms
 
 
@@ -56,7 +56,7 @@ def time_until_stable(
     clock: Callable[[], float] = time.perf_counter,
     wall: Callable[[], float] = time.perf_counter,
 ) -> Timing:
-    """Runs until the median is stable or the time is up.
+    """Run until the median is stable or the time is up.
 
     Args:
         run:
@@ -103,7 +103,7 @@ def time_briefly(
     clock: Callable[[], float] = time.perf_counter,
     wall: Callable[[], float] = time.perf_counter,
 ) -> Timing:
-    """Runs once to warm up, then at least three times and for ``seconds``: a visit, to be combined with others.
+    """Run once to warm up, then at least three times and for ``seconds``: a visit, to be combined with others.
 
     Args:
         run:
@@ -123,7 +123,7 @@ def time_briefly(
 
 
 def standard_error(times: Sequence[float]) -> float:
-    """Returns the relative standard error of the median of consecutive runs, from the medians of groups of them."""
+    """Return the relative standard error of the median of consecutive runs, from the medians of groups of them."""
     groups = min(GROUPS, len(times))
     if groups < 2:
         return math.inf

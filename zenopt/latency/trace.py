@@ -34,7 +34,7 @@ _FREE = ("empty", "_unsafe_view", "lift_fresh", "_to_copy", "arange", "zeros", "
 def trace_operations(
     module: nn.Module, resolution: int, *, in_channels: int = 3, input_shape: Sequence[int] | None = None
 ) -> tuple[Operation, ...]:
-    """Returns what a module computes for one image, in inference mode.
+    """Return what a module computes for one image, in inference mode.
 
     Args:
         module:
@@ -72,7 +72,7 @@ def trace_operations(
 def predict_module(
     module: nn.Module, profile: DeviceProfile | str, resolution: int, *, any_resolution: bool = False
 ) -> Prediction:
-    """Predicts the latency of any torch module and says how far the profile can be trusted with it.
+    """Predict the latency of any torch module and say how far the profile can be trusted with it.
 
     Args:
         module:
@@ -96,7 +96,7 @@ def predict_module(
 def predict_module_latency_ms(
     module: nn.Module, profile: DeviceProfile | str, resolution: int, *, any_resolution: bool = False
 ) -> float:
-    """Predicts the latency of any torch module, in milliseconds per image at the profile's batch.
+    """Predict the latency of any torch module, in milliseconds per image at the profile's batch.
 
     Args and errors are those of :func:`predict_module`.
     """
@@ -106,7 +106,7 @@ def predict_module_latency_ms(
 def module_operation_latencies(
     module: nn.Module, profile: DeviceProfile | str, resolution: int, *, any_resolution: bool = False
 ) -> list[OperationLatency]:
-    """Returns the predicted time of every operation of a torch module, in the order of :func:`trace_operations`.
+    """Return the predicted time of every operation of a torch module, in the order of :func:`trace_operations`.
 
     Args and errors are those of :func:`predict_module`. The constant part of a model belongs to no operation.
     """
@@ -117,7 +117,7 @@ def module_operation_latencies(
 
 
 def step_names(module: nn.Module) -> list[str]:
-    """Returns the names of the children that :attr:`Operation.block` counts, e.g. ``layer1.0``."""
+    """Return the names of the children that :attr:`Operation.block` counts, e.g. ``layer1.0``."""
     return list(_steps(module))
 
 
@@ -141,7 +141,7 @@ class _Recorder(TorchDispatchMode):
         self._step = 0
 
     def entering(self, index: int) -> Callable[..., None]:
-        """Returns a hook that remembers which step runs."""
+        """Return a hook that remembers which step runs."""
 
         def hook(module: nn.Module, args: Any) -> None:
             self._step = index
@@ -244,7 +244,7 @@ def _side(tensor: torch.Tensor) -> float:
 
 
 def _whole(side: float) -> float:
-    """Keeps whole numbers exact, so that a traced network equals its lowering."""
+    """Keep whole numbers exact, so that a traced network equals its lowering."""
     return int(side) if side.is_integer() else side
 
 

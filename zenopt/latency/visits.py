@@ -34,7 +34,7 @@ class Visitor(Protocol):
     """What can visit: a :class:`Bench`, or a pretended device in a test."""
 
     def visit(self, subject: Subject) -> float:
-        """Returns the milliseconds per image of one visit."""
+        """Return the milliseconds per image of one visit."""
         ...
 
 
@@ -60,7 +60,7 @@ class Bench:
         self._bytes = 0
 
     def visit(self, subject: Subject) -> float:
-        """Returns the milliseconds per image of one visit.
+        """Return the milliseconds per image of one visit.
 
         Raises:
             DeviceError: If the device, number format or runtime is not there.
@@ -129,7 +129,7 @@ def visit_in_turn(
 
 
 def combined_ms(times: Sequence[float]) -> float:
-    """Returns the time that visits agree on.
+    """Return the time that visits agree on.
 
     The geometric mean: disturbed and undisturbed visits mix, and a median jumps from the ones to the others. A visit
     further than ``FARTHEST`` from the median counts as that far, so that no single one decides.
@@ -142,7 +142,7 @@ def combined_ms(times: Sequence[float]) -> float:
 
 
 def scatter_of(series: Iterable[Sequence[float]]) -> float:
-    """Returns the relative standard deviation of single visits of one thing, pooled over things; 0 if nobody knows."""
+    """Return the relative standard deviation of single visits of one thing, pooled over things; 0 if nobody knows."""
     squares, freedom = 0.0, 0
     for times in series:
         if len(times) < 2 or not min(times) > 0:
@@ -155,5 +155,5 @@ def scatter_of(series: Iterable[Sequence[float]]) -> float:
 
 
 def standard_error_of(scatter: float, visits: int) -> float:
-    """Returns the relative standard error of this many visits combined, whose single ones scatter so."""
+    """Return the relative standard error of this many visits combined, whose single ones scatter so."""
     return scatter / math.sqrt(max(1, visits))

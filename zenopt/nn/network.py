@@ -81,7 +81,7 @@ class Network(nn.Module):
             self.auxiliary = nn.Sequential(*nodes, *pooled)
 
     def _place(self, name: str, module: nn.Module) -> None:
-        """Registers a unit under a name such as ``stem`` or ``blocks.3``."""
+        """Register a unit under a name such as ``stem`` or ``blocks.3``."""
         holder, dot, _ = name.partition(".")
         if not dot:
             self.add_module(name, module)
@@ -95,7 +95,7 @@ class Network(nn.Module):
         return [self.get_submodule(name) for name in self.description.names]
 
     def _outputs(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Returns the output of every unit."""
+        """Return the output of every unit."""
         outputs: list[torch.Tensor] = []
         for unit, module in zip(self.description.units, self.units(), strict=True):
             if unit.inputs == (-1,):

@@ -16,7 +16,7 @@ from zenopt.nn.network import build_network
 def verify_counts(
     architecture: Any, resolution: int, num_classes: int, *, use_se: bool = False
 ) -> dict[str, dict[str, Any]]:
-    """Counts an architecture in three ways.
+    """Count an architecture in three ways.
 
     Args:
         architecture:

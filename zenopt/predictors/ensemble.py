@@ -20,7 +20,7 @@ ScoreTable = Mapping[str, Sequence["float | None"]]
 
 
 def ranks(scores: Sequence[float | None], direction: str = "maximize") -> NDArray[np.float64]:
-    """Ranks scores: 1 is the worst, ``len(scores)`` the best; ties share their mean rank, failures come last."""
+    """Rank scores: 1 is the worst, ``len(scores)`` the best; ties share their mean rank, failures come last."""
     values = np.array([-math.inf if _is_missing(score) else _signed(score, direction) for score in scores])
     order = np.argsort(values, kind="stable")
     result = np.empty(len(values))
@@ -35,7 +35,7 @@ def ranks(scores: Sequence[float | None], direction: str = "maximize") -> NDArra
 
 
 def vote(table: ScoreTable, names: Sequence[str] = VOTERS) -> NDArray[np.float64]:
-    """Lets proxies vote on every pair of architectures.
+    """Let proxies vote on every pair of architectures.
 
     The published vote decides one pair by majority; here each architecture gets the mean result against all others:
     1 if it wins every pair, -1 if it loses every one.
@@ -56,7 +56,7 @@ def vote(table: ScoreTable, names: Sequence[str] = VOTERS) -> NDArray[np.float64
 
 
 def weighted_ranks(table: ScoreTable, weights: Mapping[str, float]) -> NDArray[np.float64]:
-    """Returns the weighted mean of ranks scaled to 0 (worst) ... 1 (best); a negative weight reverses a proxy."""
+    """Return the weighted mean of ranks scaled to 0 (worst) ... 1 (best); a negative weight reverses a proxy."""
     names = _present(table, list(weights))
     norm = sum(abs(weights[name]) for name in names)
     if norm == 0.0:
@@ -76,7 +76,7 @@ def az_nas(table: ScoreTable, names: Sequence[str] = AZ_NAS) -> NDArray[np.float
 
 
 def fit_rank_weights(table: ScoreTable, truth: Sequence[float], ridge: float = 1e-2) -> dict[str, float]:
-    """Learns weights for :func:`weighted_ranks` by ridge regression of the truth's ranks on the proxies' ranks.
+    """Learn weights for :func:`weighted_ranks` by ridge regression of the truth's ranks on the proxies' ranks.
 
     Args:
         table:

@@ -66,7 +66,7 @@ def choose(
     *,
     selects: bool = True,
 ) -> Fit:
-    """Fit processes on sets of groups and keeps the one with most evidence.
+    """Fit processes on sets of groups and keep the one with most evidence.
 
     Args:
         columns:
@@ -102,7 +102,7 @@ def choose(
 
 
 def fit_scale(kernel: Kernel, sample: Sample, values: Array) -> tuple[float, Process, tuple[Warp, ...]]:
-    """Fit a process and the scale of every training length; returns the evidence, the process and the scales."""
+    """Fit a process and the scale of every training length; return the evidence, the process and the scales."""
     shapes = [SHAPES[0]] * len(kernel.shares)
     start: Array | None = None
     for _ in range(3):

@@ -71,7 +71,7 @@ class LearnedScore:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def predict(self, table: ScoreTable, features: Sequence[Mapping[str, float]] | None = None) -> Array:
-        """Returns a score per architecture, higher is better; about -0.5 is the worst and 0.5 the best it learned from.
+        """Return a score per architecture, higher is better; about -0.5 is the worst and 0.5 the best it learned from.
 
         Args:
             table:
@@ -87,7 +87,7 @@ class LearnedScore:
         return np.asarray(kernel @ self.weights, dtype=np.float64)
 
     def score(self, architecture: Any, settings: ScoreSettings) -> float:
-        """Returns the score of one architecture; its proxies are computed on noise, as they were when it was fitted."""
+        """Return the score of one architecture; its proxies are computed on noise, as they were when it was fitted."""
         # Imported late: closed-form inputs need no torch.
         from zenopt.proxies.score import score_architecture
 
@@ -117,7 +117,7 @@ class LearnedScore:
         return float(self.predict(table, [own])[0])
 
     def to_json(self) -> dict[str, Any]:
-        """Returns plain data."""
+        """Return plain data."""
         return {
             "format": FORMAT,
             "facts": dict(self.facts),
@@ -148,7 +148,7 @@ def fit_learned(
     settings: Mapping[str, int] | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> LearnedScore:
-    """Fits a process to the ranks of a truth.
+    """Fit a process to the ranks of a truth.
 
     Args:
         table:
@@ -199,7 +199,7 @@ def fit_learned(
 
 
 def learned_proxy(name: str) -> Proxy:
-    """Returns the proxy of ``learned:FILE``.
+    """Return the proxy of ``learned:FILE``.
 
     Raises:
         ProxyError: If the file cannot be read or holds no learned score.
@@ -329,7 +329,7 @@ def _inputs(
 
 
 def _rank_among(reference: Array, scores: Array) -> Array:
-    """Returns 0 (worst) ... 1 (best): the share of the reference that a score beats, ties counting half."""
+    """Return 0 (worst) ... 1 (best): the share of the reference that a score beats, ties counting half."""
     below, up_to = np.searchsorted(reference, scores, "left"), np.searchsorted(reference, scores, "right")
     return np.asarray((below + up_to) / (2 * len(reference)), dtype=np.float64)
 

@@ -136,7 +136,7 @@ class Reporter:
 
 
 def trial_line(record: TrialRecord) -> str:
-    """Returns a finished trial in a line."""
+    """Return a finished trial in a line."""
     facts = record.user_attrs
     state = record.state.name.lower().replace("fail", "failed")
     if state == "pruned" and not record.is_feasible:

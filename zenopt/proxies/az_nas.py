@@ -51,7 +51,7 @@ def az_nas_trainability(probe: Probe) -> float:
 
 
 def block_features(probe: Probe) -> list[torch.Tensor]:
-    """Runs a Kaiming-initialised copy and returns the feature maps between its primary blocks.
+    """Run a Kaiming-initialised copy and return the feature maps between its primary blocks.
 
     Primary blocks are the members of ``network.blocks`` where there is such a list (with the stem before them), else
     the network's children that hold convolutions, sequences replaced by their members.

@@ -15,7 +15,7 @@ from zenopt.core.errors import DataError
 def draw_batch(
     source: Dataset[Any] | DataLoader[Any], batch_size: int, *, balanced: bool = False, seed: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draws one minibatch without reading the rest of the data.
+    """Draw one minibatch without reading the rest of the data.
 
     Args:
         source:

@@ -10,7 +10,7 @@ from zenopt.core.errors import DeviceError
 
 
 def available_devices() -> list[str]:
-    """Returns the names of the usable devices, ``cpu`` first."""
+    """Return the names of the usable devices, ``cpu`` first."""
     names = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     if torch.backends.mps.is_available():
         names.append("mps")
@@ -18,7 +18,7 @@ def available_devices() -> list[str]:
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """Turns a name into a device that exists.
+    """Turn a name into a device that exists.
 
     Args:
         device:
@@ -40,7 +40,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[None]:
-    """Returns a context in which convolutions on a GPU are true float32; what was set before comes back after it.
+    """Return a context in which convolutions on a GPU are true float32; what was set before comes back after it.
 
     By default cuDNN rounds their inputs to TF32's ten bits of mantissa. The Zen-score is a difference of features under
     a change of the input of one percent, and rounding of a tenth of a percent shows in it.

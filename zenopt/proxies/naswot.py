@@ -41,7 +41,7 @@ def zennas_naswot(probe: Probe) -> float:
 
 
 def log_determinant(codes: Sequence[torch.Tensor]) -> float:
-    """Returns ``log |det K|`` of boolean ``batch x units`` codes; counts are exact below 2^24 units per layer.
+    """Return ``log |det K|`` of boolean ``batch x units`` codes; counts are exact below 2^24 units per layer.
 
     Raises:
         ProxyError: If two samples have the same codes, so that the determinant is 0.

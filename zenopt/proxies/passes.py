@@ -41,19 +41,19 @@ class LossPass:
 
 
 def weighted_layers(network: nn.Module) -> list[nn.Module]:
-    """Returns the two-dimensional convolutions and linear layers, which is where zero-cost-nas looks."""
+    """Return the two-dimensional convolutions and linear layers, which is where zero-cost-nas looks."""
     return [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
 
 
 def weight_of(layer: nn.Module) -> torch.Tensor:
-    """Returns the weight of a convolution or linear layer."""
+    """Return the weight of a convolution or linear layer."""
     weight = layer.weight
     assert isinstance(weight, torch.Tensor)
     return weight
 
 
 def call(network: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-    """Runs a network.
+    """Run a network.
 
     Raises:
         ProxyError: If it returns anything but a tensor.
@@ -72,7 +72,7 @@ def run_passes(
     loss_fn: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     features: frozenset[Feature],
 ) -> LossPass:
-    """Runs one forward and the backwards that ``features`` need over each part, and sums.
+    """Run one forward and the backwards that ``features`` need over each part, and sum.
 
     Args:
         network:
@@ -130,7 +130,7 @@ def run_passes(
 
 @torch.no_grad()
 def run_codes(network: nn.Module, parts: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Returns which units of every ReLU call are on, as boolean ``batch x units`` tensors in order of the calls.
+    """Return which units of every ReLU call are on, as boolean ``batch x units`` tensors in order of the calls.
 
     Raises:
         ProxyError: If the network has no ReLU modules (``torch.relu`` as a function cannot be observed).
@@ -184,7 +184,7 @@ class _Activations:
         return observe
 
     def check_unchanged(self) -> None:
-        """Raises a :class:`ProxyError` if a function worked in place on a recorded output."""
+        """Raise a :class:`ProxyError` if a function worked in place on a recorded output."""
         for (_, tensor), version in zip(self.recorded, self._versions, strict=True):
             if tensor._version != version:
                 raise ProxyError("a layer's output was changed in place by a function, so it cannot be read")

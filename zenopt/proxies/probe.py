@@ -70,7 +70,7 @@ class Probe:
     # -- copies and randomness --------------------------------------------------------------------------------------
 
     def private_network(self, scheme: Initialisation | None = None) -> nn.Module:
-        """Returns a copy of the network that the proxy may change.
+        """Return a copy of the network that the proxy may change.
 
         Args:
             scheme:
@@ -83,13 +83,13 @@ class Probe:
         return network
 
     def noise(self) -> torch.Tensor:
-        """Returns a batch from N(0, 1) of the inputs' shape."""
+        """Return a batch from N(0, 1) of the inputs' shape."""
         return torch.randn(
             self.inputs.shape, generator=self.generator, device=self.inputs.device, dtype=torch.float32
         )
 
     def labels(self) -> torch.Tensor:
-        """Returns the targets.
+        """Return the targets.
 
         Raises:
             ProxyError: If there are none.
@@ -101,7 +101,7 @@ class Probe:
     # -- layers -----------------------------------------------------------------------------------------------------
 
     def by_layer(self, found: LayerArrays) -> dict[str, torch.Tensor]:
-        """Returns arrays by the name of their layer; a layer without one gets zeros of the shape of its weight.
+        """Return arrays by the name of their layer; a layer without one gets zeros of the shape of its weight.
 
         Args:
             found:
@@ -121,22 +121,22 @@ class Probe:
     # -- shared passes ----------------------------------------------------------------------------------------------
 
     def weight_gradients(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Returns (weight, gradient of the loss) of every convolution and linear layer that has a gradient."""
+        """Return (weight, gradient of the loss) of every convolution and linear layer that has a gradient."""
         found = self._loss_pass("weights")
         return [(w, g) for w, g in zip(found.weights, found.gradients, strict=True) if g is not None]
 
     def hessian_gradients(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Returns (weight, Hessian of the loss times its gradient) of the same layers."""
+        """Return (weight, Hessian of the loss times its gradient) of the same layers."""
         found = self._loss_pass("hessian")
         return [(w, h) for w, h in zip(found.weights, found.hessian_gradients, strict=True) if h is not None]
 
     def channel_saliencies(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Returns (weight, half the mean square of ``sum over positions of activation * gradient`` per channel)."""
+        """Return (weight, half the mean square of ``sum over positions of activation * gradient`` per channel)."""
         found = self._loss_pass("activations")
         return [(w, s) for w, s in zip(found.weights, found.saliencies, strict=True) if s is not None]
 
     def input_jacobian(self) -> torch.Tensor:
-        """Returns d(sum of all outputs)/d(input), one row per sample: ``batch x (channels * height * width)``."""
+        """Return d(sum of all outputs)/d(input), one row per sample: ``batch x (channels * height * width)``."""
         found = self._loss_pass("jacobian")
         assert found.jacobian is not None
         return found.jacobian
@@ -149,7 +149,7 @@ class Probe:
         return self._codes
 
     def split_further(self) -> bool:
-        """Halves the parts after memory ran out and forgets what was computed; false if no part can be halved."""
+        """Halve the parts after memory ran out and forget what was computed; false if no part can be halved."""
         self._pass = self._codes = None
         if self.parts >= len(self.inputs):
             return False

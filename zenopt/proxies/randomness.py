@@ -20,7 +20,7 @@ _PLAIN_MODULES = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
 
 
 def make_generator(seed: int, repeat: int, device: torch.device) -> torch.Generator:
-    """Returns a generator on ``device`` whose stream is fixed by ``(seed, repeat)``.
+    """Return a generator on ``device`` whose stream is fixed by ``(seed, repeat)``.
 
     The two are mixed, so that neighbouring seeds and repeats share no stream. Streams differ between device types.
     """
@@ -30,7 +30,7 @@ def make_generator(seed: int, repeat: int, device: torch.device) -> torch.Genera
 
 
 def initialise(network: nn.Module, scheme: Initialisation, generator: torch.Generator) -> None:
-    """Fills the parameters of a network in place, in the order of its modules.
+    """Fill the parameters of a network in place, in the order of its modules.
 
     Args:
         network:
@@ -75,7 +75,7 @@ def fresh_network(
     residual: bool,
     scheme: Initialisation = "pytorch",
 ) -> nn.Module:
-    """Builds a network on the generator's device, in training mode, every weight from ``generator``.
+    """Build a network on the generator's device, in training mode, every weight from ``generator``.
 
     Modules are made without storage and filled once: PyTorch would otherwise initialise every weight on the way.
     """

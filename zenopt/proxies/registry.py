@@ -125,7 +125,7 @@ def register_proxy(
     deterministic: bool = False,
     shares: Iterable[Feature] = (),
 ) -> Callable[[_F], _F]:
-    """Registers a function as a proxy.
+    """Register a function as a proxy.
 
     Args:
         name:

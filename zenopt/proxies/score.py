@@ -33,7 +33,7 @@ def score_architecture(
     residual: bool | None = None,
     use_se: bool = False,
 ) -> Score:
-    """Scores an architecture by a proxy, on noise inputs and random labels.
+    """Score an architecture by a proxy, on noise inputs and random labels.
 
     Args:
         architecture:

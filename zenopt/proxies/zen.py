@@ -31,7 +31,7 @@ _POOLS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d
 
 
 def zen_on_architecture(architecture: Any, settings: ScoreSettings) -> float:
-    """Returns the Zen-score of an architecture from fresh weights and inputs.
+    """Return the Zen-score of an architecture from fresh weights and inputs.
 
     Plain chains run layer by layer without modules (:mod:`zenopt.proxies.zen_executor`), anything else as a network.
     """
@@ -62,7 +62,7 @@ def zen_on_architecture(architecture: Any, settings: ScoreSettings) -> float:
     residual=False,
 )
 def zen(probe: Probe) -> float:
-    """Scores any network with a batch of the inputs' shape; weights and inputs are redrawn."""
+    """Score any network with a batch of the inputs' shape; weights and inputs are redrawn."""
     network = probe.private_network()
     initialise(network, "gaussian", probe.generator)
     return zen_of_network(network, tuple(probe.inputs.shape), probe.generator, probe.gamma)
@@ -72,7 +72,7 @@ def zen(probe: Probe) -> float:
 def zen_of_network(
     network: nn.Module, shape: tuple[int, ...], generator: torch.Generator, gamma: float
 ) -> float:
-    """Scores a network whose weights have been drawn; its BN statistics are overwritten.
+    """Score a network whose weights have been drawn; its BN statistics are overwritten.
 
     Args:
         network:
@@ -102,7 +102,7 @@ def zen_of_network(
 
 
 def last_feature_map(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """Returns the features before pooling: ``network.forward_features(x)`` where there is such a method.
+    """Return the features before pooling: ``network.forward_features(x)`` where there is such a method.
 
     For other networks it is the last four-dimensional output of any module but a pooling one.
 
@@ -133,7 +133,7 @@ def last_feature_map(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
 def draw_inputs(
     shape: tuple[int, ...], generator: torch.Generator, gamma: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns ``x`` and ``x + gamma z``; x and z are drawn in this order, after the weights, as the release does."""
+    """Return ``x`` and ``x + gamma z``; x and z are drawn in this order, after the weights, as the release does."""
     x = torch.randn(shape, generator=generator, device=generator.device)
     z = torch.randn(shape, generator=generator, device=generator.device)
     return x, x + gamma * z

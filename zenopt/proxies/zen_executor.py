@@ -31,7 +31,7 @@ def is_plain_chain(layers: Sequence[Layer]) -> bool:
 
 
 def draw_weights(layers: Sequence[Layer], generator: torch.Generator) -> list[torch.Tensor]:
-    """Draws the weights of all convolutions from N(0, 1) into one buffer.
+    """Draw the weights of all convolutions from N(0, 1) into one buffer.
 
     Returns:
         One ``out x in x kernel x kernel`` view per convolution, channels-last in memory.
@@ -49,7 +49,7 @@ def draw_weights(layers: Sequence[Layer], generator: torch.Generator) -> list[to
 def zen_of_chain(
     layers: Sequence[Layer], weights: Sequence[torch.Tensor], x: torch.Tensor, changed: torch.Tensor
 ) -> float:
-    """Returns the Zen-score of a chain of layers.
+    """Return the Zen-score of a chain of layers.
 
     Args:
         layers:

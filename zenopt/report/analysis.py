@@ -20,7 +20,7 @@ _SORTED = 8000
 
 
 def running_best(data: StudyData) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the positions of the candidates that were the best so far when they ended, and their values."""
+    """Return the positions of the candidates that were the best so far when they ended, and their values."""
     positions = np.flatnonzero(data.scored)
     values = data.values[positions]
     best = np.maximum.accumulate(values) if data.maximize else np.minimum.accumulate(values)
@@ -30,7 +30,7 @@ def running_best(data: StudyData) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pareto_front(costs: np.ndarray, values: np.ndarray, maximize: bool) -> np.ndarray:
-    """Returns the indices of what nothing beats in both low cost and good value, by ascending cost."""
+    """Return the indices of what nothing beats in both low cost and good value, by ascending cost."""
     sign = -1.0 if maximize else 1.0
     order = np.lexsort((sign * values, costs))
     ranked = sign * values[order]
@@ -39,7 +39,7 @@ def pareto_front(costs: np.ndarray, values: np.ndarray, maximize: bool) -> np.nd
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Returns Spearman's rank correlation (ties get their mean rank); NaN below three pairs or without spread."""
+    """Return Spearman's rank correlation (ties get their mean rank); NaN below three pairs or without spread."""
     if len(first) < 3:
         return float("nan")
     a, b = _ranks(first), _ranks(second)
@@ -49,7 +49,7 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def feasible_share(data: StudyData, windows: int = 60) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the share of finished trials within the budget, per window of consecutive trials.
+    """Return the share of finished trials within the budget, per window of consecutive trials.
 
     Returns:
         Number of the last trial of each window, and the shares.
@@ -63,7 +63,7 @@ def feasible_share(data: StudyData, windows: int = 60) -> tuple[np.ndarray, np.n
 
 
 def thin_out(positions: np.ndarray, keep: np.ndarray, limit: int, seed: int = 0) -> np.ndarray:
-    """Returns at most ``limit`` positions (more only if ``keep`` has more): all of ``keep``, and a uniform sample."""
+    """Return at most ``limit`` positions (more only if ``keep`` has more): all of ``keep``, and a uniform sample."""
     if len(positions) <= limit:
         return positions
     keep = np.intersect1d(keep, positions)
@@ -105,7 +105,7 @@ class Survivors:
 
 
 def survivors(data: StudyData) -> Survivors | None:
-    """Follows the best tenth of the candidates (at least 20, at most the sampler's population) over the search.
+    """Follow the best tenth of the candidates (at least 20, at most the sampler's population) over the search.
 
     With several objectives the best are those of the first fronts.
 
@@ -168,7 +168,7 @@ def _stages_of(space: Any, text: str | None) -> Any:
 
 
 def _history(samples: list[list[Any]]) -> StageHistory:
-    """Summarises one stage: a list of moments, each a list of candidates, each a list of blocks."""
+    """Summarise one stage: a list of moments, each a list of candidates, each a list of blocks."""
     widths, bottlenecks, depths = [], [], []
     kernels: list[Counter[str]] = []
     types: list[Counter[str]] = []

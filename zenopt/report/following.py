@@ -68,7 +68,7 @@ class Look:
         return self.workers - self.dead
 
     def seconds_to(self, trials: int | None) -> float | None:
-        """Returns the seconds until the study has so many trials, or ``None`` where nobody can tell."""
+        """Return the seconds until the study has so many trials, or ``None`` where nobody can tell."""
         if trials is None or not self.rate or self.finished >= trials:
             return None
         return (trials - self.finished) / self.rate
@@ -103,7 +103,7 @@ class Follower:
         self._changed_at = time.monotonic()
 
     def look(self) -> Look:
-        """Reads what is new and returns how the study stands."""
+        """Read what is new and return how the study stands."""
         now = time.monotonic()
         for record in sorted(self._history.sync(), key=lambda record: record.number):
             self._take(record)
@@ -162,6 +162,6 @@ def _is_as_good(first: tuple[float, ...], second: tuple[float, ...]) -> bool:
 
 
 def _is_dead(text: str) -> bool:
-    """Returns whether a worker of this machine has ended; of another machine nobody here can tell."""
+    """Return whether a worker of this machine has ended; of another machine nobody here can tell."""
     worker = Worker.parse(text)
     return worker is not None and worker.is_here and not worker.is_alive_here()

@@ -14,7 +14,7 @@ VOLUME_POINTS = 20_000
 
 
 def objective_box(datas: Sequence[StudyData]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the worst and the best of each objective over the candidates of some studies, more being better.
+    """Return the worst and the best of each objective over the candidates of some studies, more being better.
 
     Args:
         datas:
@@ -30,7 +30,7 @@ def objective_box(datas: Sequence[StudyData]) -> tuple[np.ndarray, np.ndarray]:
 def hypervolume_history(
     data: StudyData, box: tuple[np.ndarray, np.ndarray] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Follows the share of a box that the front dominates.
+    """Follow the share of a box that the front dominates.
 
     Exact for two objectives; for more it is the share of 20,000 points drawn evenly from the box (standard error below
     0.4 %).
@@ -70,7 +70,7 @@ def hypervolume_history(
 
 
 def spread(front: np.ndarray, count: int) -> np.ndarray:
-    """Returns at most ``count`` members of a front, evenly by rank, both ends among them."""
+    """Return at most ``count`` members of a front, evenly by rank, both ends among them."""
     if len(front) <= count:
         return front
     return front[np.unique(np.linspace(0, len(front) - 1, count).round().astype(int))]

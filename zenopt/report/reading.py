@@ -87,7 +87,7 @@ class StudyData:
         return len(self.directions) > 1
 
     def in_state(self, state: TrialState) -> np.ndarray:
-        """Returns a mask of the trials in a state."""
+        """Return a mask of the trials in a state."""
         return np.asarray(self.states == state.value)
 
     @property
@@ -103,13 +103,13 @@ class StudyData:
         return np.asarray(finished & ~self.feasible)
 
     def ranked(self) -> np.ndarray:
-        """Returns the positions of the candidates by score, best first; equal scores by trial number."""
+        """Return the positions of the candidates by score, best first; equal scores by trial number."""
         positions = np.flatnonzero(self.scored)
         sign = -1.0 if self.maximize else 1.0
         return positions[np.argsort(sign * self.values[positions], kind="stable")]
 
     def points(self, positions: np.ndarray) -> np.ndarray:
-        """Returns the objectives of trials such that more is better in every column."""
+        """Return the objectives of trials such that more is better in every column."""
         return np.asarray(self.objectives[positions] * np.where(self.directions, 1.0, -1.0))
 
     @cached_property
@@ -122,7 +122,7 @@ class StudyData:
         return self._distinct(ranked[first_front(self.points(ranked))])
 
     def top(self, count: int) -> list[int]:
-        """Returns the positions of the best candidates of distinct structure, best score first.
+        """Return the positions of the best candidates of distinct structure, best score first.
 
         Of several objectives they are of the front.
         """
@@ -131,7 +131,7 @@ class StudyData:
         return [int(position) for position in self._distinct(self.ranked(), count)]
 
     def best_of(self, positions: np.ndarray, count: int) -> np.ndarray:
-        """Returns the best ``count`` of some candidates, best first; several objectives by front, then by spread."""
+        """Return the best ``count`` of some candidates, best first; several objectives by front, then by spread."""
         if self.is_multi:
             return np.asarray(positions[order(self.points(positions), count)])
         return np.asarray(positions[np.argsort(-self.points(positions)[:, 0], kind="stable")[:count]])
@@ -148,7 +148,7 @@ class StudyData:
 
 
 def read_study(study: optuna.Study, now: float) -> StudyData:
-    """Reads a study, running or finished.
+    """Read a study, running or finished.
 
     Args:
         study:

@@ -30,7 +30,7 @@ class RecentPopulation(Population):
         self._values: dict[str, float] = {}
 
     def best_of(self, count: int, rng: random.Random) -> Any:
-        """Returns the best of ``count`` members drawn without replacement."""
+        """Return the best of ``count`` members drawn without replacement."""
         drawn = rng.sample(self._ranked, min(count, len(self._ranked)))
         _, _, structure = min(drawn, key=lambda entry: (self._values[entry[2]], entry[1]))
         return self._parsed(structure)

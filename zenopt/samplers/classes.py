@@ -59,19 +59,19 @@ class ClassSampler(BaseSampler):
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """Returns the whole space; the same in every trial."""
+        """Return the whole space; the same in every trial."""
         return self._of(trial).infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Returns the parameters of an architecture of the class whose turn it is."""
+        """Return the parameters of an architecture of the class whose turn it is."""
         return self._of(trial).sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Draws parameters that are not the space's, uniformly."""
+        """Draw parameters that are not the space's, uniformly."""
         return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(
@@ -81,11 +81,11 @@ class ClassSampler(BaseSampler):
         state: TrialState,
         values: Sequence[float] | None,
     ) -> None:
-        """Names the trial's structure where the objective did not."""
+        """Name the trial's structure where the objective did not."""
         self._of(trial).after_trial(study, trial, state, values)
 
     def reseed_rng(self) -> None:
-        """Does nothing: randomness derives from the seed and the trial number."""
+        """Do nothing: randomness derives from the seed and the trial number."""
 
     def _of(self, trial: FrozenTrial) -> ZenSampler:
         return self._samplers[trial.number % len(self._samplers)]

@@ -33,7 +33,7 @@ class Fronts:
         return len(self._points)
 
     def extend(self, points: Sequence[Sequence[float]]) -> None:
-        """Takes points; the first one ever has index 0, the next 1, and so on."""
+        """Take points; the first one ever has index 0, the next 1, and so on."""
         before = len(self._points)
         new = np.asarray(points, dtype=float).reshape(len(points), self._points.shape[1])
         self._points = np.concatenate((self._points, new))
@@ -45,7 +45,7 @@ class Fronts:
             self._insert(index)
 
     def best(self, count: int, keys: Sequence[int]) -> list[int]:
-        """Returns the indices of the best points: by front, within a front the loneliest first, then by key.
+        """Return the indices of the best points: by front, within a front the loneliest first, then by key.
 
         Args:
             count:

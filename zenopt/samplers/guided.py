@@ -51,14 +51,14 @@ class Guide:
         self.moves = moves
 
     def value(self, architecture: Any) -> float | None:
-        """Returns the cheap score; computed once per architecture."""
+        """Return the cheap score; computed once per architecture."""
         text = str(architecture)
         if text not in self._kept:
             self._kept[text] = self._compute(architecture)
         return self._kept[text]
 
     def rank(self, architectures: Iterable[Any]) -> list[Any]:
-        """Returns architectures best first; failures last, ties in the given order."""
+        """Return architectures best first; failures last, ties in the given order."""
 
         def key(architecture: Any) -> tuple[bool, float]:
             value = self.value(architecture)
@@ -102,7 +102,7 @@ class GuidedSampler(ZenSampler):
         self._warm: list[Any] | None = None
 
     def propose(self, study: optuna.Study, number: int) -> Any:
-        """Returns the architecture to evaluate in trial ``number``.
+        """Return the architecture to evaluate in trial ``number``.
 
         Raises:
             BudgetError: If nothing fits the budget, or no new architecture was found.
@@ -117,7 +117,7 @@ class GuidedSampler(ZenSampler):
     # -- warm-up ----------------------------------------------------------------------------------------------------
 
     def _propose_first(self, population: Population, number: int, rng: random.Random) -> Any | None:
-        """Returns a candidate of the warm-up, or the initial architecture; ``None`` when the evolution has begun."""
+        """Return a candidate of the warm-up, or the initial architecture; ``None`` when the evolution has begun."""
         if self._guide is None or not self._guide.warm_up:
             initial = self._fitted_initial()
             return initial if str(initial) not in population.known else None
@@ -151,7 +151,7 @@ class GuidedSampler(ZenSampler):
         )
 
     def _parent(self, population: Population, rng: random.Random) -> Any:
-        """Draws a parent uniformly from the best, as Zen-NAS does."""
+        """Draw a parent uniformly from the best, as Zen-NAS does."""
         if not self._is_warming(population) or (
             self._guide is not None and self._guide.warm_up and len(population)
         ):
@@ -159,7 +159,7 @@ class GuidedSampler(ZenSampler):
         return self._fitted_initial()
 
     def _children(self, parent: Any, population: Population, rng: random.Random, longer: int) -> list[Any]:
-        """Returns different new children within the budget, in random order, at most as many as are compared."""
+        """Return different new children within the budget, in random order, at most as many as are compared."""
         wanted = max(1, self._guide.moves if self._guide is not None else 1)
         drawn: Iterable[Any]
         if wanted > 1 and not longer:
@@ -186,7 +186,7 @@ class GuidedSampler(ZenSampler):
 
 
 def draw_candidates(space: Any, limits: Limits, count: int, rng: random.Random) -> list[Any]:
-    """Returns different random architectures within the budget, what is too large shrunk until it fits.
+    """Return different random architectures within the budget, what is too large shrunk until it fits.
 
     Fewer than ``count`` where the space has no more.
     """

@@ -41,7 +41,7 @@ class ParetoPopulation(Population):
         self._numbers: list[int] = []
 
     def sync(self) -> None:
-        """Reads what is new in the study and puts it where it belongs."""
+        """Read what is new in the study and put it where it belongs."""
         super().sync()
         if not self._new:
             return

@@ -53,7 +53,7 @@ class Population:
         self.known: set[str] = set()
 
     def sync(self) -> None:
-        """Reads what is new in the study."""
+        """Read what is new in the study."""
         records = self._history.sync()
         unnamed = [record for record in records if record.structure is None and record.state.is_finished()]
         for record in self._history.with_params(unnamed):
@@ -67,7 +67,7 @@ class Population:
                 self._add(record, record.structure)
 
     def release(self, number: int) -> None:
-        """Forgets what an unfinished trial had claimed, for it is to be proposed for again.
+        """Forget what an unfinished trial had claimed, for it is to be proposed for again.
 
         A worker that dies while it scores leaves its trial with a structure and, where parameters are written with the
         result, without parameters. Whoever takes the trial up must be free to propose the same, or a resumed study
@@ -78,7 +78,7 @@ class Population:
             self.known.discard(claimed)
 
     def architectures(self) -> list[BaseArchitecture]:
-        """Returns the members, best first."""
+        """Return the members, best first."""
         return [self._parsed(structure) for _, _, structure in self._ranked]
 
     def __len__(self) -> int:
@@ -100,7 +100,7 @@ class Population:
             self._architectures.pop(dropped, None)
 
     def _rank(self, number: int, value: float) -> float:
-        """Returns what members are ordered by; the last one is dropped when there are too many."""
+        """Return what members are ordered by; the last one is dropped when there are too many."""
         return self._sign * value
 
     def _parsed(self, structure: str) -> BaseArchitecture:

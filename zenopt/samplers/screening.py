@@ -37,7 +37,7 @@ def screen(
     settings: Screening,
     rng: random.Random,
 ) -> Any | None:
-    """Evolves candidates on a closed-form value and returns the best one that is new.
+    """Evolve candidates on a closed-form value and return the best one that is new.
 
     Args:
         parents:

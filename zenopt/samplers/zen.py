@@ -119,7 +119,7 @@ class ZenSampler(BaseSampler):
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Returns what a copy in another process needs; it reads the population from its own study."""
+        """Return what a copy in another process needs; it reads the population from its own study."""
         return {**self.__dict__, "_populations": {}, "_array_screen": None, "_lock": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -171,7 +171,7 @@ class ZenSampler(BaseSampler):
         """Tell others what was proposed, where a sampler reads it; by default they see it when it is evaluated."""
 
     def _check_study(self, study: optuna.Study) -> None:
-        """Raises a :class:`ValueError` where the study has more objectives than the sampler looks at."""
+        """Raise a :class:`ValueError` where the study has more objectives than the sampler looks at."""
 
     def after_trial(
         self,
@@ -180,16 +180,16 @@ class ZenSampler(BaseSampler):
         state: TrialState,
         values: Sequence[float] | None,
     ) -> None:
-        """Names the trial's structure where the objective did not, so that it is never proposed again."""
+        """Name the trial's structure where the objective did not, so that it is never proposed again."""
         if STRUCTURE_KEY not in trial.user_attrs and self._space.is_complete(trial.params):
             structure = str(self._space.decode(trial.params))
             study._storage.set_trial_user_attr(trial._trial_id, STRUCTURE_KEY, structure)
 
     def reseed_rng(self) -> None:
-        """Does nothing: randomness derives from the seed and the trial number."""
+        """Do nothing: randomness derives from the seed and the trial number."""
 
     def propose(self, study: optuna.Study, number: int) -> Any:
-        """Returns the architecture to evaluate in trial ``number``.
+        """Return the architecture to evaluate in trial ``number``.
 
         Raises:
             BudgetError: If nothing fits the budget, or no new architecture was found.
@@ -256,7 +256,7 @@ class ZenSampler(BaseSampler):
         )
 
     def _random(self, known: set[str], rng: random.Random) -> Any | None:
-        """Returns a new random architecture, shrunk into the budget; ``None`` if none is found soon."""
+        """Return a new random architecture, shrunk into the budget; ``None`` if none is found soon."""
         for _ in range(RANDOM_ATTEMPTS):
             found = self._space.draw(rng)
             if found is None:

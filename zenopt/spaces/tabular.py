@@ -147,30 +147,30 @@ class TabularSpace(BaseSpace):
         return found
 
     def parse(self, text: str) -> Any:
-        """Reads the text of an architecture."""
+        """Read the text of an architecture."""
         return self.space.parse(text)
 
     def decode(self, params: Mapping[str, Any]) -> Any:
-        """Returns the architecture of parameter values, whether the table lists it or not."""
+        """Return the architecture of parameter values, whether the table lists it or not."""
         return self.space.decode(params)
 
     def encode(self, architecture: Any) -> dict[str, Any]:
-        """Returns the parameters of an architecture."""
+        """Return the parameters of an architecture."""
         found: dict[str, Any] = self.space.encode(architecture)
         return found
 
     # -- cut down ---------------------------------------------------------------------------------------------------
 
     def contains(self, architecture: Any) -> bool:
-        """Returns whether the table lists the architecture."""
+        """Return whether the table lists the architecture."""
         return str(architecture) in self._texts
 
     def architectures(self) -> Iterator[Any]:
-        """Yields every architecture of the table."""
+        """Yield every architecture of the table."""
         return (self.space.parse(text) for text in self._texts)
 
     def draw(self, rng: random.Random) -> Any:
-        """Returns an architecture of the table, uniformly."""
+        """Return an architecture of the table, uniformly."""
         return self.space.parse(rng.choice(self._listed))
 
     @cached_property

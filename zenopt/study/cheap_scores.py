@@ -67,7 +67,7 @@ class ProxyScore:
 
 
 def cheap_score(spec: StudySpec) -> TableScore | ProxyScore:
-    """Returns the cheap score of a spec whose sampler has a guide."""
+    """Return the cheap score of a spec whose sampler has a guide."""
     guide = spec.sampler.guide
     assert guide is not None
     if guide.table is not None:

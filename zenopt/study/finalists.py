@@ -12,7 +12,7 @@ from zenopt.study.spec import StudySpec
 
 
 def why_not_measured(spec: StudySpec) -> str | None:
-    """Returns why finalists of a study cannot be measured here; ``None`` if they can, or nobody expects it."""
+    """Return why finalists of a study cannot be measured here; ``None`` if they can, or nobody expects it."""
     device = spec.limits().device
     if device is None or not device.is_calibrated:
         return None
@@ -49,12 +49,12 @@ def measure_finalists(
 
 
 def keeps_budget(limits: Limits, latency: Any) -> bool:
-    """Returns whether a measured network keeps the latency budget; the margin was for predictions."""
+    """Return whether a measured network keeps the latency budget; the margin was for predictions."""
     return limits.full_latency_ms is None or latency.latency_ms <= limits.full_latency_ms
 
 
 def nothing_keeps_budget(limits: Limits, latencies: Sequence[Any]) -> StudyError:
-    """Returns the error to raise when every finalist is too slow."""
+    """Return the error to raise when every finalist is too slow."""
     closest = min(latency.latency_ms for latency in latencies)
     return StudyError(
         f"None of the {len(latencies)} best keeps budget.latency_ms = {limits.full_latency_ms:g} when measured; "

@@ -122,7 +122,7 @@ class Objective:
             trial.set_user_attr("closed_form", closed_form)
 
     def _values(self, score: float, check: Check) -> float | tuple[float, ...]:
-        """Returns the values of all objectives; the score comes first."""
+        """Return the values of all objectives; the score comes first."""
         names = self._spec.objectives[1:]
         if not names:
             return score
@@ -132,7 +132,7 @@ class Objective:
     def _owner(
         self, trial: optuna.Trial, architecture: Any, settings: Mapping[str, Any]
     ) -> TrialRecord | None:
-        """Returns the finished trial that owns the evaluation, after waiting for it; ``None`` if ours does now."""
+        """Return the finished trial that owns the evaluation, after waiting for it; ``None`` if ours does now."""
         for key, value in settings.items():
             if trial.user_attrs.get(key) != value:
                 trial.set_user_attr(key, value)
@@ -203,7 +203,7 @@ class Objective:
 
 
 def live_latency(spec: StudySpec, limits: Limits) -> Callable[[Any], float] | None:
-    """Returns what measures an architecture on this device in ms per image; ``None`` where latency is predicted."""
+    """Return what measures an architecture on this device in ms per image; ``None`` where latency is predicted."""
     if spec.latency is None or spec.latency.mode == "predicted" or limits.device is None:
         return None
     # Imported late: measuring imports torch.

@@ -129,7 +129,7 @@ def _hub_class(name: str) -> type[BaseSampler]:
 
 
 def _made(cls: type[BaseSampler], spec: StudySpec, seed: int) -> BaseSampler:
-    """Makes a sampler of a class with the spec's options, and a seed if it takes one."""
+    """Make a sampler of a class with the spec's options, and a seed if it takes one."""
     package = _PACKAGES.get(cls.__name__)
     options = {**_DEFAULTS.get(cls.__name__, {}), **spec.sampler.options}
     if "seed" in signature(cls).parameters:

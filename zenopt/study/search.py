@@ -119,12 +119,12 @@ class _Task:
 
 
 def available_cores() -> int:
-    """Returns the number of cores this process may use."""
+    """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def default_workers(devices: Sequence[str]) -> int:
-    """Returns the number of processes for some devices: one per core, or per device where there are others."""
+    """Return the number of processes for some devices: one per core, or per device where there are others."""
     return available_cores() if set(devices) == {"cpu"} else len(devices)
 
 
@@ -158,7 +158,7 @@ def run_search(
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_ready: Callable[[StudySpec, int, int], None] = lambda spec, requeued, workers: None,
 ) -> SearchResult:
-    """Creates or joins a study and adds trials to it.
+    """Create or join a study and add trials to it.
 
     A first Ctrl-C lets every worker finish its trial; a second one stops at once. Either way every finished trial is
     stored, and unfinished ones are taken up by the next run.
@@ -348,7 +348,7 @@ def _work(
     should_stop: Callable[[], bool],
     after_trial: Callable[[], None] = lambda: None,
 ) -> None:
-    """Adds trials until there is no time, no trial left to claim, or a request to stop."""
+    """Add trials until there is no time, no trial left to claim, or a request to stop."""
     import torch
 
     torch.set_num_threads(task.threads)
@@ -454,7 +454,7 @@ def _run_processes(
 
 @contextmanager
 def _graceful_interrupt() -> Iterator[threading.Event]:
-    """Turns the first Ctrl-C (or SIGTERM) into an event; the second interrupts as usual."""
+    """Turn the first Ctrl-C (or SIGTERM) into an event; the second interrupts as usual."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop

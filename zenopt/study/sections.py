@@ -33,7 +33,7 @@ class SpaceSection(Section):
     options: dict[str, Any] = Field(default_factory=dict)
 
     def build(self) -> Any:
-        """Returns the space.
+        """Return the space.
 
         Raises:
             ZenoptError: If the space is unknown or an option does not fit it.
@@ -275,7 +275,7 @@ class _ClassBase(Section):
         return self
 
     def limits(self) -> dict[str, float]:
-        """Returns the limits that are given, by name."""
+        """Return the limits that are given, by name."""
         return self.model_dump(exclude_none=True)
 
     @property

@@ -217,7 +217,7 @@ class StudySpec(Section):
         return self.validated(source)
 
     def build_space(self) -> Any:
-        """Returns the search space; with a table objective, what the table lists of it.
+        """Return the search space; with a table objective, what the table lists of it.
 
         Raises:
             ZenoptError: If the space does not exist, or its initial structure is not in it.
@@ -290,7 +290,7 @@ class StudySpec(Section):
         ]
 
     def limits(self) -> Limits:
-        """Returns the budget with what is needed to check it; the latency limit has its margin applied."""
+        """Return the budget with what is needed to check it; the latency limit has its margin applied."""
         values = self.budget.model_dump()
         if self.latency is not None and values["latency_ms"] is not None:
             values["latency_ms"] *= self.latency.margin
@@ -316,7 +316,7 @@ class StudySpec(Section):
         )
 
     def class_limits(self) -> list[tuple[str, Limits]]:
-        """Returns the classes of the study, by label: the budget with the limits of each where they are tighter."""
+        """Return the classes of the study, by label: the budget with the limits of each where they are tighter."""
         limits = self.limits()
         own = limits.budget.limits()
         found = []
@@ -337,7 +337,7 @@ class StudySpec(Section):
         return next((label for label, limits in classes if limits.keeps(costs)), "all")
 
     def with_batch_size(self, device: str) -> StudySpec:
-        """Returns the spec with the score batch fixed for a kind of device (``cpu``, ``cuda:1``, ...)."""
+        """Return the spec with the score batch fixed for a kind of device (``cpu``, ``cuda:1``, ...)."""
         if self.proxy.batch_size is not None:
             return self
         kind = device.partition(":")[0]
@@ -345,7 +345,7 @@ class StudySpec(Section):
         return self.model_copy(update={"proxy": self.proxy.model_copy(update={"batch_size": batch_size})})
 
     def identity(self) -> dict[str, Any]:
-        """Returns the fields that every worker of a study must agree on, flattened to dotted paths.
+        """Return the fields that every worker of a study must agree on, flattened to dotted paths.
 
         Sampler, seed and length may differ between runs of one study.
         """
@@ -395,7 +395,7 @@ def find_spec(preset_or_path: str | Path) -> Path:
 
 
 def list_presets() -> list[str]:
-    """Returns the names of the presets that come with zenopt."""
+    """Return the names of the presets that come with zenopt."""
     return sorted(path.stem for path in STUDIES_FOLDER.glob("*.yaml"))
 
 

@@ -95,7 +95,7 @@ def join_study(
 
 
 def _describe(study: optuna.Study, spec: StudySpec) -> None:
-    """Tells readers that know Optuna alone what the values are, and what is searched."""
+    """Tell readers that know Optuna alone what the values are, and what is searched."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names([spec.evaluator().label(spec), *spec.objectives[1:]])
@@ -135,7 +135,7 @@ def _show(value: Any, missing: object) -> str:
 
 
 def open_existing(url: str) -> optuna.storages.BaseStorage:
-    """Opens a storage for reading; unlike a search, a look does not create the file.
+    """Open a storage for reading; unlike a search, a look does not create the file.
 
     Raises:
         StorageError: If there is nothing to open.
@@ -149,7 +149,7 @@ def load_study(
     sampler: optuna.samplers.BaseSampler | None = None,
     pruner: optuna.pruners.BasePruner | None = None,
 ) -> optuna.Study:
-    """Loads a stored study.
+    """Load a stored study.
 
     Raises:
         StudyError: If there is none of this name; the message lists those there are.
@@ -169,7 +169,7 @@ def load_study(
 
 
 def read_spec(study: optuna.Study, *, missing_ok: bool = False) -> StudySpec | None:
-    """Returns the spec stored with a study.
+    """Return the spec stored with a study.
 
     Raises:
         StudyError: If there is none, or it cannot be read by this version.
@@ -205,7 +205,7 @@ class StudyStatus:
     front: tuple[TrialRecord, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the status as plain data; the front only where there are several objectives."""
+        """Return the status as plain data; the front only where there are several objectives."""
         content = {
             "study": self.name,
             "trials": self.trials,
@@ -226,7 +226,7 @@ class StudyStatus:
 
 
 def best_json(best: TrialRecord | None) -> dict[str, Any] | None:
-    """Returns the facts of a best trial as plain data."""
+    """Return the facts of a best trial as plain data."""
     if best is None:
         return None
     attributes = {key: best.user_attrs.get(key) for key in BEST_KEYS}
@@ -234,7 +234,7 @@ def best_json(best: TrialRecord | None) -> dict[str, Any] | None:
 
 
 def read_status(study: optuna.Study) -> StudyStatus:
-    """Returns counts and the best feasible trial of a study; slim queries only."""
+    """Return counts and the best feasible trial of a study; slim queries only."""
     counts = count_by_state(study)
     single = len(study.directions) == 1 and study.direction != StudyDirection.NOT_SET
     front = read_front(study) if len(study.directions) > 1 else []
@@ -256,7 +256,7 @@ def read_status(study: optuna.Study) -> StudyStatus:
 
 
 def read_front(study: optuna.Study) -> list[TrialRecord]:
-    """Returns the feasible trials of a study with several objectives that no other one dominates, best score first."""
+    """Return the feasible trials of a study with several objectives that no other one dominates, best score first."""
     records: dict[str, TrialRecord] = {}
     for record in StudyHistory(study, _READ_KEYS).sync():
         if record.state == TrialState.COMPLETE and record.values is not None and record.is_feasible:

@@ -32,7 +32,7 @@ class Agreement:
     networks: int
 
     def to_json(self) -> dict[str, Any]:
-        """Returns all of it as plain data; what is not defined, as where all accuracies are equal, is ``None``."""
+        """Return all of it as plain data; what is not defined, as where all accuracies are equal, is ``None``."""
         return {
             "column": self.column,
             "spearman": _or_none(self.spearman),

@@ -30,7 +30,7 @@ LOOKED_AT = 20_000
 
 
 def facts_of(structure: str, spec: StudySpec, recorded: dict[str, float] | None = None) -> dict[str, float]:
-    """Returns scores and costs of a structure, by name."""
+    """Return scores and costs of a structure, by name."""
     architecture = spec.build_space().parse(structure)
     check = spec.limits().check(architecture)
     costs = check.costs
@@ -52,7 +52,7 @@ def facts_of(structure: str, spec: StudySpec, recorded: dict[str, float] | None 
 
 
 def study_best(study: optuna.Study, spec: StudySpec, count: int) -> list[Candidate]:
-    """Returns the best feasible structures of a study, under the label of its proxy.
+    """Return the best feasible structures of a study, under the label of its proxy.
 
     Raises:
         StudyError: If there is none.
@@ -72,7 +72,7 @@ def study_best(study: optuna.Study, spec: StudySpec, count: int) -> list[Candida
 
 
 def candidate_of(record: TrialRecord, spec: StudySpec, label: str) -> Candidate:
-    """Returns a recorded trial as a network to be trained; the record has a structure and :data:`RECORDED`."""
+    """Return a recorded trial as a network to be trained; the record has a structure and :data:`RECORDED`."""
     assert record.structure is not None
     recorded = {
         key: float(record.user_attrs[key]) for key in RECORDED if record.user_attrs.get(key) is not None
@@ -159,7 +159,7 @@ def _closed_form(architecture: Any, resolution: int) -> float:
 
 
 def class_candidates(study: optuna.Study, spec: StudySpec, per_class: int) -> list[Candidate]:
-    """Returns the best feasible structures of every class, none twice.
+    """Return the best feasible structures of every class, none twice.
 
     The classes are the spec's; without any, quarters of the study's networks by their number of convolutions.
 

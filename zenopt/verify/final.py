@@ -334,7 +334,7 @@ def export_trained(
 
 
 def _judged_weights(path: Path, top1: float | None) -> dict[str, Any]:
-    """Returns the weights of a run's ``last.pt`` that are judged, as ``best.pt`` holds them."""
+    """Return the weights of a run's ``last.pt`` that are judged, as ``best.pt`` holds them."""
     saved = checkpoint.read(path, checkpoint.RUN)
     # Where a moving average is kept, it is what was evaluated.
     model = saved["ema"]["state"] if saved.get("ema") else saved["model"]

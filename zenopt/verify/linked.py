@@ -253,7 +253,7 @@ class TrainingStudy:
         return trial.state != TrialState.PRUNED or self.spec.training.pruner.name != "none"
 
     def _known(self) -> dict[str, FrozenTrial]:
-        """Returns the finished trainings of the study; one that was trained to the end counts before others."""
+        """Return the finished trainings of the study; one that was trained to the end counts before others."""
         found: dict[str, FrozenTrial] = {}
         for trial in self.study.get_trials(deepcopy=False, states=_DONE):
             identity = trial.user_attrs.get(RUN_KEY)

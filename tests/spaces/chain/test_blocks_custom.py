@@ -34,7 +34,7 @@ TEXT = "SuperConvK3BNRELU(3,8,1,1)GroupedE2K3(8,16,2,8,2)SuperConvK1BNRELU(16,32
 
 @pytest.fixture(autouse=True)
 def _grouped() -> Iterator[None]:
-    """Registers a residual of grouped convolutions for one test."""
+    """Register a residual of grouped convolutions for one test."""
     before = dict(registry._VARIANTS)
 
     @register_block("GroupedE{expansion}K{kernel}", expansion=(1, 2), kernel=(3, 5))

@@ -34,7 +34,7 @@ COSTS = {"params": {"column": "mparams", "factor": 1e6}, "macs": "macs"}
 
 
 def rows() -> list[tuple[str, ...]]:
-    """Returns 36 settings of two kinds; the list of ratios has one to three entries."""
+    """Return 36 settings of two kinds; the list of ratios has one to three entries."""
     found = []
     for kind in ("vit", "pit"):
         for dim in (16, 24, 32):
@@ -80,7 +80,7 @@ def spec_of(table: Path, **fields: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def zenopt(capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Runs a command; returns its stdout, or its stderr where it is to fail."""
+    """Run a command; return its stdout, or its stderr where it is to fail."""
 
     def run(*arguments: str | Path, code: int = 0) -> str:
         capfd.readouterr()
@@ -376,7 +376,7 @@ def test_a_study_from_search_to_report(zenopt: Callable[..., str], table: Path, 
 
 
 def dashboard_note(url: str) -> str:
-    """Returns what the dashboard says of the study, from a copy of its trials."""
+    """Return what the dashboard says of the study, from a copy of its trials."""
     source = load_study(open_storage(url), "columns")
     shown = optuna.create_study(direction="maximize", study_name="columns")
     shown.add_trials(source.get_trials())

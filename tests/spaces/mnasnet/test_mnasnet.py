@@ -28,7 +28,7 @@ class TestMnasNet(FamilyTests):
 
 
 def text_of(blocks: str) -> str:
-    """Returns the text of ``"6,3,1,0|..."``."""
+    """Return the text of ``"6,3,1,0|..."``."""
     return "-".join(
         f"e{e}k{k}l{layers}{'s' * int(se)}"
         for e, k, layers, se in (part.split(",") for part in blocks.split("|"))

@@ -33,7 +33,7 @@ class TestDenseVgg(FamilyTests):
 
 
 def zenopt(folder: Path, *arguments: str) -> str:
-    """Runs a command as a stranger would: in a folder of theirs, naming their file."""
+    """Run a command as a stranger would: in a folder of theirs, naming their file."""
     command = [sys.executable, "-m", "zenopt", arguments[0], "--import", str(FILE), *arguments[1:]]
     done = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}

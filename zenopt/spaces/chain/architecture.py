@@ -74,7 +74,7 @@ class Block(Unit):
         return self._name_of[tuple(getattr(self, name) for name in self._name_fields)]
 
     def expand(self) -> tuple[Node, ...]:
-        """Returns the block as primitive nodes, in the order of execution."""
+        """Return the block as primitive nodes, in the order of execution."""
         raise NotImplementedError
 
     @property
@@ -120,7 +120,7 @@ _B = TypeVar("_B", bound=type[Block])
 
 
 def register_block(pattern: str, **choices: Sequence[int]) -> Callable[[_B], _B]:
-    """Registers a block class under every name that ``pattern`` and ``choices`` give.
+    """Register a block class under every name that ``pattern`` and ``choices`` give.
 
     Args:
         pattern:
@@ -176,13 +176,13 @@ def register_block(pattern: str, **choices: Sequence[int]) -> Callable[[_B], _B]
 
 
 def block_types() -> list[str]:
-    """Returns the names of all block types: the published ones, those of installed packages, and registered ones."""
+    """Return the names of all block types: the published ones, those of installed packages, and registered ones."""
     _load_entry_points()
     return sorted(_VARIANTS)
 
 
 def block_modules(type_names: Iterable[str]) -> dict[str, str]:
-    """Returns the module of every block type that is not zenopt's own; a type that is not known has none."""
+    """Return the module of every block type that is not zenopt's own; a type that is not known has none."""
     found = {name: _module_of(_VARIANTS[name].cls) for name in sorted(set(type_names)) if name in _VARIANTS}
     return {name: module for name, module in found.items() if module.partition(".")[0] != "zenopt"}
 
@@ -197,7 +197,7 @@ def _module_of(cls: type) -> str:
 
 @cache
 def _load_entry_points() -> None:
-    """Imports the blocks of installed packages, when a type is asked for that nobody has registered."""
+    """Import the blocks of installed packages, when a type is asked for that nobody has registered."""
     for point in entry_points(group=ENTRY_POINT_GROUP):
         try:
             point.load()
@@ -210,7 +210,7 @@ def _load_entry_points() -> None:
 
 
 def make_block(type_name: str, **values: int) -> Block:
-    """Makes a block from its type name and field values.
+    """Make a block from its type name and field values.
 
     Raises:
         StructureError: If the type is unknown or a value is out of range.
@@ -260,7 +260,7 @@ class Architecture(BaseArchitecture):
 
     @classmethod
     def chain(cls, blocks: Iterable[Block]) -> Architecture:
-        """Makes an architecture, setting each block's input channels to what it receives."""
+        """Make an architecture, setting each block's input channels to what it receives."""
         threaded = []
         channels = IMAGE_CHANNELS
         for block in blocks:
@@ -270,7 +270,7 @@ class Architecture(BaseArchitecture):
 
     @classmethod
     def parse(cls, text: str) -> Architecture:
-        """Reads a structure string.
+        """Read a structure string.
 
         White space and ZenNAS's ``name|`` prefixes are ignored. Wrong input channels are re-threaded with a
         :class:`StructureWarning`, because a published initial structure has one.
@@ -333,7 +333,7 @@ class Architecture(BaseArchitecture):
 
 
 def split_deep_blocks(architecture: Architecture, threshold: int = 6) -> Architecture:
-    """Splits residual blocks of depth ``n >= threshold`` into two of the same type, of depths 3 and ``n - 3``.
+    """Split residual blocks of depth ``n >= threshold`` into two of the same type, of depths 3 and ``n - 3``.
 
     The second has stride 1. It begins with an unconditional projection, so the costs rise (as in ZenNAS). One call
     splits each block once; Zen-NAS calls it twice per candidate.
@@ -396,7 +396,7 @@ def _read_block(name: str, inside: str, index: int, position: int) -> Block:
 
 
 def block_variant(name: str, where: str = "") -> Variant:
-    """Returns the registered class and fixed values of a block type name.
+    """Return the registered class and fixed values of a block type name.
 
     Raises:
         StructureError: If the type is unknown; the message begins with ``where``.
@@ -424,5 +424,5 @@ def _largest(argument: str) -> int:
 
 
 def block_fields(block: Block) -> dict[str, int]:
-    """Returns every field of a block, the ones fixed by its name included."""
+    """Return every field of a block, the ones fixed by its name included."""
     return {field.name: getattr(block, field.name) for field in fields(block)}

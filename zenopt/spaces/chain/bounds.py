@@ -22,7 +22,7 @@ SPLIT_THRESHOLD = 6
 
 
 def check_chain(space: Any) -> None:
-    """Checks the settings of a chain space.
+    """Check the settings of a chain space.
 
     Raises:
         SpecError: If a bound, stride, weight or block type is not usable.

@@ -23,7 +23,7 @@ _PREFIX = re.compile(r"^(?:module\.)?")
 
 
 def zennas_keys(network: Network) -> dict[str, str]:
-    """Returns ZenNAS key -> our key, in the order of ZenNAS's ``state_dict``."""
+    """Return ZenNAS key -> our key, in the order of ZenNAS's ``state_dict``."""
     names: dict[str, str] = {}
     for index, block in enumerate(network.blocks):
         names.update(_walk(cast("nn.Sequential", block), f"blocks.{index}", f"module_list.{index}"))
@@ -39,7 +39,7 @@ def zennas_keys(network: Network) -> dict[str, str]:
 def load_zennas_state_dict(
     network: nn.Module, state_dict: Mapping[str, torch.Tensor], *, strict: bool = True
 ) -> LoadReport:
-    """Loads the weights of a ZenNAS checkpoint.
+    """Load the weights of a ZenNAS checkpoint.
 
     Args:
         network:

@@ -24,7 +24,7 @@ RANDOM_WIDTH = 15
 def mutate_fork(
     space: Any, architecture: Architecture, rng: random.Random, *, blocks: int = 2
 ) -> Architecture | None:
-    """Mutates as the fork does: one ratio scales width and bottleneck together, types are drawn uniformly.
+    """Mutate as the fork does: one ratio scales width and bottleneck together, types are drawn uniformly.
 
     Args:
         space:
@@ -62,7 +62,7 @@ def mutate_fork(
 
 
 def random_architecture(space: Any, rng: random.Random) -> Architecture | None:
-    """Returns a random architecture: 6 to 10 residual blocks of depth 1, widths and bottlenecks of 8 to 120 channels.
+    """Return a random architecture: 6 to 10 residual blocks of depth 1, widths and bottlenecks of 8 to 120 channels.
 
     Every stage gets its first, strided block; further blocks have stride 1 and follow in the last stage that has room.
 

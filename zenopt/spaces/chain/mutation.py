@@ -28,11 +28,11 @@ PUBLISHED_TYPE_WEIGHTS = {
 
 @lru_cache(maxsize=4096)
 def width_choices(width: int, largest: int) -> tuple[int, ...]:
-    """Returns the distinct widths a mutation of ``width`` can give, multiples of 8 from 8 to ``largest``."""
+    """Return the distinct widths a mutation of ``width`` can give, multiples of 8 from 8 to ``largest``."""
     return tuple(sorted({min(round_to_8(max(8.0, width * ratio)), largest) for ratio in WIDTH_RATIOS}))
 
 
 @lru_cache(maxsize=256)
 def depth_choices(depth: int) -> tuple[int, ...]:
-    """Returns the depths a mutation of ``depth`` can give: two less to two more, at least 1."""
+    """Return the depths a mutation of ``depth`` can give: two less to two more, at least 1."""
     return tuple(depth + step for step in DEPTH_STEPS if depth + step >= 1)

@@ -78,7 +78,7 @@ class ArrayScreen:
     def pick(
         self, parents: Sequence[Architecture], known: Collection[str], rng: random.Random
     ) -> Architecture | None:
-        """Returns the best new architecture that is no sibling of the study's best.
+        """Return the best new architecture that is no sibling of the study's best.
 
         Args:
             parents:

@@ -98,7 +98,7 @@ class ChainSpace(BaseSpace):
             object.__setattr__(self, "initial", str(self._plain()))
 
     def _plain(self) -> Architecture:
-        """Returns a small chain like the published initial ones."""
+        """Return a small chain like the published initial ones."""
         width = 8
         blocks = [self._make(self.stem, 3, width, self.stem_stride)]
         for stride in self.stage_strides:
@@ -192,7 +192,7 @@ class ChainSpace(BaseSpace):
         return Architecture.parse(text)
 
     def decode(self, params: Mapping[str, Any]) -> Architecture:
-        """Returns the architecture of parameter values; widths are rounded to the nearest multiple of 8.
+        """Return the architecture of parameter values; widths are rounded to the nearest multiple of 8.
 
         Raises:
             StructureError: If a parameter is missing or outside the space.
@@ -226,7 +226,7 @@ class ChainSpace(BaseSpace):
         return architecture
 
     def encode(self, architecture: Architecture) -> dict[str, Any]:
-        """Returns the parameters of an architecture; the inverse of :meth:`decode`.
+        """Return the parameters of an architecture; the inverse of :meth:`decode`.
 
         Raises:
             StructureError: If the architecture is outside the space; the message names the block and the limit.
@@ -249,7 +249,7 @@ class ChainSpace(BaseSpace):
     # -- membership -------------------------------------------------------------------------------------------------
 
     def stages(self, architecture: Architecture) -> list[list[ResidualBlock]]:
-        """Returns the residual blocks by stage.
+        """Return the residual blocks by stage.
 
         Raises:
             StructureError: If the architecture is outside the space.
@@ -263,7 +263,7 @@ class ChainSpace(BaseSpace):
         return stages
 
     def contains(self, architecture: Architecture) -> bool:
-        """Returns whether the architecture can be spelled in this space."""
+        """Return whether the architecture can be spelled in this space."""
         return self._problem(architecture) is None
 
     def _check(self, architecture: Architecture) -> None:
@@ -314,7 +314,7 @@ class ChainSpace(BaseSpace):
     def mutate(
         self, architecture: Architecture, rng: random.Random, *, blocks: int = 2
     ) -> Architecture | None:
-        """Mutates as Zen-NAS does.
+        """Mutate as Zen-NAS does.
 
         ``blocks`` draws of a block index; a repeated index is skipped. A residual block gets a new type (with the
         published weights), width, bottleneck and depth, the stem and the head a new width. Then input channels are
@@ -412,7 +412,7 @@ class ChainSpace(BaseSpace):
         return {**super().foreign_modules(), **block_modules((*self.blocks, self.stem, self.head))}
 
     def shrink(self, architecture: Architecture) -> Architecture | None:
-        """Returns a slightly smaller architecture; ``None`` when nothing is left to cut.
+        """Return a slightly smaller architecture; ``None`` when nothing is left to cut.
 
         Depths are cut first, then blocks that are not the only one of their stage, then all widths together.
         """

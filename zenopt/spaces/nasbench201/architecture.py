@@ -69,7 +69,7 @@ class CellArchitecture(BaseArchitecture):
 
     @classmethod
     def parse(cls, text: str) -> CellArchitecture:
-        """Reads an architecture string.
+        """Read an architecture string.
 
         Args:
             text:

@@ -82,11 +82,11 @@ class NasBench201Space(BaseSpace):
         return text.lstrip().startswith("|")
 
     def parse(self, text: str) -> CellArchitecture:
-        """Reads an architecture string."""
+        """Read an architecture string."""
         return CellArchitecture.parse(text)
 
     def decode(self, params: Mapping[str, Any]) -> CellArchitecture:
-        """Returns the cell of parameter values.
+        """Return the cell of parameter values.
 
         Raises:
             StructureError: If a parameter is missing or outside the space.
@@ -99,7 +99,7 @@ class NasBench201Space(BaseSpace):
         return cell
 
     def encode(self, architecture: CellArchitecture) -> dict[str, Any]:
-        """Returns the parameters of a cell; the inverse of :meth:`decode`.
+        """Return the parameters of a cell; the inverse of :meth:`decode`.
 
         Raises:
             StructureError: If the cell is outside the space.
@@ -110,7 +110,7 @@ class NasBench201Space(BaseSpace):
     # -- membership -------------------------------------------------------------------------------------------------
 
     def contains(self, architecture: Any) -> bool:
-        """Returns whether the architecture is a cell of this space."""
+        """Return whether the architecture is a cell of this space."""
         return isinstance(architecture, CellArchitecture) and set(architecture.operations) <= set(
             self.operations
         )
@@ -127,11 +127,11 @@ class NasBench201Space(BaseSpace):
                 )
 
     def architectures(self) -> Iterator[CellArchitecture]:
-        """Yields every cell of the space."""
+        """Yield every cell of the space."""
         return (CellArchitecture(chosen) for chosen in product(self.operations, repeat=len(EDGES)))
 
     def draw(self, rng: random.Random) -> CellArchitecture:
-        """Returns a cell, uniformly."""
+        """Return a cell, uniformly."""
         return CellArchitecture(tuple(rng.choice(self.operations) for _ in EDGES))
 
     # -- moves ------------------------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ class NasBench201Space(BaseSpace):
     def mutate(
         self, architecture: CellArchitecture, rng: random.Random, *, blocks: int = 1
     ) -> CellArchitecture | None:
-        """Gives edges another operation.
+        """Give edges another operation.
 
         Args:
             architecture:
@@ -160,7 +160,7 @@ class NasBench201Space(BaseSpace):
         return CellArchitecture(tuple(operations))
 
     def shrink(self, architecture: CellArchitecture) -> CellArchitecture | None:
-        """Returns a cell with the last of its most expensive operations made cheaper; ``None`` if there is none."""
+        """Return a cell with the last of its most expensive operations made cheaper; ``None`` if there is none."""
         operations = list(architecture.operations)
         for name in _CHEAPER:
             cheaper = _CHEAPER[name]

@@ -53,7 +53,7 @@ def _factor(in_channels: int, kernel: int) -> float:
 
 
 def _cell_gain(operations: tuple[str, ...], channels: int) -> tuple[float, float]:
-    """Returns what a cell multiplies its input by, and the sum over its convolutions of what flows through each."""
+    """Return what a cell multiplies its input by, and the sum over its convolutions of what flows through each."""
     factors = []
     for name in operations:
         if name.startswith("nor_conv"):

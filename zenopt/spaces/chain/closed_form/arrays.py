@@ -107,14 +107,14 @@ class ChainEvaluator:
         self._tables = ShapeTables(self.codec.types, resolution, correction, self._log_bottom, use_se)
 
     def score(self, genes: Genes) -> Array:
-        """Returns the closed-form Zen-score of each candidate."""
+        """Return the closed-form Zen-score of each candidate."""
         scores = np.empty(len(genes))
         for part in _parts(len(genes)):
             scores[part] = self._score(genes[part])
         return scores
 
     def costs(self, genes: Genes, *, widths: bool = True) -> ArrayCosts:
-        """Returns the costs of each candidate.
+        """Return the costs of each candidate.
 
         Args:
             genes:
@@ -215,7 +215,7 @@ class ChainEvaluator:
         return walk.unsort(total)
 
     def _width_sums(self, genes: Genes) -> tuple[Array, Array]:
-        """Returns the fewest output channels of a convolution, and the summed log fan-in."""
+        """Return the fewest output channels of a convolution, and the summed log fan-in."""
         walk = _Walk(genes, self._tables)
         smallest, log_fan_in = np.full(len(genes), np.inf), np.zeros(len(genes))
         for place in walk:
@@ -279,14 +279,14 @@ class _Walk:
             self.width[:live] = out
 
     def unsort(self, values: Array) -> Array:
-        """Returns values in the order the chains came in."""
+        """Return values in the order the chains came in."""
         ordered = np.empty_like(values)
         ordered[self._order] = values
         return ordered
 
 
 def _carry(record: Array, start: Array, inverse: Sequence[Array]) -> tuple[Array, Array]:
-    """Returns (average over the block, value after it) of a carried quantity."""
+    """Return (average over the block, value after it) of a carried quantity."""
     after = record[0] * start
     average = record[1] * start
     for index, values in enumerate(inverse):

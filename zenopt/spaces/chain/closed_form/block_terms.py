@@ -72,7 +72,7 @@ class Shape:
 
     @classmethod
     def of(cls, type_name: str, stride: int, in_size: int, depth: int, reads_image: bool) -> Shape:
-        """Makes a shape of a registered type."""
+        """Make a shape of a registered type."""
         return cls(block_variant(type_name).cls, type_name, stride, in_size, depth, reads_image)
 
 
@@ -94,7 +94,7 @@ class Reading:
 
 @lru_cache(maxsize=16_384)
 def readings(shape: Shape) -> tuple[Reading, ...]:
-    """Returns the main-path convolutions of a shape.
+    """Return the main-path convolutions of a shape.
 
     Raises:
         StructureError: If a convolution reads no multiple or fraction of one of the block's widths.
@@ -192,13 +192,13 @@ class Carried:
 
 
 def log_bottom(gamma: float) -> float:
-    """Returns the smallest log distance that is tabulated for a perturbation of size ``gamma``."""
+    """Return the smallest log distance that is tabulated for a perturbation of size ``gamma``."""
     return float(min(-12, floor(log(input_distance(gamma))) - 1))
 
 
 @lru_cache(maxsize=4096)
 def block_terms(shape: Shape, correction: Correction, log_bottom: float) -> BlockTerms:
-    """Tabulates a shape.
+    """Tabulate a shape.
 
     Args:
         shape:
@@ -266,7 +266,7 @@ def _flat(layer: Layer, reads_image: bool) -> tuple[float, float]:
 
 
 def group_members(shape: Shape) -> dict[tuple[float, ...], list[int]]:
-    """Returns the indices of the convolutions that share a variance formula; keys begin with the symbol they read."""
+    """Return the indices of the convolutions that share a variance formula; keys begin with the symbol they read."""
     members: dict[tuple[float, ...], list[int]] = {}
     for index, reading in enumerate(readings(shape)):
         layer = reading.layer
@@ -364,7 +364,7 @@ def _common_share(layer: Layer, largest_kernel: int, correction: Correction) -> 
 
 
 def _carry(steps: Iterable[tuple[Array, Array, int]]) -> Carried:
-    """Composes ``q <- keep * q + add / width`` over layers; averages are of what each layer reads, before its step."""
+    """Compose ``q <- keep * q + add / width`` over layers; averages are of what each layer reads, before its step."""
     keep, add = np.ones(POSITIONS), np.zeros((3, POSITIONS))
     total_keep, total_add, count = np.zeros(POSITIONS), np.zeros((3, POSITIONS)), 0
     for kept, added, symbol in steps:
@@ -375,7 +375,7 @@ def _carry(steps: Iterable[tuple[Array, Array, int]]) -> Carried:
 
 
 def _pad(values: Array) -> Array:
-    """Adds the column of the uncorrected formula, which carries nothing."""
+    """Add the column of the uncorrected formula, which carries nothing."""
     return np.concatenate([values, np.zeros((*values.shape[:-1], 1))], axis=-1)
 
 

@@ -43,7 +43,7 @@ class Codec:
         return self._is_residual
 
     def index(self, type_name: str) -> int:
-        """Returns the number of a type.
+        """Return the number of a type.
 
         Raises:
             StructureError: If it is not among the codec's.
@@ -53,7 +53,7 @@ class Codec:
         return self._index[type_name]
 
     def encode(self, architectures: Iterable[Architecture], places: int | None = None) -> Genes:
-        """Returns a ``candidates x places x 5`` array of type, stride, depth, width and bottleneck.
+        """Return a ``candidates x places x 5`` array of type, stride, depth, width and bottleneck.
 
         Args:
             architectures:
@@ -82,7 +82,7 @@ class Codec:
         return genes
 
     def decode(self, row: Genes) -> Architecture:
-        """Returns the architecture of one row."""
+        """Return the architecture of one row."""
         blocks = []
         for gene in row[row[:, TYPE] >= 0].tolist():
             name = self.types[gene[TYPE]]
@@ -94,13 +94,13 @@ class Codec:
 
 
 def lengths(genes: Genes) -> NDArray[np.int64]:
-    """Returns the number of blocks of each candidate."""
+    """Return the number of blocks of each candidate."""
     counts: NDArray[np.int64] = (genes[:, :, TYPE] >= 0).sum(axis=1)
     return counts
 
 
 def fingerprints(genes: Genes) -> NDArray[np.uint64]:
-    """Returns a 64-bit hash of each candidate; equal structures have equal ones, whatever the number of places.
+    """Return a 64-bit hash of each candidate; equal structures have equal ones, whatever the number of places.
 
     A search of a million structures meets one chance collision in about 40 million runs.
     """

@@ -48,7 +48,7 @@ class Correction:
     output_decay: float
 
     def local_kept(self, kernel: int) -> float:
-        """Returns the share of local scale variance that survives a convolution."""
+        """Return the share of local scale variance that survives a convolution."""
         kept = 1.0
         for size, share in self.keep_local:
             if kernel >= size:
@@ -56,5 +56,5 @@ class Correction:
         return kept
 
     def saturation_of(self, batch_size: int) -> float:
-        """Returns the factor ``s`` of ``q / (1 + s q)``; larger batches than were measured count as the largest."""
+        """Return the factor ``s`` of ``q / (1 + s q)``; larger batches than were measured count as the largest."""
         return self.saturation / float(min(batch_size, LARGEST_BATCH)) ** self.saturation_power

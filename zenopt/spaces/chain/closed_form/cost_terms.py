@@ -32,7 +32,7 @@ _PROBES = 12
 
 @lru_cache(maxsize=16_384)
 def cost_terms(shape: Shape, floor_size: int, is_equal: bool, use_se: bool) -> Array:
-    """Returns a ``features x quantities`` array of coefficients.
+    """Return a ``features x quantities`` array of coefficients.
 
     Args:
         shape:
@@ -113,7 +113,7 @@ def _counted(block: Block, size: int, floor_size: int, use_se: bool) -> Array:
 
 @lru_cache(maxsize=16_384)
 def width_terms(shape: Shape) -> Array:
-    """Returns six numbers: smallest multiples of (bottleneck, output) width among the convolutions' outputs, and the
+    """Return six numbers: smallest multiples of (bottleneck, output) width among the convolutions' outputs, and the
     constant and the multiplicities of ln (input, bottleneck, output) in the summed log fan-ins.
     """
     smallest = {BOTTLENECK: np.inf, OUT: np.inf}

@@ -26,7 +26,7 @@ VARIANCES: Array = LARGEST_VARIANCE * (np.arange(POSITIONS) / (POSITIONS - 1)) *
 
 @lru_cache(maxsize=4096)
 def window_matrix(kernel: int, stride: int, in_size: int) -> Array:
-    """Returns the ``outputs x inputs`` matrix that sums the pixels inside each window."""
+    """Return the ``outputs x inputs`` matrix that sums the pixels inside each window."""
     padding = (kernel - 1) // 2
     outputs = (in_size + 2 * padding - kernel) // stride + 1
     first = np.arange(outputs)[:, None] * stride - padding
@@ -55,7 +55,7 @@ def tap_means(values: Array, kernel: int, stride: int) -> Array:
 
 @lru_cache(maxsize=512)
 def hills(size: int) -> Array:
-    """Returns the pattern of each position, a ``size x POSITIONS`` array whose columns have mean 1.
+    """Return the pattern of each position, a ``size x POSITIONS`` array whose columns have mean 1.
 
     Positions beyond the most that windows of 3 can pile up on this size repeat the last hill.
     """
@@ -74,13 +74,13 @@ def hills(size: int) -> Array:
 
 
 def position_of(pattern: Array) -> Array:
-    """Returns the position of each column of an ``size x patterns`` array of mean-1 patterns."""
+    """Return the position of each column of an ``size x patterns`` array of mean-1 patterns."""
     variances = np.maximum(0.0, (pattern**2).mean(axis=0) - 1)
     return np.minimum(np.sqrt(variances / LARGEST_VARIANCE), 1.0) * (POSITIONS - 1)
 
 
 @lru_cache(maxsize=512)
 def scale_at(size: int) -> Array:
-    """Returns ln of the mean activation scale over the map, relative to a flat map, for each position."""
+    """Return ln of the mean activation scale over the map, relative to a flat map, for each position."""
     logs: Array = 2 * np.log(np.sqrt(hills(size)).mean(axis=0))
     return logs

@@ -106,7 +106,7 @@ def evolve(
     value: Callable[[Genes], Array] | None = None,
     accept: Callable[[Architecture], bool] | None = None,
 ) -> Evolved:
-    """Evolves chains within a budget on a closed form.
+    """Evolve chains within a budget on a closed form.
 
     Args:
         space:
@@ -174,7 +174,7 @@ def evaluator_of(
     batch_size: int | None = 64,
     use_se: bool = False,
 ) -> ChainEvaluator:
-    """Makes an evaluator that knows a space's types.
+    """Make an evaluator that knows a space's types.
 
     Args:
         space:
@@ -193,7 +193,7 @@ def evaluator_of(
 
 
 def is_within(budget: Budget, costs: ArrayCosts) -> NDArray[np.bool_]:
-    """Returns which candidates keep the limits of a budget; a latency limit is not looked at."""
+    """Return which candidates keep the limits of a budget; a latency limit is not looked at."""
     counted = {"true": (costs.params, costs.macs), "zennas": (costs.zennas_params, costs.zennas_flops)}
     params, macs = counted[budget.counting]
     used = {"params": params, "macs": macs}
@@ -207,7 +207,7 @@ def is_within(budget: Budget, costs: ArrayCosts) -> NDArray[np.bool_]:
 
 
 def structure_distance(one: Genes, others: Genes) -> NDArray[np.int64]:
-    """Returns in how many places the blocks of ``one`` (``places x 5``) differ from those of each of ``others``."""
+    """Return in how many places the blocks of ``one`` (``places x 5``) differ from those of each of ``others``."""
     differences: NDArray[np.int64] = (others != one[None]).any(axis=2).sum(axis=1)
     return differences
 
@@ -246,7 +246,7 @@ class _Run:
             raise BudgetError(f"None of the {len(parents)} parents fits the budget ({limits}).")
 
     def admit(self, genes: Genes) -> None:
-        """Lets the candidates that are in budget, and good enough, into the population."""
+        """Let the candidates that are in budget, and good enough, into the population."""
         if len(genes) and self._settings.distinct:
             hashes, first = np.unique(fingerprints(genes), return_index=True)
             genes = genes[np.sort(first[~np.isin(hashes, self._hashes)])]
@@ -289,7 +289,7 @@ class _Run:
         return max(1, int(self._settings.niche_share * self._settings.population))
 
     def _niche_ranks(self, genes: Genes) -> NDArray[np.int64]:
-        """Returns how many better ones share each candidate's number of layers."""
+        """Return how many better ones share each candidate's number of layers."""
         layers = genes[:, :, DEPTH].sum(axis=1)
         ranks = np.zeros(len(genes), dtype=np.int64)
         for count in np.unique(layers):

@@ -19,7 +19,7 @@ RUNNING_WEIGHT = 0.19
 
 @lru_cache(maxsize=65_536)
 def tap_sums(kernel: int, stride: int, in_size: int) -> tuple[float, float]:
-    """Returns the sums over the taps of a 2-d kernel of ``f`` and ``f**2``.
+    """Return the sums over the taps of a 2-d kernel of ``f`` and ``f**2``.
 
     ``f`` is the share of output positions at which the tap lies inside the image; zero padding makes it less than 1.
     """
@@ -34,7 +34,7 @@ def tap_sums(kernel: int, stride: int, in_size: int) -> tuple[float, float]:
 
 
 def relu_distance(distance: float) -> float:
-    """Returns ``E relu(u)^2 - E relu(u) relu(v)`` for unit Gaussians of correlation ``1 - distance``.
+    """Return ``E relu(u)^2 - E relu(u) relu(v)`` for unit Gaussians of correlation ``1 - distance``.
 
     The arc-cosine kernel (Cho and Saul 2009), arranged so that small distances do not cancel: with the angle
     ``cos t = 1 - distance`` it is ``distance / 2 - (sin t - t cos t) / (2 pi)``.
@@ -47,6 +47,6 @@ def relu_distance(distance: float) -> float:
 
 
 def input_distance(gamma: float) -> float:
-    """Returns 1 minus the correlation of ``x`` and ``x + gamma z``, for independent unit Gaussians."""
+    """Return 1 minus the correlation of ``x`` and ``x + gamma z``, for independent unit Gaussians."""
     root = sqrt(1 + gamma * gamma)
     return gamma * gamma / (root * (1 + root))

@@ -71,7 +71,7 @@ class ChainMoves:
     def mutate(
         self, parents: Genes, rng: np.random.Generator, *, blocks: int = 2, move: str = "zen"
     ) -> tuple[Genes, NDArray[np.bool_]]:
-        """Returns one child of each parent, and which of them are inside the space.
+        """Return one child of each parent, and which of them are inside the space.
 
         Args:
             parents:
@@ -165,7 +165,7 @@ class ChainMoves:
     # -- splitting --------------------------------------------------------------------------------------------------
 
     def _split(self, genes: Genes) -> tuple[Genes, NDArray[np.bool_]]:
-        """Splits deep residual blocks, twice; returns the chains and which of them are inside the space."""
+        """Split deep residual blocks, twice; return the chains and which of them are inside the space."""
         inside = self._is_within_bounds(genes)
         for _ in range(2):
             is_deep = (genes[:, :, DEPTH] >= SPLIT_THRESHOLD) & (genes[:, :, TYPE] >= 0)
@@ -224,7 +224,7 @@ class ChainMoves:
 def _pick(
     table: tuple[NDArray[np.int32], NDArray[np.int64]], widths: Genes, uniform: NDArray[np.float64]
 ) -> Genes:
-    """Picks one of the choices of each width, uniformly."""
+    """Pick one of the choices of each width, uniformly."""
     choices, counts = table
     row = np.minimum(widths // 8, len(choices) - 1)
     picked: Genes = choices[row, (uniform * counts[row]).astype(np.int64)]

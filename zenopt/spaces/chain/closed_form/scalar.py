@@ -33,7 +33,7 @@ def closed_form_zen(
     batch_size: int | None = 64,
     true_variance: bool = False,
 ) -> float:
-    """Computes the expected Zen-score of an architecture, without residual links, without any tensor.
+    """Compute the expected Zen-score of an architecture, without residual links, without any tensor.
 
     The score of a randomly initialised network is the sum of the log standard deviations its batch normalisations
     see and of the log L1 distance that a perturbation of the input reaches at the output; mean-field theory gives both.
@@ -91,7 +91,7 @@ def _uncorrected(architecture: Architecture, resolution: int, gamma: float, true
 def _block_constants(
     block: Block, in_size: int, first: bool, true_variance: bool
 ) -> tuple[float, tuple[float, ...], int]:
-    """Returns (sum of BN terms, gains of the distance per layer, output side) of a block.
+    """Return (sum of BN terms, gains of the distance per layer, output side) of a block.
 
     ``first`` says that the block reads the image, whose values are Gaussian; later layers read ReLUs of Gaussians.
     """
@@ -113,7 +113,7 @@ def _block_constants(
 
 @lru_cache(maxsize=_CACHE)
 def _spread(gains: tuple[float, ...], distance: float) -> float:
-    """Carries the distance of two perturbed activations through the layers of a block.
+    """Carry the distance of two perturbed activations through the layers of a block.
 
     It depends on kernels, strides and sizes only, so that the blocks before a mutated one are cache hits, and so are
     the ones after a change of widths.
@@ -172,7 +172,7 @@ def _corrected(
 def _carry(
     carried: list[float], first: int, start: float, inverse: tuple[float, float, float]
 ) -> tuple[float, float]:
-    """Returns (average over the block, value after it) of a carried quantity."""
+    """Return (average over the block, value after it) of a carried quantity."""
     keep, average, add0, add1, add2, seen0, seen1, seen2 = carried[first : first + 8]
     left, middle, right = inverse
     return (
@@ -182,7 +182,7 @@ def _carry(
 
 
 def _pass_on(spread: list[list[float]], place: float, shift: float) -> float:
-    """Interpolates the log distance after a block."""
+    """Interpolate the log distance after a block."""
     node = min(max(int(place), 0), len(spread) - 2)
     share = place - node
     value, derivative, linear, square = spread[node]
@@ -198,7 +198,7 @@ def _pass_on(spread: list[list[float]], place: float, shift: float) -> float:
 
 @lru_cache(maxsize=_CACHE)
 def _shape(block: Block, size: int, reads_image: bool) -> Shape:
-    """Returns the shape of a block; it holds the block where the type cannot be described without widths."""
+    """Return the shape of a block; it holds the block where the type cannot be described without widths."""
     shape = Shape(type(block), block.type_name, block.stride, size, block.depth, reads_image)
     try:
         readings(shape)
@@ -211,7 +211,7 @@ def _shape(block: Block, size: int, reads_image: bool) -> Shape:
 def _record(
     shape: Shape, bottom: float, position: int
 ) -> tuple[tuple[tuple[int, float, float, float], ...], list[float], list[list[float]], int]:
-    """Returns the groups, the record, the spread table and the output side of a shape at a pattern."""
+    """Return the groups, the record, the spread table and the output side of a shape at a pattern."""
     terms = block_terms(shape, FITTED, bottom)
     groups = tuple(
         (group.symbol, 0.5 * group.count, float(group.power[position]), float(group.mean[position]))

@@ -28,7 +28,7 @@ def evolve_steadily(
     population: int = 512,
     keep: int = 64,
 ) -> Evolved:
-    """Runs the loop of the released Zen-NAS search on a closed form.
+    """Run the loop of the released Zen-NAS search on a closed form.
 
     While the population is not larger than 10, one block of the initial structure is mutated; then up to two blocks of
     a parent drawn uniformly. What is outside the space or the budget consumes the iteration. Structures may enter more

@@ -58,7 +58,7 @@ class Layout:
         self.fields = self.gain + 5 + 24
 
     def records(self, terms: BlockTerms) -> Array:
-        """Returns the ``RECORDS x fields`` array of a shape."""
+        """Return the ``RECORDS x fields`` array of a shape."""
         records = np.zeros((RECORDS, self.fields))
         free = list(enumerate(self.symbols))
         # An empty place stands for ln 1: the running variance before any convolution is not read with count 0.
@@ -121,7 +121,7 @@ class ShapeTables:
         sizes: NDArray[np.int64],
         depths: NDArray[np.int32],
     ) -> NDArray[np.int64]:
-        """Returns the index of each block's shape; shapes met for the first time are added."""
+        """Return the index of each block's shape; shapes met for the first time are added."""
         if int(depths.max()) >= self._rows.shape[4]:
             self._grow(axis=4, to=int(depths.max()) + 1)
         table = self._rows[int(reads_image)]
