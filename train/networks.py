@@ -133,9 +133,10 @@ class NetworkSource:
         return parse_architecture(self.family, self.text) if self.kind == "structure" else None
 
     @property
-    def is_chain(self) -> bool:
-        """Whether it is a chain of super-blocks, for which Zen-NAS's initial weights are made."""
-        return self.kind == "structure" and self.family == "chain"
+    def has_zen_init(self) -> bool:
+        """Whether it trains from Zen-NAS's initial weights."""
+        architecture = self.architecture
+        return architecture is not None and bool(architecture.zen_init)
 
     def published_evaluation(self) -> PublishedEvaluation:
         """Return how the authors of a library's own weights evaluate them."""

@@ -70,10 +70,10 @@ def build_for_training(
     """Build a network, with its first weights where it is fine-tuned.
 
     Returns:
-        The network, the recipe that suits it (its initialisation is Zen-NAS's only for networks of super-blocks, and
+        The network, the recipe that suits it (its initialisation is Zen-NAS's only for networks that it suits, and
         none at all for weights that are there), and whether the classifier has the weights of the file.
     """
-    own_init = recipe.model.init != "custom" or source.is_chain
+    own_init = recipe.model.init != "custom" or source.has_zen_init
     if weights is not None or not own_init:
         # Without their norms and residuals Zen-NAS's weights explode.
         recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"init": "default"})})

@@ -157,24 +157,20 @@ def _compound(found: Target, name: str, value: float) -> Factors:
 
 
 def _scaled(found: Target, factors: Factors) -> Any:
-    """Return the scaled architecture: a chain by zenopt's own rule, another family by that of its space.
+    """Return the architecture scaled by the rule of its family.
 
     Raises:
         StructureError: If its space offers none.
     """
     from zenopt.core.errors import StructureError
-    from zenopt.spaces.chain.architecture import Architecture
-    from zenopt.spaces.chain.scaling import scale as scale_chain
     from zenopt.spaces.registry import get_space, space_of
 
-    if isinstance(found.architecture, Architecture):
-        return scale_chain(found.architecture, factors)
-    space: Any = None if found.architecture is None else get_space(space_of(found.architecture.family))()
-    if not hasattr(space, "scale"):
+    if found.architecture is None:
         raise StructureError(
-            f"Only chains of super-blocks can be scaled, and families whose space has a method scale; {found.text} is "
-            "neither."
+            "Only chains of super-blocks can be scaled, and families whose space has a method scale; "
+            f"{found.text} is neither."
         )
+    space: Any = get_space(space_of(found.architecture.family))()
     return space.scale(found.architecture, width=factors.width, depth=factors.depth)
 
 

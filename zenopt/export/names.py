@@ -91,6 +91,12 @@ def resolve(name: str, *, stored: bool = False) -> Named:
     )
 
 
+def prefix_of(architecture: Any) -> str:
+    """Return what :func:`resolve` needs before an architecture's text: ``"SPACE:"``, or nothing where that is plain."""
+    found = _of_text(str(architecture))
+    return "" if found is not None and found.family == architecture.family else f"{architecture.family}:"
+
+
 def _is_path_with_brackets(text: str, stored: bool) -> bool:
     return not stored and "(" in text and existing_path(text) is not None
 

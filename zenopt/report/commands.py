@@ -6,6 +6,7 @@ import shlex
 
 import optuna
 
+from zenopt.export.names import prefix_of
 from zenopt.report.reading import StudyData
 from zenopt.storage import mask_password
 from zenopt.storage.tables import engine_of
@@ -50,8 +51,7 @@ def trial_commands(study: optuna.Study, data: StudyData) -> list[tuple[str, str]
     structure = "'{structure}'"
     if spec.why_no_networks() is None:
         space = spec.build_space()
-        family = space.parse(space.initial).family
-        structure = structure if family == "chain" else f"'{family}:{{structure}}'"
+        structure = f"'{prefix_of(space.parse(space.initial))}{{structure}}'"
     return [
         (
             "Train this network",

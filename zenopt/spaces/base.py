@@ -37,6 +37,7 @@ class BaseArchitecture(ABC):
         family: Name under which :func:`~zenopt.spaces.registry.parse_architecture` reads the text again: that of a
             space of the family.
         builds: Releases that build the same architecture differently; the first is what :attr:`description` gives.
+        zen_init: Whether networks train from Zen-NAS's initial weights, which explode in others.
         closed_forms: Score -> ``module:function`` that computes it, called with the architecture and the arguments of
             :meth:`closed_form`; found when it is needed, because formulas take architectures.
         ranking: Cost (``"params"``, ``"macs"``) or closed form by which networks of the family are ranked best before
@@ -45,6 +46,7 @@ class BaseArchitecture(ABC):
 
     family: ClassVar[str]
     builds: ClassVar[tuple[str, ...]] = ("official",)
+    zen_init: ClassVar[bool] = False
     closed_forms: ClassVar[Mapping[str, str]] = {}
     ranking: ClassVar[str] = "macs"
 
@@ -328,6 +330,17 @@ class BaseSpace(ABC):
 
         Searches shrink their initial architecture into the budget.
         """
+
+    def scale(self, architecture: Any, *, width: float = 1.0, depth: float = 1.0) -> Any:
+        """Return an architecture with scaled widths and depths, which need not be in the space.
+
+        Raises:
+            StructureError: If the family has no scaling, or the result cannot exist.
+        """
+        raise StructureError(
+            "Only chains of super-blocks can be scaled, and families whose space has a method scale; "
+            f"{architecture} is neither."
+        )
 
     def draw(self, rng: random.Random) -> Any | None:
         """Return a random architecture, which need not fit any budget; ``None`` where no mutation succeeds.

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+from known import table_path
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from zenopt.cli import main
@@ -28,7 +29,6 @@ from zenopt.storage import open_storage
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import load_study
 
-VIT = Path("/work/shared/data/tables/vit_bench_101.csv.gz")
 PARAMETERS = ["kind", "dim", "ratio"]
 COSTS = {"params": {"column": "mparams", "factor": 1e6}, "macs": "macs"}
 
@@ -385,9 +385,10 @@ def dashboard_note(url: str) -> str:
     return "".join(str(value) for key, value in attributes.items() if key.startswith("dashboard:note"))
 
 
-@pytest.mark.skipif(not VIT.is_file(), reason="the public table is not here")
 def test_a_public_table() -> None:
-    space = ColumnsSpace(str(VIT), ["space", "dim", "depth", "mlp_ratio", "num_heads"])
+    space = ColumnsSpace(
+        str(table_path("vit_bench_101.csv.gz")), ["space", "dim", "depth", "mlp_ratio", "num_heads"]
+    )
     found = list(space.architectures())
     assert len(found) == len(set(map(str, found))) >= 170
     assert all(space.decode(space.encode(own)) == own for own in found)

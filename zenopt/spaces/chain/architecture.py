@@ -236,6 +236,7 @@ class Architecture(BaseArchitecture):
     blocks: tuple[Block, ...]
 
     family: ClassVar[str] = "chain"
+    zen_init: ClassVar[bool] = True
     closed_forms: ClassVar[Mapping[str, str]] = {
         "zen": "zenopt.spaces.chain.closed_form.formulas:zen",
         "zen-at-64": "zenopt.spaces.chain.closed_form.formulas:zen_at_64",

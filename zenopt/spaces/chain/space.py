@@ -411,6 +411,12 @@ class ChainSpace(BaseSpace):
         """Return the modules of block types that are not zenopt's own."""
         return {**super().foreign_modules(), **block_modules((*self.blocks, self.stem, self.head))}
 
+    def scale(self, architecture: Architecture, *, width: float = 1.0, depth: float = 1.0) -> Architecture:
+        """Return a chain with scaled widths, bottlenecks and depths; see :mod:`zenopt.spaces.chain.scaling`."""
+        from zenopt.spaces.chain.scaling import Factors, scale
+
+        return scale(architecture, Factors(width, depth))
+
     def shrink(self, architecture: Architecture) -> Architecture | None:
         """Return a slightly smaller architecture; ``None`` when nothing is left to cut.
 
