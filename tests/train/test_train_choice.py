@@ -12,17 +12,19 @@ import torch
 from click.testing import CliRunner, Result
 from structures import TINY_MOBILE
 
+from zenopt.cli import cli
 from zenopt.cli.deploy import deploy_command
 from zenopt.cli.evaluate import evaluate_command
 from zenopt.cli.train import train_command
 from zenopt.core.errors import StudyError
 from zenopt.export.bundle import Bundle, write_bundle
+from zenopt.report.build import write_report
 from zenopt.spaces.chain.zoo import WeightsNotFoundError, card, create, find_weights
 from zenopt.storage import open_storage
 from zenopt.study.search import run_search
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import load_study, read_status
-from zenopt.study.trained import choose, read_trainings, record_training
+from zenopt.study.trained import choose, read_runs, record_training
 from zenopt.train.errors import TrainError
 from zenopt.train.networks import NetworkSource
 
@@ -135,7 +137,7 @@ def test_a_study_is_trained_from_its_database(
     assert facts["text"] == best.structure and facts["family"] == (
         "chain" if family == "superres" else family
     )
-    (row,) = read_trainings(load_study(open_storage(url), "mine"))
+    (row,) = read_runs(load_study(open_storage(url), "mine"))
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert row["trial"] == best.number and row["top1"] == metrics["top1"] and row["best"] == metrics["best"]
     assert (
@@ -152,7 +154,7 @@ def test_a_study_is_trained_from_its_database(
     again = [*where, "--trial", str(other), *SHORT]
     assert invoke(train_command, *again, "--output", tmp_path / "other").exit_code == 0
     assert invoke(train_command, *again, "--output", tmp_path / "other", "--auto-resume").exit_code == 0
-    rows = read_trainings(load_study(open_storage(url), "mine"))
+    rows = read_runs(load_study(open_storage(url), "mine"))
     assert sorted(found["trial"] for found in rows) == sorted([best.number, other])
     assert rows == sorted(rows, key=lambda found: -found["top1"])
 
@@ -197,7 +199,14 @@ def test_a_record_is_what_optuna_can_keep(tmp_path: Path, tiny_spec: Callable[..
     }  # fmt: skip
     for top1 in (50.0, 60.0):
         record_training(study, 0, tmp_path / f"run{top1}", {**metrics, "top1": top1}, "basic")
-    assert [row["top1"] for row in read_trainings(study)] == [60.0, 50.0]
+    assert [row["top1"] for row in read_runs(study)] == [60.0, 50.0]
+    # Whoever looks at the study sees them.
+    shown = invoke(cli, "status", "--study", "mine", "--storage", url)
+    assert "Trained by themselves" in shown.output and str(tmp_path / "run60.0") in shown.output.replace(
+        "\n", ""
+    )
+    write_report([study], tmp_path / "report.html")
+    assert "Trained by themselves" in (tmp_path / "report.html").read_text()
 
 
 def test_published_weights_are_found_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

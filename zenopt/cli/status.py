@@ -23,23 +23,27 @@ def status(name: str | None, storage: str, as_json: bool) -> None:
     zenopt status
     zenopt status --study demo
     """
-    from zenopt.cli.trainings import describe_export, describe_trainings, trainings_json
+    from zenopt.cli.trainings import describe_export, describe_runs, describe_trainings, trainings_json
     from zenopt.progress.search import describe_status
     from zenopt.report.trainings import parent_of, read_trainings
     from zenopt.study.exported import read_export
     from zenopt.study.study import open_existing, read_status
+    from zenopt.study.trained import read_runs
 
     study = chosen_study(open_existing(storage), name)
     found, trainings, exported = read_status(study), read_trainings(study), read_export(study)
+    runs = read_runs(study)
     if as_json:
         export = {} if exported is None else {"exported": dict(exported.__dict__)}
         trained = {"trainings": [trainings_json(item) for item in trainings]} if trainings else {}
-        print_json({**found.to_json(), **trained, **export})
+        own_runs = {"runs": runs} if runs else {}
+        print_json({**found.to_json(), **trained, **own_runs, **export})
         return
     parent = parent_of(study)
     # The counts of a linked study are those of its trainings, and its best is an accuracy.
     lines = [] if parent is not None else [describe_status(found)]
     lines += [describe_trainings(item) for item in trainings]
+    lines += [describe_runs(runs)] if runs else []
     lines += [describe_export(exported)] if exported is not None else []
     click.echo(printable_lines("\n".join(lines)))
     searched = parent or found.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 #: Networks that are listed.
 _LINES = 12
+RUN_HEADER = ("trial", "top-1 %", "epochs", "recipe", "data", "folder")
 
 
 def describe_trainings(found: Trainings) -> str:
@@ -45,6 +47,22 @@ def describe_trainings(found: Trainings) -> str:
     if len(found.networks) > _LINES:
         lines.append(f"... and {len(found.networks) - _LINES} more (--json lists all)")
     return "\n".join(lines)
+
+
+def describe_runs(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Return networks of the study that were trained in full, ``zenopt train --study``, best first."""
+    rows = [
+        (
+            str(run["trial"]),
+            f"{run['top1']:.2f}",
+            str(run["epochs"]),
+            str(run["recipe"]),
+            str(run["data"]),
+            str(run["folder"]),
+        )
+        for run in runs[:_LINES]
+    ]
+    return f"Trained by themselves:\n{table(rows, RUN_HEADER)}"
 
 
 def trainings_json(found: Trainings) -> dict[str, Any]:

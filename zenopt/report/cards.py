@@ -121,6 +121,16 @@ def texts(found: Sequence[tuple[str, str]], prefix: str) -> str:
     return f'<h2 id="{prefix}best">Best of the search</h2><div class="card">{lines}</div>'
 
 
+def runs(found: Sequence[Mapping[str, Any]]) -> str:
+    """Return the networks of a study that were trained by themselves, ``zenopt train --study``."""
+    if not found:
+        return ""
+    keys = ("trial", "top1", "epochs", "recipe", "data", "folder")
+    rows = [[f"{run[key]:.2f}" if key == "top1" else str(run[key]) for key in keys] for run in found]
+    header = ("trial", "top-1 %", "epochs", "recipe", "data", "folder")
+    return f'<h2>Trained by themselves</h2><div class="card">{table(header, rows)}</div>'
+
+
 def learned(record: Mapping[str, Any]) -> str:
     """Return what a search that learns says of its predictor: which inputs it reads, and on what evidence."""
     if not record:

@@ -150,7 +150,7 @@ def _article(section: Section, prefix: str, index: int, *, is_single: bool) -> s
     parts = [f'<p class="faint">{escape(section.settings)}</p>', cards.tiles(section.tiles)]
     parts.append(cards.chosen(section.chosen, section.commands, section.trial_commands, prefix, index))
     parts.append(cards.texts(section.texts, prefix))
-    parts.append(cards.learned(section.learned))
+    parts += [cards.runs(section.runs), cards.learned(section.learned)]
     for group in dict.fromkeys(figure.group for figure in section.figures):
         own = [figure for figure in section.figures if figure.group == group]
         parts.append(f'<h2 id="{prefix}{group.lower()}">{escape(_GROUPS.get(group, group))}</h2>')

@@ -24,6 +24,7 @@ from zenopt.report.training_figures import training_figures
 from zenopt.report.trainings import Trainings, read_trainings
 from zenopt.report.words import describe_settings, search_tiles, training_tiles
 from zenopt.samplers.surrogate import RECORD_KEY
+from zenopt.study.trained import read_runs
 
 TRAINED_GROUPS = {"second stage": "Trained", "verification": "Verified", "trainings": "Trained"}
 
@@ -47,6 +48,7 @@ class Section:
         front: Only where there are several objectives.
         shows_search: Whether the search itself is shown; not in the report of a linked study.
         learned: What a sampler that learns says of its predictor; empty for others.
+        runs: Networks of the study that were trained by themselves, best first.
     """
 
     data: StudyData
@@ -62,6 +64,7 @@ class Section:
     front: Front | None = None
     shows_search: bool = True
     learned: Mapping[str, Any] = field(default_factory=dict)
+    runs: Sequence[Mapping[str, Any]] = ()
     texts: tuple[tuple[str, str], ...] = ()
 
 
@@ -107,6 +110,7 @@ def make_section(study: optuna.Study, data: StudyData, top: int) -> Section:
         trial_commands=trial_commands(study, data),
         front=make_front(data),
         learned=study.user_attrs.get(RECORD_KEY) or {},
+        runs=read_runs(study),
     )
 
 

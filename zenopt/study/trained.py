@@ -113,7 +113,7 @@ def record_training(
     study.set_user_attr(f"{TRAINING_KEY}:{trial}:{run}", content)
 
 
-def read_trainings(study: optuna.Study) -> list[dict[str, Any]]:
+def read_runs(study: optuna.Study) -> list[dict[str, Any]]:
     """Return what :func:`record_training` recorded, the best top-1 first."""
     found = [value for key, value in study.user_attrs.items() if key.startswith(f"{TRAINING_KEY}:")]
     return sorted(found, key=lambda row: (-row["top1"], row["date"]))
