@@ -97,7 +97,7 @@ def test_quiet_shows_nothing_but_the_summary(spec_file: Path, columns: int) -> N
 
 @WIDTHS
 def test_export_best(study: Path, columns: int) -> None:
-    seen = on_terminal(columns, "export-best", "--output", "bundle", "--top", "3", "--repeats", "8")
+    seen = on_terminal(columns, "export-best", "--output", "bundle", "--top", "3", "--repeats", "300")
     lines = general(seen.lines)
     assert lines[0] == "Scoring the best of study tiny again, # fresh draws each."
     assert lines[1] == "trial  search score  fresh mean +- std"

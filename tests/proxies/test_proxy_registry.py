@@ -25,7 +25,7 @@ def undeclared(probe: object) -> float:
 def test_declaration_is_kept() -> None:
     proxy = get_proxy("test-registry")
     assert (proxy.direction, proxy.cost_class, proxy.kind) == ("minimize", "closed form", "network")
-    assert proxy.description == "Gives one"
+    assert proxy.description == "Give one"
     assert proxy.function is declared
 
 
