@@ -100,6 +100,7 @@ def test_workers_share_the_trials_and_score_nothing_twice(
     assert max(scored.values()) == 1
 
 
+@pytest.mark.slow
 def test_two_commands_share_a_study(start: Callable, spec_file: Path, tmp_path: Path) -> None:
     processes = [start(*ARGUMENTS, "--trials", "8", "--workers", "1", cwd=tmp_path) for _ in range(2)]
     for process in processes:

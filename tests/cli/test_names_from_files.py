@@ -259,6 +259,7 @@ def test_overrides_of_a_stored_study_are_a_persons(
     assert "proxy.name" in result.err and result.code == 2
 
 
+@pytest.mark.slow
 def test_own_study_files_in_worker_processes(trace: Path, spec_file: Path, tmp_path: Path) -> None:
     """The whole road: own file, workers, resumed by name, report with and without the module."""
     spec = yaml.safe_load(spec_file.read_text())
