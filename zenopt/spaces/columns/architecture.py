@@ -8,9 +8,9 @@ point; in names and words everything but letters, digits and ``_.-~/:+`` is perc
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar, Protocol
 from urllib.parse import quote, unquote
 
 from zenopt.core.costs import Costs
@@ -19,14 +19,28 @@ from zenopt.core.errors import StructureError
 from zenopt.core.text import quoted, shortened
 from zenopt.spaces.base import BaseArchitecture
 
-if TYPE_CHECKING:
-    from zenopt.spaces.columns.space import ColumnsSpace
-
 Value = int | float | str
 #: Characters of names and words that need no encoding, beside letters, digits and ``_.-~``.
 _PLAIN = "/:+"
 # "00012" and digits that no float keeps are words.
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,14})(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?", re.ASCII)
+
+
+class Rows(Protocol):
+    """What an architecture asks its space about itself."""
+
+    @property
+    def costs(self) -> Mapping[str, Any]:
+        """The costs that the table gives."""
+        ...
+
+    def costs_of(self, architecture: ColumnsArchitecture) -> Costs:
+        """Return the costs of an architecture."""
+        ...
+
+    def features_of(self, architecture: ColumnsArchitecture) -> dict[str, float]:
+        """Return what predictors read of an architecture."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -41,7 +55,7 @@ class ColumnsArchitecture(BaseArchitecture):
     """
 
     settings: tuple[tuple[str, tuple[Value, ...]], ...]
-    space: ColumnsSpace = field(compare=False, repr=False)
+    space: Rows = field(compare=False, repr=False)
 
     family: ClassVar[str] = "columns"
 
