@@ -10,8 +10,9 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
+from pydantic import Field
 from torch import nn
 
 from zenopt.core.costs import count
@@ -64,7 +65,7 @@ class NetworkSource:
     """
 
     kind: Literal["structure", "timm", "torchvision"]
-    text: str
+    text: Annotated[str, Field(min_length=1)]
     resolution: Side
     use_se: Flag = False
     family: FamilyName = "chain"

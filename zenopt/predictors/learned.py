@@ -230,7 +230,8 @@ class LearnedFile(BaseModel):
     """A learned score as its file has it; ``length`` null is a linear kernel, a null reference a failure."""
 
     class Kernel(BaseModel):
-        length: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None
+        # Its square must still be a number.
+        length: Annotated[float, Field(strict=True, gt=1e-12, le=1e12, allow_inf_nan=False)] | None
         slope: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
         noise: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 
