@@ -247,11 +247,6 @@ class _Screen(_Nothing):
                 sys.stdout = _Above(self._above, sys.stdout)
             self._live.start()
 
-    def part_over(self, state: State) -> None:
-        # Short work may end between two drawings; its last state is shown all the same.
-        if self._streams is not None:
-            self._live.refresh()
-
     def note(self, text: str) -> None:
         from rich.text import Text
 
