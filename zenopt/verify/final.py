@@ -29,6 +29,7 @@ from zenopt.study.evaluators.train import (
     SEED_KEY,
     judged_on,
 )
+from zenopt.study.prediction import FEWEST, predict_networks
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import load_study, read_spec
 from zenopt.train import checkpoint
@@ -133,7 +134,8 @@ def finish(
 ) -> Winner:
     """Choose the winner of a study whose trials are trainings; see :func:`run_second_stage`.
 
-    Finalists are the networks with the best means over their seeds.
+    Finalists are the networks with the best means over their seeds; where the sampler learned from the trainings, those
+    of best posterior mean: one short training scatters, and the largest of many numbers is a lucky one.
     """
     trainings = TrainingStudy(spec, place, name)
     found: dict[str, list[tuple[float, optuna.trial.FrozenTrial]]] = {}
@@ -148,13 +150,20 @@ def finish(
     for structure, rows in found.items():
         best = max(rows, key=lambda row: row[0])[1].user_attrs
         # Each network keeps the rate it did best with: its label stands for it.
-        label = f"{best[LABEL_KEY]} #{len(ranked)}"
+        label = f"{best[LABEL_KEY].partition(' #')[0]} #{len(ranked)}"
         rates[label] = float(best[LEARNING_RATE_KEY])
         own = tuple(
             value for value, trial in rows if trial.user_attrs[LEARNING_RATE_KEY] == best[LEARNING_RATE_KEY]
         )
         ranked.append(Verified(Candidate(label, structure, facts_of(structure, spec)), own, 0, rates[label]))
     ranked.sort(key=lambda item: -item.mean)
+    if spec.sampler.name == "surrogate" and len(ranked) >= FEWEST:
+        architectures = [trainings.space.parse(item.candidate.structure) for item in ranked]
+        expected = {
+            own.structure: own.mean
+            for own in predict_networks(trainings.study, spec, architectures).networks
+        }
+        ranked.sort(key=lambda item: -expected[item.candidate.structure])
     return choose(trainings, ranked, rates, on_step)
 
 
