@@ -31,8 +31,8 @@ from zenopt.study.spec import StudySpec
 from zenopt.study.study import join_study, load_study
 
 METHODS = (
-    "random", "random+halving", "random+median", "aging", "aging+halving", "surrogate", "surrogate+halving",
-    "surrogate+median",
+    "random", "random+halving", "random+median", "random+percentile", "aging", "aging+halving", "surrogate",
+    "surrogate+halving", "surrogate+median", "surrogate+percentile",
 )  # fmt: skip
 
 
