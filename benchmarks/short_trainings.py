@@ -22,6 +22,7 @@ import numpy as np
 import optuna
 from scipy.stats import kendalltau
 
+from zenopt.core.errors import BudgetError
 from zenopt.core.tables import Table
 from zenopt.spaces.tabular import space_table
 from zenopt.study.objective import Objective, run_trial
@@ -66,7 +67,11 @@ def search(spec: StudySpec, level: float, budget: float) -> tuple[float, int, in
                 break
             study.enqueue_trial(objective._space.encode(objective._space.parse(order[drawn])))
         drawn += 1
-        run_trial(study, objective)
+        try:
+            run_trial(study, objective)
+        except BudgetError:
+            # Everything was trained, the best ones not to their end.
+            break
         trial = study.get_trials(deepcopy=False)[-1]
         if "duplicate_of" in trial.user_attrs or not trial.intermediate_values:
             continue

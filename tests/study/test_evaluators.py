@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 from zenopt.core.errors import EvaluationError, SpecError
 from zenopt.core.score import Score
 from zenopt.storage import open_storage
+from zenopt.study import search
 from zenopt.study.advice import warnings_before
 from zenopt.study.evaluators import make_evaluator
 from zenopt.study.evaluators.base import Evaluator
@@ -106,7 +107,7 @@ def test_a_trial_is_a_training(tiny_spec: Maker, tmp_path: Path) -> None:
     (trial,) = study.trials
     assert list(trial.intermediate_values) == [1, 2, 3] and trial.value == trial.intermediate_values[3]
     assert trial.user_attrs["epochs"] == 3 and "0.25 held back" in trial.user_attrs["data"]
-    assert study.metric_names == ["top-1 accuracy (%) on training images held back (0.25)"]
+    assert study.metric_names == ["top-1 accuracy (%) on 25 % of the training images, held back"]
     assert (tmp_path / trial.user_attrs["training_run"] / "last.pt").is_file()
 
 
@@ -231,6 +232,17 @@ def test_wrong_curves_are_refused(tmp_path: Path) -> None:
         curves(tmp_path, columns_by_epoch={0: "early"})
     with pytest.raises(SpecError, match="are keys of a table objective"):
         StudySpec.load("demo", ["objective.columns_by_epoch={10: early}"])
+
+
+def test_progress_tells_the_epochs_of_running_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "_LOOK_S", 0.0)
+    spec = curves(tmp_path, columns_by_epoch={10: "early", 50: "late"}).overridden(["training.pruner=none"])
+    seen: list[search.Progress] = []
+    search.run_search(spec, "memory:", "one", trials=2, workers=1, on_progress=seen.append)
+    first, last = seen[0], seen[-1]
+    assert (first.done, first.epochs, first.running) == (0, (10,), "epoch 10 of 50")
+    assert first.share_done == pytest.approx(0.1) and first.seconds_left is not None
+    assert (last.done, last.epochs, last.running, last.share_done) == (2, (), None, 1.0)
 
 
 def test_a_pruner_that_is_told_nothing_is_warned_of(tmp_path: Path) -> None:

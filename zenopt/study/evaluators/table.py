@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from zenopt.core.errors import DataError, EvaluationError
 from zenopt.core.score import Score
+from zenopt.core.tables import says_accuracy
 from zenopt.core.text import quoted
 from zenopt.spaces.tabular import space_table
 from zenopt.study.evaluators.base import Direction, Evaluator, Report, ignore
@@ -47,6 +48,20 @@ class TableEvaluator(Evaluator):
         """Values of the learning curves by epoch, the earliest first."""
         columns = self.spec.objective.columns_by_epoch
         return {epoch: _values(self.spec, columns[epoch]) for epoch in sorted(columns)}
+
+    @property
+    def is_noisy(self) -> bool:
+        return False
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Those of an accuracy, as a share or in percent, where the column's name says that it is one."""
+        assert self.spec.objective.column is not None
+        if says_accuracy(self.spec.objective.column):
+            for most in (1.0, 100.0):
+                if all(0.0 <= value <= most for value in self._known.values()):
+                    return 0.0, most
+        return super().bounds
 
     @property
     def last_step(self) -> int | None:
