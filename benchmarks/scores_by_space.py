@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.stats import kendalltau
 
 from zenopt.core.budget import Budget
@@ -30,8 +29,6 @@ from zenopt.core.costs import count
 from zenopt.core.errors import ProxyError
 from zenopt.core.statistics import rank_statistics
 from zenopt.core.tables import Table
-from zenopt.correlate.batch import make_minibatch
-from zenopt.correlate.measure import Measurement
 from zenopt.latency.limits import Limits
 from zenopt.predictors.networks import NetworkReader
 from zenopt.predictors.observations import Observations
@@ -192,6 +189,13 @@ def measured_scores(
     entry: Entry, chosen: Sequence[Any], images: Any, seconds: float, source: str
 ) -> tuple[dict[str, list[float | None]], dict[str, float]]:
     """Return measured proxies of as many networks as the time allows, and seconds of one."""
+    # Imported late: without measured proxies nothing here needs torch.
+    import torch
+
+    from zenopt.correlate.batch import make_minibatch
+    from zenopt.correlate.measure import Measurement
+
+    torch.set_num_threads(1)
     batch = make_minibatch(images, BATCH_SIZE, entry.measured_at, entry.classes, 0, source=source)
     settings = Measurement(batch, entry.classes)
     small = get_space(entry.space)(**entry.small) if entry.small else None
@@ -282,9 +286,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--figure", type=Path)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
     images = None
-    if arguments.data is not None:
+    if arguments.data is not None and arguments.minutes > 0:
         from zenopt.train.data import open_training_images
 
         images = open_training_images(arguments.data, seed=0)
