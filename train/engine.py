@@ -26,7 +26,7 @@ from zenopt.train.distributed import World
 from zenopt.train.errors import CheckpointError, DivergedError
 from zenopt.train.evaluate import Evaluation, evaluate
 from zenopt.train.folder import check_free, held
-from zenopt.train.layout import puts_channels_last
+from zenopt.train.layout import put_channels_last
 from zenopt.train.loader import StepSampler, test_loader, train_loader
 from zenopt.train.loggers import Loggers
 from zenopt.train.objective import Objective
@@ -186,9 +186,9 @@ def _fit(
     # 1. The network, its losses, its optimiser.
     generator = torch.Generator().manual_seed(seed)
     network = prepare(network, recipe.model, generator, sync_bn=recipe.sync_bn).to(device)
-    channels_last = puts_channels_last(network, recipe, device)
+    channels_last = recipe.precision.channels_last
     if channels_last:
-        network = network.to(memory_format=torch.channels_last)
+        network = put_channels_last(network, device)
     if teacher is not None:
         teacher = (teacher[0].to(device), teacher[1])
     _seed_step(seed, (0, 0), world.rank)
