@@ -32,6 +32,8 @@ from zenopt.study.spec import StudySpec
 from zenopt.study.study import join_study, load_study
 
 _POLL_S = 0.3
+#: Seconds between looks at the epochs of running trainings.
+_LOOK_S = 1.0
 #: User attributes of the trials in :attr:`Progress.new`.
 NEW_KEYS = ("params", "macs", "latency_ms", "score_seconds", "duplicate_of", "error")
 
@@ -50,6 +52,8 @@ class Progress:
         best: Best feasible value of the study.
         workers: Workers that are alive.
         new: Trials that finished since the last report, with what :data:`NEW_KEYS` names.
+        epochs: Last step that each running trial has reported, where evaluations report steps.
+        last_step: Step with which an evaluation ends; ``None`` where none are reported.
     """
 
     done: int
@@ -61,22 +65,37 @@ class Progress:
     best: float | None
     workers: int
     new: tuple[TrialRecord, ...] = ()
+    epochs: tuple[int, ...] = ()
+    last_step: int | None = None
+
+    @property
+    def under_way(self) -> float:
+        """How much of the running trials is done, in trials."""
+        return sum(self.epochs) / self.last_step if self.last_step else 0.0
+
+    @property
+    def running(self) -> str | None:
+        """The epochs of the running trials in words; ``None`` where nothing is known of them."""
+        if not self.epochs:
+            return None
+        return f"epoch {', '.join(map(str, self.epochs))} of {self.last_step}"
 
     @property
     def share_done(self) -> float:
         """Fraction of the run that is over, by whichever limit is nearer."""
-        by_trials = self.done / self.wanted if self.wanted else 0.0
+        by_trials = (self.done + self.under_way) / self.wanted if self.wanted else 0.0
         by_time = self.elapsed_s / self.timeout_s if self.timeout_s else 0.0
         return min(1.0, max(by_trials, by_time))
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimate of the seconds left, or ``None`` before the first trial is done."""
+        """Estimate of the seconds left, or ``None`` before anything is done."""
         estimates = []
         if self.timeout_s:
             estimates.append(max(0.0, self.timeout_s - self.elapsed_s))
-        if self.wanted and self.done:
-            estimates.append(self.elapsed_s / self.done * (self.wanted - self.done))
+        done = self.done + self.under_way
+        if self.wanted and done:
+            estimates.append(max(0.0, self.elapsed_s / done * (self.wanted - done)))
         return min(estimates, default=None)
 
 
@@ -236,7 +255,8 @@ def run_search(
         str(Path(runs) / file_name(name, "The study's name")) if spec.evaluator().keeps_files else str(runs),
     )
     on_ready(spec, requeued, workers)
-    watch = _Watch(study, trials, timeout_s, start, on_progress)
+    last_step = spec.evaluator()(spec).last_step
+    watch = _Watch(study, trials, timeout_s, start, on_progress, last_step)
     try:
         with _graceful_interrupt() as stop:
             if workers == 1:
@@ -264,6 +284,7 @@ class _Watch:
         timeout_s: float | None,
         start: float,
         on_progress: Callable[[Progress], None],
+        last_step: int | None = None,
     ) -> None:
         self._history = StudyHistory(study, NEW_KEYS)
         self._new: list[TrialRecord] = []
@@ -272,6 +293,9 @@ class _Watch:
         self._timeout_s = timeout_s
         self._start = start
         self._on_progress = on_progress
+        self._last_step = last_step
+        self._running: dict[int, int] = {}
+        self._looked_s = 0.0
         self._best: float | None = None
         self._finished = self._feasible = 0
         self._sync()
@@ -284,6 +308,7 @@ class _Watch:
 
     def report(self, workers: int) -> None:
         self._sync()
+        self._look_at_running()
         elapsed_s = time.monotonic() - self._start
         self._on_progress(
             Progress(
@@ -296,12 +321,17 @@ class _Watch:
                 self._best,
                 workers,
                 tuple(self._new),
+                tuple(self._running[number] for number in sorted(self._running)) if workers else (),
+                self._last_step,
             )
         )
         self._new.clear()
 
     def _sync(self) -> None:
         for record in self._history.sync():
+            self._running.pop(record.trial_id, None)
+            if record.state == TrialState.RUNNING:
+                self._running[record.trial_id] = 0
             if not record.state.is_finished():
                 continue
             self._finished += 1
@@ -311,6 +341,24 @@ class _Watch:
             self._feasible += 1
             best = self._best
             self._best = record.value if best is None else self._is_better(best, record.value)
+
+    def step(self) -> None:
+        """Report from the middle of a trial of this process, now and then: some steps take no time."""
+        if self._is_time_to_look:
+            self.report(1)
+
+    @property
+    def _is_time_to_look(self) -> bool:
+        return self._last_step is not None and time.monotonic() - self._looked_s >= _LOOK_S
+
+    def _look_at_running(self) -> None:
+        """Read how far the running trials are, now and then."""
+        if not self._is_time_to_look:
+            return
+        self._looked_s = time.monotonic()
+        for trial_id in self._running:
+            steps = self._history.study._storage.get_trial(trial_id).intermediate_values
+            self._running[trial_id] = max(steps, default=0)
 
 
 def _run_here(
@@ -328,7 +376,7 @@ def _run_here(
         remaining[0] -= 1
         return remaining[0] >= 0
 
-    _work(task, 0, storage, claim, stop.is_set, lambda: watch.report(1))
+    _work(task, 0, storage, claim, stop.is_set, lambda: watch.report(1), watch.step)
     return []
 
 
@@ -347,13 +395,14 @@ def _work(
     claim: Callable[[], bool],
     should_stop: Callable[[], bool],
     after_trial: Callable[[], None] = lambda: None,
+    after_step: Callable[[], None] = lambda: None,
 ) -> None:
     """Add trials until there is no time, no trial left to claim, or a request to stop."""
     import torch
 
     torch.set_num_threads(task.threads)
     study = load_study(storage, task.name, make_sampler(task.spec, index), make_pruner(task.spec))
-    objective = Objective(task.spec, study, task.device, should_stop, Path(task.runs))
+    objective = Objective(task.spec, study, task.device, should_stop, Path(task.runs), after_step)
     while not should_stop() and (task.deadline is None or time.monotonic() < task.deadline) and claim():
         if run_trial(study, objective, only_queued=task.spec.sampler.name == "queue") is None:
             return
