@@ -40,7 +40,7 @@ def _seeded() -> None:
 
 @pytest.mark.parametrize("work", [_jitter, _probe, _own_modules, _seeded])
 def test_work_on_the_cpu_touches_no_gpu(work: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GPU's generator that is seeded on the way changes what dropout draws there, and opening a GPU takes its memory."""
+    """A GPU's generator seeded on the way changes what dropout draws there; opening a GPU takes its memory."""
 
     def touched(*_: object) -> None:
         raise AssertionError("a GPU was touched")
