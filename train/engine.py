@@ -36,7 +36,7 @@ from zenopt.train.errors import CheckpointError, DivergedError
 from zenopt.train.evaluate import Evaluation, evaluate
 from zenopt.train.folder import held
 from zenopt.train.graphs import GraphedStep, check_graphs
-from zenopt.train.layout import puts_channels_last
+from zenopt.train.layout import put_channels_last
 from zenopt.train.loader import Batch, StepSampler, resident, test_loader, train_loader
 from zenopt.train.loggers import Loggers
 from zenopt.train.objective import Objective
@@ -215,9 +215,9 @@ class _Run:
         recipe, device = self.recipe, self.device
         generator = torch.Generator().manual_seed(self.seed)
         self.network = prepare(self.network, recipe.model, generator, sync_bn=recipe.sync_bn).to(device)
-        self.channels_last = puts_channels_last(self.network, recipe, device)
+        self.channels_last = recipe.precision.channels_last
         if self.channels_last:
-            self.network = self.network.to(memory_format=torch.channels_last)
+            self.network = put_channels_last(self.network, device)
         if teacher is not None:
             teacher = (teacher[0].to(device), teacher[1])
         seed_step(self.seed, (0, 0), self.world.rank)

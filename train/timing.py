@@ -12,7 +12,7 @@ from torch import nn
 
 from zenopt.train.data import DataSet
 from zenopt.train.engine import AMP
-from zenopt.train.layout import puts_channels_last
+from zenopt.train.layout import put_channels_last
 from zenopt.train.loader import Key, TestBatches, TrainBatches, resident
 from zenopt.train.objective import Objective
 from zenopt.train.optim import build_optimizer
@@ -100,9 +100,9 @@ def estimate_training(
         teacher = (copy.deepcopy(teacher[0]).to(device), teacher[1])
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         network = copy.deepcopy(network).to(device)
-        channels_last = puts_channels_last(network, recipe, device)
+        channels_last = recipe.precision.channels_last
         if channels_last:
-            network = network.to(memory_format=torch.channels_last)
+            network = put_channels_last(network, device)
         objective = Objective(network, recipe, num_classes, resolution, teacher).to(device)
         train_s = _seconds_per_image(
             _trainer(objective, recipe, crop, num_classes, device, channels_last), piece, seconds, device

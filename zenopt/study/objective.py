@@ -164,11 +164,16 @@ class Objective:
 
     def _evaluate(self, trial: optuna.Trial, architecture: Any, settings: Mapping[str, Any]) -> float:
         seed = derive_seed(self._spec.seed, trial.number, "score")
+        # What was reported before a worker died stays; Optuna takes no second value of a step, and warns.
         reported: set[int] = set()
+        if self._evaluator.last_step is not None:
+            storage = self._history.study._storage
+            reported.update(storage.get_trial(trial._trial_id).intermediate_values)
 
         def report(step: int, value: float) -> None:
-            trial.report(value, step)
-            reported.add(step)
+            if step not in reported:
+                trial.report(value, step)
+                reported.add(step)
             if step == self._evaluator.last_step:
                 # Ending it here would throw a finished evaluation away.
                 return
