@@ -123,7 +123,7 @@ def optimize(
     from zenopt.cli.second_stage import run_trainings, winner_json, winner_table
     from zenopt.progress.search import Reporter
     from zenopt.study.advice import warnings_before
-    from zenopt.study.search import default_workers, run_search
+    from zenopt.study.search import run_search
     from zenopt.study.spec import StudySpec
     from zenopt.study.study import load_study, open_existing, read_spec, read_status
 
@@ -207,7 +207,7 @@ def optimize(
             spec,
             runs=Path(runs),
             devices=used,
-            workers=1 if storage.startswith("memory:") else workers or default_workers(used),
+            workers=workers,
             url=storage,
             quiet=quiet or as_json,
         )

@@ -25,7 +25,7 @@ def run_trainings(
     *,
     runs: Path,
     devices: Sequence[str],
-    workers: int,
+    workers: int | None,
     url: str,
     quiet: bool,
 ) -> Winner:

@@ -138,7 +138,6 @@ def verify(
         name = study.study_name
         spec = read_spec(study)
         assert spec is not None
-        from zenopt.study.search import default_workers
         from zenopt.verify import candidates as choices
         from zenopt.verify.agreement import agreement
         from zenopt.verify.compare import compare
@@ -160,7 +159,7 @@ def verify(
             storage,
             Path(output),
             used,
-            workers or default_workers(used),
+            workers,
             on_result=training_shown(panel),
             progress=panel,
         )

@@ -110,7 +110,7 @@ class Place:
         url: Its URL; needed for several workers.
         runs: Folder of the runs; every study has a folder of its own in it.
         devices: Torch devices, which take turns.
-        workers: Trainings at a time, each in a process of its own.
+        workers: Trainings at a time, each in a process of its own; ``None`` for as many as there is room for.
         on_result: Told of every training, also of those that were done before.
         on_progress: Told how far the trainings are.
         progress: Told of every training that is done now, not of those that were done before.
@@ -120,7 +120,7 @@ class Place:
     url: str | None = None
     runs: Path = Path("runs")
     devices: Sequence[str] = ("cpu",)
-    workers: int = 1
+    workers: int | None = 1
     on_result: Callable[[Training], None] = lambda training: None
     on_progress: Callable[[Progress], None] = lambda progress: None
     progress: Listener = SILENT
