@@ -9,6 +9,7 @@ from zenopt.cli.hints import of_study, say_next
 from zenopt.cli.options import (
     FiniteRange,
     devices_option,
+    executor_options,
     json_option,
     print_json,
     quiet_option,
@@ -84,6 +85,7 @@ from zenopt.progress.panel import Panel
     type=click.IntRange(1, 1024),
     help="Trainings at a time; by default one per core, or per device given.",
 )
+@executor_options
 @quiet_option
 @json_option
 def verify(
@@ -103,6 +105,8 @@ def verify(
     bundle_folder: str | None,
     devices: str,
     workers: int | None,
+    on: str,
+    resources: str,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -162,6 +166,8 @@ def verify(
             workers,
             on_result=training_shown(panel),
             progress=panel,
+            on=on,
+            resources=resources,
         )
         verified = compare(
             name,

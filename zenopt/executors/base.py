@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
-from zenopt.core.errors import StudyError
+from zenopt.core.errors import ExecutorError, StudyError
 from zenopt.executors.resources import Resources
 
 T = TypeVar("T")
@@ -186,6 +186,14 @@ class Executor(ABC):
     @abstractmethod
     def close(self) -> list[str]:
         """End what still runs, at once, and let go of everything; return the workers that were ended, as text."""
+
+    def describe(self, workers: int | None, runs: str) -> str:
+        """Return what would be submitted for so many workers, where it is a script.
+
+        Raises:
+            ExecutorError: If it is none.
+        """
+        raise ExecutorError("--dry-run prints the script of --on slurm; here nothing is submitted.")
 
     def map(
         self,
