@@ -224,10 +224,17 @@ def live_latency(spec: StudySpec, limits: Limits) -> Callable[[Any], float] | No
     return live.tabled_ms if spec.latency.mode == "table" else live.measured_ms
 
 
-def run_trial(study: optuna.Study, objective: Objective, *, only_queued: bool = False) -> TrialState | None:
+def run_trial(
+    study: optuna.Study,
+    objective: Objective,
+    *,
+    only_queued: bool = False,
+    attributes: Mapping[str, str] | None = None,
+) -> TrialState | None:
     """Ask for one trial, evaluate it and tell the result; return the state it ended in.
 
-    With ``only_queued`` no new trial is made: where none is waiting, ``None`` is returned.
+    With ``only_queued`` no new trial is made: where none is waiting, ``None`` is returned. The trial keeps
+    ``attributes``.
 
     An architecture without a value leaves a failed trial with the reason in its ``error`` attribute, never a number.
     Other exceptions are recorded the same way and raised. An evaluation that is stopped midway puts its trial back.
@@ -239,6 +246,8 @@ def run_trial(study: optuna.Study, objective: Objective, *, only_queued: bool = 
         trial = optuna.Trial(study, trial_id)
     else:
         trial = study.ask()
+    for key, text in (attributes or {}).items():
+        trial.set_user_attr(key, text)
     try:
         value = objective(trial)
     except TrialPruned:
