@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from zenopt.core.errors import StructureError
@@ -21,27 +21,16 @@ def covering(space: Any) -> Iterator[Any]:
     a projection, for one, exists only where two widths differ.
     """
     distributions = space.distributions
-    turns = max((len(values) for values in map(_categories, distributions.values())), default=0)
+    turns = max((len(_categories(own)) for own in distributions.values()), default=0)
     for turn in range(max(1, turns)):
-
-        def value(name: str, turn: int = turn) -> Any:
-            numbers = _numbers(distributions[name])
-            if numbers is not None:
-                return numbers[1]
-            categories = _categories(distributions[name])
-            return categories[turn % len(categories)]
-
-        names, base = _decoded(space, value)
-        if base is not None:
-            yield base
+        base = {name: _value(own, turn) for name, own in distributions.items()}
+        names, found = _decoded(space, base)
+        if found is not None:
+            yield found
         for name in names:
-            numbers = _numbers(distributions[name])
-            others = _categories(distributions[name]) if numbers is None else numbers[:1]
-            for other in others:
-                if other != value(name):
-                    _, found = _decoded(
-                        space, lambda own, name=name, other=other: other if own == name else value(own)
-                    )
+            for other in (*_categories(distributions[name]), *(_numbers(distributions[name]) or ())[:1]):
+                if other != base[name]:
+                    _, found = _decoded(space, {**base, name: other})
                     if found is not None:
                         yield found
 
@@ -65,16 +54,22 @@ def has_numbers(space: Any) -> bool:
     return any(_numbers(distribution) is not None for distribution in space.distributions.values())
 
 
-def _decoded(space: Any, value: Callable[[str], Any]) -> tuple[list[str], Any | None]:
+def _decoded(space: Any, wanted: Mapping[str, Any]) -> tuple[list[str], Any | None]:
     """Return the parameters in use, and the architecture that their values spell."""
     values: dict[str, Any] = {}
     for name in space.names_in_use(values):
-        values[name] = value(name)
+        values[name] = wanted[name]
     try:
         return list(values), space.decode(values)
     except StructureError:
         # Not every combination of values is an architecture.
         return list(values), None
+
+
+def _value(distribution: BaseDistribution, turn: int) -> Any:
+    """Return the highest number; of categories the one whose turn it is."""
+    numbers, categories = _numbers(distribution), _categories(distribution)
+    return categories[turn % len(categories)] if numbers is None else numbers[1]
 
 
 def _numbers(distribution: BaseDistribution) -> tuple[Any, Any] | None:

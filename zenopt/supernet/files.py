@@ -103,9 +103,7 @@ def read_supernet(folder: Path) -> TrainedSupernet:
     bare = {name: tensor for name, tensor in tensors.items() if tensor.dtype == torch.float32}
     if len(bare) != len(tensors):
         raise CHECKPOINT.refusal(path, "a tensor in it does not hold float32 numbers")
-    return TrainedSupernet(
-        facts, SharedWeights(bare, facts.num_classes, facts.use_se), read_images(folder)
-    )
+    return TrainedSupernet(facts, SharedWeights(bare, facts.num_classes, facts.use_se), read_images(folder))
 
 
 def _why_missing(folder: Path) -> str:

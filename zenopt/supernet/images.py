@@ -126,4 +126,3 @@ def _check(images: JudgeImages) -> None:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, float) and value == value
-

@@ -11,8 +11,8 @@ from zenopt.core.errors import EvaluationError
 from zenopt.nn.network import Network
 from zenopt.supernet.files import TrainedSupernet
 
-#: Images of a forward pass; larger ones are no faster on a CPU.
-BATCH = 250
+#: Images of a forward pass: what fits a CPU's cache.
+BATCH = 64
 
 
 class PathJudge:
@@ -37,9 +37,13 @@ class PathJudge:
         self._weights = supernet.weights
         self._device = torch.device(device)
         kept, side = supernet.images, supernet.facts.resolution
-        self._judged = kept.normalised(kept.judged[:images], side).to(self._device)
+        self._judged = self._placed(kept.normalised(kept.judged[:images], side))
         self._labels = kept.labels[:images].to(self._device)
-        self._settling = kept.normalised(kept.settling[:settling], side).to(self._device)
+        self._settling = self._placed(kept.normalised(kept.settling[:settling], side))
+
+    def _placed(self, images: torch.Tensor) -> torch.Tensor:
+        # Channels side by side are faster on CPUs and GPUs alike, and nothing is trained here.
+        return images.to(self._device, memory_format=torch.channels_last)
 
     @property
     def images(self) -> int:
@@ -53,6 +57,7 @@ class PathJudge:
             CheckpointError: If it is not in the supernet.
         """
         network = self._weights.network(architecture).to(self._device)
+        network = network.to(memory_format=torch.channels_last)
         settle(network, self._settling)
         return network
 

@@ -1,4 +1,4 @@
-"""Which paths a step of a supernet's training takes: a function of (seed, step), so that resumed runs go on as they were.
+"""Which paths a step of a supernet's training takes: a function of (seed, step), so that resumed runs repeat whole ones.
 
 ``uniform``
     Every parameter of the space is drawn (Guo et al., "Single Path One-Shot Neural Architecture Search", ECCV 2020).
@@ -86,14 +86,18 @@ class PathSampler:
             values: dict[str, Any] = {}
             for name in self.space.names_in_use(values):
                 in_turn = self._in_turn(name, step) if is_fair and attempt == 0 else None
-                values[name] = draw_value(self.space.distributions[name], rng) if in_turn is None else in_turn[0]
+                values[name] = (
+                    draw_value(self.space.distributions[name], rng) if in_turn is None else in_turn[0]
+                )
             try:
                 found = self.space.decode(values)
             except StructureError:
                 continue  # not every combination of values is an architecture
             if self.limits is None or self.limits.check(found).is_feasible:
                 return found
-        raise SpecError(f"None of {MAX_DRAWS} drawn architectures keeps the budget; widen it or narrow the space.")
+        raise SpecError(
+            f"None of {MAX_DRAWS} drawn architectures keeps the budget; widen it or narrow the space."
+        )
 
     def _in_turn(self, name: str, step: int) -> tuple[Any] | None:
         """Return the value of a parameter whose turn it is, alone in a tuple; ``None`` where there are too many."""

@@ -11,6 +11,7 @@ from torch import nn
 from torch.func import functional_call
 
 from zenopt.core.errors import CheckpointError, StructureError
+from zenopt.core.text import shortened
 from zenopt.nn.network import Network, build_network
 from zenopt.supernet.layers import Shapes, layers_of, shapes_of
 
@@ -76,6 +77,10 @@ class SharedWeights:
                 state[name].copy_(value)
         return network
 
+    def misfit(self, architecture: Any) -> str | None:
+        """Return why an architecture is no path of this supernet, in words; ``None`` where it is one."""
+        return misfit(shapes_of(architecture, self.num_classes, self.use_se), self._shapes)
+
     def check(self, architectures: Iterable[Any]) -> None:
         """Find out whether architectures are paths of this supernet.
 
@@ -83,12 +88,15 @@ class SharedWeights:
             CheckpointError: If one is not; the message names it and the layer.
         """
         for architecture in architectures:
-            problem = misfit(
-                shapes_of(architecture, self.num_classes, self.use_se),
-                {name: tuple(tensor.shape) for name, tensor in self.tensors.items()},
-            )
+            problem = self.misfit(architecture)
             if problem is not None:
-                raise CheckpointError(f"The supernet does not hold {architecture}: {problem}.")
+                raise CheckpointError(
+                    f"The supernet does not hold {shortened(str(architecture))}: {problem}."
+                )
+
+    @property
+    def _shapes(self) -> Shapes:
+        return {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
 
     def _parts(self, architecture: Any, network: Network) -> dict[str, torch.Tensor]:
         """Return the parts of the shared tensors by the names of a network's parameters."""
@@ -97,9 +105,10 @@ class SharedWeights:
         for layer, module in layers_of(network).items():
             for tensor, own in module.named_parameters():
                 shared = self.tensors.get(f"{layer}.{tensor}")
-                if shared is None or any(size < wanted for size, wanted in zip(shared.shape, own.shape)):
-                    self.check([architecture])
-                assert shared is not None
+                if shared is None or not is_part(tuple(own.shape), tuple(shared.shape)):
+                    raise CheckpointError(
+                        f"The supernet does not hold {shortened(str(architecture))}: {self.misfit(architecture)}."
+                    )
                 found[f"{names[id(module)]}.{tensor}"] = part(shared, tuple(own.shape))
         return found
 
@@ -109,11 +118,14 @@ def misfit(wanted: Shapes, held: Shapes) -> str | None:
     for name, shape in wanted.items():
         if name not in held:
             return f"it has no {name}"
-        if len(held[name]) != len(shape) or any(
-            size < own for size, own in zip(held[name], shape, strict=True)
-        ):
+        if not is_part(shape, held[name]):
             return f"{name} of shape {shape} is not part of {held[name]}"
     return None
+
+
+def is_part(shape: tuple[int, ...], held: tuple[int, ...]) -> bool:
+    """Return whether a tensor of one shape is a part of a tensor of another."""
+    return len(shape) == len(held) and all(own <= size for own, size in zip(shape, held, strict=True))
 
 
 def union(shapes: Iterable[Shapes]) -> Shapes:
@@ -127,7 +139,9 @@ def union(shapes: Iterable[Shapes]) -> Shapes:
         for name, shape in own.items():
             known = found.get(name, shape)
             if len(known) != len(shape):
-                raise StructureError(f"{name} has {len(shape)} dimensions in one network, {len(known)} in another.")
+                raise StructureError(
+                    f"{name} has {len(shape)} dimensions in one network, {len(known)} in another."
+                )
             found[name] = tuple(map(max, known, shape))
     return found
 
@@ -163,4 +177,3 @@ def new_layers(shapes: Shapes) -> dict[str, nn.Module]:
         else:
             found[layer] = nn.BatchNorm2d(shape[0], track_running_stats=False)
     return found
-

@@ -106,7 +106,7 @@ class MnasNetArchitecture(BaseArchitecture):
         return Description(tuple(units), names, dropout=DROPOUT, has_links=True)
 
     @cached_property
-    def places(self) -> tuple[str, ...]:  # type: ignore[override]
+    def places(self) -> tuple[str, ...]:
         """Number of the block; without expansion it lacks a convolution, and so has weights of its own."""
         blocks = (
             f"block{number}{'.plain' if block.expansion == 1 else ''}"

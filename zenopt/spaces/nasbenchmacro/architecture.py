@@ -62,7 +62,7 @@ class MacroArchitecture(BaseArchitecture):
         object.__setattr__(self, "digits", "".join(stages))
 
     @cached_property
-    def places(self) -> tuple[str, ...]:  # type: ignore[override]
+    def places(self) -> tuple[str, ...]:
         """Number of the layer, and its operation: the operations share nothing."""
         starts = {sum(STAGES[:stage]) for stage in range(len(STAGES))}
         layers = (
