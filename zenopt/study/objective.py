@@ -168,11 +168,16 @@ class Objective:
 
     def _evaluate(self, trial: optuna.Trial, architecture: Any, settings: Mapping[str, Any]) -> float:
         seed = derive_seed(self._spec.seed, trial.number, "score")
+        # What was reported before a worker died stays; Optuna takes no second value of a step, and warns.
         reported: set[int] = set()
+        if self._evaluator.last_step is not None:
+            storage = self._history.study._storage
+            reported.update(storage.get_trial(trial._trial_id).intermediate_values)
 
         def report(step: int, value: float) -> None:
-            trial.report(value, step)
-            reported.add(step)
+            if step not in reported:
+                trial.report(value, step)
+                reported.add(step)
             if step == self._evaluator.last_step:
                 # Ending it here would throw a finished evaluation away.
                 return
@@ -219,10 +224,17 @@ def live_latency(spec: StudySpec, limits: Limits) -> Callable[[Any], float] | No
     return live.tabled_ms if spec.latency.mode == "table" else live.measured_ms
 
 
-def run_trial(study: optuna.Study, objective: Objective, *, only_queued: bool = False) -> TrialState | None:
+def run_trial(
+    study: optuna.Study,
+    objective: Objective,
+    *,
+    only_queued: bool = False,
+    attributes: Mapping[str, str] | None = None,
+) -> TrialState | None:
     """Ask for one trial, evaluate it and tell the result; return the state it ended in.
 
-    With ``only_queued`` no new trial is made: where none is waiting, ``None`` is returned.
+    With ``only_queued`` no new trial is made: where none is waiting, ``None`` is returned. The trial keeps
+    ``attributes``.
 
     An architecture without a value leaves a failed trial with the reason in its ``error`` attribute, never a number.
     Other exceptions are recorded the same way and raised. An evaluation that is stopped midway puts its trial back.
@@ -234,6 +246,8 @@ def run_trial(study: optuna.Study, objective: Objective, *, only_queued: bool = 
         trial = optuna.Trial(study, trial_id)
     else:
         trial = study.ask()
+    for key, text in (attributes or {}).items():
+        trial.set_user_attr(key, text)
     try:
         value = objective(trial)
     except TrialPruned:
