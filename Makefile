@@ -55,12 +55,12 @@ docs: $(STAMP)
 
 # GPU_PYTHON=python3: nothing is installed, for machines without a network. The checkout itself is imported.
 gpu: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(STAMP))
-	PYTHONPATH=$(CURDIR) $(GPU_PYTHON) benchmarks/gpu.py --output $(OUT)
+	PYTHONPATH=$(CURDIR):$$PYTHONPATH $(GPU_PYTHON) benchmarks/gpu.py --output $(OUT)
 
 # Exit code 3 of the benchmark: a part is over, and another one is needed.
 gpu-long: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(STAMP))
 	@test -n "$(DATA)" || { echo "make gpu-long needs DATA=FOLDER with FOLDER/train/CLASS/* and FOLDER/test/CLASS/*"; exit 2; }
-	@PYTHONPATH=$(CURDIR) $(GPU_PYTHON) benchmarks/real_trainings.py --data imagefolder:$(DATA) --output $(OUT)/long \
+	@PYTHONPATH=$(CURDIR):$$PYTHONPATH $(GPU_PYTHON) benchmarks/real_trainings.py --data imagefolder:$(DATA) --output $(OUT)/long \
 	  --methods "random,second stage,surrogate" --marks 60 --seed 0,1,2 --epochs 30 --device cuda:0 --workers 2 --jobs 9 \
 	  --minutes $(MINUTES); code=$$?; \
 	  if [ $$code = 0 ]; then echo "All parts are done."; elif [ $$code = 3 ]; then echo "Part done: make gpu-long again."; \

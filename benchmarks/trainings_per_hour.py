@@ -143,7 +143,7 @@ def measure(way: Way, device: str, seconds: float) -> dict[str, Any]:
                     return {**asdict(way), "error": "a process failed"}
     finally:
         for process in processes:
-            process.join(timeout=10)
+            process.join(timeout=10 if len(found) == way.processes else 0)
             if process.is_alive():
                 process.kill()
     rate = sum(images / wall for images, wall, _ in found)

@@ -166,25 +166,6 @@ def test_a_graph_does_what_the_step_does(
     assert all(bool(torch.isfinite(value).all()) for value in weights[1].values())
 
 
-def test_a_graph_that_cannot_be_captured_is_one_line(
-    patches: DataSet, short: Recipe, tmp_path: Path, cuda: World
-) -> None:
-    class Looking(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = torch.nn.Linear(3, 4)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            features = x.mean(dim=(2, 3))
-            return self.layer(features if features.sum().item() < 1e9 else -features)
-
-    recipe = load_recipe(
-        "basic", ["epochs=1", "batch_size=16", "precision.compile=graphs", "model.init=default"]
-    )
-    with pytest.raises(TrainError, match="cannot be captured as a CUDA graph"):
-        fit(Looking(), patches, recipe, output=tmp_path, resolution=16, identity=SOURCE.facts(), world=cuda)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["true", "reduce-overhead"])
 def test_compiled_steps_train(patches: DataSet, tmp_path: Path, cuda: World, mode: str) -> None:
@@ -274,3 +255,23 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert judged.exit_code == 0, judged.output
     wanted = json.loads((tmp_path / "run" / "metrics.json").read_text())["top1"]
     assert json.loads(judged.stdout)["top1"] == pytest.approx(wanted, abs=5)
+
+
+# The last one: what follows a failed capture is the driver's affair.
+def test_a_graph_that_cannot_be_captured_is_one_line(
+    patches: DataSet, short: Recipe, tmp_path: Path, cuda: World
+) -> None:
+    class Looking(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(3, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            features = x.mean(dim=(2, 3))
+            return self.layer(features if features.sum().item() < 1e9 else -features)
+
+    recipe = load_recipe(
+        "basic", ["epochs=1", "batch_size=16", "precision.compile=graphs", "model.init=default"]
+    )
+    with pytest.raises(TrainError, match="cannot be captured as a CUDA graph"):
+        fit(Looking(), patches, recipe, output=tmp_path, resolution=16, identity=SOURCE.facts(), world=cuda)
