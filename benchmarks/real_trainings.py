@@ -65,21 +65,18 @@ class OutOfTime(Exception):
 
 
 class Clock:
-    """Ends a part of `minutes`: first as a Ctrl-C does, which lets trainings come to their ends, then at once.
+    """Ends a part at a time of day: first as a Ctrl-C does, which lets trainings come to their ends, then at once.
 
     Checkpoints are written after every epoch, so that the next part does at most one epoch of each training again.
     """
 
-    def __init__(self, minutes: float | None, *, is_parent: bool = False) -> None:
+    def __init__(self, until: float | None, *, is_parent: bool = False) -> None:
         self.is_over = False
         self._is_parent = is_parent  # its processes have clocks of their own; it waits for them
-        self._end = math.inf if minutes is None else time.monotonic() + 60 * minutes
-        if minutes is not None:
+        self._end = math.inf if until is None else until
+        if until is not None:
             signal.signal(signal.SIGTERM, self._interrupt)
             threading.Thread(target=self._run, daemon=True).start()
-
-    def left_minutes(self) -> float | None:
-        return None if self._end == math.inf else (self._end - time.monotonic()) / 60
 
     def check(self) -> None:
         if self.is_over:
@@ -87,13 +84,13 @@ class Clock:
 
     def _run(self) -> None:
         for before_s in (LAST_START_S, LAST_END_S, 0):
-            time.sleep(max(0.0, self._end - before_s - time.monotonic()))
+            time.sleep(max(0.0, self._end - before_s - time.time()))
             self.is_over = True
             os.kill(os.getpid(), signal.SIGTERM)
 
     def _interrupt(self, *_: object) -> None:
         # Searches have a handler of their own; here is what lies between them, and the final trainings.
-        if not self._is_parent and self._end - LAST_END_S <= time.monotonic() + 1:
+        if not self._is_parent and self._end - LAST_END_S <= time.time() + 1:
             raise OutOfTime
 
 
@@ -251,8 +248,7 @@ def side_by_side(args: argparse.Namespace, wanted: list[tuple[str, int]]) -> Non
             ]
             command += ["--epochs", str(args.epochs), "--device", args.device, "--workers", str(args.workers)]
             command += ["--whole"] * args.whole + ["--amp"] * args.amp
-            left = args.clock.left_minutes()
-            command += [] if left is None else ["--minutes", f"{left:.3f}"]
+            command += [] if args.until is None else ["--until", str(args.until)]
             with (args.output / f"{method.replace(' ', '-')}-{seed}.log").open("a") as log:
                 running.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT))
         if args.clock.is_over and not running:
@@ -288,9 +284,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="trainings at a time in a search")
     parser.add_argument("--jobs", type=int, default=1, help="methods and seeds at a time")
     parser.add_argument("--minutes", type=float, help="end the part then; the same command goes on")
+    parser.add_argument(
+        "--until", type=float, help=argparse.SUPPRESS
+    )  # seconds since 1970, for its own processes
     args = parser.parse_args()
+    if args.minutes is not None:
+        args.until = time.time() + 60 * args.minutes
     args.output.mkdir(parents=True, exist_ok=True)
-    args.clock = Clock(args.minutes, is_parent=args.jobs > 1)
+    args.clock = Clock(args.until, is_parent=args.jobs > 1)
     marks = [int(mark) for mark in args.marks.split(",")]
     wanted = [(method, int(seed)) for seed in args.seed.split(",") for method in args.methods.split(",")]
     if args.jobs > 1:
