@@ -82,6 +82,10 @@ class Clock:
         if self.is_over:
             raise OutOfTime
 
+    def is_long_over(self) -> bool:
+        """Return whether whoever has a clock should have ended by now."""
+        return time.time() > self._end + 10
+
     def _run(self) -> None:
         for before_s in (LAST_START_S, LAST_END_S, 0):
             time.sleep(max(0.0, self._end - before_s - time.time()))
@@ -253,6 +257,9 @@ def side_by_side(args: argparse.Namespace, wanted: list[tuple[str, int]]) -> Non
                 running.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT))
         if args.clock.is_over and not running:
             break
+        if args.clock.is_long_over():
+            for process in running:
+                process.kill()  # its workers see that it is gone
         time.sleep(0.5)
 
 
