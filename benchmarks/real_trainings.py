@@ -291,9 +291,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="trainings at a time in a search")
     parser.add_argument("--jobs", type=int, default=1, help="methods and seeds at a time")
     parser.add_argument("--minutes", type=float, help="end the part then; the same command goes on")
-    parser.add_argument(
-        "--until", type=float, help=argparse.SUPPRESS
-    )  # seconds since 1970, for its own processes
+    # For its own processes: seconds since 1970.
+    parser.add_argument("--until", type=float, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.minutes is not None:
         args.until = time.time() + 60 * args.minutes

@@ -75,8 +75,12 @@ def describe_export(exported: Exported) -> str:
         how = "trainings chose it"
     else:
         own = next(item for item in exported.candidates if item["trial"] == exported.trial)
-        how = (
-            f"trial {exported.trial}, best mean of {exported.repeats} fresh draws among {len(exported.candidates)}: "
-            f"{own['mean']:.3f} +- {own['std']:.3f} (search {own['search']:.3f})"
-        )
+        how = f"trial {exported.trial}, "
+        if exported.repeats > 1:
+            how += (
+                f"best mean of {exported.repeats} fresh draws among {len(exported.candidates)}: "
+                f"{own['mean']:.3f} +- {own['std']:.3f} (search {own['search']:.3f})"
+            )
+        else:
+            how += f"best score among {len(exported.candidates)}: {own['mean']:.3f}"
     return f"Exported {when(exported.at)}: {how}\n      {exported.structure}"

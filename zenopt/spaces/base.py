@@ -73,6 +73,15 @@ class BaseArchitecture(ABC):
             )
         return self.description
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The place of each unit in the family, different ones; a supernet shares weights between units of one place.
+
+        Units of one place may differ in widths, kernels and repetitions. Where they are alternatives (other kinds of
+        blocks), the alternative belongs to the name; where units may be missing, a place is where one would stand.
+        """
+        return self.description.names
+
     def closed_form(
         self,
         score: str,

@@ -300,6 +300,22 @@ class Architecture(BaseArchitecture):
         """The blocks in order; gates and links are options."""
         return Description(self.blocks, depth=self.depth, has_gates=True, has_links=True)
 
+    @cached_property
+    def places(self) -> tuple[str, ...]:
+        """Stage, slot and class of each residual block; what stands before and after the stages goes by its number."""
+        found: list[str] = []
+        stage = slot = 0
+        for index, block in enumerate(self.blocks):
+            if not block.in_stage:
+                found.append(
+                    "stem" if index == 0 else "head" if index == len(self.blocks) - 1 else f"block{index}"
+                )
+                continue
+            # A stage is recognised by its stride; only the first may do without.
+            stage, slot = (stage + 1, 1) if block.stride > 1 or stage == 0 else (stage, slot + 1)
+            found.append(f"stage{stage}.block{slot}.{type(block).__name__.removeprefix('SuperRes')}")
+        return tuple(found)
+
     @property
     def depth(self) -> int:
         """Sum of the depths of all blocks: what ZenNAS calls the number of layers."""
