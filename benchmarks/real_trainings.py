@@ -45,7 +45,7 @@ from zenopt.study.search import run_search
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import join_study, load_study
 from zenopt.train.data import open_data
-from zenopt.train.distributed import World
+from zenopt.train.distributed import World, resolve_device
 from zenopt.train.networks import NetworkSource
 from zenopt.train.run import train
 from zenopt.verify.candidates import facts_of
@@ -56,6 +56,8 @@ from zenopt.verify.linked import Candidate, Place, TrainingStudy, training_spec,
 SECOND_STAGE = {15: (2, 2), 30: (6, 2), 60: (13, 3)}
 WHOLE = "space.options={stage_strides: [1, 2, 2, 2], stem_stride: 1}"
 EPOCHS = 6
+#: Exit code of a part after which another one is needed.
+UNFINISHED = 3
 #: Seconds before the end of a part at which no further training begins, and at which those that run are ended.
 LAST_START_S, LAST_END_S = 60, 12
 
@@ -234,9 +236,15 @@ def run(method: str, mark: int, args: argparse.Namespace) -> dict[str, Any]:
 
 def side_by_side(args: argparse.Namespace, wanted: list[tuple[str, int]]) -> None:
     """Do methods and seeds as processes of this program, `--jobs` at a time; each writes FOLDER/METHOD-SEED.log."""
-    waiting, running = list(wanted), []
+    waiting: list[tuple[str, int]] = list(wanted)
+    running: dict[str, subprocess.Popen[bytes]] = {}
     while waiting or running:
-        running = [process for process in running if process.poll() is None]
+        failed = [name for name, process in running.items() if process.poll() not in (None, 0, UNFINISHED)]
+        if failed and not args.clock.is_over:
+            for process in running.values():
+                process.terminate()
+            raise SystemExit(f"{failed[0]} failed; {args.output / failed[0]}.log says why.")
+        running = {name: process for name, process in running.items() if process.poll() is None}
         while waiting and len(running) < args.jobs and not args.clock.is_over:
             method, seed = waiting.pop(0)
             command = [sys.executable, __file__, "--data", args.data, "--output", str(args.output)]
@@ -253,12 +261,13 @@ def side_by_side(args: argparse.Namespace, wanted: list[tuple[str, int]]) -> Non
             command += ["--epochs", str(args.epochs), "--device", args.device, "--workers", str(args.workers)]
             command += ["--whole"] * args.whole + ["--amp"] * args.amp
             command += [] if args.until is None else ["--until", str(args.until)]
-            with (args.output / f"{method.replace(' ', '-')}-{seed}.log").open("a") as log:
-                running.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT))
+            name = f"{method.replace(' ', '-')}-{seed}"
+            with (args.output / f"{name}.log").open("a") as log:
+                running[name] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         if args.clock.is_over and not running:
             break
         if args.clock.is_long_over():
-            for process in running:
+            for process in running.values():
                 process.kill()  # its workers see that it is gone
         time.sleep(0.5)
 
@@ -294,6 +303,10 @@ def main() -> None:
     # For its own processes: seconds since 1970.
     parser.add_argument("--until", type=float, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    try:
+        resolve_device(args.device)
+    except ZenoptError as error:
+        parser.error(str(error))
     if args.minutes is not None:
         args.until = time.time() + 60 * args.minutes
     args.output.mkdir(parents=True, exist_ok=True)
@@ -324,7 +337,7 @@ def main() -> None:
     if missing:
         whole = len(wanted) * len(marks)
         print(f"{missing} of {whole} results are not there yet; run the same command again to go on.")
-        raise SystemExit(3)
+        raise SystemExit(UNFINISHED)
 
 
 if __name__ == "__main__":
