@@ -36,7 +36,7 @@ def put_channels_last(network: nn.Module, device: torch.device) -> nn.Module:
 
 
 def has_crashing_layers(network: nn.Module, device: torch.device) -> bool:
-    """Return whether a network needs :class:`StridedPointwise` there; one that computes otherwise must not do without."""
+    """Return whether a network has layers there that only :class:`StridedPointwise` computes safely."""
     return device.type == "cpu" and any(_crashes(module) for module in network.modules())
 
 
