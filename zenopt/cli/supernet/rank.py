@@ -174,7 +174,8 @@ def _of_study(
 def _space(facts: SupernetFacts) -> Any:
     from zenopt.study.sections import SpaceSection
 
-    return SpaceSection(name=facts.space, options=facts.options).build()
+    options = {name: value for name, value in facts.options.items() if name != "initial"}
+    return SpaceSection(name=facts.space, initial=facts.options.get("initial"), options=options).build()
 
 
 def _rows(found: Ranking) -> list[tuple[str, RankStatistics]]:
