@@ -1,11 +1,11 @@
 """How well supernets rank NAS-Bench-Macro: Kendall's tau with the table's accuracies after trainings of several costs.
 
-    python benchmarks/supernet_rank.py --data imagefolder:DATA --table TABLES/nas_bench_macro_cifar10.csv.gz --output FOLDER
+    python benchmarks/supernet_rank.py --data imagefolder:DATA --table CSV --output FOLDER
     python benchmarks/supernet_rank.py ... --variants fair --epochs 12 --resolution 16 --sample 200
 
-A variant is a way of sampling at a number of epochs. Every supernet is trained on all but a tenth of the training images and judges
-paths on that tenth; the table's accuracies decide nothing. What is in FOLDER already is not done again, and a training that was
-interrupted goes on. MACs alone reach .556 over the whole table.
+CSV is nas_bench_macro_cifar10.csv.gz. A variant is a way of sampling at a number of epochs. Every supernet is trained on
+all but a tenth of the training images and judges paths on that tenth; the table's accuracies decide nothing. What is in
+FOLDER already is not done again, and a training that was interrupted goes on. MACs alone reach .556 over the whole table.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ def trained(sampling: Sampling, epochs: int, args: argparse.Namespace) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", required=True)
     parser.add_argument("--table", required=True, type=Path)
     parser.add_argument("--output", required=True, type=Path)
@@ -62,7 +64,9 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=300, help="networks of the table; 0 takes all")
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--settling", type=int, default=256)
-    parser.add_argument("--set", action="append", default=["batch_size=64", "optimizer.lr=0.4"], metavar="KEY=VALUE")
+    parser.add_argument(
+        "--set", action="append", default=["batch_size=64", "optimizer.lr=0.4"], metavar="KEY=VALUE"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
@@ -84,12 +88,14 @@ def main() -> None:
             minutes = json.loads((folder / "metrics.json").read_text())["seconds"] / 60
             rows.append((sampling, epochs, minutes, tau.value, tau.low, tau.high, macs.value, found.seconds))
             print(
-                f"{sampling:8} {epochs:4} epochs {minutes:6.1f} min: Kendall {tau.value:.3f} [{tau.low:.3f}, {tau.high:.3f}], "
-                f"MACs {macs.value:.3f}, {len(found.known)} networks, {found.seconds:.2f} s each",
+                f"{sampling:8} {epochs:4} epochs {minutes:6.1f} min: Kendall {tau.value:.3f} "
+                f"[{tau.low:.3f}, {tau.high:.3f}], MACs {macs.value:.3f}, {len(found.known)} networks, {found.seconds:.2f} s each",
                 flush=True,
             )
     keys = ("sampling", "epochs", "minutes", "kendall", "low", "high", "macs", "seconds_each")
-    (args.output / "ranks.json").write_text(json.dumps([dict(zip(keys, row, strict=True)) for row in rows], indent=2))
+    (args.output / "ranks.json").write_text(
+        json.dumps([dict(zip(keys, row, strict=True)) for row in rows], indent=2)
+    )
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ class NetworkSource:
         kind:
             `structure`, `timm` or `torchvision`; `supernet` is many networks, and none of them.
         text:
-            The structure string, or the library's name of the model; of a supernet, its space and paths as JSON.
+            The structure string, or the library's name of the model; of a supernet, its space as JSON.
         resolution:
             The input side, pixels.
         use_se:

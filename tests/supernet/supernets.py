@@ -16,7 +16,14 @@ from zenopt.supernet.sampling import Sampling
 from zenopt.supernet.shared import SharedWeights, new_layers, union
 from zenopt.supernet.training import SupernetPlan
 
-NARROW = {"stage_strides": (1, 2), "slots": 2, "max_depth": 2, "max_width": 24, "max_bottleneck": 24, "max_head": 32}
+NARROW = {
+    "stage_strides": (1, 2),
+    "slots": 2,
+    "max_depth": 2,
+    "max_width": 24,
+    "max_bottleneck": 24,
+    "max_head": 32,
+}
 #: Families with the resolution at which their paths are tried.
 SPACES: dict[str, tuple[str, dict[str, Any], int]] = {
     "nasbench-macro": ("nasbench-macro", {}, 8),
@@ -42,7 +49,9 @@ def weights_of(name: str, use_se: bool = False) -> SharedWeights:
     torch.manual_seed(0)
     layers = new_layers(union(shapes_of(found, 5, use_se) for found in covering(space_of(name))))
     tensors = {
-        f"{layer}.{tensor}": value for layer, module in layers.items() for tensor, value in module.named_parameters()
+        f"{layer}.{tensor}": value
+        for layer, module in layers.items()
+        for tensor, value in module.named_parameters()
     }
     with torch.no_grad():
         for tensor in tensors.values():
@@ -51,11 +60,20 @@ def weights_of(name: str, use_se: bool = False) -> SharedWeights:
 
 
 #: A space of few, small chains for trainings of a second.
-TINY = {"stage_strides": (2, 2), "slots": 1, "max_depth": 2, "max_width": 16, "max_bottleneck": 8, "max_head": 32}
+TINY = {
+    "stage_strides": (2, 2),
+    "slots": 1,
+    "max_depth": 2,
+    "max_width": 16,
+    "max_bottleneck": 8,
+    "max_head": 32,
+}
 TINY_OPTIONS = {**TINY, "blocks": ("SuperResK1K3K1", "SuperResK3K3")}
 
 
 def tiny_plan(sampling: Sampling = "uniform", seed: int = 0, **budget: float) -> SupernetPlan:
     """Return the plan of a supernet of four classes at 16 px."""
     limits = Limits(Budget(**budget), resolution=16, num_classes=4)
-    return SupernetPlan(get_space("superres")(**TINY_OPTIONS), "superres", TINY_OPTIONS, limits, sampling, seed)
+    return SupernetPlan(
+        get_space("superres")(**TINY_OPTIONS), "superres", TINY_OPTIONS, limits, sampling, seed
+    )

@@ -79,7 +79,12 @@ def test_parts_are_first_channels_and_centres_of_kernels() -> None:
 def test_alternatives_share_nothing_and_widths_do() -> None:
     macro, chain = space_of("nasbench-macro"), space_of("superres")
     one, other = (set(shapes_of(macro.parse(text), 5, False)) for text in ("11111111", "22222222"))
-    assert {name.partition("/")[0] for name in one & other} == {"stem", "head", "classifier.weight", "classifier.bias"}
+    assert {name.partition("/")[0] for name in one & other} == {
+        "stem",
+        "head",
+        "classifier.weight",
+        "classifier.bias",
+    }
     texts = (
         "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,1,8,1)SuperResK3K3(16,16,2,8,1)SuperConvK1BNRELU(16,32,1,1)",
         "SuperConvK3BNRELU(3,8,1,1)SuperResK5K5(8,24,1,8,2)SuperResK3K3(24,16,2,8,1)SuperConvK1BNRELU(16,32,1,1)",
@@ -109,9 +114,7 @@ def test_gradients_reach_the_path_alone() -> None:
 
 def test_what_is_not_held_is_named() -> None:
     wide = get_space("superres")(max_width=64, initial="")
-    text = (
-        "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,64,1,8,1)SuperResK3K3(64,16,2,8,1)SuperConvK1BNRELU(16,32,1,1)"
-    )
+    text = "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,64,1,8,1)SuperResK3K3(64,16,2,8,1)SuperConvK1BNRELU(16,32,1,1)"
     weights: SharedWeights = weights_of("superres")
     with pytest.raises(CheckpointError, match=r"does not hold SuperConv.*stage1_block1.*is not part of"):
         weights(wide.parse(text), torch.randn(2, 3, 8, 8))

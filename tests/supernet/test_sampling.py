@@ -25,7 +25,9 @@ def test_fair_rounds_take_every_operation_once_on_every_edge() -> None:
         cells = [sampler.paths(step)[0].operations for step in range(5 * turn, 5 * turn + 5)]
         assert all(Counter(operations) == Counter(set(operations)) for operations in zip(*cells, strict=True))
     first = [sampler.paths(step)[0] for step in range(5)]
-    assert len({cell.operations for cell in first}) == 5 and any(len(set(cell.operations)) > 1 for cell in first)
+    assert len({cell.operations for cell in first}) == 5 and any(
+        len(set(cell.operations)) > 1 for cell in first
+    )
 
 
 def test_a_sandwich_is_the_largest_the_smallest_and_what_is_between() -> None:

@@ -43,7 +43,9 @@ def test_a_stopped_training_resumes_to_the_same_bits(
         if steps:
             with pytest.raises(KeyboardInterrupt):
                 train_supernet(plan, data, recipe, **options, observer=Killer(steps))  # type: ignore[arg-type]
-            with pytest.raises(CheckpointError, match=r"half trained \(1 of 3 epochs\); go on with its training"):
+            with pytest.raises(
+                CheckpointError, match=r"half trained \(1 of 3 epochs\); go on with its training"
+            ):
                 read_supernet(tmp_path / folder)
         train_supernet(plan, data, recipe, **options, resume="auto")  # type: ignore[arg-type]
     whole, stopped = (last_weights(tmp_path / folder) for folder in ("whole", "stopped"))
@@ -63,20 +65,29 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = torch.arange(160) % 4
     pixels = torch.randint(0, 120, (160, 3, 16, 16), generator=generator)
     for index, label in enumerate(labels.tolist()):
-        pixels[index, :, 8 * (label // 2) : 8 * (label // 2) + 8, 8 * (label % 2) : 8 * (label % 2) + 8] += 120
+        row, column = 8 * (label // 2), 8 * (label % 2)
+        pixels[index, :, row : row + 8, column : column + 8] += 120
     images = MemoryImages(pixels.to(torch.uint8), labels)
     data = DataSet("patches", ("nw", "ne", "sw", "se"), images, images, "none")
     plan = tiny_plan()
     recipe = check_recipe(
         load_recipe(
             "basic",
-            ["epochs=8", "batch_size=16", "optimizer.lr=0.8", "augment.flip=0", "augment.crop.padding=1"]
-            + ["schedule.warmup_epochs=0.5"],
+            [
+                "epochs=8",
+                "batch_size=16",
+                "optimizer.lr=0.8",
+                "augment.flip=0",
+                "augment.crop.padding=1",
+                "schedule.warmup_epochs=0.5",
+            ],
         )
     )
     folder = tmp_path_factory.mktemp("supernet")
     world = World(0, 1, torch.device("cpu"))
-    train_supernet(plan, split(data, 0.2, plan), recipe, output=folder, world=world, judged=30, settling=40, workers=0)
+    train_supernet(
+        plan, split(data, 0.2, plan), recipe, output=folder, world=world, judged=30, settling=40, workers=0
+    )
     return folder
 
 
@@ -105,13 +116,17 @@ def test_settled_statistics_are_those_of_the_images() -> None:
 def test_a_ranking_says_how_the_orders_agree(trained: Path) -> None:
     supernet = read_supernet(trained)
     judge, sampler = PathJudge(supernet), tiny_plan().sampler
-    architectures = list({str(found): found for found in (sampler.draw(step, "r") for step in range(6))}.values())
+    architectures = list(
+        {str(found): found for found in (sampler.draw(step, "r") for step in range(6))}.values()
+    )
     known = {str(found): judge.accuracy(found) for found in architectures}
     found = rank(supernet, architectures, known, judge, resamples=20)
     assert found.accuracies == known and set(found.of_costs) == {"params", "macs"}
     if len(set(known.values())) > 1:
         assert found.statistics.kendall.value == pytest.approx(1.0)
-    reverse = rank(supernet, architectures, {name: -value for name, value in known.items()}, judge, resamples=0)
+    reverse = rank(
+        supernet, architectures, {name: -value for name, value in known.items()}, judge, resamples=0
+    )
     assert reverse.statistics.kendall.value == pytest.approx(-1.0)
 
 

@@ -94,8 +94,8 @@ def export_best(
     One lucky draw must not win: the top candidates get fresh draws, and the best mean is exported. Infeasible trials
     never are, nor what breaks a latency budget when it is measured on the calibrated device. The folder also gets
     model.py, which builds the network with nothing but torch. Of a study with a second stage (objective.then: train)
-    it is the network that trained best, with its weights in best.pt; of a search by a supernet (objective.kind: supernet)
-    best.pt holds what the network inherits, a start for zenopt train --weights.
+    it is the network that trained best, with its weights in best.pt. Of a search by a supernet, best.pt holds what the
+    network inherits, a start for zenopt train --weights.
 
     \b
     zenopt export-best --study demo --output demo-bundle

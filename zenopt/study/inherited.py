@@ -36,7 +36,9 @@ def write_inherited(spec: StudySpec, architecture: Any, folder: Path, device: st
 
     judge, facts = evaluator.judge, evaluator.supernet.facts
     network = judge.network(architecture).cpu()
-    source = NetworkSource.from_structure(str(architecture), spec.resolution, spec.use_se, architecture.family)
+    source = NetworkSource.from_structure(
+        str(architecture), spec.resolution, spec.use_se, architecture.family
+    )
     content = {
         "network": source.facts(),
         "recipe": facts.recipe.model_dump(mode="json"),

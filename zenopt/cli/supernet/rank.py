@@ -153,8 +153,8 @@ def _of_study(
     assert spec is not None
     if spec.objective.kind not in ("train", "table"):
         raise StudyError(
-            f"The values of study {name!r} are no accuracies of trainings (objective.kind {spec.objective.kind}); name a "
-            "study whose trials were trained, such as NAME-trained."
+            f"The values of study {name!r} are no accuracies of trainings (objective.kind {spec.objective.kind}); name "
+            "a study whose trials were trained, such as NAME-trained."
         )
     values: dict[str, list[float]] = {}
     for trial in study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]):
