@@ -3,9 +3,9 @@
     python benchmarks/supernet_rank.py --data imagefolder:DATA --table CSV --output FOLDER
     python benchmarks/supernet_rank.py ... --variants fair --epochs 12 --resolution 16 --sample 200
 
-CSV is nas_bench_macro_cifar10.csv.gz. A variant is a way of sampling at a number of epochs. Every supernet is trained on
-all but a tenth of the training images and judges paths on that tenth; the table's accuracies decide nothing. What is in
-FOLDER already is not done again, and a training that was interrupted goes on. MACs alone reach .556 over the whole table.
+CSV is nas_bench_macro_cifar10.csv.gz. A variant is a way of sampling at a number of epochs. Every supernet is trained
+on all but a tenth of the training images and judges paths on that tenth; the table's accuracies decide nothing. What is
+in FOLDER already is not done again, and an interrupted training goes on. MACs alone reach .556 over the whole table.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ def main() -> None:
             rows.append((sampling, epochs, minutes, tau.value, tau.low, tau.high, macs.value, found.seconds))
             print(
                 f"{sampling:8} {epochs:4} epochs {minutes:6.1f} min: Kendall {tau.value:.3f} "
-                f"[{tau.low:.3f}, {tau.high:.3f}], MACs {macs.value:.3f}, {len(found.known)} networks, {found.seconds:.2f} s each",
+                f"[{tau.low:.3f}, {tau.high:.3f}], MACs {macs.value:.3f}, {len(found.known)} networks, "
+                f"{found.seconds:.2f} s each",
                 flush=True,
             )
     keys = ("sampling", "epochs", "minutes", "kendall", "low", "high", "macs", "seconds_each")

@@ -167,6 +167,7 @@ def export_best(
                 **bundle.__dict__,
                 "candidates": list(bundle.candidates),
                 "files": files,
+                "weights": None if inherited is None else str(inherited),
                 "training": speed.to_json(),
             }
         )
@@ -179,6 +180,8 @@ def export_best(
         click.echo(_candidates_text(candidates))
     latency = f", {costs['latency_ms']:.4f} ms {costs['latency_kind']}" if "latency_ms" in costs else ""
     what = f"trial {bundle.trial}" if winner is None else "the best trained network, with its weights,"
+    if inherited is not None:
+        what += ", with the weights it inherits,"
     click.echo(
         f"Exported {what} to {folder}: {costs['params']:,} params, {costs['macs']:,} MACs, "
         f"{plural(costs['layers'], 'layer')}{latency}"
