@@ -398,7 +398,7 @@ class Result:
         from zenopt.verify.linked import Place
 
         spec = self.spec.overridden(overrides).overridden({"training.data": data})
-        place = Place(self.study._storage, None, Path(runs), devices, 1, on_result)
+        place = Place(self.study._storage, None, Path(runs), devices, 1, on_result=on_result)
         run = finish if spec.objective.kind == "train" else run_second_stage
         with settings_kept():
             optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -498,11 +498,13 @@ def optimize(
     study_name: str | None = None,
     n_trials: int | None = None,
     timeout: float | None = None,
-    workers: int = 1,
+    workers: int | None = None,
     devices: Sequence[str] = ("cpu",),
     overrides: Overrides = (),
     progress: bool | Callable[[Progress], None] = False,
     loggers: Sequence[str] = (),
+    on: str = "processes",
+    resources: str = "",
 ) -> Result:
     """Create or join a study, add trials to it, and return what it has found.
 
@@ -520,8 +522,9 @@ def optimize(
         timeout:
             Seconds after which no further trial begins.
         workers:
-            Processes. More than one need a stored study and, as all multiprocessing by spawning, a script whose
-            main part stands under ``if __name__ == "__main__":``.
+            Most workers at a time; by default one, in this process, and on a cluster as many as there is room for.
+            Several processes need a stored study and, as all multiprocessing by spawning, a script whose main part
+            stands under ``if __name__ == "__main__":``.
         devices:
             Torch devices, shared out among the workers.
         overrides:
@@ -531,6 +534,10 @@ def optimize(
         loggers:
             Where the numbers of every trial go as well: ``"csv"``, ``"tensorboard"`` (files in ``runs/NAME``),
             ``"wandb"``, ``"mlflow"``.
+        on:
+            Where the workers are: ``"processes"``, ``"ray"``, ``"ray:ADDRESS"``, ``"slurm"``, or ``"module:Class"``.
+        resources:
+            What each of them takes there, e.g. ``"cpu=2,gpu=0.25"``.
 
     Raises:
         ZenoptError: If the spec, the storage or a device is wrong; if the stored study has another spec; or if workers
@@ -576,8 +583,10 @@ def optimize(
             name,
             trials=n_trials,
             timeout_s=timeout,
-            workers=workers,
+            workers=1 if workers is None and on == "processes" else workers,
             devices=tuple(devices),
+            on=on,
+            resources=resources,
             **hooks,
         )
     if run.failures and not run.is_complete and not run.stopped:

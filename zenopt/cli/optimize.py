@@ -12,6 +12,7 @@ from zenopt.cli.hints import of_results, of_study, say_next
 from zenopt.cli.options import (
     SECONDS,
     devices_option,
+    executor_options,
     json_option,
     print_json,
     read_devices,
@@ -42,8 +43,12 @@ if TYPE_CHECKING:
 )
 @click.option("--timeout", "timeout_s", type=SECONDS, help="Seconds after which no further trial begins.")
 @click.option(
-    "--workers", type=click.IntRange(1, 1024), help="Processes; by default one per core, or per device given."
+    "--workers",
+    type=click.IntRange(1, 1024),
+    help="Most workers at a time; by default one per core, or per device given; on a cluster what there is room for.",
 )
+@executor_options
+@click.option("--dry-run", is_flag=True, help="Of --on slurm: print what would be submitted, and end.")
 @click.option(
     "--sampler",
     type=click.Choice(["zen", "aging", "surrogate", "random", "tpe", "nsga2", "gp"]),
@@ -92,6 +97,9 @@ def optimize(
     trials: int | None,
     timeout_s: float | None,
     workers: int | None,
+    on: str,
+    resources: str,
+    dry_run: bool,
     sampler: str | None,
     seed: int | None,
     devices: str,
@@ -116,6 +124,7 @@ def optimize(
     zenopt optimize --study cifar-params1m --trials 300
     zenopt optimize --study mine.yaml --set budget.params=5e5 --timeout 600
     zenopt optimize --study latency01ms --storage postgresql://user@host/db
+    zenopt optimize --study mine.yaml --on ray --resources cpu=2,gpu=0.25
     """
     import logging
     from pathlib import Path
@@ -123,7 +132,7 @@ def optimize(
     from zenopt.cli.second_stage import run_trainings, winner_json, winner_table
     from zenopt.progress.search import Reporter
     from zenopt.study.advice import warnings_before
-    from zenopt.study.search import default_workers, run_search
+    from zenopt.study.search import run_search
     from zenopt.study.spec import StudySpec
     from zenopt.study.study import load_study, open_existing, read_spec, read_status
 
@@ -159,6 +168,11 @@ def optimize(
         for warning in warnings_before(spec):
             warn(warning)
     used = read_devices(devices)
+    if dry_run:
+        from zenopt.executors import make_executor
+
+        click.echo(make_executor(on, resources).describe(workers, runs))
+        return
     opened = open_existing(storage) if trials == 0 else None
     result = None
     if opened is None:
@@ -190,6 +204,8 @@ def optimize(
                 devices=used,
                 synchronous=synchronous,
                 runs=runs,
+                on=on,
+                resources=resources,
                 on_progress=update,
                 on_ready=reporter.ready,
             )
@@ -207,8 +223,10 @@ def optimize(
             spec,
             runs=Path(runs),
             devices=used,
-            workers=1 if storage.startswith("memory:") else workers or default_workers(used),
+            workers=workers,
             url=storage,
+            on=on,
+            resources=resources,
             quiet=quiet or as_json,
         )
     if result is not None and "csv" in loggers and not quiet and not as_json:

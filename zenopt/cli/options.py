@@ -73,6 +73,29 @@ def read_devices(text: str) -> tuple[str, ...]:
     return tuple(device.strip() for device in text.split(","))
 
 
+def executor_options(function: F) -> F:
+    """Add ``--on`` and ``--resources``."""
+    for option in reversed(
+        (
+            click.option(
+                "--on",
+                metavar="WHERE",
+                default="processes",
+                show_default=True,
+                help="Where the workers are: processes, ray[:ADDRESS], slurm, or module:Class of your own.",
+            ),
+            click.option(
+                "--resources",
+                metavar="NAME=N[,...]",
+                default="",
+                help="What each worker takes of a cluster, e.g. cpu=4,gpu=0.25; of SLURM also time=4h,partition=x.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
 class FiniteRange(click.FloatRange):
     """A number within a range that is neither infinite nor NaN, which no comparison refuses."""
 

@@ -25,8 +25,10 @@ def run_trainings(
     *,
     runs: Path,
     devices: Sequence[str],
-    workers: int,
+    workers: int | None,
     url: str,
+    on: str = "processes",
+    resources: str = "",
     quiet: bool,
 ) -> Winner:
     """Choose by trainings, with progress on stderr: in the second stage of a search, or in a study that trains."""
@@ -38,7 +40,9 @@ def run_trainings(
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         show = training_shown(panel)
-        place = Place(storage, url, runs, devices, workers, on_result=show, progress=panel)
+        place = Place(
+            storage, url, runs, devices, workers, on_result=show, progress=panel, on=on, resources=resources
+        )
         run = finish if spec.objective.kind == "train" else run_second_stage
         return run(name, spec, place, step_shown(panel))
 

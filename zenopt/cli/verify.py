@@ -9,6 +9,7 @@ from zenopt.cli.hints import of_study, say_next
 from zenopt.cli.options import (
     FiniteRange,
     devices_option,
+    executor_options,
     json_option,
     print_json,
     quiet_option,
@@ -84,6 +85,7 @@ from zenopt.progress.panel import Panel
     type=click.IntRange(1, 1024),
     help="Trainings at a time; by default one per core, or per device given.",
 )
+@executor_options
 @quiet_option
 @json_option
 def verify(
@@ -103,6 +105,8 @@ def verify(
     bundle_folder: str | None,
     devices: str,
     workers: int | None,
+    on: str,
+    resources: str,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -138,7 +142,6 @@ def verify(
         name = study.study_name
         spec = read_spec(study)
         assert spec is not None
-        from zenopt.study.search import default_workers
         from zenopt.verify import candidates as choices
         from zenopt.verify.agreement import agreement
         from zenopt.verify.compare import compare
@@ -160,9 +163,11 @@ def verify(
             storage,
             Path(output),
             used,
-            workers or default_workers(used),
+            workers,
             on_result=training_shown(panel),
             progress=panel,
+            on=on,
+            resources=resources,
         )
         verified = compare(
             name,

@@ -43,6 +43,10 @@ class DeviceError(ZenoptError):
     """A compute device or device profile is not available."""
 
 
+class ExecutorError(ZenoptError):
+    """An executor is unknown or not installed, or cannot give workers what is asked for."""
+
+
 class BundleError(ZenoptError):
     """An exported bundle is missing, incomplete or of an unknown version."""
 

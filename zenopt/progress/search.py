@@ -15,7 +15,7 @@ from zenopt.progress.panel import Panel
 
 if TYPE_CHECKING:
     from zenopt.storage.records import TrialRecord
-    from zenopt.study.search import Progress, SearchResult
+    from zenopt.study.search import Beginning, Progress, SearchResult
     from zenopt.study.spec import StudySpec
     from zenopt.study.study import StudyStatus
 
@@ -67,10 +67,11 @@ class Reporter:
         self._trials, self._timeout_s = trials, timeout_s
         self._panel = Panel(quiet=quiet)
 
-    def ready(self, spec: StudySpec, requeued: int, workers: int) -> None:
+    def ready(self, beginning: Beginning) -> None:
         """Say what is about to run."""
         from zenopt.core.budget import is_lower_limit
 
+        spec, trials = beginning.spec, self._trials
         budget = ", ".join(
             f"{key} {'>=' if is_lower_limit(key) else '<='} {value:,.12g}"
             for key, value in spec.limits().budget.limits().items()
@@ -84,16 +85,21 @@ class Reporter:
                 f"Latency is {spec.latency.label}; searched to {spec.latency.margin:g} of "
                 f"{spec.budget.latency_ms:g} ms."
             )
-        if requeued:
-            lines.append(f"Resuming {plural(requeued, 'unfinished trial')} of dead workers.")
+        if beginning.carried and trials is not None:
+            lines.append(
+                f"Going on with a run that was killed: {beginning.carried} of its {plural(trials, 'trial')} are done."
+            )
+            trials = max(0, trials - beginning.carried)
+        if beginning.requeued:
+            lines.append(f"Resuming {plural(beginning.requeued, 'unfinished trial')} of dead workers.")
         batch = f", batch {spec.proxy.batch_size}" if spec.objective.kind == "proxy" else ""
-        lines.append(
-            f"Score: {spec.evaluator().label(spec)}{batch}; sampler {spec.sampler.name}, {plural(workers, 'worker')}."
-        )
+        count = beginning.workers
+        workers = "as many workers as have room" if count is None else plural(count, "worker")
+        lines.append(f"Score: {spec.evaluator().label(spec)}{batch}; sampler {spec.sampler.name}, {workers}.")
         for line in lines:
             self._write(line)
             self._panel.note(line)
-        self._panel.start(self._trials, "trial", limit_s=self._timeout_s)
+        self._panel.start(trials, "trial", limit_s=self._timeout_s)
 
     def update(self, progress: Progress) -> None:
         """Show how far the run is."""
@@ -103,6 +109,8 @@ class Reporter:
                 self._panel.note(trial_line(record))
         self._panel.advance(
             len(progress.new),
+            under_way=progress.under_way,
+            running=progress.running,
             best="none yet" if progress.best is None else f"{progress.best:.2f}",
             feasible=f"{progress.feasible / progress.finished:.0%}" if progress.finished else None,
         )

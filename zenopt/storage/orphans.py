@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -51,14 +51,16 @@ class _Running:
     trial: FrozenTrial
     beat_age_s: float | None = None
 
-    def is_orphan(self, grace_s: float, *, one_machine: bool = False) -> bool:
+    def is_orphan(self, grace_s: float, dead: Collection[str] = (), *, one_machine: bool = False) -> bool:
         """Return whether the worker is dead.
 
         Args:
             grace_s:
                 Age in seconds of the last sign of life beyond which a worker elsewhere is taken for dead.
+            dead:
+                Workers that are known to be dead.
             one_machine:
-                Whether all workers run on this machine: those of an earlier boot are dead then.
+                Whether the database is a file of this machine: workers of an earlier boot are dead then.
         """
         start = self.trial.datetime_start
         started_s = 0.0 if start is None else start.timestamp()
@@ -74,12 +76,17 @@ class _Running:
             return beat_age_s is not None and beat_age_s > grace_s
         if worker.is_here:
             return not worker.is_alive_here()
-        if one_machine and worker.boot is not None and worker.boot != boot_id():
+        # Behind a gRPC server, workers of other machines write into the file as well.
+        if one_machine and worker.is_of_this_machine and worker.boot != boot_id():
+            return True
+        if name in dead:
             return True
         return (beat_age_s if beat_age_s is not None else time.time() - started_s) > grace_s
 
 
-def requeue_orphans(study: optuna.Study, *, grace_s: float = DEFAULT_GRACE_S) -> list[int]:
+def requeue_orphans(
+    study: optuna.Study, *, grace_s: float = DEFAULT_GRACE_S, dead: Collection[str] = ()
+) -> list[int]:
     """Put the RUNNING trials of dead workers back to WAITING.
 
     A worker of this machine is dead when no process has its process id and start time. A worker of another
@@ -93,6 +100,8 @@ def requeue_orphans(study: optuna.Study, *, grace_s: float = DEFAULT_GRACE_S) ->
             The study to sweep.
         grace_s:
             Age in seconds of the last sign of life beyond which a worker elsewhere is taken for dead.
+        dead:
+            Workers elsewhere that are known to be dead, as text.
 
     Returns:
         The numbers of the trials put back, ascending.
@@ -100,16 +109,16 @@ def requeue_orphans(study: optuna.Study, *, grace_s: float = DEFAULT_GRACE_S) ->
     storage = study._storage
     engine = engine_of(storage)
     if engine is not None:
-        return patiently(engine, lambda: requeue_in_tables(engine, study._study_id, grace_s))
+        return patiently(engine, lambda: requeue_in_tables(engine, study._study_id, grace_s, dead))
     candidates = storage.get_all_trials(study._study_id, deepcopy=False, states=(TrialState.RUNNING,))
-    if not any(_Running(trial).is_orphan(grace_s) for trial in candidates):
+    if not any(_Running(trial).is_orphan(grace_s, dead) for trial in candidates):
         return []
     numbers = []
     with exclusive(storage):
         for candidate in candidates:
             # Read again under the lock: another sweeper may have put it back, and a worker taken it, since.
             trial = storage.get_trial(candidate._trial_id)
-            if trial.state != TrialState.RUNNING or not _Running(trial).is_orphan(grace_s):
+            if trial.state != TrialState.RUNNING or not _Running(trial).is_orphan(grace_s, dead):
                 continue
             try:
                 storage.set_trial_user_attr(trial._trial_id, WORKER_KEY, _new_mark())
@@ -146,14 +155,16 @@ def exclusive(storage: BaseStorage) -> Iterator[None]:
         yield
 
 
-def requeue_in_tables(engine: sa.Engine, study_id: int, grace_s: float) -> list[int]:
+def requeue_in_tables(
+    engine: sa.Engine, study_id: int, grace_s: float, dead: Collection[str] = ()
+) -> list[int]:
     """Put the orphans of a study back to WAITING in Optuna's tables; see :func:`requeue_orphans`."""
     # SQLite is for one machine: its locks do not work on network file systems.
     one_machine = engine.dialect.name == "sqlite"
 
     def orphans(connection: sa.Connection) -> list[FrozenTrial]:
         running = _read_running(connection, study_id)
-        return [item.trial for item in running if item.is_orphan(grace_s, one_machine=one_machine)]
+        return [item.trial for item in running if item.is_orphan(grace_s, dead, one_machine=one_machine)]
 
     with reading(engine) as connection:
         if not orphans(connection):

@@ -54,6 +54,11 @@ class Worker:
         return self.host == host_name()
 
     @property
+    def is_of_this_machine(self) -> bool:
+        """Whether the worker ran on a machine of this one's name, in this boot or an earlier one."""
+        return self.boot is not None and self.host.split("/")[0] == host_name().split("/")[0]
+
+    @property
     def boot(self) -> str | None:
         """Id of the machine's boot during which the worker ran, where it is known."""
         parts = self.host.split("/")

@@ -110,7 +110,9 @@ class Place:
         url: Its URL; needed for several workers.
         runs: Folder of the runs; every study has a folder of its own in it.
         devices: Torch devices, which take turns.
-        workers: Trainings at a time, each in a process of its own.
+        workers: Trainings at a time, each in a process of its own; ``None`` for as many as there is room for.
+        on: Where the workers are; see :func:`~zenopt.study.search.run_search`.
+        resources: What each of them takes there.
         on_result: Told of every training, also of those that were done before.
         on_progress: Told how far the trainings are.
         progress: Told of every training that is done now, not of those that were done before.
@@ -120,7 +122,9 @@ class Place:
     url: str | None = None
     runs: Path = Path("runs")
     devices: Sequence[str] = ("cpu",)
-    workers: int = 1
+    workers: int | None = 1
+    on: str = "processes"
+    resources: str = ""
     on_result: Callable[[Training], None] = lambda training: None
     on_progress: Callable[[Progress], None] = lambda progress: None
     progress: Listener = SILENT
@@ -290,6 +294,7 @@ class TrainingStudy:
             self.place.on_progress(found)
             if found.new:
                 self._tell(by_identity, reported)
+            self.place.progress.advance(0, under_way=found.under_way, running=found.running)
 
         result = run_search(
             self.spec.model_copy(update={"sampler": self.spec.sampler.model_copy(update={"name": "queue"})}),
@@ -302,6 +307,8 @@ class TrainingStudy:
             storage=self.place.storage,
             on_progress=progress,
             linked=True,
+            on=self.place.on,
+            resources=self.place.resources,
         )
         self._tell(by_identity, reported)
         return result.failures

@@ -10,7 +10,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache, cached_property
 from importlib.metadata import entry_points
@@ -438,8 +438,3 @@ def _check_range(block: str, name: str, value: Any) -> None:
 
 def _largest(argument: str) -> int:
     return {"stride": MAX_STRIDE, "depth": MAX_DEPTH}.get(argument, MAX_CHANNELS)
-
-
-def block_fields(block: Block) -> dict[str, int]:
-    """Return every field of a block, the ones fixed by its name included."""
-    return {field.name: getattr(block, field.name) for field in fields(block)}
