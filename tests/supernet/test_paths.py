@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from supernets import SPACES, space_of, weights_of
+from torch import nn
 
 from zenopt.core.costs import count
 from zenopt.core.errors import CheckpointError
@@ -14,7 +15,8 @@ from zenopt.nn.network import Network
 from zenopt.spaces.registry import get_space
 from zenopt.supernet.layers import layers_of, shapes_of
 from zenopt.supernet.sampling import PathSampler
-from zenopt.supernet.shared import SharedWeights, misfit, part
+from zenopt.supernet.shared import SharedWeights, misfit, part, skeleton
+from zenopt.train.layout import StridedPointwise
 
 QUICK = ("nasbench-macro", "superres")
 FAMILIES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SPACES]
@@ -121,3 +123,16 @@ def test_what_is_not_held_is_named() -> None:
     cell = space_of("nasbench201").parse(space_of("nasbench201").initial)
     with pytest.raises(CheckpointError, match="it has no blocks_0/0to1_relu-conv3-norm/conv0"):
         weights_of("nasbench-macro").check([cell])
+
+
+def test_the_faster_layout_is_safe_and_computes_the_same() -> None:
+    """Strided 1x1 convolutions of few channels crash oneDNN in it (see zenopt.train.layout)."""
+    text = "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,8,1,8,1)SuperResK3K3(8,16,2,8,1)SuperConvK1BNRELU(16,32,1,1)"
+    weights, architecture = weights_of("superres"), space_of("superres").parse(text)
+    images = torch.randn(4, 3, 8, 8)
+    last = images.contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(weights(architecture, images), weights(architecture, last), atol=1e-5)
+    path = skeleton(architecture, 5, False, "cpu")
+    convs = [module for module in path.modules() if isinstance(module, nn.Conv2d)]
+    strided = [module for module in convs if module.stride == (2, 2) and module.kernel_size == (1, 1)]
+    assert strided and all(isinstance(module, StridedPointwise) for module in strided)

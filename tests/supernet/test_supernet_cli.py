@@ -76,6 +76,7 @@ def searched(place: Path) -> list[object]:
     return ["--study", "by-net", "--storage", storage]
 
 
+@pytest.mark.slow
 def test_search_export_and_fine_tune(place: Path) -> None:
     study = searched(place)
     trials = optuna.load_study(study_name="by-net", storage=str(study[3])).trials

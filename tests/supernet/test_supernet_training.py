@@ -32,7 +32,7 @@ class Killer(Silent):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("sampling", ["fair", "sandwich"])
+@pytest.mark.parametrize("sampling", ["fair", pytest.param("sandwich", marks=pytest.mark.slow)])
 def test_a_stopped_training_resumes_to_the_same_bits(
     sampling: str, patches: DataSet, short: Recipe, tmp_path: Path, alone: World
 ) -> None:
