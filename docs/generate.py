@@ -79,6 +79,7 @@ FIELDS = {
     "objective.weights": "Folder of a trained supernet (`zenopt supernet train`).",
     "objective.images": "Held-back images that judge a path; all that are kept unless given.",
     "objective.settling": "Training images that give a path its statistics; all that are kept unless given.",
+    "objective.amp": "Lower precision in which paths are judged: `bf16` or `fp16`.",
     "objective.then": "`train`: a second stage trains the best of each class; `export-best` writes what trained best.",
     "objectives": "What is optimised: `score` first; costs after it make a study of several objectives.",
     "proxy": "The training-free score.",

@@ -190,6 +190,6 @@ def test_a_study_must_fit_the_supernet(place: Path, tmp_path: Path) -> None:
     assert "needs the key weights" in refusal(
         *optimize, place / "tiny.yaml", "--set", "objective.kind=supernet"
     )
-    assert "images and settling are keys of a supernet" in refusal(
+    assert "images, settling and amp are keys of a supernet" in refusal(
         *optimize, place / "tiny.yaml", "--set", "objective.images=5"
     )

@@ -169,3 +169,10 @@ def test_classes_must_agree(patches: DataSet) -> None:
 
     with pytest.raises(TrainError, match="has 3 classes, the study's networks have 4"):
         split(replace(patches, classes=("a", "b", "c")), 0.2, tiny_plan())
+
+
+def test_lower_precision_judges_alike(trained: Path) -> None:
+    supernet = read_supernet(trained)
+    whole, lower = PathJudge(supernet), PathJudge(supernet, amp="bf16")
+    found = tiny_plan().sampler.draw(0, "judged")
+    assert abs(whole.accuracy(found) - lower.accuracy(found)) < 15

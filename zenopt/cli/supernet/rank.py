@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 @click.option(
     "--settling", type=click.IntRange(2), help="Training images for statistics; by default all that are kept."
 )
+@click.option("--amp", type=click.Choice(["bf16", "fp16"]), help="Judge in lower precision.")
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the sample and the intervals."
 )
@@ -77,6 +78,7 @@ def rank(
     sample: int | None,
     images: int | None,
     settling: int | None,
+    amp: str | None,
     seed: int,
     resamples: int,
     scores: str | None,
@@ -109,7 +111,7 @@ def rank(
             if table_name is not None
             else _of_study(supernet.facts, storage, str(study_name), sample, seed)
         )
-        judge = PathJudge(supernet, str(resolve_device(device)), images, settling)
+        judge = PathJudge(supernet, str(resolve_device(device)), images, settling, amp)
         found = compare(supernet, architectures, known, judge, resamples=resamples, seed=seed, progress=panel)
     if scores is not None:
         _write(scores, found)

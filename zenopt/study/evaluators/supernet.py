@@ -51,7 +51,7 @@ class SupernetEvaluator(Evaluator):
         from zenopt.supernet.judging import PathJudge
 
         section = self.spec.objective
-        return PathJudge(self.supernet, self.device, section.images, section.settling)
+        return PathJudge(self.supernet, self.device, section.images, section.settling, section.amp)
 
     def evaluate(
         self,
