@@ -75,6 +75,7 @@ FIELDS = {
     "`module:Class`.",
     "objective.table": "CSV or CSV.gz file with a column `arch_str` or `structure`.",
     "objective.column": "The table's column.",
+    "objective.columns_by_epoch": "Columns of a table with learning curves, by epoch, e.g. `{10: acc_10, 50: acc_50}`.",
     "objective.direction": "Which values of the table are better.",
     "objective.weights": "Folder of a trained supernet (`zenopt supernet train`).",
     "objective.images": "Held-back images that judge a path; all that are kept unless given.",
