@@ -19,6 +19,7 @@ import torch
 
 from zenopt.core.budget import Budget
 from zenopt.core.errors import CheckpointError
+from zenopt.core.statistics import Interval
 from zenopt.correlate.sample import draw_sample
 from zenopt.latency.limits import Limits
 from zenopt.spaces.registry import get_space
@@ -49,6 +50,13 @@ def trained(sampling: Sampling, epochs: int, args: argparse.Namespace) -> Path:
         data = split(open_data(args.data), 0.1, plan)
         train_supernet(plan, data, recipe, output=folder, world=world, resume="auto", workers=0)
     return folder
+
+
+def shown(found: Interval) -> str:
+    """Return a correlation with its interval; it is undefined where all accuracies are equal."""
+    if found.value is None or found.low is None or found.high is None:
+        return "undefined"
+    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
 def main() -> None:
@@ -88,9 +96,8 @@ def main() -> None:
             minutes = json.loads((folder / "metrics.json").read_text())["seconds"] / 60
             rows.append((sampling, epochs, minutes, tau.value, tau.low, tau.high, macs.value, found.seconds))
             print(
-                f"{sampling:8} {epochs:4} epochs {minutes:6.1f} min: Kendall {tau.value:.3f} "
-                f"[{tau.low:.3f}, {tau.high:.3f}], MACs {macs.value:.3f}, {len(found.known)} networks, "
-                f"{found.seconds:.2f} s each",
+                f"{sampling:8} {epochs:4} epochs {minutes:6.1f} min: Kendall {shown(tau)}, MACs {shown(macs)}, "
+                f"{len(found.known)} networks, {found.seconds:.2f} s each",
                 flush=True,
             )
     keys = ("sampling", "epochs", "minutes", "kendall", "low", "high", "macs", "seconds_each")
