@@ -35,11 +35,6 @@ def put_channels_last(network: nn.Module, device: torch.device) -> nn.Module:
     return network.to(memory_format=torch.channels_last)
 
 
-def has_crashing_layers(network: nn.Module, device: torch.device) -> bool:
-    """Return whether a network has layers there that only :class:`StridedPointwise` computes safely."""
-    return device.type == "cpu" and any(_crashes(module) for module in network.modules())
-
-
 def _crashes(module: nn.Module) -> bool:
     return (
         type(module) is nn.Conv2d

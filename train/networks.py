@@ -50,7 +50,7 @@ class NetworkSource:
         kind:
             `structure`, `timm` or `torchvision`; `supernet` is many networks, and none of them.
         text:
-            The structure string, or the library's name of the model; of a supernet, its space and paths as JSON.
+            The structure string, or the library's name of the model; of a supernet, its space as JSON.
         resolution:
             The input side, pixels.
         use_se:
@@ -122,8 +122,8 @@ class NetworkSource:
         source = cls(**{field.name: facts[field.name] for field in fields(cls) if field.name in facts})
         if source.kind == "supernet":
             raise TrainError(
-                "These are the weights of a supernet, which is no network; search it (objective.kind=supernet) and take "
-                "one out of it with zenopt export-best."
+                "These are the weights of a supernet, which is no network; search it (objective.kind=supernet) and "
+                "take one out of it with zenopt export-best."
             )
         if source.kind != "structure":
             # A name from a file must not make a library fetch anything.

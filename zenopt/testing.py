@@ -41,6 +41,7 @@ from zenopt.study.objective import Objective, run_trial
 from zenopt.study.sampling import make_sampler
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import join_study, load_study
+from zenopt.supernet.layers import LAYERS, layers_of
 
 
 class FamilyTests:
@@ -180,6 +181,12 @@ class FamilyTests:
         for architecture in self.architectures[:4]:
             units = set(describe(architecture).units)
             assert len({str(unit) for unit in units}) == len(units)
+
+    def test_layers_have_names_of_their_own_in_a_supernet(self) -> None:
+        for architecture in self.architectures[:4]:
+            network = build_network(architecture, num_classes=self.num_classes)
+            named = [id(layer) for layer in layers_of(network).values()]
+            assert set(named) == {id(layer) for layer in network.modules() if isinstance(layer, LAYERS)}
 
     def test_every_sampler_keeps_the_budget(self) -> None:
         """Half of what is drawn uniformly is within the budget; what was completed is counted again."""

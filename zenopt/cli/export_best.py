@@ -24,6 +24,8 @@ from zenopt.core.words import plural
 from zenopt.progress.panel import Panel
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from zenopt.study.best import Rescored
 
 
@@ -63,6 +65,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="What decides; auto: the second stage's trainings where the study has them, else the score.",
 )
+@click.option(
+    "--weights/--no-weights",
+    "with_weights",
+    default=True,
+    show_default=True,
+    help="Whether the best network of a supernet brings the weights that it inherits, as best.pt.",
+)
 @click.option("--force", is_flag=True, help="Replace a bundle that is there.")
 @quiet_option
 @json_option
@@ -75,6 +84,7 @@ def export_best(
     device: str,
     formats: tuple[str, ...],
     by: str,
+    with_weights: bool,
     force: bool,
     quiet: bool,
     as_json: bool,
@@ -84,7 +94,8 @@ def export_best(
     One lucky draw must not win: the top candidates get fresh draws, and the best mean is exported. Infeasible trials
     never are, nor what breaks a latency budget when it is measured on the calibrated device. The folder also gets
     model.py, which builds the network with nothing but torch. Of a study with a second stage (objective.then: train)
-    it is the network that trained best, with its weights in best.pt.
+    it is the network that trained best, with its weights in best.pt. Of a search by a supernet, best.pt holds what the
+    network inherits, a start for zenopt train --weights.
 
     \b
     zenopt export-best --study demo --output demo-bundle
@@ -115,10 +126,13 @@ def export_best(
         from zenopt.study.best import make_bundle, rescore_top
         from zenopt.study.exported import record_export
         from zenopt.study.finalists import why_not_measured
+        from zenopt.study.inherited import write_inherited
+        from zenopt.train.checkpoint import BEST
         from zenopt.verify.final import decide, export_winner
 
         winner = decide(study, by)
         candidates: list[Rescored] = []
+        inherited: Path | None = None
         if winner is not None:
             folder = export_winner(study, winner, output, overwrite=force)
             bundle = read_bundle(folder)
@@ -129,6 +143,10 @@ def export_best(
                 panel.note(f"Finalists were not measured: {reason}")
             bundle = make_bundle(study, spec, candidates)
             folder = write_bundle(bundle, output, overwrite=force)
+            # Weights that an earlier bundle left here are of another network.
+            (folder / BEST).unlink(missing_ok=True)
+            if with_weights:
+                inherited = write_inherited(spec, spec.build_space().parse(bundle.structure), folder, device)
         write_bundle_model(bundle, folder)
         try:
             record_export(study, bundle)
@@ -149,6 +167,7 @@ def export_best(
                 **bundle.__dict__,
                 "candidates": list(bundle.candidates),
                 "files": files,
+                "weights": None if inherited is None else str(inherited),
                 "training": speed.to_json(),
             }
         )
@@ -161,6 +180,8 @@ def export_best(
         click.echo(_candidates_text(candidates))
     latency = f", {costs['latency_ms']:.4f} ms {costs['latency_kind']}" if "latency_ms" in costs else ""
     what = f"trial {bundle.trial}" if winner is None else "the best trained network, with its weights,"
+    if inherited is not None:
+        what += ", with the weights it inherits,"
     click.echo(
         f"Exported {what} to {folder}: {costs['params']:,} params, {costs['macs']:,} MACs, "
         f"{plural(costs['layers'], 'layer')}{latency}"
@@ -172,11 +193,12 @@ def export_best(
             f"{written.format}: {written.file} ({written.file_bytes:,} bytes, largest error {written.max_error:.1e})"
         )
     place = shlex.quote(str(folder))
+    start = "" if inherited is None else f" --weights {shlex.quote(str(inherited))}"
     say_next(
         (f"zenopt describe {place}", "its blocks, costs and shapes"),
         (
-            f"zenopt train --bundle {place} --data imagefolder:PATH --output runs/{study.study_name}",
-            "train it",
+            f"zenopt train --bundle {place}{start} --data imagefolder:PATH --output runs/{study.study_name}",
+            "train it" if inherited is None else "go on from the weights it inherits",
         ),
     )
 

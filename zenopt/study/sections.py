@@ -169,7 +169,8 @@ class ObjectiveSection(Section):
     of the last of these epochs.
 
     ``weights`` is the folder of the supernet; ``images`` of those held back judge, after ``settling`` training images
-    gave the statistics of batch normalisation, by default all that lie in the folder.
+    gave the statistics of batch normalisation, by default all that lie in the folder; ``amp`` computes them in lower
+    precision.
     """
 
     kind: str = "proxy"
@@ -180,6 +181,7 @@ class ObjectiveSection(Section):
     weights: str | None = None
     images: int | None = Field(None, ge=1)
     settling: int | None = Field(None, ge=2)
+    amp: Literal["bf16", "fp16"] | None = None
     then: Literal["train"] | None = None
 
     @model_validator(mode="after")
@@ -198,8 +200,8 @@ class ObjectiveSection(Section):
             raise ValueError(
                 "a supernet objective needs the key weights (the folder of zenopt supernet train); others have none"
             )
-        if self.kind != "supernet" and (self.images is not None or self.settling is not None):
-            raise ValueError("images and settling are keys of a supernet objective; set kind: supernet")
+        if self.kind != "supernet" and (self.images, self.settling, self.amp) != (None, None, None):
+            raise ValueError("images, settling and amp are keys of a supernet objective; set kind: supernet")
         if self.kind == "train" and self.then is not None:
             raise ValueError("an objective of kind train trains every network; leave out then: train")
         return self

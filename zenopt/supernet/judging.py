@@ -10,6 +10,7 @@ from torch import nn
 from zenopt.core.errors import EvaluationError
 from zenopt.nn.network import Network
 from zenopt.supernet.files import TrainedSupernet
+from zenopt.train.engine import AMP
 
 #: Images of a forward pass: what fits a CPU's cache.
 BATCH = 64
@@ -25,6 +26,8 @@ class PathJudge:
             Torch device of the evaluations.
         images, settling:
             How many held-back images judge, and how many training images give statistics; by default all there are.
+        amp:
+            Lower precision of the forward passes: ``"bf16"`` or ``"fp16"``.
     """
 
     def __init__(
@@ -33,7 +36,9 @@ class PathJudge:
         device: str = "cpu",
         images: int | None = None,
         settling: int | None = None,
+        amp: str | None = None,
     ) -> None:
+        self._amp = AMP[amp] if amp is not None else None
         self._weights = supernet.weights
         self._device = torch.device(device)
         kept, side = supernet.images, supernet.facts.resolution
@@ -58,8 +63,12 @@ class PathJudge:
         """
         network = self._weights.network(architecture).to(self._device)
         network = network.to(memory_format=torch.channels_last)
-        settle(network, self._settling)
+        with self._precision():
+            settle(network, self._settling)
         return network
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self._device.type, dtype=self._amp, enabled=self._amp is not None)
 
     @torch.inference_mode()
     def accuracy(self, architecture: Any) -> float:
@@ -72,7 +81,8 @@ class PathJudge:
         network = self.network(architecture)
         correct = 0
         for start in range(0, len(self._labels), BATCH):
-            logits = network(self._judged[start : start + BATCH])
+            with self._precision():
+                logits = network(self._judged[start : start + BATCH])
             if not bool(torch.isfinite(logits).all()):
                 raise EvaluationError(f"The outputs of {architecture} with inherited weights are no numbers.")
             correct += int((logits.argmax(1) == self._labels[start : start + BATCH]).sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import torch
@@ -9,9 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from zenopt.core.errors import SpecError
-from zenopt.core.text import quoted
 from zenopt.supernet.covering import covering
-from zenopt.supernet.layers import shapes_of
+from zenopt.supernet.layers import Shapes, shapes_of
 from zenopt.supernet.sampling import PathSampler
 from zenopt.supernet.shared import SharedWeights, new_layers, union
 
@@ -45,14 +45,16 @@ class Supernet(nn.Module):
         self.sampler = sampler
         self.num_classes = num_classes
         self.use_se = use_se
-        shapes = union(shapes_of(found, num_classes, use_se) for found in covering(sampler.space))
-        params = sum(torch.Size(shape).numel() for shape in shapes.values())
-        if params > MAX_PARAMS:
-            raise SpecError(
-                f"The supernet of {quoted(sampler.space.initial)} and its space would have {params:,} parameters, more "
-                f"than {MAX_PARAMS:,}; narrow the space, e.g. --set space.bounds=narrow."
-            )
-        self.params = params
+        shapes: Shapes = {}
+        for found in covering(sampler.space):
+            shapes = union((shapes, shapes_of(found, num_classes, use_se)))
+            self.params = sum(map(prod, shapes.values()))
+            if self.params > MAX_PARAMS:
+                # Said of the first ones already: to look at all of a wide space takes minutes.
+                raise SpecError(
+                    f"The supernet of this space would have more than {MAX_PARAMS:,} parameters; narrow the space, "
+                    "e.g. --set space.bounds=narrow."
+                )
         self.layers = nn.ModuleDict(new_layers(shapes))
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
         self._judged = 0

@@ -1,4 +1,4 @@
-"""Which paths a step of a supernet's training takes: a function of (seed, step), so that resumed runs repeat whole ones.
+"""Which paths a step of a supernet takes: a function of (seed, step), so that a resumed run repeats a whole one.
 
 ``uniform``
     Every parameter of the space is drawn (Guo et al., "Single Path One-Shot Neural Architecture Search", ECCV 2020).

@@ -14,6 +14,7 @@ from zenopt.core.errors import CheckpointError, StructureError
 from zenopt.core.text import shortened
 from zenopt.nn.network import Network, build_network
 from zenopt.supernet.layers import Shapes, layers_of, shapes_of
+from zenopt.train.layout import put_channels_last
 
 
 def part(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
@@ -55,7 +56,10 @@ class SharedWeights:
         Batch normalisation takes the statistics of the batch, in training and out of it: those of a path are nobody
         else's, so none are kept.
         """
-        path = skeleton(architecture, self.num_classes, self.use_se)
+        # Images tell the layout in which a run trains.
+        is_channels_last = images.is_contiguous(memory_format=torch.channels_last)
+        layout = images.device.type if is_channels_last else None
+        path = skeleton(architecture, self.num_classes, self.use_se, layout)
         path.train(training)
         logits: torch.Tensor = functional_call(path, self._parts(architecture, path), (images,), strict=True)
         return logits
@@ -147,8 +151,21 @@ def union(shapes: Iterable[Shapes]) -> Shapes:
 
 
 @lru_cache(maxsize=512)
-def skeleton(architecture: Any, num_classes: int, use_se: bool) -> Network:
-    """Return the network of an architecture without weights, whose batch normalisations keep no statistics."""
+def skeleton(
+    architecture: Any, num_classes: int, use_se: bool, channels_last_on: str | None = None
+) -> Network:
+    """Return the network of an architecture without weights, whose batch normalisations keep no statistics.
+
+    Args:
+        architecture:
+            The architecture.
+        num_classes:
+            Outputs of the classifier.
+        use_se:
+            Whether optional squeeze-excite gates are built.
+        channels_last_on:
+            Kind of device that computes it in channels-last layout, if any does (see :mod:`zenopt.train.layout`).
+    """
     with torch.device("meta"):
         network = build_network(architecture, num_classes=num_classes, use_se=use_se)
     for module in network.modules():
@@ -156,6 +173,8 @@ def skeleton(architecture: Any, num_classes: int, use_se: bool) -> Network:
             module.track_running_stats = False
             for buffer in ("running_mean", "running_var", "num_batches_tracked"):
                 module.register_buffer(buffer, None)
+    if channels_last_on is not None:
+        put_channels_last(network, torch.device(channels_last_on))
     return network
 
 

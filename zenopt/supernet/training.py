@@ -13,18 +13,15 @@ import torch
 from zenopt.core.errors import SpecError
 from zenopt.core.files import CHECKPOINT
 from zenopt.latency.limits import Limits
-from zenopt.supernet.covering import covering
 from zenopt.supernet.files import SupernetFacts, write_supernet
 from zenopt.supernet.images import collect, write_images
 from zenopt.supernet.module import Supernet
 from zenopt.supernet.sampling import PathSampler, Sampling
-from zenopt.supernet.shared import skeleton
 from zenopt.train import checkpoint
 from zenopt.train.data import DataSet
 from zenopt.train.distributed import World
 from zenopt.train.engine import RunResult, fit
 from zenopt.train.errors import TrainError
-from zenopt.train.layout import has_crashing_layers
 from zenopt.train.networks import NetworkSource
 from zenopt.train.progress import Observer
 from zenopt.train.recipe import Recipe
@@ -96,7 +93,7 @@ def check_recipe(recipe: Recipe) -> Recipe:
         (recipe.model.drop_path > 0, "model.drop_path"),
         (recipe.model.dropout is not None, "model.dropout"),
         (recipe.model.bn_momentum is not None, "model.bn_momentum"),
-        (recipe.precision.compile, "precision.compile"),
+        (bool(recipe.precision.compile), "precision.compile"),
         (recipe.sync_bn, "sync_bn"),
     ):
         if is_asked:
@@ -158,7 +155,6 @@ def train_supernet(
     if world.size > 1:
         raise TrainError("A supernet is trained by one process.")
     limits = plan.limits
-    recipe = _with_safe_layout(recipe, plan, world.device)
     result = fit(
         plan.build(),
         data,
@@ -193,18 +189,6 @@ def train_supernet(
     write_images(output, collect(data, recipe, crop_size, judged=judged, settling=settling, seed=plan.seed))
     write_supernet(output, facts, last_weights(output))
     return result
-
-
-def _with_safe_layout(recipe: Recipe, plan: SupernetPlan, device: torch.device) -> Recipe:
-    """Return the recipe without ``channels_last`` where a path of the space must not be trained so."""
-    if not recipe.precision.channels_last:
-        return recipe
-    limits = plan.limits
-    paths = (skeleton(found, limits.num_classes, limits.use_se) for found in covering(plan.space))
-    if not any(has_crashing_layers(path, device) for path in paths):
-        return recipe
-    precision = recipe.precision.model_copy(update={"channels_last": False})
-    return recipe.model_copy(update={"precision": precision})
 
 
 def last_weights(output: Path) -> dict[str, torch.Tensor]:

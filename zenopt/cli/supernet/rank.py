@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 @click.option(
     "--settling", type=click.IntRange(2), help="Training images for statistics; by default all that are kept."
 )
+@click.option("--amp", type=click.Choice(["bf16", "fp16"]), help="Judge in lower precision.")
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the sample and the intervals."
 )
@@ -77,6 +78,7 @@ def rank(
     sample: int | None,
     images: int | None,
     settling: int | None,
+    amp: str | None,
     seed: int,
     resamples: int,
     scores: str | None,
@@ -109,7 +111,7 @@ def rank(
             if table_name is not None
             else _of_study(supernet.facts, storage, str(study_name), sample, seed)
         )
-        judge = PathJudge(supernet, str(resolve_device(device)), images, settling)
+        judge = PathJudge(supernet, str(resolve_device(device)), images, settling, amp)
         found = compare(supernet, architectures, known, judge, resamples=resamples, seed=seed, progress=panel)
     if scores is not None:
         _write(scores, found)
@@ -153,8 +155,8 @@ def _of_study(
     assert spec is not None
     if spec.objective.kind not in ("train", "table"):
         raise StudyError(
-            f"The values of study {name!r} are no accuracies of trainings (objective.kind {spec.objective.kind}); name a "
-            "study whose trials were trained, such as NAME-trained."
+            f"The values of study {name!r} are no accuracies of trainings (objective.kind {spec.objective.kind}); name "
+            "a study whose trials were trained, such as NAME-trained."
         )
     values: dict[str, list[float]] = {}
     for trial in study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]):
@@ -174,7 +176,8 @@ def _of_study(
 def _space(facts: SupernetFacts) -> Any:
     from zenopt.study.sections import SpaceSection
 
-    return SpaceSection(name=facts.space, options=facts.options).build()
+    options = {name: value for name, value in facts.options.items() if name != "initial"}
+    return SpaceSection(name=facts.space, initial=facts.options.get("initial"), options=options).build()
 
 
 def _rows(found: Ranking) -> list[tuple[str, RankStatistics]]:

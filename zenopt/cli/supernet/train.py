@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     type=click.Choice(["uniform", "fair", "sandwich"]),
     default="fair",
     show_default=True,
-    help="Paths of a step: one that is drawn; one, every choice equally often; the largest, two drawn and the smallest.",
+    help="Paths of a step: one, drawn; one, each choice equally often; or largest, smallest and two drawn ones.",
 )
 @click.option(
     "--within-budget/--whole-space",

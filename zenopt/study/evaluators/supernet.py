@@ -41,12 +41,17 @@ class SupernetEvaluator(Evaluator):
         _read(spec)
 
     @cached_property
+    def supernet(self) -> TrainedSupernet:
+        """The supernet, which holds every network of the spec's space."""
+        return _read(self.spec)
+
+    @cached_property
     def judge(self) -> PathJudge:
         """What judges paths."""
         from zenopt.supernet.judging import PathJudge
 
         section = self.spec.objective
-        return PathJudge(_read(self.spec), self.device, section.images, section.settling)
+        return PathJudge(self.supernet, self.device, section.images, section.settling, section.amp)
 
     def evaluate(
         self,

@@ -1,0 +1,195 @@
+"""The whole way on the command line: train, search, export, fine-tune, rank; and what is wrong, in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import optuna
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner, Result
+from supernets import TINY_OPTIONS
+
+from zenopt.cli import cli, explain
+from zenopt.nn.weights import read_torch_file
+from zenopt.storage import open_storage
+from zenopt.study.spec import StudySpec
+from zenopt.study.study import join_study, load_study
+
+SPEC = {
+    "name": "tiny",
+    "space": {
+        "name": "superres",
+        "options": {
+            name: list(value) if isinstance(value, tuple) else value for name, value in TINY_OPTIONS.items()
+        },
+        "initial": "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,2,8,1)SuperResK3K3(16,16,2,8,1)"
+        "SuperConvK1BNRELU(16,32,1,1)",
+    },
+    "resolution": 16,
+    "num_classes": 10,
+    "budget": {"params": 60_000},
+    "trials": 4,
+}
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(cli, [str(word) for word in words])
+
+
+def refusal(*words: object) -> str:
+    """Return the line that a command ends with."""
+    result = run(*words)
+    assert result.exit_code != 0
+    if isinstance(result.exception, SystemExit):
+        return result.output
+    said = explain(result.exception)  # type: ignore[arg-type]
+    assert said is not None and "\n" not in said, result.exception
+    return said
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a spec and the supernet of its space."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(SPEC))
+    result = run(
+        "supernet", "train", "--study", folder / "tiny.yaml", "--data", "synthetic:160", "--epochs", 1,
+        "--device", "cpu", "--recipe-set", "batch_size=32", "--loader-workers", 0, "--output", folder / "net",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "Drawn paths reach" in result.output and "--set 'objective={kind: supernet" in result.output
+    return folder
+
+
+def searched(place: Path) -> list[object]:
+    """Return the options that name a study by the supernet, which is made if need be."""
+    storage = f"sqlite:///{place / 'studies.db'}"
+    objective = f"objective={{kind: supernet, weights: {place / 'net'}}}"
+    result = run(
+        "optimize", "--study", place / "tiny.yaml", "--study-name", "by-net", "--storage", storage, "--set", objective,
+        "--sampler", "aging", "--trials", 4, "--workers", 1, "--quiet",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    return ["--study", "by-net", "--storage", storage]
+
+
+@pytest.mark.slow
+def test_search_export_and_fine_tune(place: Path) -> None:
+    study = searched(place)
+    trials = optuna.load_study(study_name="by-net", storage=str(study[3])).trials
+    assert all(0 <= trial.values[0] <= 100 for trial in trials if trial.values)
+    bundle = place / "bundle"
+    exported = run("export-best", *study, "--output", bundle)
+    assert exported.exit_code == 0, exported.output
+    assert "with the weights it inherits, to" in exported.output
+    assert f"--weights {bundle / 'best.pt'} --data" in exported.output
+    inherited = read_torch_file(bundle / "best.pt")["model"]
+    assert all(bool(torch.isfinite(value).all()) for value in inherited.values() if value.is_floating_point())
+    judged = run(
+        "evaluate", "--weights", bundle / "best.pt", "--data", "synthetic:160", "--device", "cpu", "--json"
+    )
+    assert judged.exit_code == 0, judged.output
+    tuned = run(
+        "train", "--bundle", bundle, "--weights", bundle / "best.pt", "--data", "synthetic:160", "--epochs", 1,
+        "--device", "cpu", "--output", place / "tuned", "--loader-workers", 0, "--set", "optimizer.lr=1e-9",
+    )  # fmt: skip
+    assert tuned.exit_code == 0, tuned.output
+    started = read_torch_file(place / "tuned" / "best.pt")["model"]
+    assert torch.allclose(started["classifier.weight"], inherited["classifier.weight"], atol=1e-4)
+    bare = run("export-best", *study, "--output", bundle, "--force", "--no-weights", "--quiet")
+    assert bare.exit_code == 0 and not (bundle / "best.pt").exists()
+
+
+def test_rank_by_a_table_and_by_trainings(place: Path, tmp_path: Path) -> None:
+    texts = [
+        f"SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,{width},2,8,1)SuperResK1K3K1({width},8,2,8,1)SuperConvK1BNRELU(8,{head},1,1)"
+        for width, head in ((8, 16), (16, 16), (8, 32), (16, 32))
+    ]
+    table = tmp_path / "known.csv"
+    table.write_text("structure,top1\n" + "".join(f'"{text}",{place}\n' for place, text in enumerate(texts)))
+    found = run(
+        "supernet", "rank", "--weights", place / "net", "--table", f"{table}#top1", "--json", "--resamples", 9
+    )
+    assert found.exit_code == 0, found.output
+    facts = json.loads(found.output)
+    assert facts["networks"] == 4 and facts["macs"]["kendall"]["value"] > 0
+    shown = run(
+        "supernet",
+        "rank",
+        "--weights",
+        place / "net",
+        "--table",
+        f"{table}#top1",
+        "--quiet",
+        "--resamples",
+        9,
+    )
+    assert "ranked by" in shown.output and "4 networks, judged on" in shown.output
+    url = f"sqlite:///{tmp_path / 'known.db'}"
+    objective = {"kind": "table", "table": str(table), "column": "top1"}
+    storage = open_storage(url)
+    join_study(StudySpec.load(place / "tiny.yaml", {"objective": objective}), storage, "known", "cpu")
+    study = load_study(storage, "known")
+    for value, text in enumerate(texts):
+        study.add_trial(optuna.trial.create_trial(value=value, user_attrs={"structure": text}))
+    storage.close()
+    scores = tmp_path / "scores.csv"
+    by_study = run(
+        "supernet", "rank", "--weights", place / "net", "--study", "known", "--storage", url, "--quiet", "--scores",
+        scores, "--resamples", 9,
+    )  # fmt: skip
+    assert by_study.exit_code == 0, by_study.output
+    assert scores.read_text().splitlines()[0] == "structure,supernet,known"
+
+
+def test_bad_input_is_one_line(place: Path, tmp_path: Path) -> None:
+    train = ("supernet", "train", "--data", "synthetic:160", "--device", "cpu")
+    assert "--output is needed" in refusal(*train, "--study", "cifar-small")
+    assert "more than 500,000,000 parameters" in refusal(
+        *train, "--study", "cifar-params1m", "--set", "num_classes=10", "--dry-run"
+    )
+    assert "alternatives only" in refusal(
+        *train, "--study", "nasbench-macro-table", "--sampling", "sandwich", "--dry-run"
+    )
+    assert "has 10 classes, the study's networks have 7" in refusal(
+        *train, "--study", place / "tiny.yaml", "--set", "num_classes=7", "--dry-run"
+    )
+    assert "already" in refusal(*train, "--study", place / "tiny.yaml", "--output", place / "net")
+    rank = ("supernet", "rank", "--weights")
+    assert "There is no folder" in refusal(*rank, tmp_path / "none", "--table", "t.csv#a")
+    assert "holds no supernet" in refusal(*rank, tmp_path, "--table", "t.csv#a")
+    assert "either --table" in refusal(*rank, place / "net")
+    assert "--table is CSV#COLUMN" in refusal(*rank, place / "net", "--table", "t.csv")
+    assert "a supernet, which is no network" in refusal(
+        "evaluate", "--weights", place / "net" / "last.pt", "--data", "synthetic:160"
+    )
+
+
+def test_a_study_must_fit_the_supernet(place: Path, tmp_path: Path) -> None:
+    optimize = (
+        "optimize",
+        "--storage",
+        f"sqlite:///{tmp_path / 's.db'}",
+        "--sampler",
+        "aging",
+        "--trials",
+        1,
+        "--study",
+    )
+    objective = ("--set", f"objective={{kind: supernet, weights: {place / 'net'}}}")
+    own = (*optimize, place / "tiny.yaml", *objective)
+    assert "The supernet does not hold" in refusal(*own, "--set", "space.options.max_width=24")
+    assert "set resolution=16" in refusal(*own, "--set", "resolution=32")
+    assert "trained with use_se False" in refusal(*own, "--set", "use_se=true")
+    assert "does not hold" in refusal(
+        *optimize, "nasbench201", *objective, "--set", "resolution=16", "--set", "proxy.name=params"
+    )
+    assert "needs the key weights" in refusal(
+        *optimize, place / "tiny.yaml", "--set", "objective.kind=supernet"
+    )
+    assert "images, settling and amp are keys of a supernet" in refusal(
+        *optimize, place / "tiny.yaml", "--set", "objective.images=5"
+    )

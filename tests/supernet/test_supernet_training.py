@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from supernets import TINY_OPTIONS, tiny_plan
+
+from zenopt.core.errors import CheckpointError, SpecError
+from zenopt.nn.weights import read_torch_file
+from zenopt.supernet.files import SUPERNET_FILE, read_supernet
+from zenopt.supernet.images import IMAGES_FILE
+from zenopt.supernet.judging import PathJudge, settle
+from zenopt.supernet.rank import rank
+from zenopt.supernet.training import check_recipe, last_weights, split, train_supernet
+from zenopt.train.data import DataSet
+from zenopt.train.distributed import World
+from zenopt.train.errors import TrainError
+from zenopt.train.progress import Silent
+from zenopt.train.recipe import Recipe, load_recipe
+
+
+class Killer(Silent):
+    """Ends a run after some steps, as a signal would."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def step(self, done: int, loss: float, lr: float) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("sampling", ["fair", pytest.param("sandwich", marks=pytest.mark.slow)])
+def test_a_stopped_training_resumes_to_the_same_bits(
+    sampling: str, patches: DataSet, short: Recipe, tmp_path: Path, alone: World
+) -> None:
+    plan = tiny_plan(sampling)  # type: ignore[arg-type]
+    data, recipe = split(patches, 0.2, plan), check_recipe(short)
+    for folder, steps in (("whole", 0), ("stopped", 7)):
+        options = {"output": tmp_path / folder, "world": alone, "checkpoint_steps": 1, "workers": 0}
+        if steps:
+            with pytest.raises(KeyboardInterrupt):
+                train_supernet(plan, data, recipe, **options, observer=Killer(steps))  # type: ignore[arg-type]
+            with pytest.raises(
+                CheckpointError, match=r"half trained \(1 of 3 epochs\); go on with its training"
+            ):
+                read_supernet(tmp_path / folder)
+        train_supernet(plan, data, recipe, **options, resume="auto")  # type: ignore[arg-type]
+    whole, stopped = (last_weights(tmp_path / folder) for folder in ("whole", "stopped"))
+    assert all(torch.equal(whole[name], stopped[name]) for name in whole)
+    one, other = (read_supernet(tmp_path / folder) for folder in ("whole", "stopped"))
+    assert torch.equal(one.images.judged, other.images.judged)
+    assert all(torch.equal(one.weights.tensors[name], whole[name]) for name in whole)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a supernet that has learned something."""
+    torch.set_num_threads(1)
+    generator = torch.Generator().manual_seed(0)
+    from zenopt.train.data import MemoryImages
+
+    labels = torch.arange(160) % 4
+    pixels = torch.randint(0, 120, (160, 3, 16, 16), generator=generator)
+    for index, label in enumerate(labels.tolist()):
+        row, column = 8 * (label // 2), 8 * (label % 2)
+        pixels[index, :, row : row + 8, column : column + 8] += 120
+    images = MemoryImages(pixels.to(torch.uint8), labels)
+    data = DataSet("patches", ("nw", "ne", "sw", "se"), images, images, "none")
+    plan = tiny_plan()
+    recipe = check_recipe(
+        load_recipe(
+            "basic",
+            [
+                "epochs=8",
+                "batch_size=16",
+                "optimizer.lr=0.8",
+                "augment.flip=0",
+                "augment.crop.padding=1",
+                "schedule.warmup_epochs=0.5",
+            ],
+        )
+    )
+    folder = tmp_path_factory.mktemp("supernet")
+    world = World(0, 1, torch.device("cpu"))
+    train_supernet(
+        plan, split(data, 0.2, plan), recipe, output=folder, world=world, judged=30, settling=40, workers=0
+    )
+    return folder
+
+
+def test_a_trained_path_is_better_than_chance_and_than_a_fresh_network(trained: Path) -> None:
+    supernet = read_supernet(trained)
+    assert supernet.facts.options == {
+        name: list(value) if isinstance(value, tuple) else value for name, value in TINY_OPTIONS.items()
+    }
+    assert len(supernet.images.judged) == 30 and len(supernet.images.settling) == 40
+    judge = PathJudge(supernet)
+    sampler = tiny_plan().sampler
+    accuracies = [judge.accuracy(sampler.draw(step, "judged")) for step in range(5)]
+    assert sorted(accuracies)[2] > 60  # of four classes
+    assert accuracies == [judge.accuracy(sampler.draw(step, "judged")) for step in range(5)]
+
+
+def test_settled_statistics_are_those_of_the_images() -> None:
+    norm = torch.nn.BatchNorm2d(3)
+    images = torch.randn(128, 3, 4, 4) * 2 + 5
+    settle(torch.nn.Sequential(norm), images)
+    assert torch.allclose(norm.running_mean, images.mean((0, 2, 3)), atol=1e-5)  # type: ignore[arg-type]
+    assert torch.allclose(norm.running_var, images.var((0, 2, 3)), rtol=0.02)  # type: ignore[arg-type]
+    assert not norm.training and norm.momentum == 0.1
+
+
+def test_a_ranking_says_how_the_orders_agree(trained: Path) -> None:
+    supernet = read_supernet(trained)
+    judge, sampler = PathJudge(supernet), tiny_plan().sampler
+    architectures = list(
+        {str(found): found for found in (sampler.draw(step, "r") for step in range(6))}.values()
+    )
+    known = {str(found): judge.accuracy(found) for found in architectures}
+    found = rank(supernet, architectures, known, judge, resamples=20)
+    assert found.accuracies == known and set(found.of_costs) == {"params", "macs"}
+    if len(set(known.values())) > 1:
+        assert found.statistics.kendall.value == pytest.approx(1.0)
+    reverse = rank(
+        supernet, architectures, {name: -value for name, value in known.items()}, judge, resamples=0
+    )
+    assert reverse.statistics.kendall.value == pytest.approx(-1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "match"),
+    [
+        (SUPERNET_FILE, {"weights": {}}, "supernet"),
+        (SUPERNET_FILE, {"weights": {"a": 1}, "supernet": {}}, "holds no weights of a supernet"),
+        (IMAGES_FILE, {"judged": 1}, "holds no images of a supernet"),
+        (IMAGES_FILE, None, "does not exist"),
+    ],
+)
+def test_damaged_files_are_one_line(
+    trained: Path, tmp_path: Path, name: str, content: dict[str, object] | None, match: str
+) -> None:
+    for own in (SUPERNET_FILE, IMAGES_FILE):
+        (tmp_path / own).write_bytes((trained / own).read_bytes())
+    (tmp_path / name).unlink()
+    if content is not None:
+        torch.save(content, tmp_path / name)
+    with pytest.raises(CheckpointError, match=match) as caught:
+        read_supernet(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_tensors_read_from_a_map_are_those_of_the_file(trained: Path) -> None:
+    path = trained / SUPERNET_FILE
+    mapped, read = (read_torch_file(path, mmap=mmap)["weights"] for mmap in (True, False))
+    assert all(torch.equal(mapped[name], read[name]) for name in read)
+
+
+def test_what_only_single_networks_have_is_refused() -> None:
+    for option in ("model.drop_path=0.1", "loss.auxiliary={}", "model.dropout=0.1", "sync_bn=true"):
+        with pytest.raises(SpecError, match="for single networks"):
+            check_recipe(load_recipe("basic", [option]))
+
+
+def test_classes_must_agree(patches: DataSet) -> None:
+    from dataclasses import replace
+
+    with pytest.raises(TrainError, match="has 3 classes, the study's networks have 4"):
+        split(replace(patches, classes=("a", "b", "c")), 0.2, tiny_plan())
+
+
+def test_lower_precision_judges_alike(trained: Path) -> None:
+    supernet = read_supernet(trained)
+    whole, lower = PathJudge(supernet), PathJudge(supernet, amp="bf16")
+    found = tiny_plan().sampler.draw(0, "judged")
+    assert abs(whole.accuracy(found) - lower.accuracy(found)) < 15
