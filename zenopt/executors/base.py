@@ -157,6 +157,10 @@ class Executor(ABC):
             ZenoptError: If it cannot be done.
         """
 
+    def running(self) -> set[int]:
+        """Return the numbers of workers of an earlier driver that go on; asked once, after :meth:`open`."""
+        return set()
+
     @abstractmethod
     def start(self, indices: Sequence[int]) -> None:
         """Start workers of these numbers."""

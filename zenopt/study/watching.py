@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import TrialState
 
+from zenopt.executors.runs import RUN_KEY, of_run
 from zenopt.storage.history import StudyHistory
 from zenopt.storage.records import TrialRecord
-from zenopt.study.runs import RUN_KEY, of_run
 
 #: User attributes of the trials in :attr:`Progress.new`.
 NEW_KEYS = ("params", "macs", "latency_ms", "score_seconds", "duplicate_of", "error")
