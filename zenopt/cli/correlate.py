@@ -13,6 +13,7 @@ from zenopt.cli.hints import say_next
 from zenopt.cli.options import (
     FiniteRange,
     device_option,
+    executor_options,
     json_option,
     print_json,
     quiet_option,
@@ -24,6 +25,7 @@ from zenopt.core.words import plural
 from zenopt.progress.panel import Panel
 
 if TYPE_CHECKING:
+    from zenopt.correlate.measure import Spread
     from zenopt.correlate.report import Correlation
 
 
@@ -150,6 +152,12 @@ if TYPE_CHECKING:
     help="Write the scores, one column per proxy: a table that can guide a search.",
 )
 @click.option("--figure", type=click.Path(dir_okay=False), metavar="HTML", help="Write a scatter figure.")
+@executor_options
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 1024),
+    help="Workers that score; by default this process alone, and on a cluster as many as there is room for.",
+)
 @quiet_option
 @json_option
 def correlate(
@@ -176,6 +184,9 @@ def correlate(
     learn_path: str | None,
     scores_path: str | None,
     figure: str | None,
+    on: str,
+    resources: str,
+    workers: int | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -240,7 +251,7 @@ def correlate(
         batch = make_minibatch(images, batch_size, resolution, classes, seed, source=data or "noise")
         settings = Measurement(batch, classes, seed, build, device=device)
         with ScoreCache(cache_path) as cache:
-            scores = measure(architectures, wanted, settings, cache, panel)
+            scores = measure(architectures, wanted, settings, cache, panel, _spread(on, resources, workers))
         options: dict[str, Any] = {"top_share": top_share, "resamples": resamples, "seed": seed}
         if scores_path is not None:
             # Before the statistics: what took hours is safe.
@@ -342,6 +353,20 @@ def _write_learned(path: str, known: Any, scores: Any, column: str, features: An
         Path(path).write_text(json.dumps(learned.to_json(), allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise DataError(f"Learned score {path} cannot be written: {error.strerror}.") from None
+
+
+def _spread(on: str, resources: str, workers: int | None) -> Spread:
+    """Return what scores architectures on the workers that were asked for."""
+    from functools import partial
+
+    from zenopt.core.extensions import named_by_person
+    from zenopt.correlate.measure import one_by_one
+    from zenopt.executors import make_executor
+
+    executor = make_executor(on, resources)
+    if on == "processes" and (workers or 1) == 1:
+        return one_by_one
+    return partial(executor.map, workers=workers, modules=named_by_person())
 
 
 def _names(text: str, option: str = "--proxies") -> list[str]:

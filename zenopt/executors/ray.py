@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, ClassVar, TypeVar
 
 from zenopt.core.errors import ExecutorError, StudyError
@@ -191,10 +192,8 @@ class RayActors(Executor):
         try:
             while True:
                 most = workers or self.capacity(())
-                for index, item in waiting:
-                    running[task.remote(function, item, modules, self.resources.threads)] = index
-                    if len(running) >= most:
-                        break
+                for index, item in islice(waiting, most - len(running)):
+                    running[task.remote(function, item, modules)] = index
                 if not running:
                     return
                 ready, _ = self._ray.wait(list(running), timeout=1.0)
@@ -361,9 +360,6 @@ def _shown(resources: Mapping[str, float]) -> str:
     )
 
 
-def _call(function: Callable[[T], R], item: T, modules: tuple[str, ...], threads: int) -> R:
-    import torch
-
-    torch.set_num_threads(threads)
+def _call(function: Callable[[T], R], item: T, modules: tuple[str, ...]) -> R:
     know_again(modules)
     return function(item)
