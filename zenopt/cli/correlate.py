@@ -242,6 +242,7 @@ def correlate(
         from zenopt.correlate.score_cache import ScoreCache
 
         torch.set_num_threads(threads)
+        spread, device = _spread(on, resources, workers, device)
         architectures = draw_sample(known, chosen, drawn_from, sample, seed)
         images = None
         if data is not None:
@@ -251,7 +252,7 @@ def correlate(
         batch = make_minibatch(images, batch_size, resolution, classes, seed, source=data or "noise")
         settings = Measurement(batch, classes, seed, build, device=device)
         with ScoreCache(cache_path) as cache:
-            scores = measure(architectures, wanted, settings, cache, panel, _spread(on, resources, workers))
+            scores = measure(architectures, wanted, settings, cache, panel, spread)
         options: dict[str, Any] = {"top_share": top_share, "resamples": resamples, "seed": seed}
         if scores_path is not None:
             # Before the statistics: what took hours is safe.
@@ -355,8 +356,8 @@ def _write_learned(path: str, known: Any, scores: Any, column: str, features: An
         raise DataError(f"Learned score {path} cannot be written: {error.strerror}.") from None
 
 
-def _spread(on: str, resources: str, workers: int | None) -> Spread:
-    """Return what scores architectures on the workers that were asked for."""
+def _spread(on: str, resources: str, workers: int | None, device: str) -> tuple[Spread, str]:
+    """Return what scores architectures on the workers that were asked for, and the device of each."""
     from functools import partial
 
     from zenopt.core.extensions import named_by_person
@@ -365,8 +366,9 @@ def _spread(on: str, resources: str, workers: int | None) -> Spread:
 
     executor = make_executor(on, resources)
     if on == "processes" and (workers or 1) == 1:
-        return one_by_one
-    return partial(executor.map, workers=workers, modules=named_by_person())
+        return one_by_one, device
+    executor.check_workers((device,))
+    return partial(executor.map, workers=workers, modules=named_by_person()), executor.devices((device,))[0]
 
 
 def _names(text: str, option: str = "--proxies") -> list[str]:

@@ -86,6 +86,9 @@ class RayActors(Executor):
             raise StudyError(
                 "A study in memory has one worker, here; on Ray it needs a storage file or database."
             )
+        self.check_workers(devices)
+
+    def check_workers(self, devices: Sequence[str]) -> None:
         if not self.resources.gpu and any(device != "cpu" for device in devices):
             raise ExecutorError(
                 "--on ray: Ray hands out the GPUs; ask for one by --resources gpu=1 (or a fraction), not by --device."
@@ -192,7 +195,7 @@ class RayActors(Executor):
         try:
             while True:
                 most = workers or self.capacity(())
-                for index, item in islice(waiting, most - len(running)):
+                for index, item in islice(waiting, max(0, most - len(running))):
                     running[task.remote(function, item, modules)] = index
                 if not running:
                     return
