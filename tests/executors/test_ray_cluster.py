@@ -202,4 +202,4 @@ def _has_worker(node: Any) -> bool:
     text = subprocess.run(
         ["ps", "-o", "args=", "--ppid", str(parent)], capture_output=True, text=True, check=True
     ).stdout
-    return "ray::zenopt-" in text
+    return "ray::Actor" in text or "ray::zenopt-" in text
