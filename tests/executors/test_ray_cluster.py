@@ -132,7 +132,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seco
 def test_nodes_and_the_driver_are_killed(nodes: Nodes, optimize: Callable, tmp_path: Path) -> None:
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "slow_proxy.py").write_text(SLOW)
-    asked = ("--trials", "40", "--import", "code/slow_proxy.py", "--set", "proxy.name=slow", "--quiet")
+    asked = ("--trials", "30", "--import", "code/slow_proxy.py", "--set", "proxy.name=slow", "--quiet")
     driver = optimize(*asked)
     wait_for(lambda: finished(tmp_path) >= 3, driver)
     nodes.kill()
@@ -146,17 +146,19 @@ def test_nodes_and_the_driver_are_killed(nodes: Nodes, optimize: Callable, tmp_p
     out, err = driver.communicate(timeout=200)
     assert driver.returncode == 0, err
     found = trials(tmp_path)
-    assert [trial.number for trial in found] == list(range(40))
-    assert {trial.state for trial in found} == {TrialState.COMPLETE}
+    assert [trial.number for trial in found] == list(range(30))
+    assert {trial.state for trial in found} <= {TrialState.COMPLETE, TrialState.PRUNED}
     assert len({trial.user_attrs["run"].partition("/")[0] for trial in found}) == 1
     scored = Counter(
-        trial.user_attrs["structure"] for trial in found if "duplicate_of" not in trial.user_attrs
+        trial.user_attrs["structure"]
+        for trial in found
+        if trial.state == TrialState.COMPLETE and "duplicate_of" not in trial.user_attrs
     )
     assert max(scored.values()) == 1
 
     # Ctrl-C, in the same cluster.
     driver = optimize("--trials", "500", *asked[2:-1])
-    wait_for(lambda: finished(tmp_path) >= 42, driver)
+    wait_for(lambda: finished(tmp_path) >= 32, driver)
     os.killpg(driver.pid, signal.SIGINT)
     out, err = driver.communicate(timeout=100)
     assert driver.returncode == 130, err
