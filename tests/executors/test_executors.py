@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from zenopt.executors.supervise import supervise
 from zenopt.storage import open_storage
 from zenopt.study.search import run_search
 from zenopt.study.study import load_study
+from zenopt.verify.linked import Candidate, Place, TrainingStudy, training_spec
 
 
 def _needs(package: str) -> Any:
@@ -151,6 +153,23 @@ def test_a_search_on_an_executor_of_ones_own(tiny_spec: Callable, tmp_path: Path
         "0",
         "1",
     }
+
+
+def test_trainings_run_where_their_place_says(tiny_spec: Callable, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/x.db"
+    spec = training_spec(tiny_spec(), data="synthetic:64", epochs=1)
+    place = Place(
+        open_storage(url), url, tmp_path / "runs", workers=2, on="thread_executor:Threads", resources=""
+    )
+    optuna.create_study(study_name="s", storage=place.storage, direction="maximize")
+    study = TrainingStudy(spec, place, "s-trained", "s")
+    (trained,) = study.train([Candidate("zen", spec.space.initial or "")])
+    assert trained.top1 is not None
+    assert study.study.trials[0].user_attrs[RUN_KEY].endswith(("/0", "/1"))
+    with pytest.raises(ZenoptError, match="Unknown executor 'nobody'"):
+        TrainingStudy(spec, replace(place, on="nobody"), "s-trained", "s").train(
+            [Candidate("zen", spec.space.initial or "")], seeds=(1,)
+        )
 
 
 @pytest.mark.parametrize(("again", "total"), [(5, 5), (3, 6)])
