@@ -1,13 +1,14 @@
 """How many trainings a search needs until it has found the best networks of public tables.
 
     python benchmarks/learned_search.py FOLDER [--tables T,...] [--methods M,...] [--seeds N] [--evaluations N]
-        [--rows S] [--macs-share S] [--minutes M] [--json FILE]
+        [--rows S] [--macs-share S] [--minutes M] [--json FILE] [--figure HTML]
 
 FOLDER holds the tables; where each comes from stands in ``zenopt/studies/*-table.yaml``. An evaluation is a network
 that was not evaluated before; what a table does not list costs nothing. With ``--rows 0.6`` every seed has another
 random part of the table, so that searches look for different networks: on a whole table some of them have little that
 is random. ``--macs-share 0.5`` sets a budget, here the median of the multiply-adds. Optuna's ``gp`` is slow: leave it
-out with ``--methods``, or give it fewer seeds in a run of its own.
+out with ``--methods``, or give it fewer seeds in a run of its own; ``--json`` keeps what earlier runs wrote of other
+methods and tables, and ``--figure`` draws all of it: the regret over evaluations, a panel for each table.
 
 ``--predict 50,100`` judges the predictor instead: of so many random networks of a table it learns, and of the others
 Kendall's correlation with their values is printed, and the share that lies in its 90 % intervals.
@@ -29,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
 from zenopt.core.tables import Table
@@ -75,6 +77,10 @@ SHARES = (0.0, 0.001, 0.01)
 UNSEEN = 2000
 #: Evaluations after which the regret is printed.
 REGRET_AT = (10, 20, 50, 100)
+#: Of the figure: panels in a row, colours of the methods, and what counts as found, in points.
+COLUMNS = 3
+COLOURS = ("#7f7f7f", "#e69f00", "#cc79a7", "#0072b2", "#009e73", "#d55e00")
+FLOOR = 0.01
 
 
 @dataclass
@@ -160,7 +166,11 @@ class Task:
             architecture = self.space.suggest(trial, all_slots=all_slots)
             text = str(architecture)
             if text not in self.values:
-                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+                if method == "gp" and found:
+                    # It reads completed trials alone, and would propose the same again and again.
+                    study.tell(trial, float(np.median(list(found.values()))))
+                else:
+                    study.tell(trial, state=optuna.trial.TrialState.PRUNED)
                 idle += 1
                 continue
             study.tell(trial, self.values[text])
@@ -188,7 +198,55 @@ def summary(tasks: Sequence[Task], runs: Sequence[Sequence[float]], evaluations:
         )
         for n in REGRET_AT
     }
-    return {"until": until, "regret": regret, "seeds": len(runs)}
+    left = np.array([_regrets(run, own[0], evaluations) for run, own in zip(runs, ordered, strict=True)])
+    curve = np.quantile(left, (0.25, 0.5, 0.75), axis=0).round(5).tolist()
+    return {"until": until, "regret": regret, "curve": curve, "seeds": len(runs), "limit": evaluations}
+
+
+def _regrets(run: Sequence[float], best: float, evaluations: int) -> NDArray[np.float64]:
+    """Return how far the best value so far is from the best of the table, after every evaluation."""
+    so_far = np.maximum.accumulate(np.array(run[:evaluations]))
+    return best - np.concatenate([so_far, np.full(evaluations - len(so_far), so_far[-1])])
+
+
+def draw(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """Write the regret over evaluations, median and quartiles over seeds, as a page of its own."""
+    from plotly.subplots import make_subplots
+
+    rows = -(-len(results) // COLUMNS)
+    figure = make_subplots(
+        rows=rows,
+        cols=COLUMNS,
+        subplot_titles=list(results),
+        horizontal_spacing=0.07,
+        vertical_spacing=0.14 / rows * 2,
+    )
+    shown: set[str] = set()
+    for place, by_method in enumerate(results.values()):
+        cell = {"row": place // COLUMNS + 1, "col": place % COLUMNS + 1}
+        for method in (name for name in METHODS if name in by_method):
+            low, middle, high = (np.maximum(line, FLOOR).tolist() for line in by_method[method]["curve"])
+            x = list(range(1, len(middle) + 1))
+            colour = COLOURS[METHODS.index(method)]
+            figure.add_scatter(
+                x=[*x, *reversed(x)], y=[*high, *reversed(low)], fill="toself", fillcolor=colour, opacity=0.15,
+                line={"width": 0}, hoverinfo="skip", showlegend=False, **cell,
+            )  # fmt: skip
+            figure.add_scatter(
+                x=x, y=middle, name=method, mode="lines", line={"color": colour, "width": 2},
+                legendgroup=method, showlegend=method not in shown, **cell,
+            )  # fmt: skip
+            shown.add(method)
+    longest = max(own["limit"] for by_method in results.values() for own in by_method.values())
+    figure.update_xaxes(range=[0, longest])
+    figure.update_yaxes(type="log", dtick=1, range=[np.log10(FLOOR), 1.0])
+    figure.update_annotations(font_size=13)
+    figure.update_layout(
+        title="Points below the best of the table over evaluations: median and quartiles of seeds",
+        template="plotly_white", width=1050, height=110 + 270 * rows, margin={"l": 50, "r": 20, "t": 90, "b": 40},
+        legend={"orientation": "h", "y": 1.0 + 40 / (270 * rows), "yanchor": "bottom", "x": 0},
+    )  # fmt: skip
+    figure.write_html(path, include_plotlyjs=True, config={"displayModeBar": False})
 
 
 def predictions(task: Task, trained: int, seeds: int) -> tuple[float, float]:
@@ -222,14 +280,21 @@ def main() -> None:
     parser.add_argument("--macs-share", type=float)
     parser.add_argument("--minutes", type=float, help="No further seed begins after this time per table.")
     parser.add_argument("--predict", metavar="N[,N...]")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="What it holds of other methods and tables is kept.")
+    parser.add_argument("--figure", type=Path)
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore")
     methods = arguments.methods.split(",")
     limit = arguments.evaluations
     folder = tempfile.TemporaryDirectory()
+    about = {"rows": arguments.rows, "macs_share": arguments.macs_share}
     results: dict[str, dict[str, Any]] = {}
+    if arguments.json is not None and arguments.json.is_file():
+        kept = json.loads(arguments.json.read_text(encoding="utf-8"))
+        if kept["about"] != about:
+            parser.error(f"{arguments.json} holds results of {kept['about']}, not of {about}.")
+        results = kept["results"]
     for name in arguments.tables.split(","):
         task = Task.of(arguments.folder, name.strip(), arguments.macs_share)
         print(f"\n{name}: {len(task.values):,} networks", flush=True)
@@ -257,7 +322,10 @@ def main() -> None:
                 runs.append(tasks[-1].search(method, seed, limit))
             found = summary(tasks, runs, limit)
             found["cpu_s_per_proposal"] = (time.process_time() - cpu) / max(1, sum(map(len, runs)))
-            results.setdefault(name, {})[method] = found
+            results.setdefault(name.strip(), {})[method] = found
+            if arguments.json is not None:
+                written = {"about": about, "results": results}
+                arguments.json.write_text(json.dumps(written) + "\n", encoding="utf-8")
             print(
                 f"{method:10} "
                 + " ".join(f"{_shown(found['until'][share], limit):>14}" for share in SHARES)
@@ -266,8 +334,8 @@ def main() -> None:
                 + f"   {len(runs)} seeds, {found['cpu_s_per_proposal'] * 1e3:.0f} ms per proposal",
                 flush=True,
             )
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    if arguments.figure is not None:
+        draw(results, arguments.figure)
 
 
 def _shown(quartiles: Sequence[float], limit: int) -> str:

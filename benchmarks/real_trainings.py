@@ -81,7 +81,9 @@ def search(method: str, args: argparse.Namespace, mark: int) -> tuple[Winner, in
     wanted = mark - spec.training.finalists * (spec.training.seeds - 1)
     if method == "random":
         # Draws of parameters hardly ever fit the budget: networks are drawn and shrunk into it.
-        drawn = draw_candidates(spec.build_space(), spec.limits(), max(SECOND_STAGE), derive_rng(args.seed, 0, "random"))
+        drawn = draw_candidates(
+            spec.build_space(), spec.limits(), max(SECOND_STAGE), derive_rng(args.seed, 0, "random")
+        )
         candidates = [Candidate("random", str(own), facts_of(str(own), spec)) for own in drawn[:wanted]]
         join_study(training_spec(spec), storage, f"{name}-trained", "cpu", linked=True)
         trainings = TrainingStudy(training_spec(spec), place, f"{name}-trained", of=None)
@@ -161,7 +163,9 @@ def main() -> None:
     parser.add_argument("--amp", action="store_true")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
-    print("| method | trainings | test top-1 %, mean | each seed | held back | rate | convs | params | M MACs |")
+    print(
+        "| method | trainings | test top-1 %, mean | each seed | held back | rate | convs | params | M MACs |"
+    )
     print("|---|---|---|---|---|---|---|---|---|")
     for method in args.methods.split(","):
         for mark in map(int, args.marks.split(",")):

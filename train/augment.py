@@ -3,6 +3,9 @@
 Every draw of a batch is made for the whole (global) batch and then cut to the part a process holds, so two processes
 with half a batch each see the very images that one process with the joined batch sees. Mixing partners come from the
 same process's part.
+
+Draws, and what is decided from them, are made on the CPU; only what is decided goes to the device of the images. So a
+GPU crops, mirrors and erases the very pixels that a CPU does.
 """
 
 from __future__ import annotations
@@ -94,7 +97,8 @@ def image_transform(augment: Augment, crop_size: int) -> v2.Transform | None:
 def apply_seeded(transform: v2.Transform, image: torch.Tensor, seed: int) -> torch.Tensor:
     """Apply a torchvision transform, whose draws are torch's global ones, with a seed of its own."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # The CPU's generator alone: `torch.manual_seed` would seed a GPU's too, from which dropout draws.
+        torch.default_generator.manual_seed(seed)
         return transform(image)
 
 
@@ -104,10 +108,11 @@ def pad_crop(images: torch.Tensor, padding: int, random: BatchRandom) -> torch.T
         return images
     count, _, height, width = images.shape
     offsets = (random.uniform(2) * (2 * padding + 1)).long()
-    rows = offsets[:, 0, None] + torch.arange(height)
-    columns = offsets[:, 1, None] + torch.arange(width)
+    rows = _on(images, offsets[:, 0, None] + torch.arange(height))
+    columns = _on(images, offsets[:, 1, None] + torch.arange(width))
     padded = F.pad(images, (padding, padding, padding, padding)).permute(0, 2, 3, 1)
-    cut = padded[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    places = torch.arange(count, device=images.device)
+    cut = padded[places[:, None, None], rows[:, :, None], columns[:, None, :]]
     return cut.permute(0, 3, 1, 2).contiguous()
 
 
@@ -115,7 +120,7 @@ def flip(images: torch.Tensor, probability: float, random: BatchRandom) -> torch
     """Mirror each image left to right with a probability."""
     if probability == 0:
         return images
-    mirrored = random.uniform() < probability
+    mirrored = _on(images, random.uniform() < probability)
     return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
 
 
@@ -124,7 +129,7 @@ def lighting(images: torch.Tensor, deviation: float, random: BatchRandom) -> tor
     if deviation == 0:
         return images
     weights = random.normal(3) * deviation * _LIGHTING_VALUES
-    return images + (weights @ _LIGHTING_VECTORS.T)[:, :, None, None]
+    return images + _on(images, weights @ _LIGHTING_VECTORS.T)[:, :, None, None]
 
 
 def erase(images: torch.Tensor, options: Erasing | None, random: BatchRandom) -> torch.Tensor:
@@ -146,7 +151,9 @@ def erase(images: torch.Tensor, options: Erasing | None, random: BatchRandom) ->
     corner = random.uniform(2)
     top = torch.floor(corner[:, :1] * (height - tall + 1))
     left = torch.floor(corner[:, 1:] * (width - wide + 1))
-    return images.masked_fill(_box(top, left, tall, wide, images) & chosen[:, None, None, None], 0.0)
+    return images.masked_fill(
+        _box(top, left, tall, wide, images) & _on(images, chosen)[:, None, None, None], 0.0
+    )
 
 
 def cutout(images: torch.Tensor, side: int | None, random: BatchRandom) -> torch.Tensor:
@@ -175,7 +182,7 @@ def mix(
     assert alpha is not None
     share = random.beta(alpha)
     count, _, height, width = images.shape
-    partner = torch.argsort(random.integer(2**62, count))
+    partner = _on(images, torch.argsort(random.integer(2**62, count)))
     if use_cutmix:
         centre = (random.integer(2**30, 2).double() / 2**30).tolist()
         half = np.sqrt(1 - share) / 2
@@ -208,6 +215,18 @@ def _box(
     """Return a `count x 1 x height x width` mask of one rectangle an image; the corners are `count x 1`."""
     rows = torch.arange(images.shape[2])
     columns = torch.arange(images.shape[3])
-    inside_rows = (rows >= top) & (rows < top + tall)
-    inside_columns = (columns >= left) & (columns < left + wide)
+    inside_rows = _on(images, (rows >= top) & (rows < top + tall))
+    inside_columns = _on(images, (columns >= left) & (columns < left + wide))
     return (inside_rows[:, :, None] & inside_columns[:, None, :])[:, None]
+
+
+def moved(decided: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a small tensor of the CPU on a device; from page-locked memory, so that a GPU is not waited for."""
+    if device.type == "cuda":
+        decided = decided.pin_memory()
+    return decided.to(device, non_blocking=True)
+
+
+def _on(images: torch.Tensor, decided: torch.Tensor) -> torch.Tensor:
+    """Return what was decided where the images are."""
+    return moved(decided, images.device)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,18 +21,28 @@ from torch.nn.parallel import DistributedDataParallel
 from zenopt.core.errors import DataError
 from zenopt.core.words import plural
 from zenopt.train import checkpoint
+from zenopt.train.checks import (
+    check_finite,
+    check_weights,
+    compiling,
+    find_run,
+    last_good,
+    report_broken,
+    seed_step,
+)
 from zenopt.train.data import DataSet
 from zenopt.train.distributed import World
 from zenopt.train.errors import CheckpointError, DivergedError
 from zenopt.train.evaluate import Evaluation, evaluate
-from zenopt.train.folder import check_free, held
-from zenopt.train.layout import puts_channels_last
-from zenopt.train.loader import StepSampler, test_loader, train_loader
+from zenopt.train.folder import held
+from zenopt.train.graphs import GraphedStep, check_graphs
+from zenopt.train.layout import put_channels_last
+from zenopt.train.loader import Batch, StepSampler, resident, test_loader, train_loader
 from zenopt.train.loggers import Loggers
 from zenopt.train.objective import Objective
 from zenopt.train.optim import REFERENCE_BATCH, MovingAverage, build_optimizer, learning_rate
 from zenopt.train.progress import Observer, Silent
-from zenopt.train.recipe import Recipe, differences
+from zenopt.train.recipe import Recipe
 from zenopt.train.record import logged, write_history, write_metrics
 from zenopt.train.regularise import prepare, set_drop_path
 
@@ -94,6 +104,7 @@ def fit(
     teacher: tuple[nn.Module, int] | None = None,
     loggers: Sequence[str] = (),
     observer: Observer | None = None,
+    resident_data: bool = True,
 ) -> RunResult:
     """Train a network, keeping `last.pt`, `best.pt`, `metrics.csv` and `metrics.json` in a folder.
 
@@ -126,6 +137,8 @@ def fit(
             Told of every epoch, besides the run's own files: names of :data:`zenopt.train.loggers.LOGGERS`.
         observer:
             Shown the progress.
+        resident_data:
+            On a GPU, keep images that lie in memory there, and make batches there; the batches are the same.
 
     Raises:
         DivergedError: A loss, weights or outputs are no longer numbers.
@@ -136,325 +149,353 @@ def fit(
     with contextlib.ExitStack() as stack:
         if world.is_first:
             stack.enter_context(held(output, note=observer.note))
-        return _fit(
-            stack,
-            network,
-            data,
-            recipe,
-            output,
-            resolution,
-            identity,
-            world,
-            seed,
-            resume,
-            workers,
-            checkpoint_steps,
-            teacher,
-            loggers,
-            observer,
+        run = _Run(network, data, recipe, output, resolution, identity, world, seed, observer)
+        saved = find_run(output, resume, run.facts)
+        run.build(teacher)
+        if saved is not None:
+            run.restore(saved)
+        run.open_data(workers, resident_data)
+        run.distribute()
+        wanted = [*loggers, *(["tensorboard"] if recipe.tensorboard else [])] if world.is_first else []
+        log = stack.enter_context(
+            Loggers(
+                wanted,
+                folder=output,
+                title=output.name,
+                config={**run.facts, "data": data.name, "classes": len(data.classes)},
+                first_step=run.state.epoch,
+                note=observer.note,
+            )
         )
+        return run.train(log, checkpoint_steps)
 
 
-def _fit(
-    stack: contextlib.ExitStack,
-    network: nn.Module,
-    data: DataSet,
-    recipe: Recipe,
-    output: Path,
-    resolution: int,
-    identity: dict[str, Any],
-    world: World,
-    seed: int,
-    resume: str,
-    workers: int,
-    checkpoint_steps: int,
-    teacher: tuple[nn.Module, int] | None,
-    loggers: Sequence[str],
-    observer: Observer,
-) -> RunResult:
-    device, crop_size, classes = world.device, recipe.crop_size or resolution, data.classes
-    facts = {
-        "network": identity,
-        "recipe": recipe.model_dump(mode="json"),
-        "classes": list(classes),
-        "statistics": data.statistics,
-        "seed": seed,
-        "images": [len(data.train), len(data.test)],
-    }
-    saved = _find_run(output, resume, facts)
+class _Run:
+    """A training: built, put where an earlier one stopped, and taken on epoch by epoch.
 
-    # 1. The network, its losses, its optimiser.
-    generator = torch.Generator().manual_seed(seed)
-    network = prepare(network, recipe.model, generator, sync_bn=recipe.sync_bn).to(device)
-    channels_last = puts_channels_last(network, recipe, device)
-    if channels_last:
-        network = network.to(memory_format=torch.channels_last)
-    if teacher is not None:
-        teacher = (teacher[0].to(device), teacher[1])
-    _seed_step(seed, (0, 0), world.rank)
-    objective = Objective(network, recipe, len(classes), resolution, teacher).to(device)
-    optimizer = build_optimizer([network, objective.extras], recipe.optimizer, recipe.batch_size)
-    amp = AMP[recipe.precision.amp] if recipe.precision.amp else None
-    scaler = torch.amp.GradScaler(device.type, enabled=amp is torch.float16)
-    average = MovingAverage(network, recipe.ema_decay) if recipe.ema_decay else None
-    judged = copy.deepcopy(network) if average else network  # what is evaluated and kept as `best`
+    The arguments are those of :func:`fit`. `judged` is what is evaluated and kept as `best`: the network, or its
+    moving average. `model` is what a step runs: the network with its losses, over processes and compiled as the recipe
+    says.
+    """
 
-    # 2. Where the run stands.
-    state = RunState()
-    if saved is not None:
-        with checkpoint.restoring(output / checkpoint.LAST):
-            network.load_state_dict(saved["model"])
-            objective.extras.load_state_dict(saved["extras"])
-            checkpoint.check_optimizer(saved["optimizer"], optimizer)
-            optimizer.load_state_dict(saved["optimizer"])
-            scaler.load_state_dict(saved["scaler"])
-            if average is not None:
-                judged.load_state_dict(saved["ema"]["state"])
-                average.updates = saved["ema"]["updates"]
-                average.state = {key: value.to(device) for key, value in saved["ema"]["state"].items()}
+    def __init__(
+        self,
+        network: nn.Module,
+        data: DataSet,
+        recipe: Recipe,
+        output: Path,
+        resolution: int,
+        identity: dict[str, Any],
+        world: World,
+        seed: int,
+        observer: Observer,
+    ) -> None:
+        self.network, self.data, self.recipe, self.output = network, data, recipe, output
+        self.resolution, self.world, self.seed, self.observer = resolution, world, seed, observer
+        self.device = world.device
+        self.amp = AMP[recipe.precision.amp] if recipe.precision.amp else None
+        self.state = RunState()
+        self.broken = set(data.broken)
+        self.evaluation: Evaluation | None = None
+        self.facts = {
+            "network": identity,
+            "recipe": recipe.model_dump(mode="json"),
+            "classes": list(data.classes),
+            "statistics": data.statistics,
+            "seed": seed,
+            "images": [len(data.train), len(data.test)],
+        }
+        if recipe.precision.compile == "graphs":
+            check_graphs(recipe, world)
+
+    # -- before the first step --------------------------------------------------------------------------------------
+
+    def build(self, teacher: tuple[nn.Module, int] | None) -> None:
+        """Make the network ready, its losses, its optimiser."""
+        recipe, device = self.recipe, self.device
+        generator = torch.Generator().manual_seed(self.seed)
+        self.network = prepare(self.network, recipe.model, generator, sync_bn=recipe.sync_bn).to(device)
+        self.channels_last = recipe.precision.channels_last
+        if self.channels_last:
+            self.network = put_channels_last(self.network, device)
+        if teacher is not None:
+            teacher = (teacher[0].to(device), teacher[1])
+        seed_step(self.seed, (0, 0), self.world.rank)
+        classes = len(self.data.classes)
+        self.objective = Objective(self.network, recipe, classes, self.resolution, teacher).to(device)
+        self.optimizer = build_optimizer(
+            [self.network, self.objective.extras], recipe.optimizer, recipe.batch_size
+        )
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp is torch.float16)
+        self.average = MovingAverage(self.network, recipe.ema_decay) if recipe.ema_decay else None
+        self.judged = copy.deepcopy(self.network) if self.average else self.network
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Put everything where a checkpoint says."""
+        with checkpoint.restoring(self.output / checkpoint.LAST):
+            self.network.load_state_dict(saved["model"])
+            self.objective.extras.load_state_dict(saved["extras"])
+            checkpoint.check_optimizer(saved["optimizer"], self.optimizer)
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.scaler.load_state_dict(saved["scaler"])
+            if self.average is not None:
+                self.judged.load_state_dict(saved["ema"]["state"])
+                self.average.updates = saved["ema"]["updates"]
+                self.average.state = {
+                    key: value.to(self.device) for key, value in saved["ema"]["state"].items()
+                }
             state = RunState(**saved["state"])
-            if state.confusion is not None and len(state.confusion) != len(classes):
+            if state.confusion is not None and len(state.confusion) != len(self.data.classes):
                 raise ValueError(f"a confusion matrix of {len(state.confusion)} classes")
-        if not world.is_first:
+        if not self.world.is_first:
             state.loss_sum = 0.0  # the first process holds the sum of all
-        observer.note(f"Resumed after {plural(state.epoch, 'epoch')} and {plural(state.step, 'step')}.")
+        self.state = state
+        done = f"{plural(state.epoch, 'epoch')} and {plural(state.step, 'step')}"
+        self.observer.note(f"Resumed after {done}.")
 
-    # 3. The data, and the module whose gradients are averaged over processes.
-    sampler = StepSampler(len(data.train), recipe.batch_size, seed, world.rank, world.size, recipe.accumulate)
-    if state.step and state.step >= sampler.steps:
-        raise CheckpointError(
-            f"{output / checkpoint.LAST} stands at step {state.step} of an epoch of {sampler.steps} steps."
+    def open_data(self, workers: int, resident_data: bool) -> None:
+        """Open the batches."""
+        data, recipe, world, state = self.data, self.recipe, self.world, self.state
+        crop_size = recipe.crop_size or self.resolution
+        self.sampler = StepSampler(
+            len(data.train), recipe.batch_size, self.seed, world.rank, world.size, recipe.accumulate
         )
-    pin = device.type == "cuda"
-    batches = train_loader(data, recipe, crop_size=crop_size, sampler=sampler, workers=workers, pin=pin)
-    test_batches = test_loader(
-        data, recipe, crop_size=crop_size, rank=world.rank, world=world.size, workers=min(workers, 2), pin=pin
-    )
-    model: nn.Module = objective
-    if world.size > 1:
-        model = DistributedDataParallel(objective, device_ids=[device] if device.type == "cuda" else None)
-    if recipe.precision.compile:
-        model = torch.compile(model)  # type: ignore[assignment]
-    rates = {
-        "steps_per_epoch": sampler.steps,
-        "epochs": recipe.epochs,
-        "peak": recipe.optimizer.lr * recipe.batch_size / REFERENCE_BATCH,
-        "final": recipe.schedule.final_lr * recipe.batch_size / REFERENCE_BATCH,
-        "schedule": recipe.schedule,
-    }
-    wanted = [*loggers, *(["tensorboard"] if recipe.tensorboard else [])] if world.is_first else []
-    log = stack.enter_context(
-        Loggers(
-            wanted,
-            folder=output,
-            title=output.name,
-            config={**facts, "data": data.name, "classes": len(classes)},
-            first_step=state.epoch,
-            note=observer.note,
+        if state.step and state.step >= self.sampler.steps:
+            path, steps = self.output / checkpoint.LAST, self.sampler.steps
+            raise CheckpointError(f"{path} stands at step {state.step} of an epoch of {steps} steps.")
+        on_gpu = self.device.type == "cuda"
+        placed = resident(data, recipe, crop_size, self.device) if on_gpu and resident_data else None
+        pin = on_gpu and placed is None
+        workers = workers if placed is None else 0
+        self.batches = train_loader(
+            placed or data, recipe, crop_size=crop_size, sampler=self.sampler, workers=workers, pin=pin
         )
-    )
-    if state.history:
-        log.log(state.epoch, logged(state.history[-1]))  # a crash may have come between checkpoint and log
-    broken = set(data.broken)
-    evaluation = None
+        self.test_batches = test_loader(
+            placed or data,
+            recipe,
+            crop_size=crop_size,
+            rank=world.rank,
+            world=world.size,
+            workers=min(workers, 2),
+            pin=pin,
+        )
+        self.own_images = len(range(world.rank, len(data.test), world.size))
 
-    def keep() -> None:
-        """Write `last.pt`: everything the run needs to go on exactly."""
-        if world.is_first:
-            content = {
-                **facts,
-                "model": network.state_dict(),
-                "extras": objective.extras.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "scaler": scaler.state_dict(),
-                "ema": {"updates": average.updates, "state": average.state} if average else None,
-                "state": dict(vars(state)),
-            }
-            checkpoint.save(output / checkpoint.LAST, content)
+    def distribute(self) -> None:
+        """Make the module whose gradients are averaged over processes; compile it, if the recipe says so."""
+        device, precision = self.device, self.recipe.precision
+        self.model: nn.Module = self.objective
+        if self.world.size > 1:
+            self.model = DistributedDataParallel(
+                self.objective, device_ids=[device] if device.type == "cuda" else None
+            )
+        self.backward: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = self._backward
+        if precision.compile == "graphs":
+            self.backward = GraphedStep(self._backward, self.objective, device)
+        elif precision.compile:
+            mode = None if precision.compile is True else precision.compile
+            self.model = torch.compile(self.model, mode=mode)  # type: ignore[assignment]
 
-    own_images = len(range(world.rank, len(data.test), world.size))
+    # -- the loop ---------------------------------------------------------------------------------------------------
 
-    def tell(done: int) -> None:
-        observer.work("test images", done, own_images)
+    def train(self, log: Loggers, checkpoint_steps: int) -> RunResult:
+        """Do the epochs that are left."""
+        state, world = self.state, self.world
+        if state.history:
+            log.log(
+                state.epoch, logged(state.history[-1])
+            )  # a crash may have come between checkpoint and log
+        while state.epoch < self.recipe.epochs:
+            row = self._epoch(checkpoint_steps)
+            state.history.append(row)
+            self._keep_best(row)
+            self._keep()
+            metrics = _metrics(state, self.facts, self.broken, self.data)
+            if world.is_first:
+                write_history(self.output, state.history)
+                write_metrics(self.output, metrics)
+                log.log(state.epoch, logged(row))
+            self.observer.end(row)
+        metrics = _metrics(state, self.facts, self.broken, self.data)
+        if world.is_first and self.evaluation is None:
+            # The run was complete; whatever ended it may have come between its last checkpoint and these files.
+            write_history(self.output, state.history)
+            write_metrics(self.output, metrics)
+        world.wait()
+        return RunResult(metrics, self.evaluation, state.history, state.confusion, self.data.classes)
 
-    # 4. The loop.
-    while state.epoch < recipe.epochs:
-        observer.start(state.epoch + 1, recipe.epochs, sampler.steps, state.step)
+    def _epoch(self, checkpoint_steps: int) -> dict[str, Any]:
+        """Train an epoch, or what is left of it, and evaluate; return its row of the history."""
+        state, recipe, sampler = self.state, self.recipe, self.sampler
+        self.observer.start(state.epoch + 1, recipe.epochs, sampler.steps, state.step)
         if recipe.model.drop_path and recipe.model.drop_path_ramp == "epoch":
-            set_drop_path(network, recipe.model.drop_path, state.epoch / recipe.epochs)
+            set_drop_path(self.network, recipe.model.drop_path, state.epoch / recipe.epochs)
+            if isinstance(self.backward, GraphedStep):
+                self.backward.forget()  # the probability is a constant of the graph
         sampler.epoch, sampler.first_step = state.epoch, state.step
-        objective.train()
-        precise = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
-        loss_sum = torch.tensor(state.loss_sum, dtype=precise, device=device)
-        started, images_done = time.perf_counter(), 0
-        parts = iter(batches)
+        self.objective.train()
+        precise = (
+            torch.float32 if self.device.type == "mps" else torch.float64
+        )  # Apple's GPUs have no float64
+        self.loss_sum = torch.tensor(state.loss_sum, dtype=precise, device=self.device)
+        started, self.images_done = time.perf_counter(), 0
+        parts = iter(self.batches)
+        lr = 0.0
         for step in range(state.step, sampler.steps):
-            lr = learning_rate(state.epoch * sampler.steps + step, **rates)  # type: ignore[arg-type]
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            _seed_step(seed, (state.epoch, step), world.rank)  # drop-path and dropout
-            for turn in range(recipe.accumulate):
-                batch = next(parts)
-                _report_broken(batch.broken, broken, observer)
-                if not len(batch.images):
-                    raise DataError(
-                        f"None of the images of step {step} of epoch {state.epoch + 1} can be decoded."
-                    )
-                images = batch.images.to(device, non_blocking=True)
-                targets = batch.targets.to(device, non_blocking=True)
-                if channels_last:
-                    images = images.contiguous(memory_format=torch.channels_last)
-                # Gradients are exchanged once a step, with the last part.
-                wait = world.size > 1 and turn < recipe.accumulate - 1
-                with model.no_sync() if wait else contextlib.nullcontext():  # type: ignore[operator]
-                    with torch.autocast(device.type, dtype=amp, enabled=amp is not None):
-                        loss = model(images, targets) / recipe.accumulate
-                    scaler.scale(loss).backward()
-                loss_sum += loss.detach() / world.size
-                images_done += len(images) * world.size
-            if recipe.optimizer.clip_norm is not None:
-                scaler.unscale_(optimizer)
-                torch.nn.utils.clip_grad_norm_(objective.parameters(), recipe.optimizer.clip_norm)
-            scaler.step(optimizer)
-            scaler.update()
-            optimizer.zero_grad(set_to_none=True)
-            if average is not None:
-                average.update(network)
-            # A loss that is no number stays in the sum; looking at it makes a GPU wait, so there only now and then.
+            lr = self._step(step, parts)
             last = step == sampler.steps - 1
-            if device.type == "cpu" or step % 20 == 0 or last:
-                _check_finite(loss_sum, output, state.epoch, step, lr)
-                observer.step(step + 1, float(loss.detach()) * recipe.accumulate, lr)
             if (step + 1) % checkpoint_steps == 0 and not last:
-                _check_finite(loss_sum, output, state.epoch, step, lr)
-                _check_weights(network, output, state.epoch)
-                state.step, state.loss_sum = step + 1, float(world.sum(loss_sum))
-                keep()
-                if not world.is_first:
-                    state.loss_sum = 0.0
-                loss_sum.fill_(state.loss_sum)
+                self._keep_amid(step, lr)
         seconds = time.perf_counter() - started
-        _check_weights(network, output, state.epoch)
-
-        # 5. The end of an epoch: evaluate, record, keep.
+        check_weights(self.network, self.output, state.epoch)
         state.epoch, state.step, state.loss_sum = state.epoch + 1, 0, 0.0
         state.seconds += seconds
-        evaluation = None
-        if state.epoch % recipe.evaluation.every_epochs == 0 or state.epoch == recipe.epochs:
-            if average is not None:
-                judged.load_state_dict(average.state)
-            evaluation = evaluate(
-                judged,
-                test_batches,
-                num_classes=len(classes),
-                resolution=resolution,
-                world=world,
-                amp=amp,
-                on_batch=tell,
-            )
-            tell(own_images)
-            _report_broken(evaluation.broken, broken, observer)
-            if evaluation.undefined:
-                raise DivergedError(
-                    f"The network's outputs on {evaluation.undefined} of {evaluation.images} test images are no "
-                    f"numbers after epoch {state.epoch} (lr {lr:.4g}); {_last_good(output)}. "
-                    "A lower optimizer.lr helps."
-                )
-            state.confusion = evaluation.confusion
-        row = {
+        self.evaluation = found = self._evaluate(lr) if self._is_judged() else None
+        return {
             "epoch": state.epoch,
             "step": state.epoch * sampler.steps,
             "lr": lr,
-            "train_loss": float(world.sum(loss_sum)) / sampler.steps,
-            "test_loss": evaluation.loss if evaluation else None,
-            "top1": evaluation.top1 if evaluation else None,
-            "top5": evaluation.top5 if evaluation else None,
-            "images_per_second": images_done / seconds,
+            "train_loss": float(self.world.sum(self.loss_sum)) / sampler.steps,
+            "test_loss": found.loss if found else None,
+            "top1": found.top1 if found else None,
+            "top5": found.top5 if found else None,
+            "images_per_second": self.images_done / seconds,
             "seconds": seconds,
         }
-        state.history.append(row)
-        if evaluation and (state.best is None or evaluation.top1 > state.best["top1"]):
-            state.best = row
-            if world.is_first:
-                content = {
-                    **facts,
-                    "model": judged.state_dict(),
-                    "epoch": state.epoch,
-                    "top1": evaluation.top1,
-                }
-                checkpoint.save(output / checkpoint.BEST, content)
-        keep()
-        metrics = _metrics(state, facts, broken, data)
-        if world.is_first:
-            write_history(output, state.history)
-            write_metrics(output, metrics)
-            log.log(state.epoch, logged(row))
-        observer.end(row)
-    metrics = _metrics(state, facts, broken, data)
-    if world.is_first and evaluation is None:
-        # The run was complete; whatever ended it may have come between its last checkpoint and these files.
-        write_history(output, state.history)
-        write_metrics(output, metrics)
-    world.wait()
-    return RunResult(metrics, evaluation, state.history, state.confusion, classes)
 
+    def _step(self, step: int, parts: Iterator[Batch]) -> float:
+        """Take one step of the optimiser; return its learning rate."""
+        state, recipe = self.state, self.recipe
+        lr = self._learning_rate(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        seed_step(self.seed, (state.epoch, step), self.world.rank)  # drop-path and dropout
+        if recipe.precision.compile == "reduce-overhead":
+            torch.compiler.cudagraph_mark_step_begin()
+        for turn in range(recipe.accumulate):
+            images, targets = self._batch(next(parts), step)
+            # Gradients are exchanged once a step, with the last part.
+            wait = self.world.size > 1 and turn < recipe.accumulate - 1
+            with self.model.no_sync() if wait else contextlib.nullcontext():  # type: ignore[operator]
+                loss = self.backward(images, targets)
+            self.loss_sum += loss / self.world.size
+            self.images_done += len(images) * self.world.size
+        if recipe.optimizer.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.objective.parameters(), recipe.optimizer.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(self.network)
+        # A loss that is no number stays in the sum; looking at it makes a GPU wait, so there only now and then.
+        if self.device.type == "cpu" or step % 20 == 0 or step == self.sampler.steps - 1:
+            check_finite(self.loss_sum, self.output, state.epoch, step, lr)
+            self.observer.step(step + 1, float(loss) * recipe.accumulate, lr)
+        return lr
 
-def _find_run(output: Path, resume: str, facts: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the checkpoint to continue from, after checking that it is of the same run."""
-    if not check_free(output, resume):
-        return None
-    path = output / checkpoint.LAST
-    saved = checkpoint.read(path, checkpoint.RUN)
-    if len(saved["classes"]) != len(facts["classes"]):
-        raise CheckpointError(
-            f"{path} is of a run with {len(saved['classes'])} classes, the data here has {len(facts['classes'])}."
-        )
-    known = [key for key in facts if key in saved]
-    different = differences({key: saved[key] for key in known}, {key: facts[key] for key in known})
-    if different:
-        raise CheckpointError(
-            f"{path} is of another run: {', '.join(different)} differ; choose another --output, or the same settings."
-        )
-    return saved
+    def _batch(self, batch: Batch, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return images and targets on the device."""
+        report_broken(batch.broken, self.broken, self.observer)
+        if not len(batch.images):
+            raise DataError(
+                f"None of the images of step {step} of epoch {self.state.epoch + 1} can be decoded."
+            )
+        images = batch.images.to(self.device, non_blocking=True)
+        targets = batch.targets.to(self.device, non_blocking=True)
+        if self.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images, targets
 
+    def _backward(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Add the gradients of a part of a step; return its loss, as a share of the step's."""
+        is_compiled = self.model is not self.objective and bool(self.recipe.precision.compile)
+        with compiling(is_compiled, self.device):
+            with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
+                loss = self.model(images, targets) / self.recipe.accumulate
+            self.scaler.scale(loss).backward()
+        return loss.detach()
 
-def _seed_step(seed: int, place: Sequence[int], rank: int) -> None:
-    """Seed torch's global generator, from which drop-path and dropout draw, for one step of one process."""
-    state = torch.tensor([seed, *place, rank], dtype=torch.int64)
-    mixed = 0
-    for number in state.tolist():
-        mixed = (mixed * 6364136223846793005 + number + 1442695040888963407) % 2**63
-    torch.manual_seed(mixed)
-
-
-def _check_finite(loss_sum: torch.Tensor, output: Path, epoch: int, step: int, lr: float) -> None:
-    if not torch.isfinite(loss_sum):
-        place = f"epoch {epoch + 1}, step {step + 1} (lr {lr:.4g})"
-        raise DivergedError(
-            f"The loss is no longer a number at {place}; {_last_good(output)}. A lower optimizer.lr helps."
-        )
-
-
-def _check_weights(network: nn.Module, output: Path, epoch: int) -> None:
-    """Keep weights that are no numbers out of checkpoints: the loss of the step that made them was still one."""
-    # The statistics of batch normalisation too: once infinite, they stay so.
-    state = network.state_dict().values()
-    if not all(bool(torch.isfinite(value).all()) for value in state if value.is_floating_point()):
-        raise DivergedError(
-            f"The weights are no longer numbers in epoch {epoch + 1}; {_last_good(output)}. A lower optimizer.lr helps."
+    def _learning_rate(self, step: int) -> float:
+        recipe, steps = self.recipe, self.sampler.steps
+        return learning_rate(
+            self.state.epoch * steps + step,
+            steps_per_epoch=steps,
+            epochs=recipe.epochs,
+            peak=recipe.optimizer.lr * recipe.batch_size / REFERENCE_BATCH,
+            final=recipe.schedule.final_lr * recipe.batch_size / REFERENCE_BATCH,
+            schedule=recipe.schedule,
         )
 
+    def _is_judged(self) -> bool:
+        state, recipe = self.state, self.recipe
+        return state.epoch % recipe.evaluation.every_epochs == 0 or state.epoch == recipe.epochs
 
-def _last_good(output: Path) -> str:
-    path = output / checkpoint.LAST
-    return f"the last good checkpoint is {path}" if path.is_file() else "no checkpoint was written before"
+    def _evaluate(self, lr: float) -> Evaluation:
+        """Judge the network after an epoch."""
+        if self.average is not None:
+            self.judged.load_state_dict(self.average.state)
 
+        def tell(done: int) -> None:
+            self.observer.work("test images", done, self.own_images)
 
-def _report_broken(found: Sequence[str], known: set[str], observer: Observer) -> None:
-    for name in found:
-        if name not in known:
-            known.add(name)
-            observer.note(f"Skipped a broken image: {name}")
+        found = evaluate(
+            self.judged,
+            self.test_batches,
+            num_classes=len(self.data.classes),
+            resolution=self.resolution,
+            world=self.world,
+            amp=self.amp,
+            on_batch=tell,
+        )
+        tell(self.own_images)
+        report_broken(found.broken, self.broken, self.observer)
+        if found.undefined:
+            raise DivergedError(
+                f"The network's outputs on {found.undefined} of {found.images} test images are no "
+                f"numbers after epoch {self.state.epoch} (lr {lr:.4g}); {last_good(self.output)}. "
+                "A lower optimizer.lr helps."
+            )
+        self.state.confusion = found.confusion
+        return found
+
+    # -- checkpoints ------------------------------------------------------------------------------------------------
+
+    def _keep_amid(self, step: int, lr: float) -> None:
+        """Write `last.pt` in the middle of an epoch."""
+        state = self.state
+        check_finite(self.loss_sum, self.output, state.epoch, step, lr)
+        check_weights(self.network, self.output, state.epoch)
+        state.step, state.loss_sum = step + 1, float(self.world.sum(self.loss_sum))
+        self._keep()
+        if not self.world.is_first:
+            state.loss_sum = 0.0
+        self.loss_sum.fill_(state.loss_sum)
+
+    def _keep(self) -> None:
+        """Write `last.pt`: everything the run needs to go on exactly."""
+        if self.world.is_first:
+            average = self.average
+            content = {
+                **self.facts,
+                "model": self.network.state_dict(),
+                "extras": self.objective.extras.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "ema": {"updates": average.updates, "state": average.state} if average else None,
+                "state": dict(vars(self.state)),
+            }
+            checkpoint.save(self.output / checkpoint.LAST, content)
+
+    def _keep_best(self, row: dict[str, Any]) -> None:
+        """Write `best.pt` if the epoch is the best so far."""
+        state, top1 = self.state, row["top1"]
+        if top1 is None or (state.best is not None and top1 <= state.best["top1"]):
+            return
+        state.best = row
+        if self.world.is_first:
+            content = {**self.facts, "model": self.judged.state_dict(), "epoch": state.epoch, "top1": top1}
+            checkpoint.save(self.output / checkpoint.BEST, content)
 
 
 def _metrics(state: RunState, facts: dict[str, Any], broken: set[str], data: DataSet) -> dict[str, Any]:

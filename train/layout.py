@@ -5,25 +5,41 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from zenopt.train.recipe import Recipe
-
 # oneDNN computes with blocks of 16 channels where a CPU has AVX-512, else with smaller ones.
 _BLOCK = 16
 
 
-def puts_channels_last(network: nn.Module, recipe: Recipe, device: torch.device) -> bool:
-    """Return whether a network is trained with the channels of a pixel side by side.
+class StridedPointwise(nn.Conv2d):
+    """A strided 1x1 convolution, computed as one without a stride on the pixels that count.
 
-    That is as the recipe says, except on a CPU for networks with a strided 1x1 convolution of few channels: oneDNN's
-    gradient of its weights writes past its memory in this layout (https://github.com/uxlfoundation/oneDNN/issues/6035),
-    which crashes or corrupts the run.
+    The same numbers but for rounding. In channels-last layout, oneDNN's gradient of the weights of a strided 1x1
+    convolution with few input channels writes past its memory (https://github.com/uxlfoundation/oneDNN/issues/6035), which
+    crashes or corrupts a run.
     """
-    if not recipe.precision.channels_last:
-        return False
-    return device.type != "cpu" or not any(
-        isinstance(module, nn.Conv2d)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows, columns = self.stride
+        return nn.functional.conv2d(x[..., ::rows, ::columns], self.weight, self.bias, groups=self.groups)
+
+
+def put_channels_last(network: nn.Module, device: torch.device) -> nn.Module:
+    """Return a network whose weights have the channels of a pixel side by side, which most devices compute faster.
+
+    The network itself is changed; its state stays the same. On a CPU, :class:`StridedPointwise` takes the place of
+    convolutions that would crash.
+    """
+    if device.type == "cpu":
+        for module in network.modules():
+            if _crashes(module):
+                module.__class__ = StridedPointwise
+    return network.to(memory_format=torch.channels_last)
+
+
+def _crashes(module: nn.Module) -> bool:
+    return (
+        type(module) is nn.Conv2d
         and module.kernel_size == (1, 1)
         and module.stride != (1, 1)
+        and module.padding in ((0, 0), "valid")
         and module.in_channels // module.groups < _BLOCK
-        for module in network.modules()
     )

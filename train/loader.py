@@ -8,15 +8,14 @@ see.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset, Sampler
-from torchvision.transforms.v2 import functional as T
 
 from zenopt.core.errors import DataError
 from zenopt.train import augment as ops
@@ -108,6 +107,23 @@ class StepSampler(Sampler[Key]):
                 yield Key((self.seed, self.epoch, step), indices, slice(start, start + piece))
 
 
+class Normalise:
+    """Subtracts the channels' means and divides by their deviations, in place.
+
+    torchvision's function copies these numbers to the images' device, and looks at them there, on every call: a GPU
+    would be waited for at every step.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        self._mean = torch.tensor(mean)[:, None, None]
+        self._std = torch.tensor(std)[:, None, None]
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        if self._mean.device != images.device:
+            self._mean, self._std = self._mean.to(images.device), self._std.to(images.device)
+        return images.sub_(self._mean).div_(self._std)
+
+
 class TrainBatches(Dataset[Batch]):
     """Turns a key into an augmented batch; runs in this process or in loader processes."""
 
@@ -123,7 +139,7 @@ class TrainBatches(Dataset[Batch]):
         self._classes = classes
         self._augment = recipe.augment
         self._crop_size = crop_size
-        self._mean, self._std = channel_statistics(recipe, statistics)
+        self._normalise = Normalise(*channel_statistics(recipe, statistics))
         self._each = ops.image_transform(recipe.augment, crop_size)
         # Only shifts of a whole image work on the stack; a random resized crop is an image's own.
         self._pads = recipe.augment.crop.kind == "pad"
@@ -133,25 +149,33 @@ class TrainBatches(Dataset[Batch]):
         random = ops.BatchRandom(key.seed, len(key.indices), key.part)
         augment, seeds = self._augment, random.seeds()
         mine = key.indices[key.part]
-        found, broken = self._load(mine)
-        kept = list(found)
-        whole = torch.zeros(len(mine), 3, self._crop_size, self._crop_size, dtype=torch.uint8)
-        for place, image in found.items():
-            whole[place] = image if self._pads else self._alone(image, seeds[place])
+        whole, kept, broken = self._whole(mine, seeds)
         if self._pads:
             whole = ops.pad_crop(whole, augment.crop.padding, random)
-            for place in kept:
+            for place in kept if self._each is not None else ():
                 whole[place] = self._alone(whole[place], seeds[place])
         whole = ops.flip(whole, augment.flip, random)
         pixels = ops.lighting(whole.float().div_(255), augment.lighting, random)
-        pixels = T.normalize(pixels, self._mean, self._std, inplace=True)
+        pixels = self._normalise(pixels)
         pixels = ops.erase(pixels, augment.erasing, random)
-        pixels = ops.cutout(pixels, augment.cutout, random)[torch.tensor(kept, dtype=torch.long)]
-        targets = self._images.labels[torch.tensor([mine[place] for place in kept], dtype=torch.long)]
+        pixels = ops.cutout(pixels, augment.cutout, random)
+        if len(kept) < len(mine):
+            pixels = pixels[torch.tensor(kept, dtype=torch.long)]
+        targets = _taken(self._images.labels, [mine[place] for place in kept])
         if augment.mixup is not None or augment.cutmix is not None:
             targets = F.one_hot(targets, self._classes).float()
             pixels, targets = ops.mix(pixels, targets, augment.mixup, augment.cutmix, random)
         return Batch(pixels, targets, tuple(broken))
+
+    def _whole(self, mine: list[int], seeds: list[int]) -> tuple[torch.Tensor, list[int], list[str]]:
+        """Return the images as one uint8 tensor, the places of those that are there, and the names of broken ones."""
+        if self._pads and is_stack(self._images, self._crop_size):
+            return _taken(self._images.pixels, mine), list(range(len(mine))), []
+        found, broken = self._load(mine)
+        whole = torch.zeros(len(mine), 3, self._crop_size, self._crop_size, dtype=torch.uint8)
+        for place, image in found.items():
+            whole[place] = image if self._pads else self._alone(image, seeds[place])
+        return whole, list(found), broken
 
     def _alone(self, image: torch.Tensor, seed: int) -> torch.Tensor:
         """Do what is done to each image on its own."""
@@ -194,7 +218,7 @@ class TestBatches(Dataset[Batch]):
         self._crop_size = crop_size
         self._short_side = math.ceil(crop_size / recipe.evaluation.crop_ratio)
         self._interpolation = recipe.evaluation.interpolation
-        self._mean, self._std = channel_statistics(recipe, statistics)
+        self._normalise = Normalise(*channel_statistics(recipe, statistics))
         self._mine = range(rank, len(images), world)
         self._batch_size = batch_size
 
@@ -202,8 +226,12 @@ class TestBatches(Dataset[Batch]):
         return math.ceil(len(self._mine) / self._batch_size)
 
     def __getitem__(self, number: int) -> Batch:
+        mine = self._mine[number * self._batch_size : (number + 1) * self._batch_size]
+        if is_stack(self._images, self._crop_size):
+            whole = _taken(self._images.pixels, mine).float().div_(255)
+            return Batch(self._normalise(whole), _taken(self._images.labels, mine), ())
         images, labels, broken = [], [], []
-        for index in self._mine[number * self._batch_size : (number + 1) * self._batch_size]:
+        for index in mine:
             try:
                 image = self._images.load(index)
             except BrokenImageError as error:
@@ -216,8 +244,27 @@ class TestBatches(Dataset[Batch]):
         if not images:
             nothing = torch.zeros(0, 3, self._crop_size, self._crop_size)
             return Batch(nothing, torch.zeros(0, dtype=torch.long), tuple(broken))
-        pixels = T.normalize(torch.stack(images).float().div_(255), self._mean, self._std, inplace=True)
+        pixels = self._normalise(torch.stack(images).float().div_(255))
         return Batch(pixels, torch.stack(labels), tuple(broken))
+
+
+def is_stack(images: Images, crop_size: int) -> TypeGuard[MemoryImages]:
+    """Return whether images are one tensor, and of just the crop's size: a batch of them is a few tensor operations."""
+    return isinstance(images, MemoryImages) and images.pixels.shape[-2:] == (crop_size, crop_size)
+
+
+def resident(data: DataSet, recipe: Recipe, crop_size: int, device: torch.device) -> DataSet | None:
+    """Return a data set whose images lie on a GPU, where batches of them are then made.
+
+    None where that cannot be: images are read from files, have another size than the crop, or are transformed one at a
+    time. The batches are those of the CPU, up to rounding.
+    """
+    parts = []
+    for images in (data.train, data.test):
+        if not is_stack(images, crop_size) or ops.image_transform(recipe.augment, crop_size) is not None:
+            return None
+        parts.append(MemoryImages(images.pixels.to(device), images.labels.to(device)))
+    return replace(data, train=parts[0], test=parts[1])
 
 
 def train_loader(
@@ -254,6 +301,10 @@ def test_loader(
 
 
 test_loader.__test__ = False  # type: ignore[attr-defined]  # tells pytest that this is no test
+
+
+def _taken(values: torch.Tensor, indices: Sequence[int]) -> torch.Tensor:
+    return values[ops.moved(torch.tensor(indices, dtype=torch.long), values.device)]
 
 
 def _loader(dataset: Dataset[Batch], workers: int, **options: Any) -> DataLoader[Batch]:

@@ -48,9 +48,9 @@ class NetworkSource:
 
     Args:
         kind:
-            `structure`, `timm` or `torchvision`.
+            `structure`, `timm` or `torchvision`; `supernet` is many networks, and none of them.
         text:
-            The structure string, or the library's name of the model.
+            The structure string, or the library's name of the model; of a supernet, its space and paths as JSON.
         resolution:
             The input side, pixels.
         use_se:
@@ -64,7 +64,7 @@ class NetworkSource:
             :data:`zenopt.train.data.STATISTICS`; None where the data decides.
     """
 
-    kind: Literal["structure", "timm", "torchvision"]
+    kind: Literal["structure", "timm", "torchvision", "supernet"]
     text: Annotated[str, Field(min_length=1)]
     resolution: Side
     use_se: Flag = False
@@ -116,9 +116,15 @@ class NetworkSource:
 
         Raises:
             UnknownNameError: Its library has no model of this name.
+            TrainError: It is a supernet.
         """
         # Those of later versions are left out.
         source = cls(**{field.name: facts[field.name] for field in fields(cls) if field.name in facts})
+        if source.kind == "supernet":
+            raise TrainError(
+                "These are the weights of a supernet, which is no network; search it (objective.kind=supernet) and take "
+                "one out of it with zenopt export-best."
+            )
         if source.kind != "structure":
             # A name from a file must not make a library fetch anything.
             _library_resolution(source.kind, source.text)

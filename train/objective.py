@@ -37,6 +37,8 @@ class AuxiliaryHead(nn.Module):
 class Objective(nn.Module):
     """The network together with its losses, as one module, so that DDP sees every gradient.
 
+    A network with a method `training_loss(images, targets, smoothing)` makes its own: a supernet is several networks.
+
     Args:
         network:
             The network to train.
@@ -85,6 +87,10 @@ class Objective(nn.Module):
             targets:
                 `batch` class numbers, or `batch x classes` probabilities.
         """
+        own_loss = getattr(self.network, "training_loss", None)
+        if own_loss is not None:
+            own: torch.Tensor = own_loss(reduce_images(images, self._resolution), targets, self._smoothing)
+            return own
         logits = self.network(reduce_images(images, self._resolution))
         loss = F.cross_entropy(logits, targets, label_smoothing=self._smoothing)
         if self._auxiliary is not None and self._tap is not None:

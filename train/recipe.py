@@ -160,7 +160,9 @@ class Model(Section):
 class Precision(Section):
     amp: Literal["fp16", "bf16"] | None = None
     channels_last: bool = False
-    compile: bool = False
+    # true: torch.compile. For small networks on a GPU: reduce-overhead, the same with CUDA graphs; graphs, a CUDA graph
+    # of the step as it is, which needs no compiler.
+    compile: bool | Literal["reduce-overhead", "graphs"] = False
 
 
 class Distill(Section):

@@ -12,8 +12,8 @@ from torch import nn
 
 from zenopt.train.data import DataSet
 from zenopt.train.engine import AMP
-from zenopt.train.layout import puts_channels_last
-from zenopt.train.loader import Key, TestBatches, TrainBatches
+from zenopt.train.layout import put_channels_last
+from zenopt.train.loader import Key, TestBatches, TrainBatches, resident
 from zenopt.train.objective import Objective
 from zenopt.train.optim import build_optimizer
 from zenopt.train.recipe import Recipe
@@ -100,9 +100,9 @@ def estimate_training(
         teacher = (copy.deepcopy(teacher[0]).to(device), teacher[1])
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         network = copy.deepcopy(network).to(device)
-        channels_last = puts_channels_last(network, recipe, device)
+        channels_last = recipe.precision.channels_last
         if channels_last:
-            network = network.to(memory_format=torch.channels_last)
+            network = put_channels_last(network, device)
         objective = Objective(network, recipe, num_classes, resolution, teacher).to(device)
         train_s = _seconds_per_image(
             _trainer(objective, recipe, crop, num_classes, device, channels_last), piece, seconds, device
@@ -110,7 +110,9 @@ def estimate_training(
         network.eval()
         test_s = _seconds_per_image(_evaluator(network, resolution, device), 256, seconds / 2, device)
     if data is not None:
-        train_load_s, test_load_s = _load_seconds(data, recipe, crop)
+        placed = resident(data, recipe, crop, device) if device.type == "cuda" else None
+        workers = workers if placed is None else 0
+        train_load_s, test_load_s = _load_seconds(placed or data, recipe, crop, device)
         shared = train_load_s / max(1, workers)
         # Loaders work beside a GPU, but take turns with a CPU that trains.
         train_s = max(train_s, shared) if device.type == "cuda" and workers else train_s + shared
@@ -188,18 +190,25 @@ def _synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _load_seconds(data: DataSet, recipe: Recipe, crop: int) -> tuple[float, float]:
-    """Return the seconds in which one process makes a training image, and a test image."""
-    count = min(_LOADED, len(data.train))
+def _load_seconds(data: DataSet, recipe: Recipe, crop: int, device: torch.device) -> tuple[float, float]:
+    """Return the seconds in which one process, or the GPU where images lie on it, makes a training and a test image."""
+    on_gpu = data.train.labels.is_cuda
+    count = min(recipe.batch_size if on_gpu else _LOADED, len(data.train))
     # At even distances, as shuffled ones lie on a disk.
     places = (torch.arange(count) * len(data.train) // count).tolist()
     train = TrainBatches(data.train, len(data.classes), recipe, crop, data.statistics)
-    start = time.perf_counter()
-    train[Key((0, 0, 0), places, slice(0, count))]
-    middle = time.perf_counter()
-    batch = min(_LOADED, len(data.test))
-    TestBatches(data.test, recipe, crop, data.statistics, batch, 0, 1)[0]
-    return (middle - start) / count, (time.perf_counter() - middle) / batch
+    batch = min(count, len(data.test))
+    test = TestBatches(data.test, recipe, crop, data.statistics, batch, 0, 1)
+    for _ in range(2 if on_gpu else 1):  # a GPU's kernels are loaded when they are first used
+        _synchronise(device)
+        start = time.perf_counter()
+        train[Key((0, 0, 0), places, slice(0, count))]
+        _synchronise(device)
+        middle = time.perf_counter()
+        test[0]
+        _synchronise(device)
+        end = time.perf_counter()
+    return (middle - start) / count, (end - middle) / batch
 
 
 def _name(device: torch.device) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,3 +74,27 @@ def test_a_study_of_few_trials_says_so(zenopt: Callable, study: str) -> None:
     zenopt("optimize", "--study", "nasbench201", "--trials", "3", "--workers", "1", *settings)
     done = zenopt("predict", "--study", "few", CELLS[0])
     assert done.code == 2 and "needs 4 trials with values to learn from, study 'few' has 3" in done.err
+
+
+def test_an_interval_of_accuracies_ends_where_they_do(
+    zenopt: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = (12.0, 99.2, 35.0, 99.9, 5.0, 97.0, 64.0, 99.5, 20.0, 88.0)
+    for name, scale in (("top1", 1.0), ("share", 0.01)):
+        rows = [f"{width},{value * scale:g}" for width, value in enumerate(values, start=1)]
+        Path(f"{name}.csv").write_text("\n".join([f"width,{name} accuracy", *rows]))
+        study = {
+            "name": name,
+            "resolution": 32,
+            "space": {"name": "columns", "options": {"parameters": ["width"]}},
+            "objective": {"kind": "table", "table": f"{name}.csv", "column": f"{name} accuracy"},
+            "sampler": {"name": "random"},
+            "trials": 40,
+        }
+        Path(f"{name}.yaml").write_text(json.dumps(study))
+        done = zenopt("optimize", "--study", f"{name}.yaml", "--workers", "1")
+        assert done.code == 0, done.err
+        found = zenopt("predict", "--study", name, "width=3", "--probability", "0.999", "--json").json
+        (own,) = found["networks"]
+        assert (own["low"], own["high"]) == (0.0, 100.0 * scale)

@@ -170,7 +170,8 @@ def test_a_training_goes_on_from_its_last_epoch(nodes: Nodes, optimize: Callable
     settings = (
         "objective.kind=train",
         "training.data=synthetic:2000",
-        "training.epochs=8",
+        "training.epochs=12",
+        "sampler.name=aging",
         "training.held_back=0.5",
     )
     options = [part for setting in settings for part in ("--set", setting)]
@@ -194,8 +195,8 @@ def test_a_training_goes_on_from_its_last_epoch(nodes: Nodes, optimize: Callable
     rows = before[first.user_attrs["training_run"]]
     # Seconds and losses of what was trained before the kill are those of then; nothing was trained twice.
     assert len(rows) >= 3 and after[: len(rows) - 1] == rows[: len(rows) - 1]
-    assert [row[0] for row in after[1:]] == [str(epoch) for epoch in range(1, 9)]
-    assert sorted(first.intermediate_values) == list(range(1, 9))
+    assert [row[0] for row in after[1:]] == [str(epoch) for epoch in range(1, 13)]
+    assert sorted(first.intermediate_values) == list(range(1, 13))
     os.killpg(driver.pid, signal.SIGKILL)
 
 

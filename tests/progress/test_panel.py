@@ -181,6 +181,19 @@ def test_counts_and_shares_in_words() -> None:
     assert state.facts_text == ""
 
 
+def test_what_is_under_way_counts_for_the_share_alone() -> None:
+    clock = Clock()
+    state = State(clock)
+    state.begin(10, "trial", None)
+    clock.now += 30
+    state.add(0, {"running": "epoch 3 of 6"}, under_way=0.5)
+    assert state.count == "0/10 trials" and state.share == 0.05
+    assert state.seconds_left == pytest.approx(570.0)
+    # It is over and counted, and nothing else runs.
+    state.add(1, {"running": None})
+    assert (state.count, state.share, state.facts_text) == ("1/10 trials", 0.1, "")
+
+
 def test_a_notebook_gets_html_that_is_drawn_over(tmp_path: Path) -> None:
     nbformat, client = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     code = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,8 @@ from optuna.trial import TrialState
 from zenopt.core.errors import EvaluationError, SpecError
 from zenopt.core.score import Score
 from zenopt.storage import open_storage
+from zenopt.study import search
+from zenopt.study.advice import warnings_before
 from zenopt.study.evaluators import make_evaluator
 from zenopt.study.evaluators.base import Evaluator
 from zenopt.study.evaluators.train import RATE_PARAMETER
@@ -105,7 +108,7 @@ def test_a_trial_is_a_training(tiny_spec: Maker, tmp_path: Path) -> None:
     (trial,) = study.trials
     assert list(trial.intermediate_values) == [1, 2, 3] and trial.value == trial.intermediate_values[3]
     assert trial.user_attrs["epochs"] == 3 and "0.25 held back" in trial.user_attrs["data"]
-    assert study.metric_names == ["top-1 accuracy (%) on training images held back (0.25)"]
+    assert study.metric_names == ["top-1 accuracy (%) on 25 % of the training images, held back"]
     assert (tmp_path / trial.user_attrs["training_run"] / "last.pt").is_file()
 
 
@@ -120,7 +123,9 @@ def test_a_stopped_training_goes_back_and_goes_on(tiny_spec: Maker, tmp_path: Pa
     folder = next((tmp_path / "cut").iterdir())
     stamps = (folder / "metrics.csv").read_text().splitlines()
     assert len(stamps) == 3, "two epochs and a header"
-    assert run_trial(study, objective) == TrialState.COMPLETE
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # that an epoch is reported twice
+        assert run_trial(study, objective) == TrialState.COMPLETE
     assert len(study.trials) == 1
     # The epochs done before were not done again, and the result is that of an uninterrupted training.
     assert (folder / "metrics.csv").read_text().splitlines()[:3] == stamps
@@ -176,6 +181,77 @@ def test_trainings_of_two_studies_agree_in_what_matters(tiny_spec: Maker) -> Non
         join_study(training(tiny_spec, epochs=5), storage, "one", "cpu")
     # How many finalists there are changes no accuracy.
     join_study(training(tiny_spec, finalists=7), storage, "one", "cpu")
+
+
+# -- tables ------------------------------------------------------------------------------------------------------------
+
+
+def curves(tmp_path: Path, **objective: Any) -> StudySpec:
+    """A study of eleven widths; the table has their values after 10 and 50 epochs, of the widest only the last."""
+    rows = [f"{width},{90 - width if width < 11 else ''},{100 - width}" for width in range(1, 12)]
+    table = tmp_path / "curves.csv"
+    table.write_text("\n".join(["width,early,late", *rows]))
+    content = {
+        "name": "curves",
+        "resolution": 32,
+        "space": {"name": "columns", "options": {"table": str(table), "parameters": ["width"]}},
+        "objective": {"kind": "table", "table": str(table), **objective},
+        "sampler": {"name": "random"},
+        "training": {"pruner": "halving"},
+    }
+    return StudySpec.validated_data(content)
+
+
+def test_learning_curves_of_a_table_are_pruned(tmp_path: Path) -> None:
+    spec = curves(tmp_path, columns_by_epoch={50: "late", 10: "early"})
+    assert spec.objective.column == "late" and spec.evaluator()(spec).last_step == 50
+    # What is stored has texts for keys.
+    assert StudySpec.validated_data(spec.model_dump(mode="json")) == spec
+    study, objective = start(spec)
+    for width in (5, 6, 3, 11):
+        study.enqueue_trial({"width": width})
+        run_trial(study, objective)
+    better, worse, best, late = study.trials
+    assert better.intermediate_values == {10: 85.0, 50: 95.0} and better.value == 95.0
+    assert worse.state == TrialState.PRUNED and worse.intermediate_values == {10: 84.0}
+    assert best.value == 97.0
+    # A row without the earlier number cannot be judged by it.
+    assert late.intermediate_values == {50: 89.0} and late.value == 89.0
+
+
+def test_the_pruners_of_curves_begin_with_their_first_step(tmp_path: Path) -> None:
+    spec = curves(tmp_path, columns_by_epoch={10: "early", 50: "late"})
+    halving = make_pruner(spec)
+    assert isinstance(halving, optuna.pruners.SuccessiveHalvingPruner) and halving._min_resource == 10
+    wanted = spec.overridden(["training.pruner={name: halving, options: {min_resource: 50}}"])
+    assert make_pruner(wanted)._min_resource == 50  # type: ignore[attr-defined]
+    assert make_pruner(spec.overridden(["training.pruner=hyperband"]))._max_resource == 50  # type: ignore[attr-defined]
+
+
+def test_wrong_curves_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no column 'erly' of numbers; it has width, early, late"):
+        curves(tmp_path, columns_by_epoch={10: "erly", 50: "late"}).check()
+    with pytest.raises(SpecError, match=r"objective\.columns_by_epoch\.0.* greater than or equal to 1"):
+        curves(tmp_path, columns_by_epoch={0: "early"})
+    with pytest.raises(SpecError, match="are keys of a table objective"):
+        StudySpec.load("demo", ["objective.columns_by_epoch={10: early}"])
+
+
+def test_progress_tells_the_epochs_of_running_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "_LOOK_S", 0.0)
+    spec = curves(tmp_path, columns_by_epoch={10: "early", 50: "late"}).overridden(["training.pruner=none"])
+    seen: list[search.Progress] = []
+    search.run_search(spec, "memory:", "one", trials=2, workers=1, on_progress=seen.append)
+    first, last = seen[0], seen[-1]
+    assert (first.done, first.epochs, first.running) == (0, (10,), "epoch 10 of 50")
+    assert first.share_done == pytest.approx(0.1) and first.seconds_left is not None
+    assert (last.done, last.epochs, last.running, last.share_done) == (2, (), None, 1.0)
+
+
+def test_a_pruner_that_is_told_nothing_is_warned_of(tmp_path: Path) -> None:
+    plain, with_curves = curves(tmp_path, column="late"), curves(tmp_path, columns_by_epoch={10: "early"})
+    assert ["objective.columns_by_epoch" in line for line in warnings_before(plain)] == [True]
+    assert warnings_before(with_curves) == warnings_before(plain.overridden(["training.pruner=none"])) == []
 
 
 # -- of one's own ------------------------------------------------------------------------------------------------------

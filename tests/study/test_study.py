@@ -11,13 +11,16 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from zenopt.cli import main
 from zenopt.core.errors import StorageError, StudyError
 from zenopt.export.bundle import read_bundle, write_bundle
 from zenopt.proxies import register_proxy
+from zenopt.spaces.nasbench201.cell import OPERATIONS
 from zenopt.storage import open_storage
 from zenopt.study.best import make_bundle, rescore_top
 from zenopt.study.objective import Objective, run_trial
 from zenopt.study.sampling import make_sampler
+from zenopt.study.search import run_search
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import (
     SPEC_KEY,
@@ -294,3 +297,39 @@ def test_an_infeasible_study_has_no_best(
         StudyError, match=r"Study 'tiny' has no feasible trial among 3; raise the budget or run on\."
     ):
         rescore_top(study)
+
+
+def test_what_a_table_says_is_not_drawn_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cells = [
+        f"|{a}~0|+|none~0|{b}~1|+|none~0|none~1|{c}~2|"
+        for a in OPERATIONS
+        for b in OPERATIONS
+        for c in OPERATIONS
+    ]
+    table = tmp_path / "table.csv"
+    table.write_text(
+        "\n".join(["arch_str,acc", *(f"{cell},{50 + place / 10}" for place, cell in enumerate(cells))])
+    )
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    spec = StudySpec.load("nasbench201-table", {"objective.table": str(table), "objective.column": "acc"})
+    storage = run_search(spec, url, "tabled", trials=12, workers=1).storage
+    _, candidates = rescore_top(load_study(storage, "tabled"), count=3)
+    assert [item.score.values for item in candidates] == [(item.record.value,) for item in candidates]
+    main(
+        [
+            "export-best",
+            "--study",
+            "tabled",
+            "--storage",
+            url,
+            "--output",
+            str(tmp_path / "bundle"),
+            "--top",
+            "2",
+        ]
+    )
+    printed = capsys.readouterr()
+    assert "draw" not in printed.err + printed.out
+    assert printed.out.splitlines()[0] == "trial  search score"
+    main(["status", "--study", "tabled", "--storage", url])
+    assert f"best score among 2: {candidates[0].record.value:.3f}\n" in capsys.readouterr().out

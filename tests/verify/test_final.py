@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from zenopt.cli import main
 from zenopt.core.errors import StudyError
 from zenopt.export.bundle import read_bundle
 from zenopt.nn.weights import read_torch_file
-from zenopt.study.evaluators.train import SEED_KEY
+from zenopt.storage import open_storage
+from zenopt.study.evaluators.train import LABEL_KEY, LEARNING_RATE_KEY, SEED_KEY
 from zenopt.study.spec import StudySpec
-from zenopt.study.study import load_study, open_existing, read_spec
+from zenopt.study.study import join_study, load_study, open_existing, read_spec
 from zenopt.train.data import DataSet, MemoryImages
+from zenopt.verify import final
 from zenopt.verify.candidates import class_candidates
 from zenopt.verify.final import read_winner, run_second_stage
 from zenopt.verify.linked import Place, Training
@@ -107,7 +110,9 @@ def test_search_train_export_evaluate(cli: Run, images: str) -> None:
     assert code == 0 and "the best trained network, with its weights" in out
     bundle = read_bundle("bundle")
     assert bundle.structure == trained["verified"][0]["candidate"]["structure"]
-    assert bundle.scores is not None and "held back (0.25)" in bundle.scores["chosen_by"]
+    assert (
+        bundle.scores is not None and "25 % of the training images, held back" in bundle.scores["chosen_by"]
+    )
     assert bundle.scores["top1_seeds"] == trained["verified"][0]["top1"]
     assert Path("bundle/model.py").is_file()
     code, out, _ = cli("evaluate", "--weights", "bundle/best.pt", "--data", images, "--json")
@@ -300,3 +305,39 @@ def test_finalists_are_judged_by_all_their_seeds(
     place = Place(open_existing("sqlite:///zenopt.db"), runs=tmp_path / "runs")
     winner = run_second_stage("staged", spec, place)
     assert [(len(item.top1), item.pruned) for item in winner.verified[:2]] == [(2, 0), (2, 0)]
+
+
+@pytest.mark.parametrize("sampler", ["surrogate", "random"])
+def test_finalists_of_a_learned_search_are_no_lucky_numbers(
+    sampler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "staged.yaml").write_text(SPEC)
+    spec = StudySpec.load(
+        tmp_path / "staged.yaml",
+        ["classes=[]", "objective={kind: train}", "training.data=synthetic:64", f"sampler.name={sampler}"],
+    )
+    storage = open_storage("memory:")
+    spec = join_study(spec, storage, "trained", "cpu")
+    space, rng = spec.build_space(), random.Random(0)
+    drawn = {str(own): own for own in (space.draw(rng) for _ in range(200)) if own is not None}
+    # Accuracy grows with the size; but the training of the smallest network of all had luck.
+    ordered = sorted(drawn.values(), key=lambda own: spec.limits().count(own).params)[::3][:24]
+    values = [40.0 + place + rng.uniform(-0.5, 0.5) for place in range(len(ordered))]
+    values[0] = 66.0
+    for architecture, value in zip(ordered, values, strict=True):
+        attributes = {"structure": str(architecture), SEED_KEY: 0, LEARNING_RATE_KEY: 0.2, LABEL_KEY: "all"}
+        load_study(storage, "trained").add_trial(
+            optuna.trial.create_trial(value=value, user_attrs=attributes)
+        )
+    ranked: list[str] = []
+    monkeypatch.setattr(
+        final,
+        "choose",
+        lambda trainings, found, *rest: ranked.extend(own.candidate.structure for own in found),
+    )
+    final.finish("trained", spec, Place(storage, runs=tmp_path / "runs"))
+    assert sorted(ranked) == sorted(map(str, ordered))
+    if sampler == "random":
+        assert ranked[0] == str(ordered[0])
+    else:
+        assert set(ranked[:2]) <= set(map(str, ordered[-6:]))

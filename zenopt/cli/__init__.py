@@ -35,6 +35,10 @@ COMMANDS = {
     "correlate": ("zenopt.cli.correlate:correlate", "Compare proxies with known accuracies."),
     "export-best": ("zenopt.cli.export_best:export_best", "Score the best trials again and write a bundle."),
     "train": ("zenopt.cli.train:train_command", "Train a bundle or a structure."),
+    "supernet": (
+        "zenopt.cli.supernet:supernet",
+        "Train all networks of a space in one set of weights.",
+    ),
     "verify": ("zenopt.cli.verify:verify", "Train the best trials briefly: what is their score worth?"),
     "evaluate": (
         "zenopt.cli.evaluate:evaluate_command",

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1, 10_000),
     default=8,
     show_default=True,
-    help="Fresh draws of each candidate.",
+    help="Fresh draws of each candidate, where scores are drawn.",
 )
 @device_option("cpu", "Torch device.")
 @click.option(
@@ -191,9 +191,14 @@ def _check_formats(formats: tuple[str, ...]) -> None:
 
 def _candidates_text(candidates: list[Rescored]) -> str:
     is_measured = any(item.latency is not None for item in candidates)
-    lines = [f"trial  search score  fresh mean +- std{'   measured' if is_measured else ''}"]
+    # What has one value was not drawn again.
+    is_drawn = any(len(item.score.values) > 1 for item in candidates)
+    header = f"trial  search score{'  fresh mean +- std' if is_drawn else ''}"
+    lines = [f"{header}{'   measured' if is_measured else ''}"]
     for item in candidates:
-        line = f"{item.record.number:5d}  {item.record.value:12.3f}  {item.score.mean:10.3f} +- {item.score.std:.3f}"
+        line = f"{item.record.number:5d}  {item.record.value:12.3f}"
+        if is_drawn:
+            line += f"  {item.score.mean:10.3f} +- {item.score.std:.3f}"
         if item.latency is not None:
             line += f"  {item.latency.latency_ms:.4g} ms +- {item.latency.standard_error:.1%}"
         lines.append(line)

@@ -9,6 +9,7 @@ import click
 
 from zenopt.cli.options import json_option, print_json, split_study, storage_option
 from zenopt.core.text import printable
+from zenopt.core.words import plural
 
 if TYPE_CHECKING:
     from zenopt.report.sections import Section
@@ -99,6 +100,11 @@ def report(
 
 
 def _summary(section: Section) -> str:
-    trainings = [f"{found.count:,} trainings ({found.kind})" for found in section.trainings]
-    trials = [f"{section.data.size:,} trials"] if section.shows_search else []
+    from zenopt.report.trainings import OWN_KIND
+
+    trainings = [
+        plural(found.count, "training") + ("" if found.kind == OWN_KIND else f" ({found.kind})")
+        for found in section.trainings
+    ]
+    trials = [plural(section.data.size, "trial")] if section.shows_search else []
     return f"{printable(section.name)} with {' and '.join([*trials, *trainings])}"

@@ -163,13 +163,11 @@ def _scaled(found: Target, factors: Factors) -> Any:
         StructureError: If its space offers none.
     """
     from zenopt.core.errors import StructureError
+    from zenopt.spaces.base import NOT_SCALABLE
     from zenopt.spaces.registry import get_space, space_of
 
     if found.architecture is None:
-        raise StructureError(
-            "Only chains of super-blocks can be scaled, and families whose space has a method scale; "
-            f"{found.text} is neither."
-        )
+        raise StructureError(f"{NOT_SCALABLE}; {found.text} is neither.")
     space: Any = get_space(space_of(found.architecture.family))()
     return space.scale(found.architecture, width=factors.width, depth=factors.depth)
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from zenopt.cli.options import table
+from zenopt.study.trained import RUN_HEADER, run_row
 
 if TYPE_CHECKING:
     from zenopt.report.trainings import Trainings
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 #: Networks that are listed.
 _LINES = 12
-RUN_HEADER = ("trial", "top-1 %", "epochs", "recipe", "data", "folder")
 
 
 def describe_trainings(found: Trainings) -> str:
@@ -51,17 +51,7 @@ def describe_trainings(found: Trainings) -> str:
 
 def describe_runs(runs: Sequence[Mapping[str, Any]]) -> str:
     """Return networks of the study that were trained in full, ``zenopt train --study``, best first."""
-    rows = [
-        (
-            str(run["trial"]),
-            f"{run['top1']:.2f}",
-            str(run["epochs"]),
-            str(run["recipe"]),
-            str(run["data"]),
-            str(run["folder"]),
-        )
-        for run in runs[:_LINES]
-    ]
+    rows = [run_row(run) for run in runs[:_LINES]]
     return f"Trained by themselves:\n{table(rows, RUN_HEADER)}"
 
 
@@ -85,8 +75,12 @@ def describe_export(exported: Exported) -> str:
         how = "trainings chose it"
     else:
         own = next(item for item in exported.candidates if item["trial"] == exported.trial)
-        how = (
-            f"trial {exported.trial}, best mean of {exported.repeats} fresh draws among {len(exported.candidates)}: "
-            f"{own['mean']:.3f} +- {own['std']:.3f} (search {own['search']:.3f})"
-        )
+        how = f"trial {exported.trial}, "
+        if exported.repeats > 1:
+            how += (
+                f"best mean of {exported.repeats} fresh draws among {len(exported.candidates)}: "
+                f"{own['mean']:.3f} +- {own['std']:.3f} (search {own['search']:.3f})"
+            )
+        else:
+            how += f"best score among {len(exported.candidates)}: {own['mean']:.3f}"
     return f"Exported {when(exported.at)}: {how}\n      {exported.structure}"

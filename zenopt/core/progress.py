@@ -29,8 +29,17 @@ class Progress(Protocol):
         """
         ...
 
-    def advance(self, n: float = 1, **facts: object) -> None:
-        """Say that ``n`` more units are done, and what is known now, e.g. ``best=104.2``."""
+    def advance(self, n: float = 1, *, under_way: float = 0.0, **facts: object) -> None:
+        """Say that ``n`` more units are done, and what is known now, e.g. ``best=104.2``.
+
+        Args:
+            n:
+                Units.
+            under_way:
+                How much of further units is done at this moment: 0.5 for one that is half over.
+            facts:
+                What is known.
+        """
         ...
 
     def note(self, text: str) -> None:
@@ -48,7 +57,7 @@ class Silent:
     def start(self, total: float | None, unit: str, *, limit_s: float | None = None) -> None:
         pass
 
-    def advance(self, n: float = 1, **facts: object) -> None:
+    def advance(self, n: float = 1, *, under_way: float = 0.0, **facts: object) -> None:
         pass
 
     def note(self, text: str) -> None:

@@ -53,8 +53,12 @@ class Table:
 
     def accuracy_columns(self) -> list[str]:
         """Return the columns whose names say accuracy; where none does, every column of numbers."""
-        found = [name for name in self.columns if any(word in name.lower() for word in _ACCURACY_WORDS)]
-        return found or list(self.columns)
+        return list(filter(says_accuracy, self.columns)) or list(self.columns)
+
+
+def says_accuracy(column: str) -> bool:
+    """Return whether the name of a column says that it holds accuracies."""
+    return any(word in column.lower() for word in _ACCURACY_WORDS)
 
 
 def text_of_row(row: Row) -> str | None:

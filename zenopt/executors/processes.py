@@ -33,6 +33,13 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def threads_each(workers: int) -> int:
+    """Return the torch threads of each of some workers: a share of the cores, and no more than ``OMP_NUM_THREADS``."""
+    share = max(1, available_cores() // workers)
+    limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return min(share, max(1, int(limit))) if limit.isdecimal() else share
+
+
 @dataclass
 class _Shared:
     """What worker processes share."""

@@ -22,6 +22,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from zenopt.core.errors import ZenoptError
 from zenopt.export.bundle import Bundle
 from zenopt.nn import build_network
+from zenopt.nn.seeding import seeded
 from zenopt.nn.weights import count_classes, load_weights, read_weights
 from zenopt.spaces.registry import parse_architecture
 
@@ -140,8 +141,7 @@ def deploy_bundle(
         # Training builds the classifier for its data's classes.
         classes = count_classes(read_weights(weights), f"Checkpoint {weights}")
     architecture = parse_architecture(bundle.family, bundle.structure)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         network = build_network(architecture, num_classes=classes, use_se=bundle.use_se)
     if weights is not None:
         load_weights(network, weights)

@@ -34,11 +34,6 @@ def get_term(name: str) -> Term:
     return TERMS.get(name, stored=True)
 
 
-def term_names() -> list[str]:
-    """Return the names of all terms but the constant one."""
-    return [name for name in TERMS.names() if name != CONSTANT]
-
-
 def _is_matrix(op: Operation) -> bool:
     return op.kind in ("conv", "linear", "matmul")
 

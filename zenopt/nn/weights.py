@@ -22,15 +22,21 @@ from zenopt.nn.network import Network
 VALUES = 5_000_000
 
 
-def read_torch_file(path: Path) -> dict[str, Any]:
+def read_torch_file(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     """Read a file that `torch.save` wrote onto the CPU; only tensors and plain containers are built.
+
+    Args:
+        path:
+            The file.
+        mmap:
+            Leave tensors in the file until they are needed; processes then share one copy in memory.
 
     Raises:
         CheckpointError: The file is missing, damaged or too large, or holds no dictionary.
     """
     check_checkpoint(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
         _check_tensors(content)
     except CheckpointError as error:
         raise CHECKPOINT.refusal(path, str(error)) from None

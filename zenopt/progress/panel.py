@@ -49,14 +49,16 @@ class State:
     def begin(self, total: float | None, unit: str, limit_s: float | None) -> None:
         """Begin a part; what is known stays."""
         self.total, self.unit, self.limit_s, self.done = total, unit, limit_s, 0.0
+        self.under_way = 0.0
         self._left = TimeLeft(total, limit_s)
         self._began = self._clock()
 
-    def add(self, n: float, facts: dict[str, object]) -> None:
+    def add(self, n: float, facts: dict[str, object], under_way: float = 0.0) -> None:
         """Count ``n`` more units, and remember facts; one that is ``None`` is forgotten."""
         self.done += n
+        self.under_way = under_way
         self.facts = {key: value for key, value in {**self.facts, **facts}.items() if value is not None}
-        self._left.update(self.done, self.elapsed_s)
+        self._left.update(self.done + under_way, self.elapsed_s)
 
     @property
     def elapsed_s(self) -> float:
@@ -71,7 +73,7 @@ class State:
     @property
     def share(self) -> float | None:
         """Fraction that is over, by count or by time, whichever is nearer to its end."""
-        shares = [self.done / self.total] if self.total else []
+        shares = [(self.done + self.under_way) / self.total] if self.total else []
         shares += [self.elapsed_s / self.limit_s] if self.limit_s else []
         return min(1.0, max(shares)) if shares else None
 
@@ -144,9 +146,9 @@ class Panel:
         self._state.begin(total, unit, limit_s)
         self._view.begin(self._state)
 
-    def advance(self, n: float = 1, **facts: object) -> None:
+    def advance(self, n: float = 1, *, under_way: float = 0.0, **facts: object) -> None:
         """Count ``n`` more units done; facts are shown until they are told anew, or ``None``."""
-        self._state.add(n, facts)
+        self._state.add(n, facts, under_way)
         self._view.show(self._state)
 
     def note(self, text: str) -> None:

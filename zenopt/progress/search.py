@@ -109,6 +109,8 @@ class Reporter:
                 self._panel.note(trial_line(record))
         self._panel.advance(
             len(progress.new),
+            under_way=progress.under_way,
+            running=progress.running,
             best="none yet" if progress.best is None else f"{progress.best:.2f}",
             feasible=f"{progress.feasible / progress.finished:.0%}" if progress.finished else None,
         )

@@ -6,14 +6,14 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from zenopt.core.errors import ProxyError
 from zenopt.core.score import Score
+from zenopt.nn.seeding import seeded
 from zenopt.proxies.devices import full_precision, resolve_device
 from zenopt.proxies.probe import Loss, Probe
 from zenopt.proxies.randomness import make_generator
@@ -131,7 +131,7 @@ def _value(
     if proxy.kind == "architecture":
         raise ProxyError("needs an architecture, not a network")
     # Layers such as dropout draw from the global state, which is put back.
-    with _global_state_kept(probe.inputs.device, seed), full_precision(probe.inputs.device):
+    with seeded(seed, probe.inputs.device), full_precision(probe.inputs.device):
         layers = proxy.per_layer(probe) if per_layer and proxy.per_layer is not None else None
         if layers is None:
             value = float(proxy.function(probe))
@@ -141,14 +141,6 @@ def _value(
     if not math.isfinite(value):
         raise ProxyError(f"the score is {value}")
     return value, layers
-
-
-@contextmanager
-def _global_state_kept(device: torch.device, seed: int) -> Iterator[None]:
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from zenopt.nn import build_network
+from zenopt.nn.seeding import seeded
 
 Initialisation = Literal["gaussian", "kaiming", "pytorch"]
 
@@ -89,8 +90,7 @@ def fresh_network(
         network = network.to_empty(device=generator.device)
     else:
         # A module of another kind knows best how to initialise itself, from the global generator.
-        with torch.random.fork_rng():
-            torch.manual_seed(generator.initial_seed())
+        with seeded(generator.initial_seed()):
             network = build().to(generator.device)
     initialise(network, scheme, generator)
     return network.train()

@@ -12,6 +12,7 @@ from zenopt.report.figure import Figure
 from zenopt.report.networks import Front, Network
 from zenopt.report.picture import draw
 from zenopt.report.trainings import Trainings
+from zenopt.study.trained import RUN_HEADER, run_row
 
 
 def tiles(found: Iterable[tuple[str, str, str]]) -> str:
@@ -125,10 +126,8 @@ def runs(found: Sequence[Mapping[str, Any]]) -> str:
     """Return the networks of a study that were trained by themselves, ``zenopt train --study``."""
     if not found:
         return ""
-    keys = ("trial", "top1", "epochs", "recipe", "data", "folder")
-    rows = [[f"{run[key]:.2f}" if key == "top1" else str(run[key]) for key in keys] for run in found]
-    header = ("trial", "top-1 %", "epochs", "recipe", "data", "folder")
-    return f'<h2>Trained by themselves</h2><div class="card">{table(header, rows)}</div>'
+    rows = [run_row(run) for run in found]
+    return f'<h2>Trained by themselves</h2><div class="card">{table(RUN_HEADER, rows)}</div>'
 
 
 def learned(record: Mapping[str, Any]) -> str:

@@ -72,7 +72,7 @@ def chosen_networks(
         for position in data.top(1):
             best = network_at(data, position)
             if best.structure not in {item.network.structure for item in found}:
-                found.append(_best(best, is_alone=not found))
+                found.append(_best(best, is_alone=not found, is_drawn=data.spec.objective.kind != "table"))
     return tuple(_marked(item, exported, data) for item in found)
 
 
@@ -113,6 +113,9 @@ def _exported(network: Network, exported: Exported, data: StudyData) -> Chosen:
     own = next((item for item in exported.candidates if item["trial"] == exported.trial), None)
     if own is None:
         return Chosen("exported", "Exported network", "Trainings chose it.", network)
+    if exported.repeats <= 1:
+        reason = f"The best score among {len(exported.candidates)}, {own['mean']:.3f}."
+        return Chosen("exported", "Exported network", reason, network)
     reason = (
         f"The best {len(exported.candidates)} were scored again with {exported.repeats} fresh draws each; this one has "
         f"the best mean, {own['mean']:.3f}."
@@ -126,7 +129,9 @@ def _exported(network: Network, exported: Exported, data: StudyData) -> Chosen:
     )
 
 
-def _best(network: Network, *, is_alone: bool) -> Chosen:
+def _best(network: Network, *, is_alone: bool, is_drawn: bool) -> Chosen:
+    if not is_drawn:
+        return Chosen("best", "Best network", "The best score of the search.", network)
     if not is_alone:
         return Chosen(
             "best",

@@ -16,7 +16,7 @@ from zenopt.verify.linked import LINK_KEY
 
 #: Endings of the names of linked studies, and what they hold.
 KINDS = {"trained": "second stage", "verify": "verification"}
-_OWN_KIND = "trainings"
+OWN_KIND = "trainings"
 # As written by zenopt.verify.final, which loads torch.
 _WINNER_KEY = "zenopt:winner"
 #: Attributes of a training that are facts of its network.
@@ -213,7 +213,7 @@ def _read(study: optuna.Study, scores: Mapping[str, float], by_formula: bool) ->
                 data[str(trial.user_attrs["data"])] = None
     networks = [_trained(own, rate, scores, by_formula) for (_, rate), own in rows.items()]
     networks.sort(key=lambda item: (np.isnan(item.mean), -item.mean))
-    kind = KINDS.get(study.study_name.removeprefix(f"{parent}-"), _OWN_KIND)
+    kind = KINDS.get(study.study_name.removeprefix(f"{parent}-"), OWN_KIND)
     winner = study.user_attrs.get(_WINNER_KEY)
     return Trainings(
         study.study_name, parent, kind, ", ".join(data), tuple(networks), winner and _winner(winner)

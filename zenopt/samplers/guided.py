@@ -185,13 +185,18 @@ class GuidedSampler(ZenSampler):
         return len(population) <= min(WARM_UP, self._population_size - 1)
 
 
-def draw_candidates(space: Any, limits: Limits, count: int, rng: random.Random) -> list[Any]:
+def draw_candidates(
+    space: Any, limits: Limits, count: int, rng: random.Random, *, draws: int = DRAWS_PER_MOVE
+) -> list[Any]:
     """Return different random architectures within the budget, what is too large shrunk until it fits.
 
-    Fewer than ``count`` where the space has no more.
+    Fewer than ``count`` where ``draws`` times as many draws show no more.
+
+    Raises:
+        BudgetError: If nothing fits.
     """
     found: dict[str, Any] = {}
-    for _ in range(DRAWS_PER_MOVE * count):
+    for _ in range(draws * count):
         drawn = space.draw(rng)
         if drawn is None:
             continue

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Mutations of a random walk.
 WALK = 30
+#: Why an architecture has no larger or smaller versions.
+NOT_SCALABLE = "Only chains of super-blocks can be scaled, and families whose space has a method scale"
 #: Values of an integer parameter that a neighbour may take, as steps from its own.
 NEIGHBOUR_STEPS = (-1, 1)
 
@@ -70,6 +72,15 @@ class BaseArchitecture(ABC):
                 f"Unknown build {build!r} of {self.family}; allowed: {', '.join(self.builds)}."
             )
         return self.description
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The place of each unit in the family, different ones; a supernet shares weights between units of one place.
+
+        Units of one place may differ in widths, kernels and repetitions. Where they are alternatives (other kinds of
+        blocks), the alternative belongs to the name; where units may be missing, a place is where one would stand.
+        """
+        return self.description.names
 
     def closed_form(
         self,
@@ -337,10 +348,7 @@ class BaseSpace(ABC):
         Raises:
             StructureError: If the family has no scaling, or the result cannot exist.
         """
-        raise StructureError(
-            "Only chains of super-blocks can be scaled, and families whose space has a method scale; "
-            f"{architecture} is neither."
-        )
+        raise StructureError(f"{NOT_SCALABLE}; {architecture} is neither.")
 
     def draw(self, rng: random.Random) -> Any | None:
         """Return a random architecture, which need not fit any budget; ``None`` where no mutation succeeds.

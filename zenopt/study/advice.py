@@ -19,7 +19,7 @@ _USUAL_LAYERS_SMALL, _USUAL_LAYERS_LARGE = 18, 16
 
 def warnings_before(spec: StudySpec) -> list[str]:
     """Return what to warn of before a search, one line each."""
-    return [line for line in (_of_depth(spec), _of_latency(spec)) if line is not None]
+    return [line for line in (_of_depth(spec), _of_latency(spec), _of_pruner(spec)) if line is not None]
 
 
 def _of_depth(spec: StudySpec) -> str | None:
@@ -49,3 +49,14 @@ def _of_latency(spec: StudySpec) -> str | None:
         return None
     warning = judge(device.errors).warning
     return None if warning is None else f"latency.device {spec.latency.device}: {warning}"
+
+
+def _of_pruner(spec: StudySpec) -> str | None:
+    """Return a warning where a pruner is told nothing."""
+    objective, name = spec.objective, spec.training.pruner.name
+    if objective.kind != "table" or objective.columns_by_epoch or name == "none":
+        return None
+    return (
+        f"training.pruner {name} ends nothing: a table has one value of each network. If it has learning curves, "
+        "name their columns, e.g. --set objective.columns_by_epoch='{10: acc_10, 50: acc_50}'."
+    )

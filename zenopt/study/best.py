@@ -61,7 +61,7 @@ def rescore_top(
         count:
             How many of the best to score.
         repeats:
-            Fresh draws of each.
+            Fresh draws of each, where scores are drawn.
         device:
             Torch device.
         progress:
@@ -93,9 +93,13 @@ def rescore_top(
     space = spec.build_space()
     evaluator = make_evaluator(spec, device)
     spec.direction()
-    progress.note(
-        f"Scoring the best of study {study.study_name} again, {plural(repeats, 'fresh draw')} each."
-    )
+    if evaluator.is_noisy:
+        progress.note(
+            f"Scoring the best of study {study.study_name} again, {plural(repeats, 'fresh draw')} each."
+        )
+    else:
+        # Equal networks have equal scores.
+        repeats = 1
     found: list[Rescored] = []
     errors = []
     wanted = list(records.values())[:count]

@@ -53,6 +53,8 @@ class Objective:
             Asked while another worker is waited for, and between the steps of an evaluation.
         folder:
             Where evaluators may keep files.
+        after_step:
+            Called when an evaluation has reported a step and goes on.
 
     Raises (when called):
         TrialPruned: If the architecture is over budget, has no value, or a pruner ended its evaluation.
@@ -67,6 +69,7 @@ class Objective:
         device: str = "cpu",
         should_stop: Callable[[], bool] = lambda: False,
         folder: Path = Path("runs"),
+        after_step: Callable[[], None] = lambda: None,
     ) -> None:
         self._spec = spec
         self._device = device
@@ -77,6 +80,7 @@ class Objective:
             study, ("score_mean", "score_std"), identity=self._evaluator.identity_key
         )
         self._should_stop = should_stop
+        self._after_step = after_step
         self._all_slots = needs_all_slots(spec)
         self._completes = needs_complete(spec)
         self._worst = tuple(-inf if item == "maximize" else inf for item in spec.directions())
@@ -164,11 +168,16 @@ class Objective:
 
     def _evaluate(self, trial: optuna.Trial, architecture: Any, settings: Mapping[str, Any]) -> float:
         seed = derive_seed(self._spec.seed, trial.number, "score")
+        # What was reported before a worker died stays; Optuna takes no second value of a step, and warns.
         reported: set[int] = set()
+        if self._evaluator.last_step is not None:
+            storage = self._history.study._storage
+            reported.update(storage.get_trial(trial._trial_id).intermediate_values)
 
         def report(step: int, value: float) -> None:
-            trial.report(value, step)
-            reported.add(step)
+            if step not in reported:
+                trial.report(value, step)
+                reported.add(step)
             if step == self._evaluator.last_step:
                 # Ending it here would throw a finished evaluation away.
                 return
@@ -176,6 +185,7 @@ class Objective:
                 raise EvaluationStopped
             if trial.should_prune():
                 raise TrialPruned(f"ended by the pruner after step {step}")
+            self._after_step()
 
         score = self._evaluator.evaluate(architecture, seed=seed, settings=settings, report=report)
         for step in sorted(score.curve.keys() - reported):

@@ -85,7 +85,8 @@ def predict_networks(
     # A table lists what was trained; a prediction is for what was not.
     space, limits = spec.space.build(), spec.limits()
     reader = NetworkReader(space, limits.resolution, limits.num_classes, limits.use_se)
-    told = ToldPopulation(study, space, reader, spec.evaluator()(spec).last_step)
+    evaluator = spec.evaluator()(spec)
+    told = ToldPopulation(study, space, reader, evaluator.last_step)
     told.sync()
     if len(told.full) < FEWEST:
         raise StudyError(
@@ -105,9 +106,13 @@ def predict_networks(
     sign = 1.0 if spec.direction() == "maximize" else -1.0
     trained = [own.text for own in told.told]
     networks = []
+    lowest, highest = evaluator.bounds
     for index, text in enumerate(texts):
-        ends = [sign * float(end[index]) for end in (found.training_low, found.training_high)]
-        mean = sign * float(found.mean[index])
+        # The scale on which the predictor works goes on beyond what accuracies can be.
+        mean, *ends = (
+            min(max(sign * float(own[index]), lowest), highest)
+            for own in (found.mean, found.training_low, found.training_high)
+        )
         networks.append(
             NetworkPrediction(text, mean, min(ends), max(ends), len(trained), trained.count(text))
         )

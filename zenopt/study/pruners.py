@@ -44,15 +44,20 @@ def _hyperband(epochs: int, **options: Any) -> BasePruner:
 
 
 def make_pruner(spec: StudySpec) -> BasePruner:
-    """Return the pruner of a study's trainings.
+    """Return the pruner of a study's trainings, or of the learning curves of its table.
 
-    Its name is one of :data:`PRUNERS`, a class of ``optuna.pruners`` (``WilcoxonPruner``), or ``module:Class``.
+    Its name is one of :data:`PRUNERS`, a class of ``optuna.pruners`` (``WilcoxonPruner``), or ``module:Class``. Tables
+    have few points of a curve: zenopt's own pruners begin with the first of them.
 
     Raises:
         SpecError: If the options do not fit it.
         UnknownNameError: If there is no such pruner.
     """
     section = spec.training.pruner
+    steps = sorted(spec.objective.columns_by_epoch)
+    epochs, options = spec.training.epochs, section.options
+    if steps:
+        epochs, options = steps[-1], {**_from_step(section.name, steps[0]), **options}
     stock = getattr(optuna.pruners, section.name, None)
     try:
         if isinstance(stock, type) and issubclass(stock, BasePruner):
@@ -61,7 +66,7 @@ def make_pruner(spec: StudySpec) -> BasePruner:
         if isinstance(factory, type):
             found: Any = factory(**section.options)
         else:
-            found = factory(spec.training.epochs, **section.options)
+            found = factory(epochs, **options)
     except (TypeError, ValueError) as error:
         if isinstance(error, UnknownNameError):
             raise
@@ -69,3 +74,13 @@ def make_pruner(spec: StudySpec) -> BasePruner:
     if not isinstance(found, BasePruner):
         raise SpecError(f"training.pruner.name: {section.name!r} is no Optuna pruner.")
     return found
+
+
+def _from_step(name: str, step: int) -> dict[str, Any]:
+    """Return the options with which a pruner of ours looks at the curves from a step on."""
+    return {
+        "median": {"n_warmup_steps": step},
+        "percentile": {"n_warmup_steps": step},
+        "halving": {"min_resource": step},
+        "hyperband": {"min_resource": step},
+    }.get(name, {})

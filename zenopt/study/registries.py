@@ -34,7 +34,7 @@ def _class_or_function(base: str) -> Callable[[Any, str, bool], Any]:
 EVALUATORS: Registry[Any] = Registry(
     "evaluator",
     "zenopt.evaluators",
-    {name: f"zenopt.study.evaluators.{name}" for name in ("proxy", "table", "train")},
+    {name: f"zenopt.study.evaluators.{name}" for name in ("proxy", "supernet", "table", "train")},
     convert=_class_or_function("zenopt.study.evaluators.base:Evaluator"),
 )
 #: Called with a spec and the index of the worker; returns a sampler. A sampler class is made with its options.

@@ -10,6 +10,7 @@ import torch
 
 from zenopt.core.errors import ProxyError
 from zenopt.latency.targets import Target
+from zenopt.nn.seeding import seeded
 from zenopt.proxies import Proxy, Score, evaluate, get_proxy, score_architecture
 from zenopt.proxies.devices import resolve_device
 from zenopt.proxies.randomness import make_generator
@@ -109,9 +110,8 @@ def score_target(
     values, seconds = [], 0.0
     for repeat in range(repeats):
         generator = make_generator(seed, repeat, torch.device("cpu"))
-        with torch.random.fork_rng():
-            # A library's model initialises itself from the global state.
-            torch.manual_seed(generator.initial_seed())
+        # A library's model initialises itself from the global state.
+        with seeded(generator.initial_seed()):
             network = found.build().train()
         inputs = torch.randn((batch_size, 3, found.resolution, found.resolution), generator=generator)
         targets = torch.randint(found.num_classes, (batch_size,), generator=generator)

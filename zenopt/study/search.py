@@ -18,7 +18,7 @@ from zenopt.core.errors import StorageError, StudyError
 from zenopt.core.extensions import named_by_person, names_object
 from zenopt.core.paths import file_name
 from zenopt.executors import Ended, Job, Post, make_executor
-from zenopt.executors.processes import available_cores
+from zenopt.executors.processes import threads_each
 from zenopt.executors.runs import begin_run
 from zenopt.executors.supervise import failures_of, supervise
 from zenopt.storage import checkpoint, open_storage, requeue_orphans
@@ -188,7 +188,7 @@ def run_search(
         study=name,
         run=run.id,
         devices=devices,
-        threads=max(1, available_cores() // (workers or 1)),
+        threads=threads_each(workers or 1),
         deadline=None if timeout_s is None else time.time() + timeout_s,
         modules=() if is_here else _modules(spec),
         synchronous=synchronous,
@@ -199,7 +199,7 @@ def run_search(
     try:
         left_behind = () if is_here else executor.open(job)
         requeued = len(requeue_orphans(study, dead=left_behind))
-        watch = Watch(study, run.id, trials, timeout_s, start, on_progress)
+        watch = Watch(study, run.id, trials, timeout_s, start, on_progress, spec.evaluator()(spec).last_step)
         on_ready(Beginning(spec, requeued, workers, watch.carried))
         with _graceful_interrupt() as stop:
             if is_here:
@@ -242,7 +242,7 @@ def _work_here(job: Job, storage: optuna.storages.BaseStorage, watch: Watch, sto
         return (job.deadline is None or time.time() < job.deadline) and next(remaining, None) is not None
 
     post = Post(0, job.devices[0], job.threads, job.url, claim, stop.is_set)
-    work(job.argument, post, storage, lambda: watch.report(1))
+    work(job.argument, post, storage, lambda: watch.report(1), watch.step)
 
 
 def _modules(spec: StudySpec) -> tuple[str, ...]:

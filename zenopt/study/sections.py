@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from inspect import Parameter, signature
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 
@@ -161,23 +161,45 @@ class ObjectiveSection(Section):
     """Where the value of an architecture comes from: the name of an evaluator.
 
     ``proxy``, a column of a ``table`` of known results (what it does not list is outside the space), ``train``: the
-    accuracy after a short training, or ``module:Class``. ``then: train`` adds a second stage; see
-    :class:`TrainingSection`.
+    accuracy after a short training, ``supernet``: the accuracy with the weights of a trained supernet, or
+    ``module:Class``. ``then: train`` adds a second stage; see :class:`TrainingSection`.
+
+    A table may have learning curves: ``columns_by_epoch`` (``{10: acc_10, 50: acc_50}``) names the columns of values
+    after so many epochs, so that ``training.pruner`` ends look-ups as it ends trainings. ``column`` is by default that
+    of the last of these epochs.
+
+    ``weights`` is the folder of the supernet; ``images`` of those held back judge, after ``settling`` training images
+    gave the statistics of batch normalisation, by default all that lie in the folder.
     """
 
     kind: str = "proxy"
     table: str | None = None
     column: str | None = None
+    columns_by_epoch: dict[Annotated[int, Field(ge=1)], str] = Field(default_factory=dict)
     direction: Literal["maximize", "minimize"] = "maximize"
+    weights: str | None = None
+    images: int | None = Field(None, ge=1)
+    settling: int | None = Field(None, ge=2)
     then: Literal["train"] | None = None
 
     @model_validator(mode="after")
     def _check_table(self) -> ObjectiveSection:
+        if self.kind == "table" and self.column is None and self.columns_by_epoch:
+            # The section is frozen for everybody else.
+            object.__setattr__(self, "column", self.columns_by_epoch[max(self.columns_by_epoch)])
         given = (self.table is not None, self.column is not None)
         if self.kind == "table" and not all(given):
             raise ValueError("a table objective needs the keys table (a CSV file) and column")
-        if self.kind in ("proxy", "train") and any(given):
-            raise ValueError("table and column are keys of a table objective; set kind: table")
+        if self.kind in ("proxy", "train", "supernet") and (any(given) or self.columns_by_epoch):
+            raise ValueError(
+                "table, column and columns_by_epoch are keys of a table objective; set kind: table"
+            )
+        if (self.kind == "supernet") != (self.weights is not None):
+            raise ValueError(
+                "a supernet objective needs the key weights (the folder of zenopt supernet train); others have none"
+            )
+        if self.kind != "supernet" and (self.images is not None or self.settling is not None):
+            raise ValueError("images and settling are keys of a supernet objective; set kind: supernet")
         if self.kind == "train" and self.then is not None:
             raise ValueError("an objective of kind train trains every network; leave out then: train")
         return self

@@ -67,6 +67,19 @@ class StudySpec(Section):
     seed: int = Field(0, ge=0, lt=2**63)
 
     @model_validator(mode="after")
+    def _name_table_once(self) -> StudySpec:
+        """Let a space of columns read the table of the objective, unless it names its own."""
+        if (
+            self.space.name == "columns"
+            and self.objective.table is not None
+            and "table" not in self.space.options
+        ):
+            options = {"table": self.objective.table, **self.space.options}
+            # The section is frozen for everybody else.
+            object.__setattr__(self, "space", self.space.model_copy(update={"options": options}))
+        return self
+
+    @model_validator(mode="after")
     def _check_parts(self) -> StudySpec:
         if self.budget.latency_ms is not None and self.latency is None:
             raise ValueError("budget.latency_ms needs a latency section that names a device")

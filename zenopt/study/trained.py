@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -111,6 +112,16 @@ def record_training(
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
     study.set_user_attr(f"{TRAINING_KEY}:{trial}:{run}", content)
+
+
+#: Titles of what :func:`run_row` returns.
+RUN_HEADER = ("trial", "top-1 %", "epochs", "recipe", "data", "folder")
+
+
+def run_row(run: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a recorded training as texts of a table."""
+    keys = ("epochs", "recipe", "data", "folder")
+    return (str(run["trial"]), f"{run['top1']:.2f}", *(str(run[key]) for key in keys))
 
 
 def read_runs(study: optuna.Study) -> list[dict[str, Any]]:

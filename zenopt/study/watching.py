@@ -13,6 +13,8 @@ from zenopt.executors.runs import RUN_KEY, of_run
 from zenopt.storage.history import StudyHistory
 from zenopt.storage.records import TrialRecord
 
+#: Seconds between looks at the epochs of running trainings.
+_LOOK_S = 1.0
 #: User attributes of the trials in :attr:`Progress.new`.
 NEW_KEYS = ("params", "macs", "latency_ms", "score_seconds", "duplicate_of", "error")
 
@@ -31,6 +33,8 @@ class Progress:
         best: Best feasible value of the study.
         workers: Workers that are alive.
         new: Trials that finished since the last report, with what :data:`NEW_KEYS` names.
+        epochs: Last step that each running trial has reported, where evaluations report steps.
+        last_step: Step with which an evaluation ends; ``None`` where none are reported.
     """
 
     done: int
@@ -42,22 +46,37 @@ class Progress:
     best: float | None
     workers: int
     new: tuple[TrialRecord, ...] = ()
+    epochs: tuple[int, ...] = ()
+    last_step: int | None = None
+
+    @property
+    def under_way(self) -> float:
+        """How much of the running trials is done, in trials."""
+        return sum(self.epochs) / self.last_step if self.last_step else 0.0
+
+    @property
+    def running(self) -> str | None:
+        """The epochs of the running trials in words; ``None`` where nothing is known of them."""
+        if not self.epochs:
+            return None
+        return f"epoch {', '.join(map(str, self.epochs))} of {self.last_step}"
 
     @property
     def share_done(self) -> float:
         """Fraction of the run that is over, by whichever limit is nearer."""
-        by_trials = self.done / self.wanted if self.wanted else 0.0
+        by_trials = (self.done + self.under_way) / self.wanted if self.wanted else 0.0
         by_time = self.elapsed_s / self.timeout_s if self.timeout_s else 0.0
         return min(1.0, max(by_trials, by_time))
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimate of the seconds left, or ``None`` before the first trial is done."""
+        """Estimate of the seconds left, or ``None`` before anything is done."""
         estimates = []
         if self.timeout_s:
             estimates.append(max(0.0, self.timeout_s - self.elapsed_s))
-        if self.wanted and self.done:
-            estimates.append(self.elapsed_s / self.done * (self.wanted - self.done))
+        done = self.done + self.under_way
+        if self.wanted and done:
+            estimates.append(max(0.0, self.elapsed_s / done * (self.wanted - done)))
         return min(estimates, default=None)
 
 
@@ -78,7 +97,11 @@ class Watch:
         timeout_s: float | None,
         start: float,
         on_progress: Callable[[Progress], None],
+        last_step: int | None = None,
     ) -> None:
+        self._last_step = last_step
+        self._running: dict[int, int] = {}
+        self._looked_s = 0.0
         self._history = StudyHistory(study, (*NEW_KEYS, RUN_KEY))
         self._run = run
         self._new: list[TrialRecord] = []
@@ -102,6 +125,7 @@ class Watch:
     def report(self, workers: int) -> None:
         """Tell how far the run has come."""
         self._sync()
+        self._look_at_running()
         elapsed_s = time.monotonic() - self._start
         self._on_progress(
             Progress(
@@ -114,12 +138,35 @@ class Watch:
                 self._best,
                 workers,
                 tuple(self._new),
+                tuple(self._running[number] for number in sorted(self._running)) if workers else (),
+                self._last_step,
             )
         )
         self._new.clear()
 
+    def step(self) -> None:
+        """Report from the middle of a trial of this process, now and then: some steps take no time."""
+        if self._is_time_to_look:
+            self.report(1)
+
+    @property
+    def _is_time_to_look(self) -> bool:
+        return self._last_step is not None and time.monotonic() - self._looked_s >= _LOOK_S
+
+    def _look_at_running(self) -> None:
+        """Read how far the running trials are, now and then."""
+        if not self._is_time_to_look:
+            return
+        self._looked_s = time.monotonic()
+        for trial_id in self._running:
+            steps = self._history.study._storage.get_trial(trial_id).intermediate_values
+            self._running[trial_id] = max(steps, default=0)
+
     def _sync(self) -> None:
         for record in self._history.sync():
+            self._running.pop(record.trial_id, None)
+            if record.state == TrialState.RUNNING:
+                self._running[record.trial_id] = 0
             if not record.state.is_finished():
                 continue
             self._finished += 1

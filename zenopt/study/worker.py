@@ -42,6 +42,7 @@ def work(
     post: Post,
     storage: optuna.storages.BaseStorage | None = None,
     after_trial: Callable[[], None] = lambda: None,
+    after_step: Callable[[], None] = lambda: None,
 ) -> None:
     """Add trials while there are any to claim; ``storage`` is opened where it is not given."""
     import torch
@@ -51,7 +52,7 @@ def work(
         storage = open_storage(post.url, synchronous=search.synchronous)
     torch.set_num_threads(post.threads)
     study = load_study(storage, search.name, make_sampler(search.spec, post.index), make_pruner(search.spec))
-    objective = Objective(search.spec, study, post.device, post.should_stop, Path(search.folder))
+    objective = Objective(search.spec, study, post.device, post.should_stop, Path(search.folder), after_step)
     attributes = {RUN_KEY: mark_of(search.run, post.index)}
     while not post.should_stop() and post.claim():
         state = run_trial(

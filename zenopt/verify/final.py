@@ -160,8 +160,7 @@ def finish(
     if spec.sampler.name == "surrogate" and len(ranked) >= FEWEST:
         architectures = [trainings.space.parse(item.candidate.structure) for item in ranked]
         expected = {
-            own.structure: own.mean
-            for own in predict_networks(trainings.study, spec, architectures).networks
+            own.structure: own.mean for own in predict_networks(trainings.study, spec, architectures).networks
         }
         ranked.sort(key=lambda item: -expected[item.candidate.structure])
     return choose(trainings, ranked, rates, on_step)

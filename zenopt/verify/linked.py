@@ -294,6 +294,7 @@ class TrainingStudy:
             self.place.on_progress(found)
             if found.new:
                 self._tell(by_identity, reported)
+            self.place.progress.advance(0, under_way=found.under_way, running=found.running)
 
         result = run_search(
             self.spec.model_copy(update={"sampler": self.spec.sampler.model_copy(update={"name": "queue"})}),

@@ -25,6 +25,7 @@ from zenopt.latency.limits import Limits
 from zenopt.predictors.networks import NetworkReader
 from zenopt.spaces.columns.architecture import values_of_cell
 from zenopt.spaces.columns.space import ColumnsSpace
+from zenopt.spaces.tabular import space_table
 from zenopt.storage import open_storage
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import load_study
@@ -383,6 +384,51 @@ def dashboard_note(url: str) -> str:
     StudyPage(shown, source, None).update()
     attributes = shown._storage.get_study_system_attrs(shown._study_id)
     return "".join(str(value) for key, value in attributes.items() if key.startswith("dashboard:note"))
+
+
+def test_a_table_is_named_once(table: Path) -> None:
+    content = spec_of(table)
+    del content["space"]["options"]["table"]
+    spec = StudySpec.validated_data(content)
+    assert spec.build_space().contains(spec.build_space().parse("kind=vit dim=32 ratio=4,4,2"))
+    # One of its own stays: it may have parameters that the accuracies' has not.
+    content["space"]["options"]["table"] = "other.csv"
+    assert StudySpec.validated_data(content).space.options["table"] == "other.csv"
+
+
+@pytest.mark.parametrize(("where", "rows"), [("autoformer", 126), ("pit", 54)])
+def test_the_preset_of_vision_transformers(
+    zenopt: Callable[..., str], tmp_path: Path, where: str, rows: int
+) -> None:
+    table = table_path("vit_bench_101.csv.gz")
+    chosen = (f"objective.table={table}", f"space.options.where=[space={where}]")
+    spec = StudySpec.load("vit-table", chosen)
+    accuracies = space_table(spec.space.build(), table).column("cifar100_kd_acc")
+    assert len(accuracies) == rows
+    found = json.loads(
+        zenopt(
+            "optimize", "--study", "vit-table", "--set", chosen[0], "--set", chosen[1], "--trials", "12",
+            "--workers", "1", "--storage", f"sqlite:///{tmp_path / 'study.db'}", "--json",
+        )
+    )  # fmt: skip
+    assert found["done"] == 12 and found["failed"] == 0
+    assert found["best"]["value"] >= sorted(accuracies.values())[-rows // 5]
+
+
+def test_the_preset_of_vision_transformers_reads_lists(tmp_path: Path) -> None:
+    path = tmp_path / "vit.csv"
+    path.write_text(
+        "space,dim,depth,mlp_ratio,num_heads,cifar100_kd_acc\n"
+        'autoformer,192,2,"[3.5, 4.0]","[4, 3]",75.5\n'
+        'autoformer,240,3,"[4.0, 4.0, 3.5]","[3, 3, 3]",76\n'
+        'pit,16,"[1, 4, 2]",4,"[2, 4, 8]",70\n'
+    )
+    spec = StudySpec.load("vit-table", [f"objective.table={path}"])
+    spec.check()
+    assert list(map(str, spec.build_space().architectures())) == [
+        "dim=192 depth=2 mlp_ratio=3.5,4 num_heads=4,3",
+        "dim=240 depth=3 mlp_ratio=4,4,3.5 num_heads=3,3,3",
+    ]
 
 
 def test_a_public_table() -> None:

@@ -10,7 +10,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache, cached_property
 from importlib.metadata import entry_points
@@ -300,6 +300,22 @@ class Architecture(BaseArchitecture):
         """The blocks in order; gates and links are options."""
         return Description(self.blocks, depth=self.depth, has_gates=True, has_links=True)
 
+    @cached_property
+    def places(self) -> tuple[str, ...]:
+        """Stage, slot and class of each residual block; what stands before and after the stages goes by its number."""
+        found: list[str] = []
+        stage = slot = 0
+        for index, block in enumerate(self.blocks):
+            if not block.in_stage:
+                found.append(
+                    "stem" if index == 0 else "head" if index == len(self.blocks) - 1 else f"block{index}"
+                )
+                continue
+            # A stage is recognised by its stride; only the first may do without.
+            stage, slot = (stage + 1, 1) if block.stride > 1 or stage == 0 else (stage, slot + 1)
+            found.append(f"stage{stage}.block{slot}.{type(block).__name__.removeprefix('SuperRes')}")
+        return tuple(found)
+
     @property
     def depth(self) -> int:
         """Sum of the depths of all blocks: what ZenNAS calls the number of layers."""
@@ -422,8 +438,3 @@ def _check_range(block: str, name: str, value: Any) -> None:
 
 def _largest(argument: str) -> int:
     return {"stride": MAX_STRIDE, "depth": MAX_DEPTH}.get(argument, MAX_CHANNELS)
-
-
-def block_fields(block: Block) -> dict[str, int]:
-    """Return every field of a block, the ones fixed by its name included."""
-    return {field.name: getattr(block, field.name) for field in fields(block)}

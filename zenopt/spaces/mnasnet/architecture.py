@@ -105,6 +105,15 @@ class MnasNetArchitecture(BaseArchitecture):
         names = ("stem", *(f"blocks.{index}" for index in range(len(STRIDES))), "head")
         return Description(tuple(units), names, dropout=DROPOUT, has_links=True)
 
+    @cached_property
+    def places(self) -> tuple[str, ...]:
+        """Number of the block; without expansion it lacks a convolution, and so has weights of its own."""
+        blocks = (
+            f"block{number}{'.plain' if block.expansion == 1 else ''}"
+            for number, block in enumerate(self.blocks, start=1)
+        )
+        return ("stem", *blocks, "head")
+
     def __str__(self) -> str:
         return "-".join(map(str, self.blocks))
 

@@ -62,6 +62,17 @@ class MacroArchitecture(BaseArchitecture):
         object.__setattr__(self, "digits", "".join(stages))
 
     @cached_property
+    def places(self) -> tuple[str, ...]:
+        """Number of the layer, and its operation: the operations share nothing."""
+        starts = {sum(STAGES[:stage]) for stage in range(len(STAGES))}
+        layers = (
+            f"layer{place + 1}.{OPERATIONS[int(digit)]}"
+            for place, digit in enumerate(self.digits)
+            if digit != "0" or place in starts
+        )
+        return ("stem", *layers, "head")
+
+    @cached_property
     def description(self) -> Description:
         stem = Stack("stem", conv_norm_relu(3, STEM_CHANNELS, 3), 3, STEM_CHANNELS, self.family)
         units: list[Unit] = [stem]

@@ -1,4 +1,4 @@
-"""What gives an architecture its value, by name: ``proxy``, ``table``, ``train``, or ``package.module:Class``."""
+"""What gives an architecture its value, by name: ``proxy``, ``table``, ``train``, ``supernet``, or ``module:Class``."""
 
 from __future__ import annotations
 

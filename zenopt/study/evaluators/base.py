@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -35,12 +36,10 @@ class Evaluator(ABC):
             Where an evaluator may keep files, such as checkpoints of trainings.
 
     Attributes:
-        is_noisy: Whether a second evaluation of an architecture, with another seed, tells something new.
         keeps_files: Whether it writes to its folder.
         needs_networks: Whether an architecture must have a network.
     """
 
-    is_noisy: ClassVar[bool] = False
     keeps_files: ClassVar[bool] = False
     needs_networks: ClassVar[bool] = False
     #: Trial user attribute that holds :meth:`identity`.
@@ -68,6 +67,16 @@ class Evaluator(ABC):
         Raises:
             ZenoptError: If it is not.
         """
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether a second evaluation of an architecture, with another seed, tells something new."""
+        return True
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Smallest and largest value there can be."""
+        return -inf, inf
 
     @property
     def last_step(self) -> int | None:

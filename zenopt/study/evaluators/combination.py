@@ -61,27 +61,21 @@ class Combination:
     @cached_property
     def _reference(self) -> dict[str, list[float | None]]:
         """Scores of the reference architectures by proxy."""
+        # Imported late: it needs optuna and numpy, and reading a spec does not.
+        from zenopt.samplers.guided import draw_candidates
+
         space, limits = self._spec.build_space(), self._spec.limits()
         # Not the study's seed, which may differ between runs of one study.
         rng = derive_rng(0, 0, "reference")
-        found: dict[str, Any] = {}
-        for _ in range(_DRAWS * self._spec.proxy.reference):
-            drawn = space.draw(rng)
-            if drawn is None:
-                continue
-            try:
-                fitted = limits.closest_fit(space, drawn)
-            except BudgetError:
-                continue
-            found.setdefault(str(fitted), fitted)
-            if len(found) == self._spec.proxy.reference:
-                break
+        try:
+            found = draw_candidates(space, limits, self._spec.proxy.reference, rng, draws=_DRAWS)
+        except BudgetError:
+            found = []
         if len(found) < 2:
             raise SpecError("A combination of proxies needs at least two architectures within the budget.")
         seed = derive_seed(0, 0, "reference")
         return {
-            name: [self._score_of(architecture, name, seed) for architecture in found.values()]
-            for name in self._parts
+            name: [self._score_of(architecture, name, seed) for architecture in found] for name in self._parts
         }
 
     def value(self, architecture: Any, seed: int) -> float:

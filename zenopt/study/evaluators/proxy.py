@@ -39,6 +39,11 @@ class ProxyEvaluator(Evaluator):
         parts = parts_of(spec)
         return spec.proxy.name if parts is None else f"{spec.proxy.name} of {', '.join(parts)}"
 
+    @property
+    def is_noisy(self) -> bool:
+        parts = parts_of(self.spec) or {self.spec.proxy.name: 1.0}
+        return not all(get_proxy(name, stored=True).deterministic for name in parts)
+
     def evaluate(
         self,
         architecture: Any,

@@ -1,4 +1,4 @@
-"""The evaluator ``table``: a column of known results."""
+"""The evaluator ``table``: a column of known results, and columns of learning curves."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from zenopt.core.errors import DataError, EvaluationError
 from zenopt.core.score import Score
+from zenopt.core.tables import says_accuracy
 from zenopt.core.text import quoted
 from zenopt.spaces.tabular import space_table
 from zenopt.study.evaluators.base import Direction, Evaluator, Report, ignore
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
 @EVALUATORS.register("table")
 class TableEvaluator(Evaluator):
-    """Looks architectures up; what the table does not list has no value."""
+    """Looks architectures up; what the table does not list has no value.
+
+    Where the table has learning curves, values after so many epochs are reported before the value itself.
+    """
 
     @classmethod
     def direction(cls, spec: StudySpec) -> Direction:
@@ -32,11 +36,36 @@ class TableEvaluator(Evaluator):
 
     @classmethod
     def check(cls, spec: StudySpec) -> None:
-        _values(spec)
+        for column in (spec.objective.column, *spec.objective.columns_by_epoch.values()):
+            _values(spec, column)
 
     @cached_property
     def _known(self) -> Mapping[str, float]:
-        return _values(self.spec)
+        return _values(self.spec, self.spec.objective.column)
+
+    @cached_property
+    def _by_epoch(self) -> Mapping[int, Mapping[str, float]]:
+        """Values of the learning curves by epoch, the earliest first."""
+        columns = self.spec.objective.columns_by_epoch
+        return {epoch: _values(self.spec, columns[epoch]) for epoch in sorted(columns)}
+
+    @property
+    def is_noisy(self) -> bool:
+        return False
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Those of an accuracy, as a share or in percent, where the column's name says that it is one."""
+        assert self.spec.objective.column is not None
+        if says_accuracy(self.spec.objective.column):
+            for most in (1.0, 100.0):
+                if all(0.0 <= value <= most for value in self._known.values()):
+                    return 0.0, most
+        return super().bounds
+
+    @property
+    def last_step(self) -> int | None:
+        return max(self.spec.objective.columns_by_epoch, default=None)
 
     def lists(self, architecture: Any) -> bool:
         return str(architecture) in self._known
@@ -53,6 +82,9 @@ class TableEvaluator(Evaluator):
         value = self._known.get(str(architecture))
         if value is None:
             raise EvaluationError(f"{self.spec.objective.table} does not list {architecture}.")
+        for epoch, values in self._by_epoch.items():
+            if str(architecture) in values:
+                report(epoch, values[str(architecture)])
         return Score(
             value,
             source=self.label(self.spec),
@@ -63,8 +95,8 @@ class TableEvaluator(Evaluator):
         )
 
 
-def _values(spec: StudySpec) -> Mapping[str, float]:
-    table, column = spec.objective.table, spec.objective.column
+def _values(spec: StudySpec, column: str | None) -> Mapping[str, float]:
+    table = spec.objective.table
     assert table is not None and column is not None
     if not Path(table).expanduser().exists():
         raise DataError(f"There is no table {quoted(table)}; name yours with --set objective.table=PATH.")

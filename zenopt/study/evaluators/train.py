@@ -39,7 +39,6 @@ RUN_KEY = "training_run"
 class TrainEvaluator(Evaluator):
     """Trains networks as the spec's ``training`` section says."""
 
-    is_noisy = True
     keeps_files = True
     needs_networks = True
     identity_key = RUN_KEY
@@ -69,6 +68,10 @@ class TrainEvaluator(Evaluator):
         return load_recipe(
             self.spec.training.recipe, self.spec.training.overrides, epochs=self.spec.training.epochs
         )
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        return 0.0, 100.0
 
     @property
     def last_step(self) -> int | None:
@@ -202,7 +205,7 @@ class TrainEvaluator(Evaluator):
 def judged_on(spec: StudySpec) -> str:
     """Return which images judge, in words."""
     share = spec.training.held_back
-    return f"training images held back ({share:g})" if share else "test images"
+    return f"{100 * share:g} % of the training images, held back" if share else "test images"
 
 
 def run_name(source: NetworkSource, data: DataSet, recipe: Recipe, seed: int) -> str:

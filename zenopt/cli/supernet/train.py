@@ -1,0 +1,311 @@
+"""``zenopt supernet train``."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from zenopt.cli.hints import say_next
+from zenopt.cli.options import FiniteRange, device_option, json_option, print_json, storage_option
+from zenopt.cli.training import data_options
+from zenopt.core.words import plural
+
+if TYPE_CHECKING:
+    from zenopt.study.spec import StudySpec
+    from zenopt.supernet.module import Supernet
+
+
+@click.command()
+@click.option(
+    "--study",
+    "name",
+    required=True,
+    metavar="NAME|PRESET|FILE",
+    help="Whose space, resolution, classes, gates and budget: a preset, a YAML file, or a stored study.",
+)
+@storage_option
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Replaces a field of the study; repeatable.",
+)
+@data_options(required=True)
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Folder of the supernet; needed unless --dry-run."
+)
+@click.option(
+    "--sampling",
+    type=click.Choice(["uniform", "fair", "sandwich"]),
+    default="fair",
+    show_default=True,
+    help="Paths of a step: one that is drawn; one, every choice equally often; the largest, two drawn and the smallest.",
+)
+@click.option(
+    "--within-budget/--whole-space",
+    default=True,
+    show_default=True,
+    help="Whether drawn paths keep the study's budget.",
+)
+@click.option(
+    "--recipe", "recipe_name", default="basic", show_default=True, help="A recipe's name, or a YAML file."
+)
+@click.option("--epochs", type=click.IntRange(1), help="Replaces the recipe's number.")
+@click.option(
+    "--recipe-set",
+    "recipe_overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Replaces a field of the recipe; repeatable.",
+)
+@click.option(
+    "--held-back",
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
+    default=0.1,
+    show_default=True,
+    help="Share of the training images that judges paths; the test images stay unseen.",
+)
+@click.option(
+    "--images",
+    type=click.IntRange(1, 100_000),
+    default=1000,
+    show_default=True,
+    help="Held-back images that are kept beside the weights, at most.",
+)
+@click.option(
+    "--settling",
+    type=click.IntRange(2, 100_000),
+    default=500,
+    show_default=True,
+    help="Training images kept for the statistics of batch normalisation, at most.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Of weights, order, augmentation and paths.",
+)
+@device_option()
+@click.option("--resume", is_flag=True, help="Continue the training in --output.")
+@click.option("--auto-resume", is_flag=True, help="Continue the training in --output if there is one.")
+@click.option(
+    "--checkpoint-steps",
+    default=1000,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Steps between checkpoints within an epoch.",
+)
+@click.option(
+    "--loader-workers", type=click.IntRange(0), help="Processes that prepare batches; chosen unless given."
+)
+@click.option(
+    "--logger",
+    "loggers",
+    multiple=True,
+    type=click.Choice(["csv", "tensorboard", "wandb", "mlflow"]),
+    help="Also send every epoch's numbers there; repeatable.",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Say what would be trained and how long it would take, and end."
+)
+@json_option
+def train(
+    name: str,
+    storage: str,
+    overrides: tuple[str, ...],
+    data_name: str,
+    download: bool,
+    share: float,
+    output: Path | None,
+    sampling: Literal["uniform", "fair", "sandwich"],
+    within_budget: bool,
+    recipe_name: str,
+    epochs: int | None,
+    recipe_overrides: tuple[str, ...],
+    held_back: float,
+    images: int,
+    settling: int,
+    seed: int,
+    device: str,
+    resume: bool,
+    auto_resume: bool,
+    checkpoint_steps: int,
+    loader_workers: int | None,
+    loggers: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Train every network of a study's space in one set of shared weights.
+
+    Each step trains one path, or a few. Afterwards a network is judged by its path in about the time of a forward pass,
+    and any search can use it: objective.kind=supernet.
+
+    \b
+    zenopt supernet train --study nasbench-macro-table --data cifar10:PATH \\
+        --epochs 50 --output macro-supernet
+    zenopt supernet train --study cifar-small --set space.bounds=narrow \\
+        --data imagefolder:PATH --sampling sandwich --output small-supernet
+    """
+    # Imported late: what is wrong with the options is said before torch is imported.
+    from zenopt.train.distributed import join_world
+    from zenopt.train.folder import check_free
+    from zenopt.train.progress import observer
+    from zenopt.train.recipe import load_recipe
+    from zenopt.train.run import prepare_data
+    from zenopt.train.timing import duration
+
+    if output is None and not dry_run:
+        raise click.UsageError("--output is needed: the folder of the supernet.")
+    spec = find_spec(name, storage, overrides)
+    recipe = load_recipe(recipe_name, recipe_overrides, **({"epochs": epochs} if epochs else {}))
+    from zenopt.supernet.training import check_recipe, split, train_supernet
+
+    recipe = check_recipe(recipe)
+    plan = _plan(spec, sampling, seed, within_budget)
+    mode: Literal["never", "must", "auto"] = "must" if resume else "auto" if auto_resume else "never"
+    if output is not None and not dry_run:
+        check_free(output, mode)
+    with join_world(device) as world:
+        watcher = observer(shown=world.is_first)
+        try:
+            whole = prepare_data(data_name, world=world, share=share, download=download, observer=watcher)
+            data = split(whole, held_back, plan)
+            network = plan.build()
+            lines, facts = _described(network, spec, data, recipe, recipe_name, sampling, world.device)
+            if dry_run:
+                watcher.close()
+                print_json(facts) if as_json else click.echo("\n".join(lines))
+                return
+            for line in lines:
+                watcher.note(line)
+            assert output is not None
+            result = train_supernet(
+                plan,
+                data,
+                recipe,
+                output=output,
+                world=world,
+                resume=mode,
+                workers=loader_workers,
+                checkpoint_steps=checkpoint_steps,
+                judged=images,
+                settling=settling,
+                loggers=loggers,
+                observer=watcher,
+            )
+        except KeyboardInterrupt:
+            watcher.close()
+            click.echo(
+                "Interrupted; the same command with --auto-resume goes on from the last checkpoint.", err=True
+            )
+            raise click.exceptions.Exit(130) from None
+        finally:
+            watcher.close()
+    metrics = result.metrics
+    if as_json:
+        print_json({"output": str(output), **facts, **metrics})
+        return
+    click.echo(
+        f"Drawn paths reach {metrics['top1']:.2f} % on held-back images with the statistics of their batch; "
+        f"{plural(metrics['epochs'], 'epoch')}, {duration(metrics['seconds'])}."
+    )
+    place = shlex.quote(str(output))
+    objective = shlex.quote(f"objective={{kind: supernet, weights: {output}}}")
+    say_next(
+        (
+            f"zenopt optimize --study {shlex.quote(name)} --study-name NAME --set {objective} --sampler aging",
+            "search by it",
+        ),
+        (f"zenopt supernet rank --weights {place} --table CSV#COLUMN", "how well it ranks"),
+    )
+
+
+def find_spec(name: str, storage: str, overrides: tuple[str, ...]) -> StudySpec:
+    """Return the spec of a preset, a file, or a stored study.
+
+    Raises:
+        SpecError: If it is a preset or a file and something is wrong with it.
+        StudyError: If it is neither, and no stored study either.
+    """
+    from zenopt.study.spec import StudySpec, list_presets
+    from zenopt.study.study import load_study, open_existing, read_spec
+
+    if name in list_presets() or name.endswith((".yaml", ".yml")):
+        return StudySpec.load(name, overrides)
+    spec = read_spec(load_study(open_existing(storage), name))
+    assert spec is not None
+    return spec.overridden(overrides) if overrides else spec
+
+
+def _plan(
+    spec: StudySpec, sampling: Literal["uniform", "fair", "sandwich"], seed: int, within_budget: bool
+) -> Any:
+    from dataclasses import replace
+
+    from zenopt.core.budget import Budget
+    from zenopt.supernet.training import SupernetPlan
+
+    spec.require_networks()
+    limits = spec.limits()
+    section = spec.space
+    options = {**section.options, **(section.narrow if section.bounds == "narrow" else {})}
+    if section.initial is not None:
+        options["initial"] = section.initial
+    return SupernetPlan(
+        section.build(),
+        section.name,
+        options,
+        limits if within_budget else replace(limits, budget=Budget(), guards=None),
+        sampling,
+        seed,
+    )
+
+
+def _described(
+    network: Supernet,
+    spec: StudySpec,
+    data: Any,
+    recipe: Any,
+    recipe_name: str,
+    sampling: str,
+    device: Any,
+) -> tuple[list[str], dict[str, Any]]:
+    """Return what will be trained, as lines for people and as plain data."""
+    from zenopt.train.timing import estimate_training
+
+    estimate = estimate_training(
+        network,
+        recipe,
+        resolution=spec.resolution,
+        num_classes=spec.num_classes,
+        train_images=len(data.train),
+        test_images=len(data.test),
+        device=device,
+        data=data,
+    )
+    facts = {
+        "space": spec.space.name,
+        "supernet_params": network.params,
+        "layers_shared": len(network.layers),
+        "resolution": spec.resolution,
+        "sampling": sampling,
+        "train_images": len(data.train),
+        "judging_images": len(data.test),
+        "recipe": recipe_name,
+        "epochs": recipe.epochs,
+        "seconds": estimate.total_seconds,
+    }
+    lines = [
+        f"Supernet of the space {spec.space.name}: {network.params:,} params in {len(network.layers):,} shared layers, "
+        f"{spec.resolution} px, {plural(spec.num_classes, 'class')}",
+        f"Paths    {sampling}{', within the budget' if network.sampler.limits is not None else ''}",
+        f"Data     {data.name}: {len(data.train):,} training images, {plural(len(data.test), 'image')} held back",
+        f"Recipe   {recipe_name}: {plural(recipe.epochs, 'epoch')}, batches of {recipe.batch_size}",
+        f"Time     {estimate.text()}",
+    ]
+    return lines, facts

@@ -1,0 +1,123 @@
+"""The folder of a trained supernet: what it is and its weights (``supernet.pt``), and images (``images.pt``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, TypeAdapter
+
+from zenopt.core.errors import CheckpointError
+from zenopt.core.files import CHECKPOINT, validated
+from zenopt.core.paths import existing_path
+from zenopt.core.text import quoted, shortened_path
+from zenopt.core.words import plural
+from zenopt.export.bundle import Count, FamilyName, Flag, Number, Side
+from zenopt.nn.weights import read_torch_file
+from zenopt.supernet.images import JudgeImages, read_images
+from zenopt.supernet.shared import SharedWeights
+from zenopt.train import checkpoint
+from zenopt.train.data import Statistics, StatisticsName
+from zenopt.train.recipe import Recipe
+
+SUPERNET_FILE = "supernet.pt"
+
+
+@dataclass(frozen=True)
+class SupernetFacts:
+    """What a trained supernet is.
+
+    Attributes:
+        space: Name of its space.
+        options: Of the space, bounds included.
+        resolution: Side of the input image in pixels.
+        num_classes: Outputs of the classifier.
+        use_se: Whether optional squeeze-excite gates are built.
+        sampling: How paths were drawn.
+        budget: Limits that all trained paths kept.
+        seed: Of weights, order, augmentation and paths.
+        recipe: How it was trained.
+        data: On what.
+        classes: Names of the data's classes.
+        statistics: Means and deviations of the channels, or their name.
+    """
+
+    space: FamilyName
+    options: dict[str, Any]
+    resolution: Side
+    num_classes: Count
+    use_se: Flag
+    sampling: Literal["uniform", "fair", "sandwich"]
+    budget: dict[str, float]
+    seed: Number
+    recipe: Recipe
+    data: Annotated[str, Field(max_length=10_000)]
+    classes: Annotated[list[str], Field(min_length=1, max_length=1_000_000)]
+    statistics: StatisticsName | Statistics
+
+
+@dataclass(frozen=True)
+class TrainedSupernet:
+    """A supernet that is ready to judge architectures."""
+
+    facts: SupernetFacts
+    weights: SharedWeights
+    images: JudgeImages
+
+
+_FACTS = TypeAdapter(SupernetFacts)
+
+
+def write_supernet(folder: Path, facts: SupernetFacts, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write what a supernet is and its weights."""
+    content = {
+        "supernet": _FACTS.dump_python(facts, mode="json"),
+        "weights": {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+    }
+    checkpoint.save(folder / SUPERNET_FILE, content)
+
+
+def read_supernet(folder: Path) -> TrainedSupernet:
+    """Read a trained supernet; its weights stay in the file until they are needed, and processes share them.
+
+    Args:
+        folder:
+            Where ``zenopt supernet train`` wrote.
+
+    Raises:
+        CheckpointError: There is none, it is half trained, or something in it is damaged.
+    """
+    path = folder / SUPERNET_FILE
+    if existing_path(str(path)) is None:
+        raise CheckpointError(_why_missing(folder))
+    content = read_torch_file(path, mmap=True)
+    tensors = content.get("weights")
+    if not isinstance(tensors, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in tensors.items()
+    ):
+        raise CHECKPOINT.refusal(path, "it holds no weights of a supernet")
+    facts = validated(_FACTS, content.get("supernet"), path, CHECKPOINT)
+    bare = {name: tensor for name, tensor in tensors.items() if tensor.dtype == torch.float32}
+    if len(bare) != len(tensors):
+        raise CHECKPOINT.refusal(path, "a tensor in it does not hold float32 numbers")
+    return TrainedSupernet(facts, SharedWeights(bare, facts.num_classes, facts.use_se), read_images(folder))
+
+
+def _why_missing(folder: Path) -> str:
+    where = shortened_path(folder)
+    if existing_path(str(folder)) is None:
+        return f"There is no folder {where}; name what zenopt supernet train wrote (--output)."
+    last = folder / checkpoint.LAST
+    if existing_path(str(last)) is None:
+        return f"Folder {where} holds no supernet (no {SUPERNET_FILE}); make one with zenopt supernet train."
+    saved = checkpoint.read(last, checkpoint.RUN)
+    if saved["network"].get("kind") != "supernet":
+        return f"Folder {where} holds the training of one network, {quoted(saved['network'].get('text'))}, no supernet."
+    done, wanted = saved["state"]["epoch"], saved["recipe"]["epochs"]
+    return (
+        f"The supernet in {where} is half trained ({done} of {plural(wanted, 'epoch')}); go on with its training: the "
+        "same command with --resume."
+    )

@@ -1,0 +1,179 @@
+"""Weights that all networks of a space share, and the network of one architecture with its part of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from zenopt.core.errors import CheckpointError, StructureError
+from zenopt.core.text import shortened
+from zenopt.nn.network import Network, build_network
+from zenopt.supernet.layers import Shapes, layers_of, shapes_of
+
+
+def part(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return a part of a shared tensor: the first channels, the centre of kernels.
+
+    Args:
+        tensor:
+            ``out [x in [x height x width]]`` numbers.
+        shape:
+            That of the part, no side longer than the tensor's.
+    """
+    for dimension, (size, wanted) in enumerate(zip(tensor.shape, shape, strict=True)):
+        if size != wanted:
+            start = (size - wanted) // 2 if dimension >= 2 else 0
+            tensor = tensor.narrow(dimension, start, wanted)
+    return tensor.contiguous()
+
+
+class SharedWeights:
+    """The tensors of a supernet by name (see :mod:`zenopt.supernet.layers`).
+
+    Args:
+        tensors:
+            ``layer.weight`` and ``layer.bias`` -> tensor, as large as the largest network of the space needs it.
+        num_classes:
+            Outputs of the classifier.
+        use_se:
+            Whether optional squeeze-excite gates are built.
+    """
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor], num_classes: int, use_se: bool = False) -> None:
+        self.tensors = tensors
+        self.num_classes = num_classes
+        self.use_se = use_se
+
+    def __call__(self, architecture: Any, images: torch.Tensor, *, training: bool = True) -> torch.Tensor:
+        """Return the logits of an architecture's path; gradients reach the shared tensors.
+
+        Batch normalisation takes the statistics of the batch, in training and out of it: those of a path are nobody
+        else's, so none are kept.
+        """
+        path = skeleton(architecture, self.num_classes, self.use_se)
+        path.train(training)
+        logits: torch.Tensor = functional_call(path, self._parts(architecture, path), (images,), strict=True)
+        return logits
+
+    def network(self, architecture: Any) -> Network:
+        """Return the stand-alone network of an architecture with a copy of its part of the weights.
+
+        The statistics of its batch normalisations are those of nothing; see :func:`zenopt.supernet.judging.settle`.
+        """
+        with torch.device("meta"):
+            network = build_network(architecture, num_classes=self.num_classes, use_se=self.use_se)
+        network.to_empty(device=next(iter(self.tensors.values())).device)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.reset_running_stats()
+        with torch.no_grad():
+            state = dict(network.named_parameters())
+            for name, value in self._parts(architecture, network).items():
+                state[name].copy_(value)
+        return network
+
+    def misfit(self, architecture: Any) -> str | None:
+        """Return why an architecture is no path of this supernet, in words; ``None`` where it is one."""
+        return misfit(shapes_of(architecture, self.num_classes, self.use_se), self._shapes)
+
+    def check(self, architectures: Iterable[Any]) -> None:
+        """Find out whether architectures are paths of this supernet.
+
+        Raises:
+            CheckpointError: If one is not; the message names it and the layer.
+        """
+        for architecture in architectures:
+            problem = self.misfit(architecture)
+            if problem is not None:
+                raise CheckpointError(
+                    f"The supernet does not hold {shortened(str(architecture))}: {problem}."
+                )
+
+    @property
+    def _shapes(self) -> Shapes:
+        return {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
+
+    def _parts(self, architecture: Any, network: Network) -> dict[str, torch.Tensor]:
+        """Return the parts of the shared tensors by the names of a network's parameters."""
+        names = {id(module): name for name, module in network.named_modules()}
+        found: dict[str, torch.Tensor] = {}
+        for layer, module in layers_of(network).items():
+            for tensor, own in module.named_parameters():
+                shared = self.tensors.get(f"{layer}.{tensor}")
+                if shared is None or not is_part(tuple(own.shape), tuple(shared.shape)):
+                    raise CheckpointError(
+                        f"The supernet does not hold {shortened(str(architecture))}: {self.misfit(architecture)}."
+                    )
+                found[f"{names[id(module)]}.{tensor}"] = part(shared, tuple(own.shape))
+        return found
+
+
+def misfit(wanted: Shapes, held: Shapes) -> str | None:
+    """Return what of some shapes is not held in others, in words; ``None`` where all of it is."""
+    for name, shape in wanted.items():
+        if name not in held:
+            return f"it has no {name}"
+        if not is_part(shape, held[name]):
+            return f"{name} of shape {shape} is not part of {held[name]}"
+    return None
+
+
+def is_part(shape: tuple[int, ...], held: tuple[int, ...]) -> bool:
+    """Return whether a tensor of one shape is a part of a tensor of another."""
+    return len(shape) == len(held) and all(own <= size for own, size in zip(shape, held, strict=True))
+
+
+def union(shapes: Iterable[Shapes]) -> Shapes:
+    """Return the smallest shapes that hold all of some.
+
+    Raises:
+        StructureError: If tensors of one name are of different kinds.
+    """
+    found: Shapes = {}
+    for own in shapes:
+        for name, shape in own.items():
+            known = found.get(name, shape)
+            if len(known) != len(shape):
+                raise StructureError(
+                    f"{name} has {len(shape)} dimensions in one network, {len(known)} in another."
+                )
+            found[name] = tuple(map(max, known, shape))
+    return found
+
+
+@lru_cache(maxsize=512)
+def skeleton(architecture: Any, num_classes: int, use_se: bool) -> Network:
+    """Return the network of an architecture without weights, whose batch normalisations keep no statistics."""
+    with torch.device("meta"):
+        network = build_network(architecture, num_classes=num_classes, use_se=use_se)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.track_running_stats = False
+            for buffer in ("running_mean", "running_var", "num_batches_tracked"):
+                module.register_buffer(buffer, None)
+    return network
+
+
+def new_layers(shapes: Shapes) -> dict[str, nn.Module]:
+    """Return freshly initialised layers of the given shapes, by name: PyTorch's own initial weights.
+
+    They hold weights and compute nothing; a depthwise convolution is one like any other.
+    """
+    found: dict[str, nn.Module] = {}
+    for name, shape in shapes.items():
+        layer, _, tensor = name.rpartition(".")
+        if tensor != "weight":
+            continue
+        has_bias = f"{layer}.bias" in shapes
+        if len(shape) == 4:
+            found[layer] = nn.Conv2d(shape[1], shape[0], (shape[2], shape[3]), bias=has_bias)
+        elif len(shape) == 2:
+            found[layer] = nn.Linear(shape[1], shape[0], bias=has_bias)
+        else:
+            found[layer] = nn.BatchNorm2d(shape[0], track_running_stats=False)
+    return found

@@ -1,0 +1,220 @@
+"""Training a supernet: ``zenopt.train`` with another path in every batch, then the files that judge paths."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from zenopt.core.errors import SpecError
+from zenopt.core.files import CHECKPOINT
+from zenopt.latency.limits import Limits
+from zenopt.supernet.covering import covering
+from zenopt.supernet.files import SupernetFacts, write_supernet
+from zenopt.supernet.images import collect, write_images
+from zenopt.supernet.module import Supernet
+from zenopt.supernet.sampling import PathSampler, Sampling
+from zenopt.supernet.shared import skeleton
+from zenopt.train import checkpoint
+from zenopt.train.data import DataSet
+from zenopt.train.distributed import World
+from zenopt.train.engine import RunResult, fit
+from zenopt.train.errors import TrainError
+from zenopt.train.layout import puts_channels_last
+from zenopt.train.networks import NetworkSource
+from zenopt.train.progress import Observer
+from zenopt.train.recipe import Recipe
+from zenopt.train.run import loader_workers
+from zenopt.train.subsets import hold_back
+
+#: Held-back images that judge, and training images for statistics, kept beside the weights.
+JUDGED, SETTLING = 1000, 500
+
+
+@dataclass(frozen=True)
+class SupernetPlan:
+    """Which supernet, and how its paths are drawn.
+
+    Args:
+        space:
+            The space itself.
+        space_name:
+            Its name.
+        options:
+            With which it was made.
+        limits:
+            Resolution, classes and gates of the networks, and a budget that trained paths keep.
+        sampling:
+            How paths are drawn.
+        seed:
+            Of weights, order, augmentation and paths.
+    """
+
+    space: Any
+    space_name: str
+    options: dict[str, Any]
+    limits: Limits
+    sampling: Sampling = "uniform"
+    seed: int = 0
+    sampler: PathSampler = field(init=False)
+
+    def __post_init__(self) -> None:
+        limits = self.limits if self.limits.budget.limits() else None
+        object.__setattr__(self, "sampler", PathSampler(self.space, self.sampling, self.seed, limits))
+
+    def build(self) -> Supernet:
+        """Return the supernet with initial weights."""
+        torch.manual_seed(self.seed)
+        return Supernet(self.sampler, self.limits.num_classes, self.limits.use_se)
+
+    def source(self) -> NetworkSource:
+        """Return what its checkpoints say of it."""
+        facts = {
+            "space": self.space_name,
+            "options": self.options,
+            "num_classes": self.limits.num_classes,
+            "sampling": self.sampling,
+            "budget": self.limits.budget.limits(),
+        }
+        text = json.dumps(facts, sort_keys=True)
+        return NetworkSource("supernet", text, self.limits.resolution, self.limits.use_se, self.space_name)
+
+
+def check_recipe(recipe: Recipe) -> Recipe:
+    """Return a recipe as it suits supernets: their initial weights are PyTorch's unless it names others.
+
+    Raises:
+        SpecError: If it asks for what only a single network has.
+    """
+    for is_asked, name in (
+        (recipe.loss.auxiliary is not None, "loss.auxiliary"),
+        (recipe.distill is not None, "distill"),
+        (recipe.model.drop_path > 0, "model.drop_path"),
+        (recipe.model.dropout is not None, "model.dropout"),
+        (recipe.model.bn_momentum is not None, "model.bn_momentum"),
+        (recipe.precision.compile, "precision.compile"),
+        (recipe.sync_bn, "sync_bn"),
+    ):
+        if is_asked:
+            raise SpecError(f"The recipe's {name} is for single networks; leave it out to train a supernet.")
+    if recipe.model.init != "custom":
+        return recipe
+    # Zen-NAS's initial weights count on residuals that begin as their shortcuts.
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"init": "default"})})
+
+
+def split(data: DataSet, share: float, plan: SupernetPlan) -> DataSet:
+    """Return data whose test part is a share of the training images; the test images stay unseen.
+
+    Raises:
+        TrainError: If the data has other classes than the supernet, or nothing could be held back.
+    """
+    if len(data.classes) != plan.limits.num_classes:
+        raise TrainError(
+            f"{data.name} has {len(data.classes)} classes, the study's networks have {plan.limits.num_classes}; set "
+            "num_classes."
+        )
+    return hold_back(data, share)
+
+
+def train_supernet(
+    plan: SupernetPlan,
+    data: DataSet,
+    recipe: Recipe,
+    *,
+    output: Path,
+    world: World,
+    resume: Literal["never", "must", "auto"] = "never",
+    workers: int | None = None,
+    checkpoint_steps: int = 1000,
+    judged: int = JUDGED,
+    settling: int = SETTLING,
+    loggers: Sequence[str] = (),
+    observer: Observer | None = None,
+) -> RunResult:
+    """Train a supernet, and write its weights and the images that judge its paths.
+
+    The accuracies in its history are those of drawn paths, another one for every batch of held-back images.
+
+    Args:
+        plan:
+            Which supernet.
+        data:
+            What :func:`split` returned.
+        recipe:
+            What :func:`check_recipe` returned.
+        judged, settling:
+            How many images are kept, at most.
+
+    The others are those of :func:`zenopt.train.engine.fit`.
+
+    Raises:
+        TrainError: If there are several processes.
+    """
+    if world.size > 1:
+        raise TrainError("A supernet is trained by one process.")
+    limits = plan.limits
+    recipe = _with_safe_layout(recipe, plan, world.device)
+    result = fit(
+        plan.build(),
+        data,
+        recipe,
+        output=output,
+        resolution=limits.resolution,
+        identity=plan.source().facts(),
+        world=world,
+        seed=plan.seed,
+        resume=resume,
+        workers=loader_workers(data, recipe, world) if workers is None else workers,
+        checkpoint_steps=checkpoint_steps,
+        loggers=loggers,
+        observer=observer,
+    )
+    facts = SupernetFacts(
+        space=plan.space_name,
+        options=plan.options,
+        resolution=limits.resolution,
+        num_classes=limits.num_classes,
+        use_se=limits.use_se,
+        sampling=plan.sampling,
+        budget=limits.budget.limits(),
+        seed=plan.seed,
+        recipe=recipe,
+        data=data.name,
+        classes=list(data.classes),
+        statistics=data.statistics,
+    )
+    crop_size = recipe.crop_size or limits.resolution
+    # Images first: the weights are what tells that the supernet is whole.
+    write_images(output, collect(data, recipe, crop_size, judged=judged, settling=settling, seed=plan.seed))
+    write_supernet(output, facts, last_weights(output))
+    return result
+
+
+def _with_safe_layout(recipe: Recipe, plan: SupernetPlan, device: torch.device) -> Recipe:
+    """Return the recipe without ``channels_last`` where a path of the space must not be trained so."""
+    if not recipe.precision.channels_last:
+        return recipe
+    limits = plan.limits
+    paths = (skeleton(found, limits.num_classes, limits.use_se) for found in covering(plan.space))
+    if all(puts_channels_last(path, recipe, device) for path in paths):
+        return recipe
+    precision = recipe.precision.model_copy(update={"channels_last": False})
+    return recipe.model_copy(update={"precision": precision})
+
+
+def last_weights(output: Path) -> dict[str, torch.Tensor]:
+    """Return the shared tensors of a run's last checkpoint; of their moving average, where there is one."""
+    path = output / checkpoint.LAST
+    saved = checkpoint.read(path, checkpoint.RUN)
+    state = saved["ema"]["state"] if saved.get("ema") else saved["model"]
+    found = {
+        name.removeprefix("layers."): tensor for name, tensor in state.items() if name.startswith("layers.")
+    }
+    if not found:
+        raise CHECKPOINT.refusal(path, "it holds no layers of a supernet")
+    return found
