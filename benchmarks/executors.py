@@ -61,28 +61,29 @@ def others_cpu_s(on: str) -> float:
 
 def run(on: str, spec: StudySpec, trials: int) -> dict[str, float]:
     """Return seconds to the first trial, and CPU milliseconds per trial."""
-    with tempfile.TemporaryDirectory() as folder:
-        began = time.monotonic()
-        first: list[tuple[float, float]] = []
-        last: list[float] = []
+    # Left there: the storage is open until this process ends.
+    folder = tempfile.mkdtemp()
+    began = time.monotonic()
+    first: list[tuple[float, float]] = []
+    last: list[float] = []
 
-        def progress(found: Any) -> None:
-            if found.done and not first:
-                first.append((time.monotonic() - began, others_cpu_s(on)))
-            last[:] = [others_cpu_s(on)]
+    def progress(found: Any) -> None:
+        if found.done and not first:
+            first.append((time.monotonic() - began, others_cpu_s(on)))
+        last[:] = [others_cpu_s(on)]
 
-        result = search.run_search(
-            spec,
-            f"sqlite:///{folder}/x.db",
-            "benchmark",
-            trials=trials,
-            workers=2,
-            runs=folder,
-            on=on,
-            on_progress=progress,
-        )
-        assert result.done == trials, result.failures
-        own = [json.loads(path.read_text()) for path in Path(folder).glob("cpu-*.json")]
+    result = search.run_search(
+        spec,
+        f"sqlite:///{folder}/x.db",
+        "benchmark",
+        trials=trials,
+        workers=2,
+        runs=folder,
+        on=on,
+        on_progress=progress,
+    )
+    assert result.done == trials, result.failures
+    own = [json.loads(path.read_text()) for path in Path(folder).glob("cpu-*.json")]
     cpu_s = sum(item["cpu_s"] for item in own) + last[0] - first[0][1]
     return {"first_s": first[0][0], "cpu_ms": 1e3 * cpu_s / sum(item["trials"] for item in own)}
 

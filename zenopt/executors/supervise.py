@@ -99,9 +99,10 @@ def supervise(
                 is_over = True
             else:
                 lost.append((item, now))
-        if done() > done_before:
-            losses, done_before = 0, done()
-        losses += sum(item.reason == "lost" for item in news)
+        lost_now = sum(item.reason == "lost" for item in news)
+        if lost_now:
+            count = done()
+            losses, done_before = lost_now + (losses if count == done_before else 0), count
         gone = [item for item, since in lost if _is_gone(item, now - since)]
         if gone:
             # A worker that was killed leaves its trial running: put it back, and let the others finish the count.
