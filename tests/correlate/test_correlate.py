@@ -174,6 +174,25 @@ def test_scores_are_kept_and_not_computed_again(tmp_path: Path, monkeypatch: pyt
     )
 
 
+def test_scores_that_come_in_another_order_are_the_same(tmp_path: Path) -> None:
+    cells = [CellArchitecture(("skip_connect",) * 5 + (name,)) for name in ("none", "nor_conv_1x1", "none")]
+    settings = Measurement(make_minibatch(None, 4, 8, 4, seed=0), num_classes=4)
+
+    def backwards(function: Any, items: Any) -> Any:
+        for index, item in reversed(list(enumerate(items))):
+            yield index, function(item)
+
+    with ScoreCache(tmp_path / "scores.db") as cache:
+        found = measure(cells, ["snip", "params"], settings, cache, spread=backwards)
+        kept = cache.get(settings.identity(), "snip")
+    plain = measure(cells, ["snip", "params"], settings)
+    for name, by_structure in plain.items():
+        assert {text: score.value for text, score in found[name].items()} == {
+            text: score.value for text, score in by_structure.items()
+        }
+    assert set(kept) == {str(cell) for cell in cells}
+
+
 def test_failures_are_kept_as_such(tmp_path: Path) -> None:
     settings = Measurement(make_minibatch(None, 4, 8, 4, seed=0), num_classes=4)
     dead = CellArchitecture.parse(DEAD)

@@ -83,6 +83,23 @@ def test_machines_of_one_name_are_told_apart(new_opener: Opener) -> None:
         assert requeue_orphans(study) == expected
 
 
+@pytest.mark.parametrize("kind", ["journal", "sqlite"])
+def test_a_worker_of_another_machine_is_dead_when_its_driver_says_so(kind: str, new_opener: Opener) -> None:
+    # A SQLite file has such workers, too: behind a gRPC server.
+    elsewhere = str(Worker("elsewhere/0badb007", 7, "1"))
+    study = _open(new_opener, kind)()
+    _give_to(study, study.ask(), elsewhere)
+    assert requeue_orphans(study) == []
+    assert requeue_orphans(study, dead=["elsewhere/0badb007:8:1"]) == []
+    assert requeue_orphans(study, dead=[elsewhere]) == [0]
+
+
+def test_a_worker_of_this_machine_that_lives_is_not_dead_whatever_is_said(new_opener: Opener) -> None:
+    study = _open(new_opener, "sqlite")()
+    study.ask()
+    assert requeue_orphans(study, dead=[str(current_worker())]) == []
+
+
 def test_a_zombie_is_dead() -> None:
     process = subprocess.Popen([sys.executable, "-c", "pass"])
     deadline = time.monotonic() + 20

@@ -15,6 +15,7 @@ from zenopt.cli.hints import say_next
 from zenopt.cli.options import (
     FiniteRange,
     device_option,
+    executor_options,
     json_option,
     print_json,
     quiet_option,
@@ -27,6 +28,7 @@ from zenopt.core.words import plural
 from zenopt.progress.panel import Panel
 
 if TYPE_CHECKING:
+    from zenopt.correlate.measure import Spread
     from zenopt.correlate.report import Correlation
 
 #: Space -> preset that searches a table of it.
@@ -164,6 +166,12 @@ _TABLE_PRESETS = {
     help="Write the scores, one column per proxy: a table that can guide a search.",
 )
 @click.option("--figure", type=click.Path(dir_okay=False), metavar="HTML", help="Write a scatter figure.")
+@executor_options
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 1024),
+    help="Workers that score; by default this process alone, and on a cluster as many as there is room for.",
+)
 @quiet_option
 @json_option
 def correlate(
@@ -190,6 +198,9 @@ def correlate(
     learn_path: str | None,
     scores_path: str | None,
     figure: str | None,
+    on: str,
+    resources: str,
+    workers: int | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -245,6 +256,7 @@ def correlate(
         from zenopt.correlate.score_cache import ScoreCache
 
         torch.set_num_threads(threads)
+        spread, device = _spread(on, resources, workers, device)
         architectures = draw_sample(known, chosen, drawn_from, sample, seed)
         images = None
         if data is not None:
@@ -254,7 +266,7 @@ def correlate(
         batch = make_minibatch(images, batch_size, resolution, classes, seed, source=data or "noise")
         settings = Measurement(batch, classes, seed, build, device=device)
         with ScoreCache(cache_path) as cache:
-            scores = measure(architectures, wanted, settings, cache, panel)
+            scores = measure(architectures, wanted, settings, cache, panel, spread)
         options: dict[str, Any] = {"top_share": top_share, "resamples": resamples, "seed": seed}
         if scores_path is not None:
             # Before the statistics: what took hours is safe.
@@ -373,6 +385,21 @@ def _write_learned(path: str, known: Any, scores: Any, column: str, features: An
         Path(path).write_text(json.dumps(learned.to_json(), allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise DataError(f"Learned score {path} cannot be written: {error.strerror}.") from None
+
+
+def _spread(on: str, resources: str, workers: int | None, device: str) -> tuple[Spread, str]:
+    """Return what scores architectures on the workers that were asked for, and the device of each."""
+    from functools import partial
+
+    from zenopt.core.extensions import named_by_person
+    from zenopt.correlate.measure import one_by_one
+    from zenopt.executors import make_executor
+
+    executor = make_executor(on, resources)
+    if on == "processes" and (workers or 1) == 1:
+        return one_by_one, device
+    executor.check_workers((device,))
+    return partial(executor.map, workers=workers, modules=named_by_person()), executor.devices((device,))[0]
 
 
 def _names(text: str, option: str = "--proxies") -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -111,12 +113,23 @@ class Measurement:
         )
 
 
+#: Calls a function with every item, in any order, and yields position and result, as an executor's ``map``.
+Spread = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[tuple[int, Any]]]
+
+
+def one_by_one(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+    """Call a function with every item, here."""
+    for index, item in enumerate(items):
+        yield index, function(item)
+
+
 def measure(
     architectures: Iterable[Any],
     proxies: Sequence[str],
     settings: Measurement,
     cache: ScoreCache | None = None,
     progress: Progress = SILENT,
+    spread: Spread = one_by_one,
 ) -> Scores:
     """Score architectures; what the cache holds is not computed again.
 
@@ -131,6 +144,8 @@ def measure(
             Where scores are kept; every architecture is stored as soon as it is scored.
         progress:
             Is told of every architecture.
+        spread:
+            Where they are scored: here, or by the workers of an executor.
 
     Returns:
         The scores; a proxy that failed on an architecture has one without a value.
@@ -147,15 +162,31 @@ def measure(
     targets = list(architectures)
     failed = 0
     progress.start(len(targets), "architecture")
-    for architecture in targets:
-        text = str(architecture)
-        missing = [name for name in names if text not in scores[name]]
-        if missing:
-            found = settings.score(architecture, missing)
-            cache.put(identity, text, found)
-            for name, score in found.items():
-                scores[name][text] = score
-        failed += sum(scores[name][text].value is None for name in names)
-        progress.advance(failed=failed or None)
+    missing = {
+        str(architecture): (architecture, [name for name in names if str(architecture) not in scores[name]])
+        for architecture in targets
+    }
+    todo = [item for item in missing.values() if item[1]]
+    repeats = Counter(str(architecture) for architecture in targets)
+
+    def advance(text: str) -> None:
+        nonlocal failed
+        failed += repeats[text] * sum(scores[name][text].value is None for name in names)
+        progress.advance(repeats[text], failed=failed or None)
+
+    for text, (_, lacking) in missing.items():
+        if not lacking:
+            advance(text)
+    for index, found in spread(partial(_score, settings, torch.get_num_threads()), todo):
+        text = str(todo[index][0])
+        cache.put(identity, text, found)
+        for name, score in found.items():
+            scores[name][text] = score
+        advance(text)
     wanted = [str(architecture) for architecture in targets]
     return {name: {text: scores[name][text] for text in wanted} for name in names}
+
+
+def _score(settings: Measurement, threads: int, item: tuple[Any, Sequence[str]]) -> dict[str, Score]:
+    torch.set_num_threads(threads)
+    return settings.score(*item)

@@ -137,6 +137,13 @@ class Executor(ABC):
         if url.startswith("memory:"):
             raise StudyError("A study in memory has one worker; use a storage file or database for more.")
 
+    def check_workers(self, devices: Sequence[str]) -> None:  # noqa: B027
+        """Find out whether there can be workers with such devices and resources.
+
+        Raises:
+            ZenoptError: If not.
+        """
+
     def devices(self, devices: Sequence[str]) -> Sequence[str]:
         """Return the devices of workers, given those of the command line."""
         return devices
@@ -156,6 +163,10 @@ class Executor(ABC):
         Raises:
             ZenoptError: If it cannot be done.
         """
+
+    def running(self) -> set[int]:
+        """Return the numbers of workers of an earlier driver that go on; asked once, after :meth:`open`."""
+        return set()
 
     @abstractmethod
     def start(self, indices: Sequence[int]) -> None:

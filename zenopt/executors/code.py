@@ -12,9 +12,7 @@ from zenopt.core.extensions import named_by_person
 
 def user_modules() -> list[str]:
     """Return files and folders of packages that a worker elsewhere may lack: zenopt's, and those named by a person."""
-    import zenopt
-
-    found = {str(Path(zenopt.__file__).resolve().parent): None}
+    found = {str(Path(__file__).resolve().parents[1]): None}
     for name in named_by_person():
         module = sys.modules.get(name.partition(":")[0].partition(".")[0])
         origin = getattr(module, "__file__", None)

@@ -148,13 +148,19 @@ class Processes(Executor):
         workers: int | None,
         modules: tuple[str, ...] = (),
     ) -> Iterator[tuple[int, R]]:
-        pool = ProcessPoolExecutor(workers or available_cores(), self._context, know_again, (modules,))
+        pool = ProcessPoolExecutor(workers or available_cores(), self._context, _begin_calls, (modules,))
         try:
             futures = {pool.submit(function, item): index for index, item in enumerate(items)}
             for future in as_completed(futures):
                 yield futures[future], future.result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _begin_calls(modules: tuple[str, ...]) -> None:
+    # Ctrl-C reaches the whole process group; the parent ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    know_again(modules)
 
 
 def _main(job: Job, index: int, shared: _Shared, is_busy: Any) -> None:

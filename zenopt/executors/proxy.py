@@ -79,7 +79,12 @@ def reachable_url(url: str, synchronous: str, host: str, *, is_local: bool) -> t
 
 
 def _serve(url: str, host: str, port: int, synchronous: str, driver: int) -> None:
+    import optuna
+
     from zenopt.storage.serving import serve
+
+    # It would announce itself on the terminal of the search.
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
     # Ctrl-C reaches the whole process group; workers need the storage to the end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

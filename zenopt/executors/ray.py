@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, ClassVar, TypeVar
 
 from zenopt.core.errors import ExecutorError, StudyError
@@ -85,6 +86,9 @@ class RayActors(Executor):
             raise StudyError(
                 "A study in memory has one worker, here; on Ray it needs a storage file or database."
             )
+        self.check_workers(devices)
+
+    def check_workers(self, devices: Sequence[str]) -> None:
         if not self.resources.gpu and any(device != "cpu" for device in devices):
             raise ExecutorError(
                 "--on ray: Ray hands out the GPUs; ask for one by --resources gpu=1 (or a fraction), not by --device."
@@ -127,32 +131,33 @@ class RayActors(Executor):
             self._hired[index] = _Hired(index, handle, handle.hello.remote())
 
     def poll(self, seconds: float) -> list[Ended]:
-        waiting = {
-            hired.hello if hired.turn is None else hired.turn: hired for hired in list(self._hired.values())
-        }
-        if not waiting:
-            return []
-        ready, _ = self._ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
-        if not ready:
-            ready, _ = self._ray.wait(list(waiting), timeout=seconds)
-        found = []
-        for reference in ready:
-            hired = waiting[reference]
-            try:
-                news = self._ray.get(reference)
-            except self._ray.exceptions.RayError as error:
-                found.append(self._lost(hired, error))
-                continue
-            if isinstance(news, tuple):
-                hired.identity, hired.node = news
-                self._lease(hired)
-            elif news.reason is None:
-                self._lease(hired, news)
-            else:
-                self._dismiss(hired)
-                text = f"on {hired.node} {news.text}" if news.reason == "crashed" else news.text
-                found.append(Ended(hired.index, news.reason, text, news.error, hired.identity))
+        deadline = time.monotonic() + seconds
+        found: list[Ended] = []
+        # New leases are given at once; what they are for is looked at once in a while.
+        while self._hired and not found and (left_s := deadline - time.monotonic()) > 0:
+            waiting = {
+                hired.hello if hired.turn is None else hired.turn: hired for hired in self._hired.values()
+            }
+            ready, _ = self._ray.wait(list(waiting), timeout=left_s)
+            found += [item for reference in ready if (item := self._hear(waiting[reference], reference))]
         return found
+
+    def _hear(self, hired: _Hired, reference: Any) -> Ended | None:
+        """Take what a worker says: who it is, that it wants more to do, or that it is over."""
+        try:
+            news = self._ray.get(reference)
+        except self._ray.exceptions.RayError as error:
+            return self._lost(hired, error)
+        if isinstance(news, tuple):
+            hired.identity, hired.node = news
+            self._lease(hired)
+            return None
+        if news.reason is None:
+            self._lease(hired, news)
+            return None
+        self._dismiss(hired)
+        text = f"on {hired.node} {news.text}" if news.reason == "crashed" else news.text
+        return Ended(hired.index, news.reason, text, news.error, hired.identity)
 
     def refill(self, left: Callable[[], int]) -> int:
         # Only this thread hands out leases.
@@ -191,10 +196,8 @@ class RayActors(Executor):
         try:
             while True:
                 most = workers or self.capacity(())
-                for index, item in waiting:
-                    running[task.remote(function, item, modules, self.resources.threads)] = index
-                    if len(running) >= most:
-                        break
+                for index, item in islice(waiting, max(0, most - len(running))):
+                    running[task.remote(function, item, modules)] = index
                 if not running:
                     return
                 ready, _ = self._ray.wait(list(running), timeout=1.0)
@@ -361,9 +364,6 @@ def _shown(resources: Mapping[str, float]) -> str:
     )
 
 
-def _call(function: Callable[[T], R], item: T, modules: tuple[str, ...], threads: int) -> R:
-    import torch
-
-    torch.set_num_threads(threads)
+def _call(function: Callable[[T], R], item: T, modules: tuple[str, ...]) -> R:
     know_again(modules)
     return function(item)

@@ -50,12 +50,12 @@ def supervise(
     Returns:
         The workers, as they ended.
     """
-    alive: set[int] = set()
+    alive = executor.running()
     ended: list[Ended] = []
     lost: list[tuple[Ended, float]] = []
-    began = 0
+    began = max(alive, default=-1) + 1
     losses, done_before = 0, done()
-    is_over = is_stopping = False
+    is_over = is_stopping = lacks_some = False
 
     def left() -> int:
         return 0 if wanted is None else wanted - done()
@@ -76,6 +76,11 @@ def supervise(
             executor.stop()
         most = workers or executor.capacity(devices)
         room = most - len(alive)
+        if not alive and not lost and lacks_some and wanted is not None:
+            # What the lost ones have left may show only when all others have ended.
+            lacks_some = False
+            unclaimed = executor.refill(left)
+            is_over &= not unclaimed
         if unclaimed is not None:
             room = min(room, unclaimed)
         if room > 0 and not lost and may_start():
@@ -90,24 +95,26 @@ def supervise(
         for item in news:
             alive.discard(item.index)
             ended.append(item)
-            if item.reason == "finished":
+            if item.reason in ("finished", "refused"):
                 is_over = True
-            elif item.reason != "refused":
+            else:
                 lost.append((item, now))
-        if done() > done_before:
-            losses, done_before = 0, done()
-        losses += sum(item.reason == "lost" for item in news)
+        lost_now = sum(item.reason == "lost" for item in news)
+        if lost_now:
+            count = done()
+            losses, done_before = lost_now + (losses if count == done_before else 0), count
         gone = [item for item, since in lost if _is_gone(item, now - since)]
         if gone:
             # A worker that was killed leaves its trial running: put it back, and let the others finish the count.
             dead = [item.identity for item in gone if item.identity is not None]
             is_over &= not requeue_orphans(study, dead=dead)
             lost = [pair for pair in lost if pair[0] not in gone]
+            lacks_some = True
             if wanted is not None and not lost:
                 unclaimed = executor.refill(left)
                 is_over &= not unclaimed
         report(len(alive))
-        if not alive and not lost and not may_start():
+        if not alive and not lost and not may_start() and not (lacks_some and wanted is not None):
             return ended
 
 

@@ -19,9 +19,9 @@ from zenopt.core.extensions import named_by_person, names_object
 from zenopt.core.paths import file_name
 from zenopt.executors import Ended, Job, Post, make_executor
 from zenopt.executors.processes import threads_each
+from zenopt.executors.runs import begin_run
 from zenopt.executors.supervise import failures_of, supervise
 from zenopt.storage import checkpoint, open_storage, requeue_orphans
-from zenopt.study.runs import begin_run
 from zenopt.study.sampling import make_sampler
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import join_study, load_study
@@ -159,8 +159,9 @@ def run_search(
     is_shared = not url.startswith("memory:")
     if executor.is_elsewhere or (workers or 1) > 1:
         executor.check(url, devices)
-    if workers is None and not executor.is_elsewhere:
-        workers = executor.capacity(devices) if is_shared else 1
+    if workers is None:
+        room = executor.capacity(devices) if is_shared else 1
+        workers = None if executor.is_elsewhere else room
     if workers is not None and trials is not None:
         workers = min(workers, trials)
     is_here = on == "processes" and workers == 1

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import TrialState
 
+from zenopt.executors.runs import RUN_KEY, of_run
 from zenopt.storage.history import StudyHistory
 from zenopt.storage.records import TrialRecord
-from zenopt.study.runs import RUN_KEY, of_run
 
 #: Seconds between looks at the epochs of running trainings.
 _LOOK_S = 1.0

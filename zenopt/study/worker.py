@@ -9,10 +9,10 @@ from pathlib import Path
 import optuna
 
 from zenopt.executors.base import Post
+from zenopt.executors.runs import RUN_KEY, mark_of
 from zenopt.storage import open_storage
 from zenopt.study.objective import Objective, run_trial
 from zenopt.study.pruners import make_pruner
-from zenopt.study.runs import RUN_KEY, mark_of
 from zenopt.study.sampling import make_sampler
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import load_study

@@ -18,6 +18,7 @@ import optuna
 from optuna.storages import BaseStorage
 
 from zenopt.storage import Worker, current_worker
+from zenopt.storage.history import StudyHistory
 
 #: Trial user attribute: the run that finished it, and the number of its worker.
 RUN_KEY = "run"
@@ -124,3 +125,10 @@ def _records(storage: BaseStorage, study_id: int) -> dict[str, _Record]:
         for key, text in attributes.items()
         if key.startswith(_PREFIX)
     }
+
+
+def count_of(study: optuna.Study, run: str, worker: int) -> int:
+    """Return how many trials of a run a worker has finished."""
+    mark = mark_of(run, worker)
+    records = StudyHistory(study, (RUN_KEY,)).sync()
+    return sum(record.state.is_finished() and record.user_attrs.get(RUN_KEY) == mark for record in records)

@@ -1,0 +1,55 @@
+"""What workers of the tests do: trials that cost nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+
+from zenopt.core.errors import StudyError
+from zenopt.executors import Post
+from zenopt.executors.runs import RUN_KEY, mark_of
+from zenopt.storage import open_storage
+
+
+@dataclass(frozen=True)
+class Counting:
+    """Trials of a study ``s``; a worker that makes the file ``killed`` is killed in the middle of its trial."""
+
+    run: str
+    seconds: float = 0.0
+    killed: str = ""
+
+
+def count(task: Counting, post: Post) -> None:
+    """Ask and tell while there is a trial to claim."""
+    sampler = optuna.samplers.RandomSampler(seed=post.index)
+    study = optuna.load_study(study_name="s", storage=open_storage(post.url), sampler=sampler)
+    while not post.should_stop() and post.claim():
+        trial = study.ask()
+        trial.set_user_attr(RUN_KEY, mark_of(task.run, post.index))
+        time.sleep(task.seconds)
+        if task.killed:
+            try:
+                Path(task.killed).touch(exist_ok=False)
+            except FileExistsError:
+                pass
+            else:
+                os.kill(os.getpid(), signal.SIGKILL)
+        study.tell(trial, trial.suggest_float("x", 0, 1))
+
+
+def refuse(task: Counting, post: Post) -> None:
+    """Find fault with the input."""
+    raise StudyError("there is no such thing")
+
+
+def double(number: int) -> int:
+    """Return twice a number; there is no double of 13."""
+    if number == 13:
+        raise StudyError("no double of 13")
+    return 2 * number
