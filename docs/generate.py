@@ -73,7 +73,9 @@ FIELDS = {
     "objective": "Where the value of an architecture comes from.",
     "objective.kind": "An evaluator: `proxy`, a column of a `table` of known results, `train`, or `module:Class`.",
     "objective.table": "CSV or CSV.gz file with a column `arch_str` or `structure`.",
-    "objective.column": "The table's column.",
+    "objective.column": "The table's column; by default the last one of `columns_by_epoch`.",
+    "objective.columns_by_epoch": "Columns of values after so many epochs, e.g. `{10: acc_10, 50: acc_50}`: "
+    "`training.pruner` ends look-ups by them.",
     "objective.direction": "Which values of the table are better.",
     "objective.then": "`train`: a second stage trains the best of each class; `export-best` writes what trained best.",
     "objectives": "What is optimised: `score` first; costs after it make a study of several objectives.",

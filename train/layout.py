@@ -13,8 +13,8 @@ class StridedPointwise(nn.Conv2d):
     """A strided 1x1 convolution, computed as one without a stride on the pixels that count.
 
     The same numbers but for rounding. In channels-last layout, oneDNN's gradient of the weights of a strided 1x1
-    convolution with few input channels writes past its memory (https://github.com/uxlfoundation/oneDNN/issues/6035), which
-    crashes or corrupts a run.
+    convolution with few input channels writes past its memory, which crashes or corrupts a run
+    (https://github.com/uxlfoundation/oneDNN/issues/6035).
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -33,6 +33,11 @@ def put_channels_last(network: nn.Module, device: torch.device) -> nn.Module:
             if _crashes(module):
                 module.__class__ = StridedPointwise
     return network.to(memory_format=torch.channels_last)
+
+
+def has_crashing_layers(network: nn.Module, device: torch.device) -> bool:
+    """Return whether a network has layers there that only :class:`StridedPointwise` computes safely."""
+    return device.type == "cpu" and any(_crashes(module) for module in network.modules())
 
 
 def _crashes(module: nn.Module) -> bool:

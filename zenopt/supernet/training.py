@@ -24,7 +24,7 @@ from zenopt.train.data import DataSet
 from zenopt.train.distributed import World
 from zenopt.train.engine import RunResult, fit
 from zenopt.train.errors import TrainError
-from zenopt.train.layout import puts_channels_last
+from zenopt.train.layout import has_crashing_layers
 from zenopt.train.networks import NetworkSource
 from zenopt.train.progress import Observer
 from zenopt.train.recipe import Recipe
@@ -201,7 +201,7 @@ def _with_safe_layout(recipe: Recipe, plan: SupernetPlan, device: torch.device) 
         return recipe
     limits = plan.limits
     paths = (skeleton(found, limits.num_classes, limits.use_se) for found in covering(plan.space))
-    if all(puts_channels_last(path, recipe, device) for path in paths):
+    if not any(has_crashing_layers(path, device) for path in paths):
         return recipe
     precision = recipe.precision.model_copy(update={"channels_last": False})
     return recipe.model_copy(update={"precision": precision})
