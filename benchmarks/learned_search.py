@@ -241,10 +241,11 @@ def draw(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     figure.update_xaxes(range=[0, longest])
     figure.update_yaxes(type="log", dtick=1, range=[np.log10(FLOOR), 1.0])
     figure.update_annotations(font_size=13)
+    height = 130 + 270 * rows
     figure.update_layout(
-        title="Points below the best of the table over evaluations: median and quartiles of seeds",
-        template="plotly_white", width=1050, height=110 + 270 * rows, margin={"l": 50, "r": 20, "t": 90, "b": 40},
-        legend={"orientation": "h", "y": 1.0 + 40 / (270 * rows), "yanchor": "bottom", "x": 0},
+        title={"text": "Points below the best of the table over evaluations", "y": 1 - 14 / height, "yanchor": "top"},
+        template="plotly_white", width=1050, height=height, margin={"l": 50, "r": 20, "t": 110, "b": 40},
+        legend={"orientation": "h", "y": 1 + 30 / (height - 150), "yanchor": "bottom", "x": 0},
     )  # fmt: skip
     figure.write_html(path, include_plotlyjs=True, config={"displayModeBar": False})
 
@@ -295,7 +296,7 @@ def main() -> None:
         if kept["about"] != about:
             parser.error(f"{arguments.json} holds results of {kept['about']}, not of {about}.")
         results = kept["results"]
-    for name in arguments.tables.split(","):
+    for name in filter(None, arguments.tables.split(",")):
         task = Task.of(arguments.folder, name.strip(), arguments.macs_share)
         print(f"\n{name}: {len(task.values):,} networks", flush=True)
         if arguments.predict is not None:

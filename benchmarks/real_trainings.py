@@ -3,26 +3,41 @@
     python benchmarks/real_trainings.py --data imagefolder:DATA --output FOLDER
     python benchmarks/real_trainings.py --data imagefolder:DATA --output FOLDER --whole --methods random,surrogate
 
-Every method gets the same number of trainings (15, 30 and 60) on `cifar-small`, judged on training images held back, and chooses its
-winner from them as `zenopt optimize` does: finalists with further seeds, which count as trainings. The winner is then trained with five
-seeds on all training images and judged on the test images, which decided nothing. `--whole` searches without the preset's bounds
-on kernels, bottlenecks and the last layer. Whatever is in FOLDER already is not done again; methods may run side by side.
+Every method gets the same number of trainings (15, 30 and 60) on `cifar-small`, judged on training images held
+back, and chooses its winner from them as `zenopt optimize` does: finalists with further seeds, which count as
+trainings. The winner is then trained with five seeds on all training images and judged on the test images, which
+decided nothing. `--whole` searches without the preset's bounds on kernels, bottlenecks and the last layer.
+Whatever is in FOLDER already is not done again; methods may run side by side.
 
-Trainings of searches run at one learning rate (2), those of the second stage choose among 2 and 4 as the preset says, which is among the
-trainings counted. `--amp` makes the trainings of searches, not those of winners, use bfloat16.
+On a GPU, and in parts, each of which goes on where the last one stopped (`make gpu-long`):
+
+    python benchmarks/real_trainings.py --data imagefolder:DATA --output FOLDER --marks 60 --seed 0,1,2 --epochs 30 \\
+        --methods "random,second stage,surrogate" --device cuda:0 --workers 2 --jobs 9 --minutes 8.5
+
+Trainings of searches run at one learning rate (2), those of the second stage choose among 2 and 4 as the preset
+says, which is among the trainings counted. `--amp` makes the trainings of searches, not those of winners, use
+bfloat16.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
+import signal
 import statistics
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import optuna
 import torch
 
+from zenopt.core.errors import ZenoptError
 from zenopt.core.seeds import derive_rng
 from zenopt.samplers.guided import draw_candidates
 from zenopt.storage import open_storage
@@ -30,21 +45,63 @@ from zenopt.study.search import run_search
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import join_study, load_study
 from zenopt.train.data import open_data
-from zenopt.train.distributed import World
+from zenopt.train.distributed import World, resolve_device
 from zenopt.train.networks import NetworkSource
 from zenopt.train.run import train
 from zenopt.verify.candidates import facts_of
 from zenopt.verify.final import Winner, choose, finish, run_second_stage
 from zenopt.verify.linked import Candidate, Place, TrainingStudy, training_spec, verified
 
-#: Networks of each class, and finalists, of a second stage of so many trainings: four classes at two rates, then the rest.
+#: Networks of each class, and finalists, of a second stage of so many trainings: four classes at two rates, the rest.
 SECOND_STAGE = {15: (2, 2), 30: (6, 2), 60: (13, 3)}
 WHOLE = "space.options={stage_strides: [1, 2, 2, 2], stem_stride: 1}"
 EPOCHS = 6
+#: Exit code of a part after which another one is needed.
+UNFINISHED = 3
+#: Seconds before the end of a part at which no further training begins, and at which those that run are ended.
+LAST_START_S, LAST_END_S = 60, 12
+
+
+class OutOfTime(Exception):
+    """The part is over; the next one goes on."""
+
+
+class Clock:
+    """Ends a part at a time of day: first as a Ctrl-C does, which lets trainings come to their ends, then at once.
+
+    Checkpoints are written after every epoch, so that the next part does at most one epoch of each training again.
+    """
+
+    def __init__(self, until: float | None, *, is_parent: bool = False) -> None:
+        self.is_over = False
+        self._is_parent = is_parent  # its processes have clocks of their own; it waits for them
+        self._end = math.inf if until is None else until
+        if until is not None:
+            signal.signal(signal.SIGTERM, self._interrupt)
+            threading.Thread(target=self._run, daemon=True).start()
+
+    def check(self) -> None:
+        if self.is_over:
+            raise OutOfTime
+
+    def is_long_over(self) -> bool:
+        """Return whether whoever has a clock should have ended by now."""
+        return time.time() > self._end + 10
+
+    def _run(self) -> None:
+        for before_s in (LAST_START_S, LAST_END_S, 0):
+            time.sleep(max(0.0, self._end - before_s - time.time()))
+            self.is_over = True
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _interrupt(self, *_: object) -> None:
+        # Searches have a handler of their own; here is what lies between them, and the final trainings.
+        if not self._is_parent and self._end - LAST_END_S <= time.time() + 1:
+            raise OutOfTime
 
 
 def spec_of(method: str, args: argparse.Namespace, mark: int) -> StudySpec:
-    settings = [f"training.data={args.data}", f"training.epochs={EPOCHS}", "training.pruner=none"]
+    settings = [f"training.data={args.data}", f"training.epochs={args.epochs}", "training.pruner=none"]
     settings += [f"seed={args.seed}"]
     settings += [WHOLE] * args.whole
     settings += ["training.overrides=[precision.amp=bf16]"] * args.amp
@@ -71,11 +128,22 @@ def search(method: str, args: argparse.Namespace, mark: int) -> tuple[Winner, in
     url = f"sqlite:///{args.output / name}.db"
     storage = open_storage(url)
     spec = spec_of(method, args, mark)
-    place = Place(storage, url, args.output / "runs")
+    place = Place(storage, url, args.output / "runs", devices=(args.device,), workers=args.workers)
     if method == "second stage":
-        # Its searches cost seconds; only trainings count. The trainings of smaller marks are among those of larger ones.
-        if name not in {study.study_name for study in storage.get_all_studies()}:
-            run_search(spec, url, name, trials=spec.trials, workers=1, storage=storage, runs=place.runs)
+        # Its searches cost seconds; only trainings count. Those of smaller marks are among those of larger ones.
+        missing = spec.trials - settled(storage, name)
+        if missing > 0:
+            run_search(
+                spec,
+                url,
+                name,
+                trials=missing,
+                workers=1,
+                devices=place.devices,
+                storage=storage,
+                runs=place.runs,
+            )
+        args.clock.check()
         winner = run_second_stage(name, spec, place, print)
         return winner, trained(storage, f"{name}-trained")
     wanted = mark - spec.training.finalists * (spec.training.seeds - 1)
@@ -85,14 +153,18 @@ def search(method: str, args: argparse.Namespace, mark: int) -> tuple[Winner, in
             spec.build_space(), spec.limits(), max(SECOND_STAGE), derive_rng(args.seed, 0, "random")
         )
         candidates = [Candidate("random", str(own), facts_of(str(own), spec)) for own in drawn[:wanted]]
-        join_study(training_spec(spec), storage, f"{name}-trained", "cpu", linked=True)
+        join_study(training_spec(spec), storage, f"{name}-trained", args.device, linked=True)
         trainings = TrainingStudy(training_spec(spec), place, f"{name}-trained", of=None)
         rates = {"random": spec.training.rates[0]}
         winner = choose(trainings, verified(trainings.train(candidates, rates=rates)), rates, print)
         return winner, trained(storage, trainings.name)
-    join_study(spec, storage, name, "cpu")
+    join_study(spec, storage, name, args.device)
     while (count := trained(storage, name)) < wanted:
-        run_search(spec, url, name, trials=wanted - count, workers=1, storage=storage, runs=place.runs)
+        args.clock.check()
+        run_search(
+            spec, url, name, trials=wanted - count, workers=args.workers, devices=place.devices, storage=storage,
+            runs=place.runs,
+        )  # fmt: skip
         print(f"{name}: {trained(storage, name)} trainings", flush=True)
     return finish(name, spec, place, print), trained(storage, name)
 
@@ -106,13 +178,14 @@ def judge(winner: Winner, args: argparse.Namespace) -> list[float]:
     source = NetworkSource.from_structure(best.candidate.structure, spec.resolution, spec.use_se, "chain")
     found = []
     for seed in range(args.seeds):
+        args.clock.check()
         key = f"{abs(hash_of(best.candidate.structure)):x}-lr{best.learning_rate:g}-seed{seed}"
         history = train(
             source,
             open_data(args.data),
             recipe,
             output=args.output / "final" / key,
-            world=World(0, 1, torch.device("cpu")),
+            world=World(0, 1, torch.device(args.device)),
             seed=seed,
             resume="auto",
             workers=0,
@@ -121,16 +194,28 @@ def judge(winner: Winner, args: argparse.Namespace) -> list[float]:
     return found
 
 
+def settled(storage: optuna.storages.BaseStorage, name: str) -> int:
+    """Return the number of finished trials of a study."""
+    if name not in {study.study_name for study in storage.get_all_studies()}:
+        return 0
+    return sum(trial.state.is_finished() for trial in load_study(storage, name).get_trials(deepcopy=False))
+
+
 def hash_of(text: str) -> int:
     import zlib
 
     return zlib.crc32(text.encode())
 
 
+def result_of(method: str, mark: int, args: argparse.Namespace) -> Path:
+    return args.output / f"{method.replace(' ', '-')}{'-whole' * args.whole}-{args.seed}-{mark}.json"
+
+
 def run(method: str, mark: int, args: argparse.Namespace) -> dict[str, Any]:
-    path = args.output / f"{method.replace(' ', '-')}{'-whole' * args.whole}-{args.seed}-{mark}.json"
+    path = result_of(method, mark, args)
     if path.is_file():
         return dict(json.loads(path.read_text()))
+    args.clock.check()
     winner, count = search(method, args, mark)
     best = winner.verified[0]
     top1 = judge(winner, args)
@@ -149,6 +234,55 @@ def run(method: str, mark: int, args: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def side_by_side(args: argparse.Namespace, wanted: list[tuple[str, int]]) -> None:
+    """Do methods and seeds as processes of this program, `--jobs` at a time; each writes FOLDER/METHOD-SEED.log."""
+    waiting: list[tuple[str, int]] = list(wanted)
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    while waiting or running:
+        failed = [name for name, process in running.items() if process.poll() not in (None, 0, UNFINISHED)]
+        if failed and not args.clock.is_over:
+            for process in running.values():
+                process.terminate()
+            raise SystemExit(f"{failed[0]} failed; {args.output / failed[0]}.log says why.")
+        running = {name: process for name, process in running.items() if process.poll() is None}
+        while waiting and len(running) < args.jobs and not args.clock.is_over:
+            method, seed = waiting.pop(0)
+            command = [sys.executable, __file__, "--data", args.data, "--output", str(args.output)]
+            command += [
+                "--methods",
+                method,
+                "--seed",
+                str(seed),
+                "--marks",
+                args.marks,
+                "--seeds",
+                str(args.seeds),
+            ]
+            command += ["--epochs", str(args.epochs), "--device", args.device, "--workers", str(args.workers)]
+            command += ["--whole"] * args.whole + ["--amp"] * args.amp
+            command += [] if args.until is None else ["--until", str(args.until)]
+            name = f"{method.replace(' ', '-')}-{seed}"
+            with (args.output / f"{name}.log").open("a") as log:
+                running[name] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        if args.clock.is_over and not running:
+            break
+        if args.clock.is_long_over():
+            for process in running.values():
+                process.kill()  # its workers see that it is gone
+        time.sleep(0.5)
+
+
+def show(method: str, row: dict[str, Any]) -> None:
+    facts = row["facts"]
+    print(
+        f"| {method} | {row['trainings']} | {statistics.mean(row['top1']):.1f} "
+        f"| {' '.join(f'{value:.2f}' for value in row['top1'])} "
+        f"| {' '.join(f'{value:.1f}' for value in row['held_back'])} | {row['rate']:g} "
+        f"| {facts['convs']:.0f} | {facts['params']:,.0f} | {facts['macs'] / 1e6:.2f} |",
+        flush=True,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -157,27 +291,53 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--methods", default="random,aging,second stage,surrogate")
     parser.add_argument("--marks", default="15,30,60")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=5, help="of every winner's final trainings")
+    parser.add_argument("--seed", default="0", help="of the searches; several with commas")
     parser.add_argument("--whole", action="store_true")
     parser.add_argument("--amp", action="store_true")
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--workers", type=int, default=1, help="trainings at a time in a search")
+    parser.add_argument("--jobs", type=int, default=1, help="methods and seeds at a time")
+    parser.add_argument("--minutes", type=float, help="end the part then; the same command goes on")
+    # For its own processes: seconds since 1970.
+    parser.add_argument("--until", type=float, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    try:
+        resolve_device(args.device)
+    except ZenoptError as error:
+        parser.error(str(error))
+    if args.minutes is not None:
+        args.until = time.time() + 60 * args.minutes
     args.output.mkdir(parents=True, exist_ok=True)
+    args.clock = Clock(args.until, is_parent=args.jobs > 1)
+    marks = [int(mark) for mark in args.marks.split(",")]
+    wanted = [(method, int(seed)) for seed in args.seed.split(",") for method in args.methods.split(",")]
+    if args.jobs > 1:
+        side_by_side(args, wanted)
     print(
         "| method | trainings | test top-1 %, mean | each seed | held back | rate | convs | params | M MACs |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
-    for method in args.methods.split(","):
-        for mark in map(int, args.marks.split(",")):
-            row = run(method, mark, args)
-            facts = row["facts"]
-            print(
-                f"| {method} | {row['trainings']} | {statistics.mean(row['top1']):.1f} "
-                f"| {' '.join(f'{value:.2f}' for value in row['top1'])} "
-                f"| {' '.join(f'{value:.1f}' for value in row['held_back'])} | {row['rate']:g} "
-                f"| {facts['convs']:.0f} | {facts['params']:,.0f} | {facts['macs'] / 1e6:.2f} |",
-                flush=True,
-            )
+    missing = 0
+    for method, seed in wanted:
+        args.seed = seed
+        for mark in marks:
+            path = result_of(method, mark, args)
+            try:
+                if args.jobs == 1:
+                    run(method, mark, args)
+            except (OutOfTime, ZenoptError, KeyboardInterrupt):
+                # A search that was ended says in an error of its own what it has not done.
+                if not args.clock.is_over:
+                    raise
+            if path.is_file():
+                show(method, json.loads(path.read_text()))
+            missing += not path.is_file()
+    if missing:
+        whole = len(wanted) * len(marks)
+        print(f"{missing} of {whole} results are not there yet; run the same command again to go on.")
+        raise SystemExit(UNFINISHED)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.stats import kendalltau
 
 from zenopt.core.budget import Budget
@@ -30,8 +29,6 @@ from zenopt.core.costs import count
 from zenopt.core.errors import ProxyError
 from zenopt.core.statistics import rank_statistics
 from zenopt.core.tables import Table
-from zenopt.correlate.batch import make_minibatch
-from zenopt.correlate.measure import Measurement
 from zenopt.latency.limits import Limits
 from zenopt.predictors.networks import NetworkReader
 from zenopt.predictors.observations import Observations
@@ -41,9 +38,9 @@ from zenopt.spaces.tabular import space_table
 
 MACRO, MICRO = "tables/transnas_bench_101_macro.csv.gz", "tables/transnas_bench_101_micro.csv.gz"
 SUITE = {
-    "zen_class_scene": "zen (table)",
-    "synflow_class_scene": "synflow (table)",
-    "epe_nas_class_scene": "epe-nas (table)",
+    "zen_class_scene": "zen (published)",
+    "synflow_class_scene": "synflow (published)",
+    "epe_nas_class_scene": "epe-nas (published)",
 }
 #: Random networks of a table that are judged; beyond, intervals would hardly be narrower.
 SAMPLE = 1000
@@ -132,7 +129,7 @@ SPACES: dict[str, Entry] = {
         options={"cells": 8, "channels": 32},
         small={"cells": 8, "channels": 16},
         published={
-            name: f"{name} (table)"
+            name: f"{name} (published)"
             for name in (
                 "epe_nas",
                 "fisher",
@@ -192,6 +189,13 @@ def measured_scores(
     entry: Entry, chosen: Sequence[Any], images: Any, seconds: float, source: str
 ) -> tuple[dict[str, list[float | None]], dict[str, float]]:
     """Return measured proxies of as many networks as the time allows, and seconds of one."""
+    # Imported late: without measured proxies nothing here needs torch.
+    import torch
+
+    from zenopt.correlate.batch import make_minibatch
+    from zenopt.correlate.measure import Measurement
+
+    torch.set_num_threads(1)
     batch = make_minibatch(images, BATCH_SIZE, entry.measured_at, entry.classes, 0, source=source)
     settings = Measurement(batch, entry.classes)
     small = get_space(entry.space)(**entry.small) if entry.small else None
@@ -245,9 +249,9 @@ def draw(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     """Write Kendall's correlations as a map of spaces and scores."""
     import plotly.graph_objects as go
 
-    names = list(
-        dict.fromkeys(name for own in results.values() for name in own["scores"] if "(table)" not in name)
-    )
+    found = dict.fromkeys(name for own in results.values() for name in own["scores"])
+    # Learned scores come last, those that a table brings along before them.
+    names = sorted(found, key=lambda name: ("published" in name) + 2 * name.startswith("learned"))
     rows = [
         [own["scores"].get(name, {}).get("kendall", [None])[0] for name in names] for own in results.values()
     ]
@@ -282,9 +286,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--figure", type=Path)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
     images = None
-    if arguments.data is not None:
+    if arguments.data is not None and arguments.minutes > 0:
         from zenopt.train.data import open_training_images
 
         images = open_training_images(arguments.data, seed=0)

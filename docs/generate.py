@@ -74,8 +74,9 @@ FIELDS = {
     "objective.kind": "An evaluator: `proxy`, a column of a `table` of known results, `train`, `supernet`, or "
     "`module:Class`.",
     "objective.table": "CSV or CSV.gz file with a column `arch_str` or `structure`.",
-    "objective.column": "The table's column.",
-    "objective.columns_by_epoch": "Columns of a table with learning curves, by epoch, e.g. `{10: acc_10, 50: acc_50}`.",
+    "objective.column": "The table's column; by default the last one of `columns_by_epoch`.",
+    "objective.columns_by_epoch": "Columns of values after so many epochs, e.g. `{10: acc_10, 50: acc_50}`: "
+    "`training.pruner` ends look-ups by them.",
     "objective.direction": "Which values of the table are better.",
     "objective.weights": "Folder of a trained supernet (`zenopt supernet train`).",
     "objective.images": "Held-back images that judge a path; all that are kept unless given.",

@@ -13,8 +13,8 @@ class StridedPointwise(nn.Conv2d):
     """A strided 1x1 convolution, computed as one without a stride on the pixels that count.
 
     The same numbers but for rounding. In channels-last layout, oneDNN's gradient of the weights of a strided 1x1
-    convolution with few input channels writes past its memory (https://github.com/uxlfoundation/oneDNN/issues/6035), which
-    crashes or corrupts a run.
+    convolution with few input channels writes past its memory, which crashes or corrupts a run
+    (https://github.com/uxlfoundation/oneDNN/issues/6035).
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -86,6 +86,21 @@ def test_the_command_reports_every_data_set_and_proxy(
     assert told[0] == "a_test" and told[3].split()[:2] == ["params", "1.000"] and "b_test" in told
 
 
+def test_the_last_line_names_no_score_that_ranks_backwards(
+    table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def told(column: str, *more: str) -> str:
+        arguments = ("--table", str(table), "--proxies", "params", "--columns", column, "--resamples", "50")
+        main(["correlate", *arguments, "--cache", str(tmp_path / "scores.db"), *more])
+        return capfd.readouterr().err
+
+    assert "--set proxy.name=params" in told("a_test")
+    backwards = told("b_test")
+    assert "None of these scores" in backwards and "proxy.name" not in backwards
+    assert f"--study nasbench201-table --sampler surrogate --set objective.table={table}" in backwards
+    assert told("b_test", "--quiet") == ""
+
+
 def test_columns_and_rows_can_be_chosen(correlate: Callable[..., Any], table: Path) -> None:
     arguments = ("--table", str(table), "--proxies", "params", "--resamples", "0", "--json")
     found = correlate(*arguments, "--columns", "a_test")

@@ -65,8 +65,9 @@ def test_equal_weights_and_images_have_equal_scores(proxy: str) -> None:
     cpu = evaluate(network, images, labels, [proxy])[proxy]
     gpu = evaluate(network, images, labels, [proxy], device=DEVICE)[proxy]
     assert gpu.error is None and cpu.error is None
-    # Codes of units near zero may flip, and condition numbers amplify rounding.
-    assert gpu.value == pytest.approx(cpu.value, rel=0.05 if proxy in ("te-nas-ntk", "jacob_cov") else 0.01)
+    # Codes of units near zero may flip; condition numbers, and sums of numbers of both signs, amplify rounding.
+    rough = proxy in ("te-nas-ntk", "jacob_cov", "grasp", "plain")
+    assert gpu.value == pytest.approx(cpu.value, rel=0.05 if rough else 0.01)
 
 
 @pytest.mark.parametrize("proxy", ["zen", "snip", "zico", "zennas-gradnorm"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import optuna
 import plotly.graph_objects as go
@@ -13,6 +15,7 @@ from report_pages import content_of, figures_of, make_trainings
 from report_studies import make_study
 
 from zenopt.cli import main
+from zenopt.cli.report import _summary as summary_of
 from zenopt.export.bundle import Bundle
 from zenopt.report import write_report
 from zenopt.report.reading import read_study
@@ -95,6 +98,17 @@ def test_the_linked_studys_own_report(trained_study: optuna.Study, tmp_path: Pat
     assert set(figures_of(text)) == {"trained-score", "trained-curves", "trained-agreement"}
     assert "Winner of the second stage" in text and "Best score over trials" not in text
     assert "data-trials" not in text.split("<script")[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "words"),
+    [("trainings", 18, "one with 18 trainings"), ("second stage", 1, "one with 1 training (second stage)")],
+)
+def test_a_studys_own_trainings_are_named_once(kind: str, count: int, words: str) -> None:
+    section: Any = SimpleNamespace(
+        name="one", shows_search=False, trainings=[SimpleNamespace(count=count, kind=kind)]
+    )
+    assert summary_of(section) == words
 
 
 def test_comparing_second_stages(trained_study: optuna.Study, tmp_path: Path, run: Run) -> None:

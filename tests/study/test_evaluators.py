@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from zenopt.core.errors import EvaluationError, SpecError
 from zenopt.core.score import Score
 from zenopt.storage import open_storage
-from zenopt.study import search
+from zenopt.study import search, watching
 from zenopt.study.advice import warnings_before
 from zenopt.study.evaluators import make_evaluator
 from zenopt.study.evaluators.base import Evaluator
@@ -238,7 +238,7 @@ def test_wrong_curves_are_refused(tmp_path: Path) -> None:
 
 
 def test_progress_tells_the_epochs_of_running_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "_LOOK_S", 0.0)
+    monkeypatch.setattr(watching, "_LOOK_S", 0.0)
     spec = curves(tmp_path, columns_by_epoch={10: "early", 50: "late"}).overridden(["training.pruner=none"])
     seen: list[search.Progress] = []
     search.run_search(spec, "memory:", "one", trials=2, workers=1, on_progress=seen.append)

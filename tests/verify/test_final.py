@@ -320,10 +320,11 @@ def test_finalists_of_a_learned_search_are_no_lucky_numbers(
     spec = join_study(spec, storage, "trained", "cpu")
     space, rng = spec.build_space(), random.Random(0)
     drawn = {str(own): own for own in (space.draw(rng) for _ in range(200)) if own is not None}
-    # Accuracy grows with the size; but the training of the smallest network of all had luck.
+    # Accuracy grows with the size; but one training of a small network, between bad neighbours, had luck.
     ordered = sorted(drawn.values(), key=lambda own: spec.limits().count(own).params)[::3][:24]
+    lucky = 8
     values = [40.0 + place + rng.uniform(-0.5, 0.5) for place in range(len(ordered))]
-    values[0] = 66.0
+    values[lucky] = 66.0
     for architecture, value in zip(ordered, values, strict=True):
         attributes = {"structure": str(architecture), SEED_KEY: 0, LEARNING_RATE_KEY: 0.2, LABEL_KEY: "all"}
         load_study(storage, "trained").add_trial(
@@ -338,6 +339,6 @@ def test_finalists_of_a_learned_search_are_no_lucky_numbers(
     final.finish("trained", spec, Place(storage, runs=tmp_path / "runs"))
     assert sorted(ranked) == sorted(map(str, ordered))
     if sampler == "random":
-        assert ranked[0] == str(ordered[0])
+        assert ranked[0] == str(ordered[lucky])
     else:
         assert set(ranked[:2]) <= set(map(str, ordered[-6:]))

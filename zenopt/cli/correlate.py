@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,7 @@ from zenopt.cli.options import (
     print_json,
     quiet_option,
     show_warnings,
+    wrapped,
 )
 from zenopt.core.errors import DataError
 from zenopt.core.outputs import prepare_output
@@ -25,6 +28,17 @@ from zenopt.progress.panel import Panel
 
 if TYPE_CHECKING:
     from zenopt.correlate.report import Correlation
+
+#: Space -> preset that searches a table of it.
+_TABLE_PRESETS = {
+    "darts": "darts-table",
+    "mnasnet": "mnasnet-table",
+    "nasbench-macro": "nasbench-macro-table",
+    "nasbench201": "nasbench201-table",
+    "nats-sizes": "sizes-table",
+    "transnas-macro": "transnas-macro-table",
+    "transnas-micro": "transnas-micro-table",
+}
 
 
 @click.command()
@@ -297,12 +311,30 @@ def correlate(
         click.echo(f"Scores: {scores_path}")
     if learn_path is not None:
         click.echo(f"Learned score: {learn_path}; use it as --proxy learned:{learn_path}")
-    _say_next(space, learn_path, scores_path, found)
+    _say_next(space, path, learn_path, scores_path, found)
 
 
 def _say_next(
-    space: str, learn_path: str | None, scores_path: str | None, found: Sequence[Correlation]
+    space: str, path: str, learn_path: str | None, scores_path: str | None, found: Sequence[Correlation]
 ) -> None:
+    best = max(found, key=lambda item: item.statistics.spearman.value or -1.0)
+    spearman = best.statistics.spearman
+    # Without an interval the value itself has to do.
+    low = spearman.value if spearman.low is None else spearman.low
+    if learn_path is None and scores_path is None and (low is None or low <= 0):
+        # A score that ranks at random, or backwards, is nothing to search by.
+        words = (
+            "None of these scores is sure to rank better than chance here; a search that learns needs none."
+        )
+        if not click.get_current_context().params["quiet"]:
+            click.echo(wrapped(words, stream=sys.stderr), err=True)
+        if space in _TABLE_PRESETS:
+            table = shlex.join(
+                ["--set", f"objective.table={path}", "--set", f"objective.column={best.column}"]
+            )
+            search = f"zenopt optimize --study {_TABLE_PRESETS[space]} --sampler surrogate {table}"
+            say_next((search, "search the table"))
+        return
     preset = {"nasbench201": "nasbench201", "superres": "cifar-params1m"}.get(space)
     if preset is None:
         # The presets of the other families search a table, or another kind of network.
@@ -314,7 +346,6 @@ def _say_next(
         guide = f"--set sampler.guide.table={scores_path} --set sampler.guide.column={found[0].proxy}"
         say_next((f"{search} --sampler aging {guide} --set sampler.guide.moves=8", "let it guide a search"))
     else:
-        best = max(found, key=lambda item: item.statistics.spearman.value or -1.0)
         say_next(
             (f"{search} --study-name by-{best.proxy} --set proxy.name={best.proxy}", "search by the best")
         )

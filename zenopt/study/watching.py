@@ -164,9 +164,10 @@ class Watch:
 
     def _sync(self) -> None:
         for record in self._history.sync():
-            self._running.pop(record.trial_id, None)
             if record.state == TrialState.RUNNING:
-                self._running[record.trial_id] = 0
+                self._running.setdefault(record.trial_id, 0)
+            else:
+                self._running.pop(record.trial_id, None)
             if not record.state.is_finished():
                 continue
             self._finished += 1
