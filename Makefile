@@ -37,11 +37,15 @@ demo: $(STAMP)
 	$(BIN)/zenopt optimize --study demo
 	$(BIN)/zenopt export-best --study demo --output demo-bundle --force
 
+# Two processes, each with one thread, and a file at a time, since tests of one file share what is dear to make.
+JOBS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

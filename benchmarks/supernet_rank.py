@@ -73,7 +73,10 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--settling", type=int, default=256)
     parser.add_argument(
-        "--set", action="append", default=["batch_size=64", "optimizer.lr=0.4"], metavar="KEY=VALUE"
+        "--set",
+        action="append",
+        default=["batch_size=64", "optimizer.lr=0.1", "optimizer.clip_norm=5"],
+        metavar="KEY=VALUE",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")

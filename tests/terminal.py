@@ -66,6 +66,8 @@ def terminal(columns: int, rows: int = 50) -> Iterator[Terminal]:
     reader = threading.Thread(target=read, daemon=True)
     saved = [os.dup(number) for number in range(3)]
     streams = sys.stdout, sys.stderr
+    # The terminal's own size counts.
+    sizes = {name: os.environ.pop(name) for name in ("COLUMNS", "LINES") if name in os.environ}
     sys.stdout.flush()
     sys.stderr.flush()
     for number in range(3):
@@ -80,6 +82,7 @@ def terminal(columns: int, rows: int = 50) -> Iterator[Terminal]:
         sys.stdout.close()
         sys.stderr.close()
         sys.stdout, sys.stderr = streams
+        os.environ.update(sizes)
         for number, copy in enumerate(saved):
             os.dup2(copy, number)
             os.close(copy)

@@ -300,7 +300,7 @@ def test_finalists_are_judged_by_all_their_seeds(
     def pruner_of(spec: StudySpec) -> optuna.pruners.BasePruner:
         return optuna.pruners.NopPruner() if spec.training.pruner.name == "none" else _EndsFurtherSeeds()
 
-    monkeypatch.setattr("zenopt.study.search.make_pruner", pruner_of)
+    monkeypatch.setattr("zenopt.study.worker.make_pruner", pruner_of)
     spec = searched[0].overridden(["training.pruner=median", "training.rates=[0.5]"])
     place = Place(open_existing("sqlite:///zenopt.db"), runs=tmp_path / "runs")
     winner = run_second_stage("staged", spec, place)
