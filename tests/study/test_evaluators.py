@@ -248,6 +248,14 @@ def test_progress_tells_the_epochs_of_running_trials(tmp_path: Path, monkeypatch
     assert (last.done, last.epochs, last.running, last.share_done) == (2, (), None, 1.0)
 
 
+def test_nothing_is_said_of_epochs_where_there_are_none(tiny_spec: Maker, tmp_path: Path) -> None:
+    study, _ = start(tiny_spec())
+    study.ask()
+    seen: list[watching.Progress] = []
+    watching.Watch(study, "run", 3, None, 0.0, seen.append).report(2)
+    assert (seen[0].epochs, seen[0].running) == ((), None)
+
+
 def test_a_pruner_that_is_told_nothing_is_warned_of(tmp_path: Path) -> None:
     plain, with_curves = curves(tmp_path, column="late"), curves(tmp_path, columns_by_epoch={10: "early"})
     assert ["objective.columns_by_epoch" in line for line in warnings_before(plain)] == [True]

@@ -164,7 +164,7 @@ class Watch:
 
     def _sync(self) -> None:
         for record in self._history.sync():
-            if record.state == TrialState.RUNNING:
+            if record.state == TrialState.RUNNING and self._last_step is not None:
                 self._running.setdefault(record.trial_id, 0)
             else:
                 self._running.pop(record.trial_id, None)
