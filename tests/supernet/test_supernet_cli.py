@@ -85,6 +85,7 @@ def test_search_export_and_fine_tune(place: Path) -> None:
     exported = run("export-best", *study, "--output", bundle)
     assert exported.exit_code == 0, exported.output
     assert "with the weights it inherits, to" in exported.output
+    assert "fresh draw" not in exported.output, "a path has one value"
     assert f"--weights {bundle / 'best.pt'} --data" in exported.output
     inherited = read_torch_file(bundle / "best.pt")["model"]
     assert all(bool(torch.isfinite(value).all()) for value in inherited.values() if value.is_floating_point())

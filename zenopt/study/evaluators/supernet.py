@@ -40,6 +40,14 @@ class SupernetEvaluator(Evaluator):
     def check(cls, spec: StudySpec) -> None:
         _read(spec)
 
+    @property
+    def is_noisy(self) -> bool:
+        return False
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        return 0.0, 100.0
+
     @cached_property
     def supernet(self) -> TrainedSupernet:
         """The supernet, which holds every network of the spec's space."""
