@@ -15,8 +15,7 @@ On a GPU, and in parts, each of which goes on where the last one stopped (`make 
         --methods "random,second stage,surrogate" --device cuda:0 --workers 2 --jobs 9 --minutes 8.5
 
 Trainings of searches run at one learning rate (2), those of the second stage choose among 2 and 4 as the preset
-says, which is among the trainings counted. `--amp` makes the trainings of searches, not those of winners, use
-bfloat16.
+says, which is among the trainings counted. `--amp` makes all trainings use bfloat16.
 """
 
 from __future__ import annotations
@@ -174,7 +173,6 @@ def judge(winner: Winner, args: argparse.Namespace) -> list[float]:
     best = winner.verified[0]
     spec = spec_of("random", args, 15)
     recipe = winner.recipe.at_rate(best.learning_rate)
-    recipe = recipe.model_copy(update={"precision": recipe.precision.model_copy(update={"amp": None})})
     source = NetworkSource.from_structure(best.candidate.structure, spec.resolution, spec.use_se, "chain")
     found = []
     for seed in range(args.seeds):
