@@ -302,9 +302,8 @@ class _Run:
         """Do the epochs that are left."""
         state, world = self.state, self.world
         if state.history:
-            log.log(
-                state.epoch, logged(state.history[-1])
-            )  # a crash may have come between checkpoint and log
+            # A crash may have come between checkpoint and log.
+            log.log(state.epoch, logged(state.history[-1]))
         while state.epoch < self.recipe.epochs:
             row = self._epoch(checkpoint_steps)
             state.history.append(row)
@@ -334,9 +333,8 @@ class _Run:
                 self.backward.forget()  # the probability is a constant of the graph
         sampler.epoch, sampler.first_step = state.epoch, state.step
         self.objective.train()
-        precise = (
-            torch.float32 if self.device.type == "mps" else torch.float64
-        )  # Apple's GPUs have no float64
+        # Apple's GPUs have no float64.
+        precise = torch.float32 if self.device.type == "mps" else torch.float64
         self.loss_sum = torch.tensor(state.loss_sum, dtype=precise, device=self.device)
         started, self.images_done = time.perf_counter(), 0
         parts = iter(self.batches)

@@ -31,17 +31,6 @@ if TYPE_CHECKING:
     from zenopt.correlate.measure import Spread
     from zenopt.correlate.report import Correlation
 
-#: Space -> preset that searches a table of it.
-_TABLE_PRESETS = {
-    "darts": "darts-table",
-    "mnasnet": "mnasnet-table",
-    "nasbench-macro": "nasbench-macro-table",
-    "nasbench201": "nasbench201-table",
-    "nats-sizes": "sizes-table",
-    "transnas-macro": "transnas-macro-table",
-    "transnas-micro": "transnas-micro-table",
-}
-
 
 @click.command()
 @click.option(
@@ -340,11 +329,12 @@ def _say_next(
         )
         if not click.get_current_context().params["quiet"]:
             click.echo(wrapped(words, stream=sys.stderr), err=True)
-        if space in _TABLE_PRESETS:
+        preset = _table_preset(space)
+        if preset is not None:
             table = shlex.join(
                 ["--set", f"objective.table={path}", "--set", f"objective.column={best.column}"]
             )
-            search = f"zenopt optimize --study {_TABLE_PRESETS[space]} --sampler surrogate {table}"
+            search = f"zenopt optimize --study {preset} --sampler surrogate {table}"
             say_next((search, "search the table"))
         return
     preset = {"nasbench201": "nasbench201", "superres": "cifar-params1m"}.get(space)
@@ -385,6 +375,16 @@ def _write_learned(path: str, known: Any, scores: Any, column: str, features: An
         Path(path).write_text(json.dumps(learned.to_json(), allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise DataError(f"Learned score {path} cannot be written: {error.strerror}.") from None
+
+
+def _table_preset(space: str) -> str | None:
+    """Return the preset that searches a table of a space."""
+    from zenopt.study.spec import StudySpec, list_presets
+
+    specs = map(StudySpec.load, list_presets())
+    return next(
+        (spec.name for spec in specs if spec.space.name == space and spec.objective.kind == "table"), None
+    )
 
 
 def _spread(on: str, resources: str, workers: int | None, device: str) -> tuple[Spread, str]:

@@ -5,13 +5,20 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 from statistics import mean, stdev
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from zenopt.cli.hints import with_same_imports
 from zenopt.cli.options import device_option, json_option, print_json
-from zenopt.cli.training import data_options, network_options, read_network
+from zenopt.cli.training import (
+    data_options,
+    network_options,
+    read_network,
+    resume_mode,
+    run_options,
+    until_interrupted,
+)
 
 if TYPE_CHECKING:
     from zenopt.train.engine import RunResult
@@ -43,30 +50,7 @@ if TYPE_CHECKING:
     help="Of weights, order and augmentation. Repeatable: one run after the other, in OUTPUT/seedN, and one report.",
 )
 @device_option()
-@click.option("--resume", is_flag=True, help="Continue the run in --output.")
-@click.option("--auto-resume", is_flag=True, help="Continue the run in --output if there is one.")
-@click.option(
-    "--checkpoint-steps",
-    default=1000,
-    show_default=True,
-    type=click.IntRange(1),
-    help="Steps between checkpoints within an epoch.",
-)
-@click.option(
-    "--loader-workers",
-    type=click.IntRange(0),
-    help="Processes that prepare batches; chosen by the recipe unless given.",
-)
-@click.option(
-    "--logger",
-    "loggers",
-    multiple=True,
-    type=click.Choice(["csv", "tensorboard", "wandb", "mlflow"]),
-    help="Also send every epoch's numbers there; repeatable.",
-)
-@click.option(
-    "--dry-run", is_flag=True, help="Say what would be trained and how long it would take, and end."
-)
+@run_options
 @json_option
 def train_command(
     data_name: str,
@@ -117,14 +101,14 @@ def train_command(
         check_checkpoint(weights)
     seeds = tuple(dict.fromkeys(seeds))
     folders = {seed: Path(output or "") / (f"seed{seed}" if len(seeds) > 1 else "") for seed in seeds}
-    mode: Literal["never", "must", "auto"] = "must" if resume else "auto" if auto_resume else "never"
+    mode = resume_mode(resume, auto_resume)
     if not dry_run:
         for folder in folders.values():
             check_free(folder, mode)  # before anything is read or measured
     results: dict[int, RunResult] = {}
     with join_world(device) as world:
         watcher = observer(shown=world.is_first)
-        try:
+        with until_interrupted(watcher, world.is_first):
             teacher = find_teacher(recipe)
             data = prepare_data(
                 data_name, world=world, seed=seeds[0], share=share, download=download, observer=watcher
@@ -160,16 +144,6 @@ def train_command(
                     loggers=loggers,
                     observer=watcher,
                 )
-        except KeyboardInterrupt:
-            watcher.close()
-            if world.is_first:
-                click.echo(
-                    "Interrupted; the same command with --auto-resume goes on from the last checkpoint.",
-                    err=True,
-                )
-            raise click.exceptions.Exit(130) from None
-        finally:
-            watcher.close()
         if not world.is_first:
             return
     assert output is not None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
@@ -14,6 +15,7 @@ from zenopt.storage.urls import DEFAULT_STORAGE, STORAGE_VARIABLE, default_stora
 if TYPE_CHECKING:
     from zenopt.study.trained import Chosen
     from zenopt.train.networks import NetworkSource
+    from zenopt.train.progress import Observer
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -72,6 +74,62 @@ def data_options(*, required: bool, help_text: str = "") -> Callable[[F], F]:
         return command
 
     return add
+
+
+_RUN_OPTIONS = (
+    click.option("--resume", is_flag=True, help="Continue the run in --output."),
+    click.option("--auto-resume", is_flag=True, help="Continue the run in --output if there is one."),
+    click.option(
+        "--checkpoint-steps",
+        default=1000,
+        show_default=True,
+        type=click.IntRange(1),
+        help="Steps between checkpoints within an epoch.",
+    ),
+    click.option(
+        "--loader-workers",
+        type=click.IntRange(0),
+        help="Processes that prepare batches; chosen by the recipe unless given.",
+    ),
+    click.option(
+        "--logger",
+        "loggers",
+        multiple=True,
+        type=click.Choice(["csv", "tensorboard", "wandb", "mlflow"]),
+        help="Also send every epoch's numbers there; repeatable.",
+    ),
+    click.option(
+        "--dry-run", is_flag=True, help="Say what would be trained and how long it would take, and end."
+    ),
+)
+
+
+def run_options(command: F) -> F:
+    """Add the options that say how a run goes: its checkpoints, loader, loggers, and ``--dry-run``."""
+    for option in reversed(_RUN_OPTIONS):
+        command = option(command)
+    return command
+
+
+def resume_mode(resume: bool, auto_resume: bool) -> Literal["never", "must", "auto"]:
+    """Return how ``--resume`` and ``--auto-resume`` are to be taken."""
+    return "must" if resume else "auto" if auto_resume else "never"
+
+
+@contextmanager
+def until_interrupted(watcher: Observer, shown: bool) -> Iterator[None]:
+    """Close a run's progress at its end; where Ctrl-C ends it, say how it goes on, and exit with 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        watcher.close()
+        if shown:
+            click.echo(
+                "Interrupted; the same command with --auto-resume goes on from the last checkpoint.", err=True
+            )
+        raise click.exceptions.Exit(130) from None
+    finally:
+        watcher.close()
 
 
 @dataclass(frozen=True)

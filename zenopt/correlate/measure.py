@@ -162,12 +162,13 @@ def measure(
     targets = list(architectures)
     failed = 0
     progress.start(len(targets), "architecture")
+    texts = [str(architecture) for architecture in targets]
     missing = {
-        str(architecture): (architecture, [name for name in names if str(architecture) not in scores[name]])
-        for architecture in targets
+        text: (architecture, [name for name in names if text not in scores[name]])
+        for text, architecture in zip(texts, targets, strict=True)
     }
     todo = [item for item in missing.values() if item[1]]
-    repeats = Counter(str(architecture) for architecture in targets)
+    repeats = Counter(texts)
 
     def advance(text: str) -> None:
         nonlocal failed

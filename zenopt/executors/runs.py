@@ -59,6 +59,8 @@ class Run:
         self.id = run
         self._storage, self._study_id, self._record = storage, study_id, record
         self._over = threading.Event()
+        # A sign of life that was on its way must not undo what was written meanwhile.
+        self._writing = threading.Lock()
         self._write()
         threading.Thread(target=self._beat, name="zenopt-run", daemon=True).start()
 
@@ -80,10 +82,11 @@ class Run:
         self._write(state="over")
 
     def _write(self, **changes: Any) -> None:
-        self._record = replace(self._record, seen_s=time.time(), **changes)
-        self._storage.set_study_system_attr(
-            self._study_id, f"{_PREFIX}{self.id}", json.dumps(asdict(self._record))
-        )
+        with self._writing:
+            self._record = replace(self._record, seen_s=time.time(), **changes)
+            self._storage.set_study_system_attr(
+                self._study_id, f"{_PREFIX}{self.id}", json.dumps(asdict(self._record))
+            )
 
     def _beat(self) -> None:
         while not self._over.wait(_BEAT_S):

@@ -35,7 +35,8 @@ def write_inherited(spec: StudySpec, architecture: Any, folder: Path, device: st
     from zenopt.train.networks import NetworkSource
 
     judge, facts = evaluator.judge, evaluator.supernet.facts
-    network = judge.network(architecture).cpu()
+    network = judge.network(architecture)
+    top1 = judge.accuracy_of(network)
     source = NetworkSource.from_structure(
         str(architecture), spec.resolution, spec.use_se, architecture.family
     )
@@ -45,9 +46,9 @@ def write_inherited(spec: StudySpec, architecture: Any, folder: Path, device: st
         "classes": facts.classes,
         "statistics": facts.statistics,
         "seed": facts.seed,
-        "model": {name: tensor.contiguous() for name, tensor in network.state_dict().items()},
+        "model": {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()},
         "epoch": facts.recipe.epochs,
-        "top1": judge.accuracy(architecture),
+        "top1": top1,
     }
     path = folder / checkpoint.BEST
     checkpoint.save(path, content)

@@ -32,6 +32,21 @@ class SpaceSection(Section):
     narrow: dict[str, int] = Field(default_factory=dict)
     options: dict[str, Any] = Field(default_factory=dict)
 
+    def arguments(self) -> dict[str, Any]:
+        """Return what the space is made with: its options, bounds and initial architecture.
+
+        Raises:
+            SpecError: If there are no narrow bounds where they are asked for.
+        """
+        found = dict(self.options)
+        if self.bounds == "narrow":
+            if not self.narrow:
+                raise SpecError("space.bounds is 'narrow' but space.narrow gives no bounds.")
+            found.update(self.narrow)
+        if self.initial is not None:
+            found["initial"] = self.initial
+        return found
+
     def build(self) -> Any:
         """Return the space.
 
@@ -41,15 +56,9 @@ class SpaceSection(Section):
         # Whoever reads a study file for a person has imported what it names.
         factory = get_space(self.name, stored=True)
         self._check_options(factory)
-        options = dict(self.options)
-        if self.bounds == "narrow":
-            if not self.narrow:
-                raise SpecError("space.bounds is 'narrow' but space.narrow gives no bounds.")
-            options.update(self.narrow)
-        if self.initial is not None:
-            options["initial"] = self.initial
+        arguments = self.arguments()
         try:
-            return factory(**options)
+            return factory(**arguments)
         except ZenoptError:
             raise
         except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:

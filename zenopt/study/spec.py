@@ -407,6 +407,11 @@ def find_spec(preset_or_path: str | Path) -> Path:
     )
 
 
+def names_spec(text: str) -> bool:
+    """Return whether a text names a preset or a study file."""
+    return text in list_presets() or text.endswith((".yaml", ".yml"))
+
+
 def list_presets() -> list[str]:
     """Return the names of the presets that come with zenopt."""
     return sorted(path.stem for path in STUDIES_FOLDER.glob("*.yaml"))

@@ -8,7 +8,7 @@ from typing import Any
 from zenopt.core.errors import StructureError
 from zenopt.export.names import named_of, resolve
 from zenopt.latency.targets import Target
-from zenopt.study.spec import StudySpec, list_presets
+from zenopt.study.spec import StudySpec, names_spec
 
 
 def find_target(
@@ -63,8 +63,7 @@ def _with(found: Target, resolution: int | None, num_classes: int | None, use_se
 
 
 def _find(name: str, stored: bool) -> Target:
-    is_preset = "(" not in name and (name in list_presets() or name.endswith((".yaml", ".yml")))
-    if is_preset:
+    if "(" not in name and names_spec(name):
         spec = StudySpec.load(name, stored=stored)
         architecture = spec.build_space().parse(_initial_of(spec, name))
         return Target(str(architecture), architecture, spec.resolution, spec.num_classes, spec.use_se)

@@ -78,13 +78,23 @@ class PathJudge:
             CheckpointError: If it is not in the supernet.
             EvaluationError: If its outputs are no numbers.
         """
-        network = self.network(architecture)
+        return self.accuracy_of(self.network(architecture))
+
+    @torch.inference_mode()
+    def accuracy_of(self, network: Network) -> float:
+        """Return the top-1 accuracy of what :meth:`network` returned, in percent.
+
+        Raises:
+            EvaluationError: If its outputs are no numbers.
+        """
         correct = 0
         for start in range(0, len(self._labels), BATCH):
             with self._precision():
                 logits = network(self._judged[start : start + BATCH])
             if not bool(torch.isfinite(logits).all()):
-                raise EvaluationError(f"The outputs of {architecture} with inherited weights are no numbers.")
+                raise EvaluationError(
+                    f"The outputs of {network.architecture} with inherited weights are no numbers."
+                )
             correct += int((logits.argmax(1) == self._labels[start : start + BATCH]).sum())
         return 100.0 * correct / len(self._labels)
 

@@ -10,7 +10,7 @@ import click
 
 from zenopt.cli.hints import say_next
 from zenopt.cli.options import FiniteRange, device_option, json_option, print_json, storage_option
-from zenopt.cli.training import data_options
+from zenopt.cli.training import data_options, resume_mode, run_options, until_interrupted
 from zenopt.core.words import plural
 
 if TYPE_CHECKING:
@@ -91,28 +91,7 @@ if TYPE_CHECKING:
     help="Of weights, order, augmentation and paths.",
 )
 @device_option()
-@click.option("--resume", is_flag=True, help="Continue the training in --output.")
-@click.option("--auto-resume", is_flag=True, help="Continue the training in --output if there is one.")
-@click.option(
-    "--checkpoint-steps",
-    default=1000,
-    show_default=True,
-    type=click.IntRange(1),
-    help="Steps between checkpoints within an epoch.",
-)
-@click.option(
-    "--loader-workers", type=click.IntRange(0), help="Processes that prepare batches; chosen unless given."
-)
-@click.option(
-    "--logger",
-    "loggers",
-    multiple=True,
-    type=click.Choice(["csv", "tensorboard", "wandb", "mlflow"]),
-    help="Also send every epoch's numbers there; repeatable.",
-)
-@click.option(
-    "--dry-run", is_flag=True, help="Say what would be trained and how long it would take, and end."
-)
+@run_options
 @json_option
 def train(
     name: str,
@@ -167,12 +146,12 @@ def train(
 
     recipe = check_recipe(recipe)
     plan = _plan(spec, sampling, seed, within_budget)
-    mode: Literal["never", "must", "auto"] = "must" if resume else "auto" if auto_resume else "never"
+    mode = resume_mode(resume, auto_resume)
     if output is not None and not dry_run:
         check_free(output, mode)
     with join_world(device) as world:
         watcher = observer(shown=world.is_first)
-        try:
+        with until_interrupted(watcher, world.is_first):
             whole = prepare_data(data_name, world=world, share=share, download=download, observer=watcher)
             data = split(whole, held_back, plan)
             network = plan.build()
@@ -198,14 +177,6 @@ def train(
                 loggers=loggers,
                 observer=watcher,
             )
-        except KeyboardInterrupt:
-            watcher.close()
-            click.echo(
-                "Interrupted; the same command with --auto-resume goes on from the last checkpoint.", err=True
-            )
-            raise click.exceptions.Exit(130) from None
-        finally:
-            watcher.close()
     metrics = result.metrics
     if as_json:
         print_json({"output": str(output), **facts, **metrics})
@@ -232,10 +203,10 @@ def find_spec(name: str, storage: str, overrides: tuple[str, ...]) -> StudySpec:
         SpecError: If it is a preset or a file and something is wrong with it.
         StudyError: If it is neither, and no stored study either.
     """
-    from zenopt.study.spec import StudySpec, list_presets
+    from zenopt.study.spec import StudySpec, names_spec
     from zenopt.study.study import load_study, open_existing, read_spec
 
-    if name in list_presets() or name.endswith((".yaml", ".yml")):
+    if names_spec(name):
         return StudySpec.load(name, overrides)
     spec = read_spec(load_study(open_existing(storage), name))
     assert spec is not None
@@ -253,13 +224,10 @@ def _plan(
     spec.require_networks()
     limits = spec.limits()
     section = spec.space
-    options = {**section.options, **(section.narrow if section.bounds == "narrow" else {})}
-    if section.initial is not None:
-        options["initial"] = section.initial
     return SupernetPlan(
         section.build(),
         section.name,
-        options,
+        section.arguments(),
         limits if within_budget else replace(limits, budget=Budget(), guards=None),
         sampling,
         seed,
