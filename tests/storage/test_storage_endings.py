@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -440,6 +441,25 @@ def test_a_restart_of_the_database_is_said_once(quiet: bool, postgres_server: An
     said = [line for line in errors.splitlines() if line.startswith("storage ")]
     assert not quiet or errors == ""
     assert [" is away" in line for line in said] == ([] if quiet else [True, False]), errors
+
+
+@pytest.mark.slow
+def test_a_worker_that_joins_waits_for_a_restart(
+    postgres_server: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = postgres_server.new_database()
+    optuna.create_study(storage=open_storage(url), study_name="s")
+    postgres_server.stop()
+    start = threading.Thread(target=lambda: (time.sleep(2.0), postgres_server.start()))
+    start.start()
+    try:
+        with pytest.raises(StorageError, match="check that the server runs"):
+            open_storage(url)
+        storage = open_storage(url, wait_s=60.0)
+    finally:
+        start.join()
+    assert optuna.load_study(study_name="s", storage=storage).trials == []
+    assert [" is away, waiting up to 60 s" in line for line in caplog.messages] == [True]
 
 
 def test_an_outage_is_one_warning_and_a_return_another(caplog: pytest.LogCaptureFixture) -> None:

@@ -21,7 +21,7 @@ from zenopt.executors.base import Ended, Executor, Job, Post
 from zenopt.executors.proxy import reachable_url
 from zenopt.executors.resources import Resources, minutes_of
 from zenopt.executors.runs import count_of, is_stopping
-from zenopt.storage import WORKER_KEY, current_worker, open_storage, parse_url
+from zenopt.storage import JOIN_PATIENCE_S, WORKER_KEY, current_worker, open_storage, parse_url
 from zenopt.storage.orphans import put_back
 
 #: Seconds between looks at whether the run is to end, and of a last trial when the job's time is over.
@@ -238,7 +238,7 @@ class Shift:
         )
 
     def _study(self) -> optuna.Study:
-        storage = open_storage(self.job.url, synchronous=self.job.synchronous)
+        storage = open_storage(self.job.url, synchronous=self.job.synchronous, wait_s=JOIN_PATIENCE_S)
         return optuna.load_study(study_name=self.job.study, storage=storage)
 
     def _work(self) -> None:

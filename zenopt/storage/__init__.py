@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zenopt.storage.urls import StorageURL, default_storage, mask_password, parse_url
 
 if TYPE_CHECKING:
-    from zenopt.storage.factory import open_storage
+    from zenopt.storage.factory import JOIN_PATIENCE_S, open_storage
     from zenopt.storage.history import StudyHistory, count_by_state, top
     from zenopt.storage.orphans import requeue_orphans
     from zenopt.storage.rdb import checkpoint
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from zenopt.storage.write_behind import WriteBehindStorage
 
 __all__ = [
+    "JOIN_PATIENCE_S",
     "STRUCTURE_KEY",
     "WORKER_KEY",
     "StorageURL",
@@ -48,7 +49,7 @@ __all__ = [
 
 # Loaded on first use: they import Optuna and SQLAlchemy, and a command that only masks a password is to be quick.
 _LAZY = {
-    "factory": ("open_storage",),
+    "factory": ("JOIN_PATIENCE_S", "open_storage"),
     "history": ("StudyHistory", "count_by_state", "top"),
     "orphans": ("requeue_orphans",),
     "rdb": ("checkpoint",),

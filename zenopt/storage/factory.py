@@ -15,6 +15,7 @@ from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from zenopt.core.errors import StorageError
 from zenopt.storage.files import check_file, remove_leftovers
 from zenopt.storage.journal import WatchedJournal
+from zenopt.storage.retry import announce_absence, driver_error, is_away
 from zenopt.storage.sqlite import SYNCHRONOUS, SqliteConnector
 from zenopt.storage.stock import StampedGrpcStorage, StampedJournalStorage, StampedRDBStorage
 from zenopt.storage.tables import KNOWN_SCHEMAS, engine_of
@@ -22,6 +23,8 @@ from zenopt.storage.urls import StorageURL, parse_url
 from zenopt.storage.write_behind import WriteBehindStorage
 
 CONNECT_TIMEOUT_S = 10
+JOIN_PATIENCE_S = 60.0
+"""How long a worker that joins a running search waits for its database, s: a restart, not a wrong address."""
 _CREATION_ATTEMPTS = 6
 # What was rescued takes seconds to write; an older unfinished file is of a process that was killed.
 _STALE_S = 3600.0
@@ -34,6 +37,7 @@ def open_storage(
     heartbeat_interval: float | None = 60.0,
     write_behind: bool = True,
     create: bool = True,
+    wait_s: float = 0.0,
 ) -> BaseStorage:
     """Open the storage at ``url``, creating its tables or file where they are missing.
 
@@ -61,6 +65,9 @@ def open_storage(
             at once and reads all trials of a study into memory.
         create:
             False opens a file only if it exists, and where it cannot be written, for reading alone.
+        wait_s:
+            Seconds to wait for a server that does not answer; a worker that joins a running search may come while its
+            database restarts.
 
     Returns:
         A storage for ``optuna.create_study(storage=...)``.
@@ -80,8 +87,8 @@ def open_storage(
     if target.kind == "journal":
         return _open_journal(target, heartbeat_interval, create)
     if target.kind == "grpc":
-        return _open_grpc(target, heartbeat_interval)
-    backend = _open_rdb(target, synchronous, create, pre_ping=not write_behind)
+        return _open_grpc(target, heartbeat_interval, max(CONNECT_TIMEOUT_S, wait_s))
+    backend = _open_rdb(target, synchronous, create, wait_s, pre_ping=not write_behind)
     if not write_behind:
         return StampedRDBStorage(backend, heartbeat_interval)
     if engine_of(backend) is None:
@@ -108,7 +115,7 @@ def _open_journal(target: StorageURL, heartbeat_interval: float | None, create: 
         raise StorageError(f"storage {target.display!r}: {_line(error)}; check the disk") from error
 
 
-def _open_grpc(target: StorageURL, heartbeat_interval: float | None) -> BaseStorage:
+def _open_grpc(target: StorageURL, heartbeat_interval: float | None, timeout_s: float) -> BaseStorage:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         try:
@@ -120,7 +127,7 @@ def _open_grpc(target: StorageURL, heartbeat_interval: float | None) -> BaseStor
                 f"storage {target.display!r} needs grpcio, which is not installed; run: pip install grpcio protobuf"
             ) from error
     try:
-        storage.wait_server_ready(timeout=CONNECT_TIMEOUT_S)
+        storage.wait_server_ready(timeout=timeout_s)
     except ConnectionError as error:
         raise StorageError(
             f"storage {target.display!r}: no server answers; start one with zenopt serve-storage"
@@ -128,7 +135,9 @@ def _open_grpc(target: StorageURL, heartbeat_interval: float | None) -> BaseStor
     return storage
 
 
-def _open_rdb(target: StorageURL, synchronous: str, create: bool, *, pre_ping: bool) -> RDBStorage:
+def _open_rdb(
+    target: StorageURL, synchronous: str, create: bool, wait_s: float, *, pre_ping: bool
+) -> RDBStorage:
     engine_kwargs: dict[str, Any]
     if target.kind == "sqlite":
         is_writable = check_file(target.path, target.display, create=create, is_sqlite=True)
@@ -147,7 +156,23 @@ def _open_rdb(target: StorageURL, synchronous: str, create: bool, *, pre_ping: b
                 engine_kwargs=dict(engine_kwargs),
             )
 
-    return explain_errors(lambda: _retry_creation(connect), target)
+    return explain_errors(lambda: _awaited(lambda: _retry_creation(connect), target, wait_s), target)
+
+
+def _awaited(create: Callable[[], RDBStorage], target: StorageURL, wait_s: float) -> RDBStorage:
+    deadline = time.monotonic() + wait_s
+    is_said = False
+    while True:
+        try:
+            return create()
+        except (sqlalchemy.exc.DBAPIError, optuna.exceptions.StorageInternalError) as error:
+            cause = driver_error(error)
+            if cause is None or not is_away(cause) or time.monotonic() >= deadline:
+                raise
+            if not is_said:
+                announce_absence(f"storage {target.display!r}", wait_s, cause)
+                is_said = True
+            time.sleep(random.uniform(0.5, 1.0))
 
 
 def _retry_creation(create: Callable[[], RDBStorage]) -> RDBStorage:

@@ -129,7 +129,12 @@ def _announce_outage(
         if engine in _outages:
             return
         _outages[engine] = began
-    _logger.warning("%s is away, waiting up to %.0f s: %s", _name(engine), limit_s, _line(cause.orig))
+    announce_absence(_name(engine), limit_s, cause)
+
+
+def announce_absence(where: str, limit_s: float, cause: sqlalchemy.exc.DBAPIError) -> None:
+    """Say that a database does not answer, and for how long it is waited for."""
+    _logger.warning("%s is away, waiting up to %.0f s: %s", where, limit_s, _line(cause.orig))
 
 
 def _announce_return(engine: sa.Engine) -> None:

@@ -10,7 +10,7 @@ import optuna
 
 from zenopt.executors.base import Post
 from zenopt.executors.runs import RUN_KEY, mark_of
-from zenopt.storage import open_storage
+from zenopt.storage import JOIN_PATIENCE_S, open_storage
 from zenopt.study.objective import Objective, run_trial
 from zenopt.study.pruners import make_pruner
 from zenopt.study.sampling import make_sampler
@@ -49,7 +49,7 @@ def work(
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if storage is None:
-        storage = open_storage(post.url, synchronous=search.synchronous)
+        storage = open_storage(post.url, synchronous=search.synchronous, wait_s=JOIN_PATIENCE_S)
     torch.set_num_threads(post.threads)
     study = load_study(storage, search.name, make_sampler(search.spec, post.index), make_pruner(search.spec))
     objective = Objective(search.spec, study, post.device, post.should_stop, Path(search.folder), after_step)
