@@ -33,6 +33,7 @@ SPACES: dict[str, tuple[str, dict[str, Any], int]] = {
     "mnasnet": ("mnasnet", {}, 32),
     "nasbench201": ("nasbench201", {}, 8),
     "transnas-micro": ("transnas-micro", {"width": 8}, 32),
+    "shuffle": ("shuffle", {}, 32),
     "transnas-macro": ("transnas-macro", {"width": 8}, 32),
 }
 

@@ -39,6 +39,7 @@ SPACES: Registry[Any] = Registry(
         "nats-sizes": "zenopt.spaces.natssizes.space",
         "darts": "zenopt.spaces.darts.space",
         "columns": "zenopt.spaces.columns.space",
+        "shuffle": "zenopt.spaces.shuffle.space",
     },
     convert=_as_space,
 )
