@@ -34,6 +34,7 @@ SPACES: dict[str, tuple[str, dict[str, Any], int]] = {
     "nasbench201": ("nasbench201", {}, 8),
     "transnas-micro": ("transnas-micro", {"width": 8}, 32),
     "shuffle": ("shuffle", {}, 32),
+    "ofa-mobilenetv3": ("ofa-mobilenetv3", {"width": 0.25}, 32),
     "transnas-macro": ("transnas-macro", {"width": 8}, 32),
 }
 

@@ -40,6 +40,7 @@ SPACES: Registry[Any] = Registry(
         "darts": "zenopt.spaces.darts.space",
         "columns": "zenopt.spaces.columns.space",
         "shuffle": "zenopt.spaces.shuffle.space",
+        "ofa-mobilenetv3": "zenopt.spaces.ofa.space",
     },
     convert=_as_space,
 )

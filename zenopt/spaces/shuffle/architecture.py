@@ -24,7 +24,7 @@ from zenopt.core.lowering import lower
 from zenopt.core.primitives import Activation, Branches, Conv, Node, Shuffle, Slice, SqueezeExcite
 from zenopt.core.text import quoted
 from zenopt.spaces.base import BaseArchitecture
-from zenopt.spaces.layers import conv_norm
+from zenopt.spaces.layers import conv_norm, conv_norm_act
 from zenopt.spaces.shape import shape_profile
 
 #: Kinds of blocks in the order of their digits.
@@ -133,7 +133,7 @@ class ShuffleArchitecture(BaseArchitecture):
     @cached_property
     def description(self) -> Description:
         function = "hardswish" if self.squeeze_excite else "relu"
-        stem = (*conv_norm(3, STEM_CHANNELS, 3, 2), Activation(STEM_CHANNELS, function))
+        stem = conv_norm_act(3, STEM_CHANNELS, 3, 2, function=function)
         units: list[Unit] = [Stack("stem", stem, 3, STEM_CHANNELS, self.family)]
         names = ["stem", *(f"blocks.{index}" for index in range(_BLOCKS))]
         previous = -1
@@ -158,7 +158,7 @@ class ShuffleArchitecture(BaseArchitecture):
         else:
             is_gated = self.head == "se"
             width = GATED_CHANNELS if is_gated else HEAD_CHANNELS
-            nodes = (*conv_norm(last, width, 1), Activation(width, "hardswish" if is_gated else function))
+            nodes = conv_norm_act(last, width, 1, function="hardswish" if is_gated else function)
             units.append(Stack("head", nodes, last, width, self.family))
             names.append("head")
             neck = (_gate(width), *_biased(width, "hardswish")) if is_gated else ()
@@ -249,7 +249,7 @@ class ShuffleBlock(Unit):
         return (*nodes, *self._pointwise(self.inner, out_channels), *gate)
 
     def _pointwise(self, in_channels: int, out_channels: int) -> tuple[Node, ...]:
-        return (*conv_norm(in_channels, out_channels, 1), Activation(out_channels, self.function))
+        return conv_norm_act(in_channels, out_channels, 1, function=self.function)
 
     def __str__(self) -> str:
         gate = ",se" if self.is_gated else ""

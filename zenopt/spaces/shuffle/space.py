@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -88,14 +88,6 @@ class ShuffleSpace(SlotSpace):
     def parse(self, text: str) -> ShuffleArchitecture:
         return ShuffleArchitecture.parse(text)
 
-    def text_of_row(self, row: Mapping[str, str]) -> str | None:
-        """Return the columns ``block_choices`` and ``channel_factor_ids`` as a text, with the space's options."""
-        columns = ("block_choices", "channel_factor_ids")
-        if not all(name in row for name in columns):
-            return super().text_of_row(row)
-        plain = ShuffleArchitecture.parse("-".join(row[name].strip() for name in columns))
-        return str(self._network(plain.kinds, plain.percents))
-
     @cached_property
     def slots(self) -> dict[str, tuple[Any, ...]]:
         found: dict[str, tuple[Any, ...]] = {}
@@ -105,9 +97,7 @@ class ShuffleSpace(SlotSpace):
         return found
 
     def from_values(self, values: Sequence[Any]) -> ShuffleArchitecture:
-        return self._network(tuple(values[::2]), tuple(values[1::2]))
-
-    def _network(self, kinds: tuple[str, ...], percents: tuple[int, ...]) -> ShuffleArchitecture:
+        kinds, percents = tuple(values[::2]), tuple(values[1::2])
         return ShuffleArchitecture(kinds, percents, self.squeeze_excite, self.head, self.layout)
 
     def values_of(self, architecture: ShuffleArchitecture) -> Sequence[Any]:
