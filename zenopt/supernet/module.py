@@ -11,6 +11,7 @@ from torch import nn
 
 from zenopt.core.errors import SpecError
 from zenopt.supernet.covering import covering
+from zenopt.supernet.kernels import Kernels, KernelSizes
 from zenopt.supernet.layers import Shapes, shapes_of
 from zenopt.supernet.sampling import PathSampler
 from zenopt.supernet.shared import SharedWeights, new_layers, union
@@ -29,25 +30,33 @@ class Supernet(nn.Module):
             Outputs of the classifier.
         use_se:
             Whether optional squeeze-excite gates are built.
+        kernels:
+            Whether smaller kernels are the centres of larger ones, or centres transformed by learned matrices.
 
     Attributes:
         batches: How many batches were trained on; saved with the weights, so that a resumed run takes the paths of an
             uninterrupted one.
 
     Raises:
-        SpecError: If the space's bounds are so wide that the supernet would be too large.
+        SpecError: If the space's bounds are so wide that the supernet would be too large, or kernels are to be
+            transformed and all layers have kernels of one size.
     """
 
     batches: torch.Tensor
 
-    def __init__(self, sampler: PathSampler, num_classes: int, use_se: bool = False) -> None:
+    def __init__(
+        self, sampler: PathSampler, num_classes: int, use_se: bool = False, kernels: Kernels = "centre"
+    ) -> None:
         super().__init__()
         self.sampler = sampler
         self.num_classes = num_classes
         self.use_se = use_se
         shapes: Shapes = {}
+        sizes = KernelSizes()
         for found in covering(sampler.space):
-            shapes = union((shapes, shapes_of(found, num_classes, use_se)))
+            own = shapes_of(found, num_classes, use_se)
+            sizes.add(own)
+            shapes = union((shapes, own))
             self.params = sum(map(prod, shapes.values()))
             if self.params > MAX_PARAMS:
                 # Said of the first ones already: to look at all of a wide space takes minutes.
@@ -55,7 +64,16 @@ class Supernet(nn.Module):
                     f"The supernet of this space would have more than {MAX_PARAMS:,} parameters; narrow the space, "
                     "e.g. --set space.bounds=narrow."
                 )
-        self.layers = nn.ModuleDict(new_layers(shapes))
+        layers = new_layers(shapes)
+        if kernels == "transformed":
+            matrices = sizes.add_matrices(layers)
+            if not matrices:
+                raise SpecError(
+                    "Kernels 'transformed' need layers whose kernels have several sizes; this space has none. "
+                    "Use centre."
+                )
+            self.params += matrices
+        self.layers = nn.ModuleDict(layers)
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
         self._judged = 0
 

@@ -13,24 +13,9 @@ from torch.func import functional_call
 from zenopt.core.errors import CheckpointError, StructureError
 from zenopt.core.text import shortened
 from zenopt.nn.network import Network, build_network
+from zenopt.supernet.kernels import matrices_of, part
 from zenopt.supernet.layers import Shapes, layers_of, shapes_of
 from zenopt.train.layout import put_channels_last
-
-
-def part(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    """Return a part of a shared tensor: the first channels, the centre of kernels.
-
-    Args:
-        tensor:
-            ``out [x in [x height x width]]`` numbers.
-        shape:
-            That of the part, no side longer than the tensor's.
-    """
-    for dimension, (size, wanted) in enumerate(zip(tensor.shape, shape, strict=True)):
-        if size != wanted:
-            start = (size - wanted) // 2 if dimension >= 2 else 0
-            tensor = tensor.narrow(dimension, start, wanted)
-    return tensor.contiguous()
 
 
 class SharedWeights:
@@ -38,7 +23,8 @@ class SharedWeights:
 
     Args:
         tensors:
-            ``layer.weight`` and ``layer.bias`` -> tensor, as large as the largest network of the space needs it.
+            ``layer.weight`` and ``layer.bias`` -> tensor, as large as the largest network of the space needs it; and
+            matrices that make smaller kernels (:mod:`zenopt.supernet.kernels`).
         num_classes:
             Outputs of the classifier.
         use_se:
@@ -47,6 +33,7 @@ class SharedWeights:
 
     def __init__(self, tensors: Mapping[str, torch.Tensor], num_classes: int, use_se: bool = False) -> None:
         self.tensors = tensors
+        self._matrices = matrices_of(tensors)
         self.num_classes = num_classes
         self.use_se = use_se
 
@@ -113,7 +100,8 @@ class SharedWeights:
                     raise CheckpointError(
                         f"The supernet does not hold {shortened(str(architecture))}: {self.misfit(architecture)}."
                     )
-                found[f"{names[id(module)]}.{tensor}"] = part(shared, tuple(own.shape))
+                matrices = self._matrices.get(layer) if tensor == "weight" else None
+                found[f"{names[id(module)]}.{tensor}"] = part(shared, tuple(own.shape), matrices)
         return found
 
 

@@ -15,6 +15,7 @@ from zenopt.core.files import CHECKPOINT
 from zenopt.latency.limits import Limits
 from zenopt.supernet.files import SupernetFacts, write_supernet
 from zenopt.supernet.images import collect, write_images
+from zenopt.supernet.kernels import Kernels
 from zenopt.supernet.module import Supernet
 from zenopt.supernet.sampling import PathSampler, Sampling
 from zenopt.train import checkpoint
@@ -49,6 +50,8 @@ class SupernetPlan:
             How paths are drawn.
         seed:
             Of weights, order, augmentation and paths.
+        kernels:
+            How smaller kernels come out of larger ones (see :mod:`zenopt.supernet.kernels`).
     """
 
     space: Any
@@ -57,6 +60,7 @@ class SupernetPlan:
     limits: Limits
     sampling: Sampling = "uniform"
     seed: int = 0
+    kernels: Kernels = "centre"
     sampler: PathSampler = field(init=False)
 
     def __post_init__(self) -> None:
@@ -66,7 +70,7 @@ class SupernetPlan:
     def build(self) -> Supernet:
         """Return the supernet with initial weights."""
         torch.manual_seed(self.seed)
-        return Supernet(self.sampler, self.limits.num_classes, self.limits.use_se)
+        return Supernet(self.sampler, self.limits.num_classes, self.limits.use_se, self.kernels)
 
     def source(self) -> NetworkSource:
         """Return what its checkpoints say of it."""
@@ -76,6 +80,8 @@ class SupernetPlan:
             "num_classes": self.limits.num_classes,
             "sampling": self.sampling,
             "budget": self.limits.budget.limits(),
+            # Of runs that began before there was a choice, it is not said.
+            **({} if self.kernels == "centre" else {"kernels": self.kernels}),
         }
         text = json.dumps(facts, sort_keys=True)
         return NetworkSource("supernet", text, self.limits.resolution, self.limits.use_se, self.space_name)
@@ -177,6 +183,7 @@ def train_supernet(
         num_classes=limits.num_classes,
         use_se=limits.use_se,
         sampling=plan.sampling,
+        kernels=plan.kernels,
         budget=limits.budget.limits(),
         seed=plan.seed,
         recipe=recipe,

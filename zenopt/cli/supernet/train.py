@@ -46,6 +46,13 @@ if TYPE_CHECKING:
     help="Paths of a step: one, drawn; one, each choice equally often; or largest, smallest and two drawn ones.",
 )
 @click.option(
+    "--kernels",
+    type=click.Choice(["centre", "transformed"]),
+    default="centre",
+    show_default=True,
+    help="Smaller kernels: the centres of larger ones, or these times learned matrices (once-for-all).",
+)
+@click.option(
     "--within-budget/--whole-space",
     default=True,
     show_default=True,
@@ -102,6 +109,7 @@ def train(
     share: float,
     output: Path | None,
     sampling: Literal["uniform", "fair", "sandwich"],
+    kernels: Literal["centre", "transformed"],
     within_budget: bool,
     recipe_name: str,
     epochs: int | None,
@@ -145,7 +153,7 @@ def train(
     from zenopt.supernet.training import check_recipe, split, train_supernet
 
     recipe = check_recipe(recipe)
-    plan = _plan(spec, sampling, seed, within_budget)
+    plan = _plan(spec, sampling, seed, within_budget, kernels)
     mode = resume_mode(resume, auto_resume)
     if output is not None and not dry_run:
         check_free(output, mode)
@@ -216,7 +224,11 @@ def find_spec(name: str, storage: str, overrides: tuple[str, ...]) -> StudySpec:
 
 
 def _plan(
-    spec: StudySpec, sampling: Literal["uniform", "fair", "sandwich"], seed: int, within_budget: bool
+    spec: StudySpec,
+    sampling: Literal["uniform", "fair", "sandwich"],
+    seed: int,
+    within_budget: bool,
+    kernels: Literal["centre", "transformed"],
 ) -> Any:
     from dataclasses import replace
 
@@ -233,6 +245,7 @@ def _plan(
         limits if within_budget else replace(limits, budget=Budget(), guards=None),
         sampling,
         seed,
+        kernels,
     )
 
 
