@@ -19,6 +19,7 @@ from zenopt.export.bundle import Count, FamilyName, Flag, Number, Side
 from zenopt.nn.weights import read_torch_file
 from zenopt.supernet.images import JudgeImages, read_images
 from zenopt.supernet.kernels import Kernels
+from zenopt.supernet.schedule import Schedule
 from zenopt.supernet.shared import SharedWeights
 from zenopt.train import checkpoint
 from zenopt.train.data import Statistics, StatisticsName
@@ -45,6 +46,7 @@ class SupernetFacts:
         classes: Names of the data's classes.
         statistics: Means and deviations of the channels, or their name.
         kernels: How smaller kernels come out of larger ones.
+        schedule: Which values paths might take while the training went on.
     """
 
     space: FamilyName
@@ -60,6 +62,7 @@ class SupernetFacts:
     classes: Annotated[list[str], Field(min_length=1, max_length=1_000_000)]
     statistics: StatisticsName | Statistics
     kernels: Kernels = "centre"
+    schedule: Schedule | None = None
 
 
 @dataclass(frozen=True)

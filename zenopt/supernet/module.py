@@ -14,6 +14,7 @@ from zenopt.supernet.covering import covering
 from zenopt.supernet.kernels import Kernels, KernelSizes
 from zenopt.supernet.layers import Shapes, shapes_of
 from zenopt.supernet.sampling import PathSampler
+from zenopt.supernet.schedule import Timetable
 from zenopt.supernet.shared import SharedWeights, new_layers, union
 
 #: Parameters of the largest supernet that is built: 2 GiB of weights, and as much again for an optimiser.
@@ -36,6 +37,7 @@ class Supernet(nn.Module):
     Attributes:
         batches: How many batches were trained on; saved with the weights, so that a resumed run takes the paths of an
             uninterrupted one.
+        timetable: Who draws the paths of which batch, where that is not the sampler alone.
 
     Raises:
         SpecError: If the space's bounds are so wide that the supernet would be too large, or kernels are to be
@@ -49,6 +51,7 @@ class Supernet(nn.Module):
     ) -> None:
         super().__init__()
         self.sampler = sampler
+        self.timetable = Timetable((), (sampler,))
         self.num_classes = num_classes
         self.use_se = use_se
         shapes: Shapes = {}
@@ -104,7 +107,9 @@ class Supernet(nn.Module):
             smoothing:
                 Of the labels.
         """
-        first, *others = self.sampler.paths(int(self.batches))
+        batch = int(self.batches)
+        # While a schedule leaves little open, the largest may be the smallest, too.
+        first, *others = dict.fromkeys(self.timetable.at(batch).paths(batch))
         self.batches += 1
         shared = self.shared
         logits = shared(first, images)
@@ -115,6 +120,7 @@ class Supernet(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the logits of one drawn path: of each batch another, the same ones after every epoch."""
-        path: Any = self.sampler.draw(self._judged, "judged")
+        sampler = self.timetable.at(max(0, int(self.batches) - 1))
+        path: Any = sampler.draw(self._judged, "judged")
         self._judged += 1
         return self.shared(path, images, training=self.training)
