@@ -103,6 +103,7 @@ def test_a_damaged_matrix_is_named() -> None:
         SharedWeights({"a/conv0.kernel3": torch.eye(3)}, 5)
 
 
+@pytest.mark.slow
 def test_they_are_trained_written_and_read(
     patches: DataSet, short: Recipe, tmp_path: Path, alone: World
 ) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 
 from zenopt.core.errors import SpecError
 from zenopt.supernet.covering import covering
+from zenopt.supernet.importance import groups_of, resorted
 from zenopt.supernet.kernels import Kernels, KernelSizes
 from zenopt.supernet.layers import Shapes, shapes_of
 from zenopt.supernet.sampling import PathSampler
@@ -33,6 +34,8 @@ class Supernet(nn.Module):
             Whether optional squeeze-excite gates are built.
         kernels:
             Whether smaller kernels are the centres of larger ones, or centres transformed by learned matrices.
+        sorts:
+            Whether channels will be sorted by importance.
 
     Attributes:
         batches: How many batches were trained on; saved with the weights, so that a resumed run takes the paths of an
@@ -41,13 +44,18 @@ class Supernet(nn.Module):
 
     Raises:
         SpecError: If the space's bounds are so wide that the supernet would be too large, or kernels are to be
-            transformed and all layers have kernels of one size.
+            transformed, or channels sorted, where there is only one size of them.
     """
 
     batches: torch.Tensor
 
     def __init__(
-        self, sampler: PathSampler, num_classes: int, use_se: bool = False, kernels: Kernels = "centre"
+        self,
+        sampler: PathSampler,
+        num_classes: int,
+        use_se: bool = False,
+        kernels: Kernels = "centre",
+        sorts: bool = False,
     ) -> None:
         super().__init__()
         self.sampler = sampler
@@ -79,6 +87,37 @@ class Supernet(nn.Module):
         self.layers = nn.ModuleDict(layers)
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
         self._judged = 0
+        self._groups = list(groups_of(sampler.space, use_se)) if sorts else []
+        if sorts and not self._groups:
+            raise SpecError(
+                "A schedule that sorts channels needs blocks of several inner widths; this space has none."
+            )
+        for index, group in enumerate(self._groups):
+            self.register_buffer(f"order{index}", torch.arange(shapes[f"{group.made}.weight"][0]))
+
+    @property
+    def orders(self) -> dict[tuple[str, int], torch.Tensor]:
+        """Tensor and dimension -> the order in which its channels are taken."""
+        return {
+            part: self.get_buffer(f"order{index}")
+            for index, group in enumerate(self._groups)
+            for part in group.parts
+        }
+
+    def arranged(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return shared tensors with their channels in the order in which they are taken."""
+        found = dict(tensors)
+        for (name, dimension), order in self.orders.items():
+            found[name] = found[name].index_select(dimension, order.to(found[name].device))
+        return found
+
+    def sort(self, space: Any) -> None:
+        """Sort channels by importance; what the narrowest blocks of a space take stays ahead."""
+        ahead = {group.made: size for group, size in groups_of(space, self.use_se).items()}
+        for index, group in enumerate(self._groups):
+            order = self.get_buffer(f"order{index}")
+            taken = self.get_parameter(f"layers.{group.taken}.weight")
+            order.copy_(resorted(order, taken, ahead.get(group.made, len(order))))
 
     @property
     def shared(self) -> SharedWeights:
@@ -88,7 +127,7 @@ class Supernet(nn.Module):
             for name, layer in self.layers.items()
             for tensor, value in layer.named_parameters()
         }
-        return SharedWeights(tensors, self.num_classes, self.use_se)
+        return SharedWeights(tensors, self.num_classes, self.use_se, self.orders)
 
     def train(self, mode: bool = True) -> Supernet:
         """Set the mode; what is judged afterwards is judged on the same paths every time."""
@@ -108,6 +147,8 @@ class Supernet(nn.Module):
                 Of the labels.
         """
         batch = int(self.batches)
+        if batch in self.timetable.sorts:
+            self.sort(self.timetable.sorts[batch])
         # While a schedule leaves little open, the largest may be the smallest, too.
         first, *others = dict.fromkeys(self.timetable.at(batch).paths(batch))
         self.batches += 1

@@ -1,14 +1,15 @@
 """Schedules: which values paths may take while the training of a supernet goes on.
 
 A schedule is YAML: phases with their lengths, and for parameters of the space how many of their largest values are
-open. What a phase does not name is open altogether, and so are alternatives, of which none is the largest.
+open. What a phase does not name is open altogether, and so are alternatives, of which none is the largest. At the
+beginning of a phase channels may be sorted (see :mod:`zenopt.supernet.importance`).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from itertools import accumulate
 from pathlib import Path
@@ -38,11 +39,14 @@ class Phase(Section):
         name: What it is called.
         epochs: Its length, in epochs of a run as long as all phases together; another run takes the same shares.
         largest: Pattern of parameters' names -> how many of their largest values are open.
+        sort: Whether channels inside blocks change places when it begins, so that narrower blocks take the most
+            important ones; those that the narrowest blocks of the phase before took stay ahead of the others.
     """
 
     name: str
     epochs: Positive
     largest: dict[str, Annotated[int, Field(ge=1)]] = {}
+    sort: bool = False
 
     def restricted(self, space: Any) -> OpenSpace:
         """Return a space with the values that are open.
@@ -68,6 +72,11 @@ class Schedule(Section):
     description: str = ""
     phases: Annotated[tuple[Phase, ...], Field(min_length=1)]
 
+    @property
+    def sorts(self) -> bool:
+        """Whether any phase begins with sorted channels."""
+        return any(phase.sort for phase in self.phases)
+
     def ends(self, length: float) -> Iterator[tuple[Phase, float]]:
         """Yield the phases with their ends in a training of some length."""
         total = sum(phase.epochs for phase in self.phases)
@@ -86,16 +95,20 @@ class Schedule(Section):
         Raises:
             SpecError: If a phase does not fit the space, or keeps no budget.
         """
-        ends, samplers = [], []
+        ends: list[int] = []
+        samplers: list[PathSampler] = []
+        sorts: dict[int, Any] = {}
         for phase, end in self.ends(batches):
             own = replace(sampler, space=phase.restricted(sampler.space))
             try:
                 own.draw(0, "tried")
             except SpecError as error:
                 raise SpecError(f"Phase {quoted(phase.name)} of the schedule: {error}") from None
+            if phase.sort and samplers:
+                sorts[ends[-1]] = samplers[-1].space
             ends.append(round(end))
             samplers.append(own)
-        return Timetable(tuple(ends), tuple(samplers))
+        return Timetable(tuple(ends), tuple(samplers), sorts)
 
 
 @dataclass(frozen=True)
@@ -124,10 +137,13 @@ class Timetable:
             The first batch that belongs to the next one.
         samplers:
             As many; the last one draws whatever comes after it, too.
+        sorts:
+            Batch before which channels are sorted -> the space of the phase that ends there.
     """
 
     ends: tuple[int, ...]
     samplers: tuple[PathSampler, ...]
+    sorts: Mapping[int, Any] = field(default_factory=dict)
 
     def at(self, batch: int) -> PathSampler:
         """Return the sampler of a batch, counted from 0."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from zenopt.supernet.kernels import matrices_of, part
 from zenopt.supernet.layers import Shapes, layers_of, shapes_of
 from zenopt.train.layout import put_channels_last
 
+NO_ORDERS: Mapping[tuple[str, int], torch.Tensor] = MappingProxyType({})
+
 
 class SharedWeights:
     """The tensors of a supernet by name (see :mod:`zenopt.supernet.layers`).
@@ -29,11 +32,20 @@ class SharedWeights:
             Outputs of the classifier.
         use_se:
             Whether optional squeeze-excite gates are built.
+        orders:
+            Tensor and dimension -> order in which its channels are taken; by default as they stand.
     """
 
-    def __init__(self, tensors: Mapping[str, torch.Tensor], num_classes: int, use_se: bool = False) -> None:
+    def __init__(
+        self,
+        tensors: Mapping[str, torch.Tensor],
+        num_classes: int,
+        use_se: bool = False,
+        orders: Mapping[tuple[str, int], torch.Tensor] = NO_ORDERS,
+    ) -> None:
         self.tensors = tensors
         self._matrices = matrices_of(tensors)
+        self._orders = orders
         self.num_classes = num_classes
         self.use_se = use_se
 
@@ -100,6 +112,10 @@ class SharedWeights:
                     raise CheckpointError(
                         f"The supernet does not hold {shortened(str(architecture))}: {self.misfit(architecture)}."
                     )
+                for dimension in (0, 1) if self._orders else ():
+                    order = self._orders.get((f"{layer}.{tensor}", dimension))
+                    if order is not None:
+                        shared = shared.index_select(dimension, order[: own.shape[dimension]])
                 matrices = self._matrices.get(layer) if tensor == "weight" else None
                 found[f"{names[id(module)]}.{tensor}"] = part(shared, tuple(own.shape), matrices)
         return found

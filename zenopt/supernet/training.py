@@ -75,7 +75,9 @@ class SupernetPlan:
     def build(self) -> Supernet:
         """Return the supernet with initial weights."""
         torch.manual_seed(self.seed)
-        return Supernet(self.sampler, self.limits.num_classes, self.limits.use_se, self.kernels)
+        limits = self.limits
+        sorts = self.schedule is not None and self.schedule.sorts
+        return Supernet(self.sampler, limits.num_classes, limits.use_se, self.kernels, sorts)
 
     def source(self) -> NetworkSource:
         """Return what its checkpoints say of it."""
@@ -204,7 +206,7 @@ def train_supernet(
     crop_size = recipe.crop_size or limits.resolution
     # Images first: the weights are what tells that the supernet is whole.
     write_images(output, collect(data, recipe, crop_size, judged=judged, settling=settling, seed=plan.seed))
-    write_supernet(output, facts, last_weights(output))
+    write_supernet(output, facts, network.arranged(last_weights(output)))
     return result
 
 

@@ -70,9 +70,8 @@ def test_the_ends_of_the_space_cost_what_is_published() -> None:
     assert mixed("k7", "xception", 200) == pytest.approx(849.5, abs=0.05)
 
 
-@pytest.mark.parametrize(
-    ("is_plus", "params"), [(True, 17_180_248), pytest.param(False, 15_938_648, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("is_plus", "params"), [(True, 17_180_248), (False, 15_938_648)])
 def test_its_supernet_has_the_params_of_all_kinds_at_their_widest(is_plus: bool, params: int) -> None:
     space = ShuffleSpace(squeeze_excite=is_plus, head="mobilenetv3")
     with torch.device("meta"):
