@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from zenopt.samplers.zen import ZenSampler
     from zenopt.spaces.chain.zoo import create as create_model
     from zenopt.spaces.chain.zoo import list_models
+    from zenopt.study.components import list_components
     from zenopt.study.registries import list_samplers
     from zenopt.study.scoring import score
     from zenopt.study.spec import StudySpec, list_presets
@@ -47,6 +48,7 @@ _LAZY = {
     "create_model": "zenopt.spaces.chain.zoo:create",
     "evaluate": "zenopt.proxies.evaluation",
     "get_proxy": "zenopt.proxies.registry",
+    "list_components": "zenopt.study.components",
     "list_models": "zenopt.spaces.chain.zoo",
     "list_presets": "zenopt.study.spec",
     "list_proxies": "zenopt.proxies.registry:proxy_names",
@@ -77,6 +79,7 @@ __all__ = [
     "evaluate",
     "get_proxy",
     "get_space",
+    "list_components",
     "list_models",
     "list_presets",
     "list_proxies",

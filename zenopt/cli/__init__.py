@@ -28,6 +28,10 @@ COMMANDS = {
     "scale": ("zenopt.cli.scale:scale", "Make a network wider, deeper or larger in resolution."),
     "score": ("zenopt.cli.score:score", "Score a network by a training-free proxy."),
     "proxies": ("zenopt.cli.proxies:proxies", "List the proxies."),
+    "components": (
+        "zenopt.cli.components:components",
+        "List what studies can name, and where it comes from.",
+    ),
     "predict": (
         "zenopt.cli.predict:predict",
         "Predict the score of networks from what a study has evaluated.",

@@ -36,6 +36,13 @@ def proxies(ctx: click.Context) -> list[str]:
     return proxy_names()
 
 
+def kinds(ctx: click.Context) -> list[str]:
+    """Kinds of components."""
+    from zenopt.study.components import KINDS
+
+    return list(KINDS)
+
+
 def studies(ctx: click.Context) -> list[str]:
     """Names of the studies in the storage of the command line, where it is an SQLite file."""
     url = str(ctx.params.get("storage") or ctx.lookup_default("storage") or default_storage())
@@ -97,6 +104,7 @@ _TYPES = {
     "optimize --study": Completed(presets, "file"),
     "calibrate --study": Completed(presets, "file"),
     "sample --study": Completed(presets, "file"),
+    "--kind": Completed(kinds),
     "--proxy": Completed(proxies),
     "--proxies": Completed(proxies, is_list=True),
     "--latency": Completed(devices, "file"),
