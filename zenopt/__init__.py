@@ -21,7 +21,7 @@ from zenopt.spaces.registry import get_space, list_spaces, parse_architecture, r
 warnings.filterwarnings("ignore", message="IProgress not found")
 
 if TYPE_CHECKING:
-    from zenopt.api import Candidate, Result, load_result, optimize
+    from zenopt.api import Candidate, Result, load_result, optimize, sample_architectures
     from zenopt.export.bundle import Bundle, read_bundle
     from zenopt.latency.limits import Limits
     from zenopt.nn.network import build_network
@@ -57,6 +57,7 @@ _LAZY = {
     "optimize": "zenopt.api",
     "read_bundle": "zenopt.export.bundle",
     "register_proxy": "zenopt.proxies.registry",
+    "sample_architectures": "zenopt.api",
     "score": "zenopt.study.scoring",
 }
 
@@ -92,6 +93,7 @@ __all__ = [
     "register_block",
     "register_proxy",
     "register_space",
+    "sample_architectures",
     "score",
 ]
 

@@ -24,6 +24,7 @@ from zenopt.report.figures import against_costs, closed_form, costs_of, progress
 from zenopt.report.objective_figures import front_figures, hypervolume_figures
 from zenopt.report.reading import NUMBERS, StudyData, read_study
 from zenopt.storage import default_storage
+from zenopt.study.lists import Sample, draw_architectures
 from zenopt.study.search import Progress, SearchResult, run_search, settings_kept
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import load_study, open_existing, read_spec
@@ -594,6 +595,39 @@ def optimize(
             f"Study {name!r} stopped after {plural(run.done, 'trial')}: {'; '.join(run.failures)}."
         )
     return Result(load_study(run.storage, name), run)
+
+
+def sample_architectures(
+    spec: StudySpec | dict[str, Any] | str | Path,
+    count: int = 10,
+    *,
+    overrides: Overrides = (),
+    seed: int = 0,
+    within_budget: bool = True,
+    over_budget: Literal["shrink", "skip"] = "shrink",
+) -> list[Sample]:
+    """Draw different architectures of a study's space, with their costs, as ``zenopt sample`` does.
+
+    Args:
+        spec:
+            As :func:`optimize` takes it; ``StudySpec.of_space("darts")`` stands for a space without a budget.
+        count:
+            How many; fewer are returned where no more are found.
+        overrides:
+            Assignments such as ``"budget.params=5e5"``, or a mapping such as ``{"budget.params": 5e5}``.
+        seed:
+            Fixes the draw; a larger draw begins with a smaller one.
+        within_budget:
+            Whether they keep the spec's budget.
+        over_budget:
+            Whether draws over it are made smaller or left out, where the space cannot be listed.
+
+    Raises:
+        ZenoptError: If the spec is wrong, or nothing is found within the budget.
+    """
+    return draw_architectures(
+        _read_spec(spec, overrides), count, seed=seed, within_budget=within_budget, over_budget=over_budget
+    )
 
 
 def load_result(study_name: str, storage: str | None = None) -> Result:

@@ -36,6 +36,13 @@ def proxies(ctx: click.Context) -> list[str]:
     return proxy_names()
 
 
+def spaces(ctx: click.Context) -> list[str]:
+    """Names of the spaces."""
+    from zenopt.spaces.registry import list_spaces
+
+    return list_spaces()
+
+
 def kinds(ctx: click.Context) -> list[str]:
     """Kinds of components."""
     from zenopt.study.components import KINDS
@@ -104,6 +111,7 @@ _TYPES = {
     "optimize --study": Completed(presets, "file"),
     "calibrate --study": Completed(presets, "file"),
     "sample --study": Completed(presets, "file"),
+    "--space": Completed(spaces),
     "--kind": Completed(kinds),
     "--proxy": Completed(proxies),
     "--proxies": Completed(proxies, is_list=True),

@@ -135,6 +135,11 @@ def study_option(function: F) -> F:
     )(function)
 
 
+def set_option(help_text: str = "Override a field, e.g. budget.params=5e5.") -> Callable[[F], F]:
+    """Add ``--set`` of a command that reads a study spec."""
+    return click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help=help_text)
+
+
 #: What names a network on the command line; read by :func:`zenopt.study.targets.find_target`.
 NETWORK = "STRUCTURE|FILE|BUNDLE|NAME"
 

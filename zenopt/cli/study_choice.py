@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +14,8 @@ from zenopt.core.words import plural
 
 if TYPE_CHECKING:
     import optuna
+
+    from zenopt.study.spec import StudySpec
 
 #: Studies that an error lists; a storage may hold thousands.
 _LISTED = 12
@@ -69,6 +72,23 @@ def _only(storage: optuna.storages.BaseStorage) -> str:
             ]
         )
     )
+
+
+def chosen_spec(name: str, storage: str, overrides: Sequence[str] = ()) -> StudySpec:
+    """Return the spec of a preset, a file, or a stored study.
+
+    Raises:
+        SpecError: If it is a preset or a file and something is wrong with it.
+        StudyError: If it is neither, and no stored study either.
+    """
+    from zenopt.study.spec import StudySpec, names_spec
+    from zenopt.study.study import load_study, open_existing, read_spec
+
+    if names_spec(name):
+        return StudySpec.load(name, overrides)
+    spec = read_spec(load_study(open_existing(storage), name))
+    assert spec is not None
+    return spec.overridden(overrides) if overrides else spec
 
 
 def typed_command() -> str:
