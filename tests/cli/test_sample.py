@@ -37,7 +37,9 @@ def test_files(zenopt: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_whole_space_says_what_fits(zenopt: Callable) -> None:
-    arguments = ("sample", "--space", "nats-sizes", "-n", "6", "--set", "budget.macs=6e7")
+    free = zenopt("sample", "--space", "transnas-macro", "-n", "6", "--json").json["architectures"]
+    limit = sorted(item["macs"] for item in free)[3]
+    arguments = ("sample", "--space", "transnas-macro", "-n", "6", "--set", f"budget.macs={limit}")
     done = zenopt(*arguments, "--whole-space")
     assert done.out.splitlines()[0].split()[-2:] == ["fits", "architecture"]
     assert {line.split()[-2] for line in done.out.splitlines()[2:]} == {"yes", "no"}
