@@ -18,6 +18,7 @@ from zenopt.core.text import one_line, printable_lines, quoted
 
 #: Command -> (module:object, one line of help). The help stands here so that `zenopt --help` imports no command.
 COMMANDS = {
+    "init-study": ("zenopt.cli.init_study:init_study", "Write a study file with every field that fits."),
     "optimize": ("zenopt.cli.optimize:optimize", "Create or resume a study and add trials to it."),
     "studies": ("zenopt.cli.studies:studies", "List presets, or the studies in a storage."),
     "status": ("zenopt.cli.status:status", "Show the progress of a study and its best network."),

@@ -113,6 +113,7 @@ _TYPES = {
     "sample --study": Completed(presets, "file"),
     "--space": Completed(spaces),
     "--kind": Completed(kinds),
+    "--objective": Completed(proxies),
     "--proxy": Completed(proxies),
     "--proxies": Completed(proxies, is_list=True),
     "--latency": Completed(devices, "file"),
