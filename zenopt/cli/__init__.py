@@ -26,6 +26,10 @@ COMMANDS = {
     "report": ("zenopt.cli.report:report", "Write a study as one HTML file."),
     "dashboard": ("zenopt.cli.dashboard:dashboard", "Serve studies to a browser on this machine."),
     "sample": ("zenopt.cli.sample:sample", "Draw architectures of a space within a budget, with costs."),
+    "evaluate-architectures": (
+        "zenopt.cli.evaluate_architectures:evaluate_architectures",
+        "Evaluate a list of architectures by a study's objective.",
+    ),
     "describe": ("zenopt.cli.describe:describe", "Show the layers and costs of a network."),
     "scale": ("zenopt.cli.scale:scale", "Make a network wider, deeper or larger in resolution."),
     "score": ("zenopt.cli.score:score", "Score a network by a training-free proxy."),

@@ -10,7 +10,7 @@ import click
 
 from zenopt.cli.hints import say_next
 from zenopt.cli.options import json_option, print_json, quiet_option, set_option, storage_option, table, warn
-from zenopt.cli.study_choice import chosen_spec
+from zenopt.cli.study_choice import named_spec, spec_options
 from zenopt.core.words import plural, rounded
 from zenopt.progress.panel import Panel
 
@@ -23,12 +23,7 @@ _SHOWN = ("params", "macs", "latency_ms")
 
 
 @click.command()
-@click.option(
-    "--study",
-    metavar="PRESET|FILE|NAME",
-    help="Whose space and budget: a preset, a YAML file, or a stored study.",
-)
-@click.option("--space", metavar="SPACE", help="A space instead, at its own resolution and without a budget.")
+@spec_options("Whose space and budget: a preset, a YAML file, or a stored study.")
 @set_option("Override a field of the study, e.g. budget.params=5e5; repeatable.")
 @storage_option
 @click.option(
@@ -80,16 +75,10 @@ def sample(
     """
     from zenopt.core.outputs import prepare_output
     from zenopt.study.lists import ENDINGS, draw_architectures, write_rows
-    from zenopt.study.spec import StudySpec
 
-    if (study is None) == (space is None):
-        raise click.UsageError("give either --study PRESET|FILE|NAME, or --space SPACE.")
     if output is not None:
         prepare_output(output, ENDINGS)
-    if study is not None:
-        spec = chosen_spec(study, storage, overrides)
-    else:
-        spec = StudySpec.of_space(str(space), overrides)
+    spec = named_spec(study, space, storage, overrides)
     with Panel(quiet=quiet or as_json) as panel:
         found = draw_architectures(
             spec,
