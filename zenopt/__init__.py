@@ -21,7 +21,14 @@ from zenopt.spaces.registry import get_space, list_spaces, parse_architecture, r
 warnings.filterwarnings("ignore", message="IProgress not found")
 
 if TYPE_CHECKING:
-    from zenopt.api import Candidate, Result, load_result, optimize, sample_architectures
+    from zenopt.api import (
+        Candidate,
+        Result,
+        evaluate_architectures,
+        load_result,
+        optimize,
+        sample_architectures,
+    )
     from zenopt.export.bundle import Bundle, read_bundle
     from zenopt.latency.limits import Limits
     from zenopt.nn.network import build_network
@@ -46,6 +53,7 @@ _LAZY = {
     "ZenSampler": "zenopt.samplers.zen",
     "build_network": "zenopt.nn.network",
     "create_model": "zenopt.spaces.chain.zoo:create",
+    "evaluate_architectures": "zenopt.api",
     "evaluate": "zenopt.proxies.evaluation",
     "get_proxy": "zenopt.proxies.registry",
     "list_components": "zenopt.study.components",
@@ -78,6 +86,7 @@ __all__ = [
     "count",
     "create_model",
     "evaluate",
+    "evaluate_architectures",
     "get_proxy",
     "get_space",
     "list_components",

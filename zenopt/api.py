@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
+    from zenopt.study.evaluating import Evaluated
     from zenopt.verify.final import Winner
     from zenopt.verify.linked import Training
 
@@ -628,6 +629,64 @@ def sample_architectures(
     return draw_architectures(
         _read_spec(spec, overrides), count, seed=seed, within_budget=within_budget, over_budget=over_budget
     )
+
+
+def evaluate_architectures(
+    architectures: Sequence[Any],
+    spec: StudySpec | dict[str, Any] | str | Path,
+    *,
+    overrides: Overrides = (),
+    storage: str | None = None,
+    study_name: str | None = None,
+    workers: int | None = 1,
+    devices: Sequence[str] = ("cpu",),
+    runs: str | Path = "runs",
+    on: str = "processes",
+    resources: str = "",
+    on_result: Callable[[Evaluated], None] = lambda result: None,
+) -> list[Evaluated]:
+    """Evaluate architectures by a spec's objective, as ``zenopt evaluate-architectures`` does; the best comes first.
+
+    Args:
+        architectures:
+            Architectures, or their texts.
+        spec:
+            As :func:`optimize` takes it; its budget only says which of them would keep it.
+        overrides:
+            Assignments such as ``"objective.kind=train"``, or a mapping such as ``{"objective.kind": "train"}``.
+        storage:
+            Storage URL, or ``"memory:"``; by default as in :func:`optimize`.
+        study_name:
+            Study that keeps the values; by default the spec's name with ``-evaluated`` behind it.
+        workers, devices, on, resources:
+            As in :func:`optimize`.
+        runs:
+            Folder of the trainings, where networks are trained.
+        on_result:
+            Told of every architecture that is finished now.
+
+    Raises:
+        ZenoptError: If an architecture is not of the space, the study was made with another objective, what the
+            evaluator needs is missing, or workers died before all was done.
+    """
+    from zenopt.study.evaluating import evaluate_list, open_place
+
+    resolved = _read_spec(spec, overrides)
+    place = open_place(
+        resolved,
+        storage or default_storage(),
+        workers=workers,
+        devices=devices,
+        runs=runs,
+        on=on,
+        resources=resources,
+    )
+    found = evaluate_list(architectures, resolved, place, study_name, on_result=on_result)
+    if found.missing and found.run is not None and found.run.failures and not found.run.stopped:
+        raise StudyError(
+            f"{plural(found.missing, 'architecture')} not evaluated: {'; '.join(found.run.failures)}."
+        )
+    return list(found.results)
 
 
 def load_result(study_name: str, storage: str | None = None) -> Result:

@@ -89,8 +89,6 @@ def evaluate_architectures(
     zenopt evaluate-architectures cells.csv --study nasbench201 --output trained.csv \\
         --set objective.kind=train --set training.data=cifar10:data
     """
-    from pathlib import Path
-
     from zenopt.core.outputs import check_folder, prepare_output
     from zenopt.study.lists import ENDINGS, read_architectures, write_rows
 
@@ -107,20 +105,18 @@ def evaluate_architectures(
     with Panel(quiet=quiet or as_json) as panel:
         import optuna
 
-        from zenopt.storage import open_storage
-        from zenopt.study.evaluating import evaluate_list
-        from zenopt.study.queued import Place
+        from zenopt.study.evaluating import evaluate_list, open_place
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        place = Place(
-            open_storage(storage),
+        place = open_place(
+            spec,
             storage,
-            Path(runs),
-            read_devices(devices),
-            workers,
-            progress=panel,
+            workers=workers,
+            devices=read_devices(devices),
+            runs=runs,
             on=on,
             resources=resources,
+            progress=panel,
         )
         sign = -1 if spec.direction() == "minimize" else 1
         best: list[float] = []

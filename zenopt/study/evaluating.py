@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from zenopt.core.errors import StructureError
+from zenopt.core.progress import SILENT, Progress
+from zenopt.storage import open_storage
 from zenopt.study.lists import Sample, sample_of
 from zenopt.study.queued import Place, Queued, finished, work_through
-from zenopt.study.search import SearchResult
+from zenopt.study.search import SearchResult, checked_executor
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import join_study, load_study
 
@@ -97,6 +100,46 @@ def evaluation_spec(spec: StudySpec) -> StudySpec:
     return StudySpec.validated_data(content, f"spec of {spec.name}")
 
 
+def open_place(
+    spec: StudySpec,
+    url: str,
+    *,
+    workers: int | None = 1,
+    devices: Sequence[str] = ("cpu",),
+    runs: str | Path = "runs",
+    on: str = "processes",
+    resources: str = "",
+    progress: Progress = SILENT,
+) -> Place:
+    """Return where architectures are evaluated; nothing is written before it is sure that they can be.
+
+    Args:
+        spec:
+            As :func:`evaluate_list` takes it.
+        url:
+            Storage URL.
+        workers, devices, on, resources, runs:
+            See :func:`~zenopt.study.search.run_search`.
+        progress:
+            Told of every architecture that is done now.
+
+    Raises:
+        ZenoptError: If a table, data or a device is missing, or the storage cannot be opened or shared.
+    """
+    evaluation_spec(spec).check()
+    checked_executor(url, workers, devices, on, resources)
+    return Place(
+        open_storage(url),
+        url,
+        Path(runs),
+        tuple(devices),
+        workers,
+        on=on,
+        resources=resources,
+        progress=progress,
+    )
+
+
 def evaluate_list(
     architectures: Iterable[Any],
     spec: StudySpec,
@@ -115,15 +158,14 @@ def evaluate_list(
         spec:
             Space, resolution and objective; its budget only says which of them would keep it.
         place:
-            Where values are kept and evaluations run.
+            Where values are kept and evaluations run; see :func:`open_place`.
         name:
             Name of the study; by default the spec's with ``-evaluated`` behind it.
         on_result:
             Told of every architecture that is finished now.
 
     Raises:
-        ZenoptError: If an architecture is not of the space, the study was made with another objective, or what the
-            evaluator needs is missing.
+        ZenoptError: If an architecture is not of the space, or the study was made with another objective.
     """
     own = evaluation_spec(spec)
     space = spec.space.build()
@@ -137,7 +179,6 @@ def evaluate_list(
     if not samples:
         raise StructureError("There is no architecture to evaluate.")
     name = name or f"{spec.name}-evaluated"
-    own.check()
     own = join_study(own, place.storage, name, place.devices[0])
     known = finished(load_study(place.storage, name), _KEY)
 
