@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from zenopt.study.evaluating import Evaluated
+    from zenopt.verify.derive import Derived
     from zenopt.verify.final import Winner
     from zenopt.verify.linked import Training
 
@@ -412,6 +413,37 @@ class Result:
         from zenopt.verify.final import read_winner
 
         return read_winner(self.study._storage, self.name)
+
+    def derive(
+        self,
+        count: int = 1,
+        *,
+        by: Literal["auto", "score", "training"] = "auto",
+        candidates: int = 5,
+        repeats: int = 8,
+        device: str = "cpu",
+    ) -> list[Derived]:
+        """Return the best architectures, chosen as :meth:`export` chooses; :meth:`top` takes the search's own values.
+
+        Args:
+            count:
+                How many; fewer are returned where there are no more.
+            by:
+                What decides, as in :meth:`export`.
+            candidates:
+                How many of the best are scored again, at least ``count``.
+            repeats:
+                Fresh draws of each.
+            device:
+                Torch device.
+
+        Raises:
+            ZenoptError: If nothing is within the budget, or trainings are to decide and there were none.
+        """
+        from zenopt.verify.derive import derive_best
+
+        found = derive_best(self.study, count, by=by, candidates=candidates, repeats=repeats, device=device)
+        return list(found.best)
 
     def export(
         self,

@@ -172,7 +172,7 @@ def test_from_python() -> None:
 
 
 @pytest.mark.slow
-def test_trained(folder_data: Path) -> None:
+def test_trained(zenopt: Callable, folder_data: Path) -> None:
     tiny = [
         "training.epochs=1",
         "training.overrides=[batch_size=4]",
@@ -180,9 +180,13 @@ def test_trained(folder_data: Path) -> None:
     ]
     given = ["objective.kind=train", "resolution=16", "num_classes=2", "training.held_back=0", *tiny]
     spec = StudySpec.of_space("nasbench-macro", given)
-    found = package.evaluate_architectures(["00000000"], spec, storage="memory:")
+    found = package.evaluate_architectures(["00000000"], spec)
     assert found[0].value is not None and 0 <= found[0].value <= 100 and found[0].seconds
     assert Path("runs", "nasbench-macro-evaluated").is_dir()
+    # Its value is known without another training; an export wants a winner, and says how there will be one.
+    assert zenopt("derive", "--json").json["architectures"][0]["value"] == found[0].value
+    done = zenopt("export-best", "--output", "bundle")
+    assert done.code == 2 and "--study-name nasbench-macro-evaluated --trials 0" in done.err
 
 
 @pytest.mark.slow

@@ -43,6 +43,7 @@ COMMANDS = {
         "Predict the score of networks from what a study has evaluated.",
     ),
     "correlate": ("zenopt.cli.correlate:correlate", "Compare proxies with known accuracies."),
+    "derive": ("zenopt.cli.derive:derive", "Print the best architectures of a study."),
     "export-best": ("zenopt.cli.export_best:export_best", "Score the best trials again and write a bundle."),
     "train": ("zenopt.cli.train:train_command", "Train a bundle or a structure."),
     "supernet": (
