@@ -111,6 +111,7 @@ _TYPES = {
     "optimize --study": Completed(presets, "file"),
     "calibrate --study": Completed(presets, "file"),
     "sample --study": Completed(presets, "file"),
+    "evaluate-architectures --study": Completed(presets, "file"),
     "--space": Completed(spaces),
     "--kind": Completed(kinds),
     "--objective": Completed(proxies),

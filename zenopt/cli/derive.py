@@ -12,6 +12,7 @@ from zenopt.cli.options import (
     json_option,
     print_json,
     quiet_option,
+    shown,
     storage_option,
     study_option,
     table,
@@ -138,7 +139,7 @@ def _table(found: Derivation) -> str:
     rows = [
         [
             *([] if not has_trial else ["-" if item.trial is None else str(item.trial)]),
-            f"{item.value:.6g}",
+            shown(item.value),
             *([] if not is_drawn else ["-" if item.std is None else f"{item.std:.3g}"]),
             *([] if not is_measured else ["-" if item.latency_ms is None else f"{item.latency_ms:.4g}"]),
             *(rounded(item.sample.costs[name]) for name in costs),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,6 +17,7 @@ from zenopt.cli.options import (
     quiet_option,
     read_devices,
     set_option,
+    shown,
     storage_option,
     table,
     warn,
@@ -166,8 +167,8 @@ def value_table(results: tuple[Evaluated, ...]) -> str:
     def row(item: Evaluated) -> list[str]:
         structure = f"{item.structure} ({item.note})" if item.note else item.structure
         return [
-            "-" if item.value is None else _number(item.value),
-            *([] if not has_std else ["-" if item.std is None else _number(item.std)]),
+            "-" if item.value is None else shown(item.value),
+            *([] if not has_std else ["-" if item.std is None else shown(item.std)]),
             *(rounded(item.sample.costs[name]) for name in names),
             *([] if all_fit else ["yes" if item.sample.is_feasible else "no"]),
             structure,
@@ -176,7 +177,3 @@ def value_table(results: tuple[Evaluated, ...]) -> str:
     titles = {"params": "params", "macs": "MACs"}
     header = ["value", *(["std"] if has_std else []), *(titles[name] for name in names)]
     return table([row(item) for item in results], [*header, *([] if all_fit else ["fits"]), "architecture"])
-
-
-def _number(value: Any) -> str:
-    return f"{value:.6g}"

@@ -10,6 +10,7 @@ import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 import click
@@ -192,6 +193,15 @@ def split_study(text: str, storage: str) -> tuple[str, str]:
     return url, name
 
 
+def split_column(text: str) -> tuple[str, str | None]:
+    """Return the file and the columns of a table given as ``CSV`` or ``CSV#COLUMN``."""
+    path, separator, column = text.rpartition("#")
+    # A file may have a # in its name.
+    if not separator or Path(text).exists():
+        return text, None
+    return path, column or None
+
+
 def json_option(function: F) -> F:
     """Add ``--json``."""
     return click.option(
@@ -236,6 +246,11 @@ def wrapped(text: str, indent: str = "", stream: TextIO | None = None, indent_mo
         subsequent_indent=indent + " " * indent_more,
         break_on_hyphens=False,
     )
+
+
+def shown(value: float) -> str:
+    """Return a value of whatever size, six digits of it, without an exponent where it is a count."""
+    return f"{value:,.0f}" if 1e5 <= abs(value) < 1e15 else f"{value:.6g}"
 
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
