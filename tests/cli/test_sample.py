@@ -30,6 +30,10 @@ def test_files(zenopt: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     done = zenopt("sample", "--space", "nasbench201", "-n", "3", "--output", "cells.json")
     assert done.out == "cells.json: 3 architectures\n" and "evaluate-architectures" in done.err
     assert len(json.loads(Path("cells.json").read_text())) == 3
+    # The command that goes on is of the same study.
+    fewer = ("--set", "budget.params=5e5")
+    done = zenopt("sample", "--space", "nasbench201", "-n", "3", "--output", "cells.txt", *fewer)
+    assert "evaluate-architectures cells.txt --space nasbench201 --set budget.params=5e5" in done.err
     found = zenopt("sample", "--space", "nasbench201", "-n", "3", "--output", "cells.csv", "--json").json
     assert found["output"] == "cells.csv" and Path("cells.csv").read_text().startswith(
         "structure,params,macs"

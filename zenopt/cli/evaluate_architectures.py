@@ -141,7 +141,7 @@ def evaluate_architectures(
             click.echo(f"{output}: {plural(len(rows), 'architecture')}")
         if not storage.startswith("memory:"):
             say_next(*of_results(found.study, of_study(found.study), has_networks=False))
-    if found.run is not None and found.run.stopped:
+    if found.missing and found.run is not None and found.run.stopped:
         raise click.exceptions.Exit(130)
     if found.missing and found.run is not None and found.run.failures:
         raise click.exceptions.Exit(1)

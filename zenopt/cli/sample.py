@@ -109,10 +109,10 @@ def sample(
         click.echo(cost_table(found, spec))
     else:
         click.echo(f"{output}: {plural(len(found), 'architecture')}")
-        source = (
-            f"--study {shlex.quote(study)}" if study is not None else f"--space {shlex.quote(str(space))}"
-        )
-        say_next((f"zenopt evaluate-architectures {shlex.quote(output)} {source}", "their values"))
+        source = ["--study", study] if study is not None else ["--space", str(space)]
+        assignments = [word for assignment in overrides for word in ("--set", assignment)]
+        words = ["zenopt", "evaluate-architectures", output, *source, *assignments]
+        say_next((shlex.join(words), "their values"))
 
 
 def cost_table(found: Sequence[Sample], spec: StudySpec) -> str:
