@@ -25,10 +25,10 @@ COMMANDS = {
     "watch": ("zenopt.cli.watch:watch", "Follow a study that runs elsewhere."),
     "report": ("zenopt.cli.report:report", "Write a study as one HTML file."),
     "dashboard": ("zenopt.cli.dashboard:dashboard", "Serve studies to a browser on this machine."),
-    "sample": ("zenopt.cli.sample:sample", "Draw architectures of a space within a budget, with costs."),
+    "sample": ("zenopt.cli.sample:sample", "Draw architectures of a space within a budget."),
     "evaluate-architectures": (
         "zenopt.cli.evaluate_architectures:evaluate_architectures",
-        "Evaluate a list of architectures by a study's objective.",
+        "Evaluate a list of architectures.",
     ),
     "describe": ("zenopt.cli.describe:describe", "Show the layers and costs of a network."),
     "scale": ("zenopt.cli.scale:scale", "Make a network wider, deeper or larger in resolution."),

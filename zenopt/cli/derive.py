@@ -8,7 +8,7 @@ import click
 
 from zenopt.cli.hints import say_next
 from zenopt.cli.options import (
-    device_option,
+    choosing_options,
     json_option,
     print_json,
     quiet_option,
@@ -39,21 +39,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="How many of the best are scored again; at least --top.",
 )
-@click.option(
-    "--repeats",
-    type=click.IntRange(1, 10_000),
-    default=8,
-    show_default=True,
-    help="Fresh draws of each candidate, where scores are drawn.",
-)
-@device_option("cpu", "Torch device.")
-@click.option(
-    "--by",
-    type=click.Choice(["auto", "score", "training"]),
-    default="auto",
-    show_default=True,
-    help="What decides; auto: the second stage's trainings where the study has them, else the score.",
-)
+@choosing_options
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False), help="Also write them here: .csv, .json or .txt."
 )

@@ -74,6 +74,31 @@ def read_devices(text: str) -> tuple[str, ...]:
     return tuple(device.strip() for device in text.split(","))
 
 
+def choosing_options(function: F) -> F:
+    """Add how the best of a study are chosen: ``--repeats``, ``--device`` and ``--by``."""
+    for option in reversed(
+        (
+            click.option(
+                "--repeats",
+                type=click.IntRange(1, 10_000),
+                default=8,
+                show_default=True,
+                help="Fresh draws of each candidate, where scores are drawn.",
+            ),
+            device_option("cpu", "Torch device."),
+            click.option(
+                "--by",
+                type=click.Choice(["auto", "score", "training"]),
+                default="auto",
+                show_default=True,
+                help="What decides; auto: the second stage's trainings where the study has them, else the score.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
 def executor_options(function: F) -> F:
     """Add ``--on`` and ``--resources``."""
     for option in reversed(
