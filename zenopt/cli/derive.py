@@ -63,8 +63,9 @@ def derive(
 
     \b
     zenopt derive --study demo
-    zenopt derive --study nasbench201 --top 10 --quiet | zenopt evaluate-architectures - \\
-        --study nasbench201 --set objective.kind=train --set training.data=cifar10:data
+    zenopt derive --study nasbench201 --top 10 --quiet > best.txt
+    zenopt evaluate-architectures best.txt --study nasbench201 \\
+        --set objective.kind=train --set training.data=cifar10:data
     """
     from zenopt.core.outputs import prepare_output
     from zenopt.study.lists import ENDINGS, write_rows

@@ -86,8 +86,9 @@ def evaluate_architectures(
 
     \b
     zenopt sample --space nasbench201 --count 100 --output cells.csv
-    zenopt evaluate-architectures cells.csv --space nasbench201 --set proxy.name=naswot
-    zenopt evaluate-architectures cells.csv --study nasbench201 --output trained.csv \\
+    zenopt evaluate-architectures cells.csv --space nasbench201 \\
+        --set proxy.name=naswot
+    zenopt evaluate-architectures cells.csv --study nasbench201 \\
         --set objective.kind=train --set training.data=cifar10:data
     """
     from zenopt.core.outputs import check_folder, prepare_output

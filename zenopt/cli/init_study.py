@@ -46,7 +46,7 @@ def init_study(
     \b
     zenopt init-study --space nasbench201 --objective naswot --output cells.yaml
     zenopt init-study --space superres --objective train --sampler surrogate \\
-        --set budget.params=1e6 --set training.data=cifar10:data --output mine.yaml
+        --set budget.params=1e6 --output mine.yaml
     """
     from zenopt.core.errors import OutputError
     from zenopt.core.outputs import prepare_output
