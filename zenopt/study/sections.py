@@ -290,8 +290,9 @@ class SamplerSection(Section):
 
     ``mutation`` chooses Zen-NAS's published mutation or the cheaper one of its fork; ``random_initial`` architectures
     are drawn at random before the evolution begins, as the fork does (Zen-NAS begins with the initial structure alone).
-    ``tournament`` is for aging evolution, ``guide`` for the two evolutions. ``population`` is by default 512 as in
-    Zen-NAS, and 64 for aging evolution, which is random until it is full.
+    ``tournament`` is for aging evolution, ``guide`` for the two evolutions, ``surrogate``, ``annealing`` and
+    ``controller`` for the samplers that these sections name. ``population`` is by default 512 as in Zen-NAS, and 64 for
+    aging evolution, which is random until it is full.
     """
 
     name: str = "zen"
