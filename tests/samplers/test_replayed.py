@@ -223,7 +223,7 @@ def test_wrong_arguments_are_named() -> None:
 
 
 @pytest.mark.slow
-@learning
+@pytest.mark.parametrize("kind", ["local-search", "ppo"])
 def test_two_worker_processes(kind: str, tiny_spec: Callable[..., StudySpec], tmp_path: Path) -> None:
     spec = tiny_spec(
         space={"name": "nasbench201"}, budget={}, sampler={"name": kind}, proxy={"name": "params"}

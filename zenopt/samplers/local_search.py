@@ -33,7 +33,7 @@ class LocalSearchSampler(GuidedSampler):
     neighbour is worked out once, so that this costs little.
 
     Deliberate differences from the paper: a climb does not wait for all neighbours but goes on from the first that is
-    better, an option of the paper's code, which needs fewer evaluations; after an optimum the search begins again.
+    better; after an optimum the search begins again.
 
     Args:
         space, limits, seed:
