@@ -16,7 +16,7 @@ from itertools import accumulate
 from math import exp
 from typing import TYPE_CHECKING, Any
 
-from zenopt.core.errors import SpecError, StructureError
+from zenopt.core.errors import BudgetError, SpecError, StructureError
 from zenopt.core.seeds import derive_seed
 from zenopt.latency.limits import Limits
 from zenopt.samplers.candidates import moves
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 #: Draws of the policy before it chooses among architectures that it is given; how many moves or random ones those are.
 DRAWS, MOVES, RANDOM = 12, 24, 8
+#: From this draw over the budget on, such draws are shrunk into it.
+OVER = 4
 #: A reward is the rank of a score among the last so many.
 WINDOW = 64
 #: Logits of the policy are ``BOUND * tanh(x / TEMPERATURE)`` (ENAS).
@@ -66,9 +68,9 @@ class Learned:
 class ControllerSampler(GuidedSampler):
     """Draws every parameter from a policy that the study's earlier trials have taught.
 
-    What the policy draws is proposed if it is within the budget, in the table where there is one, and new. If 12 draws
-    bring nothing of the kind, the policy chooses by its probabilities among architectures that are: 24 moves from what
-    it drew, or 8 random ones shrunk into the budget.
+    What the policy draws is proposed if it is within the budget, in the table where there is one, and new; from the
+    fourth draw over the budget on, it is shrunk until it fits. If 12 draws bring nothing, the policy chooses by its
+    probabilities among architectures that it is given: 24 moves from what it drew, or 8 random ones.
 
     The reward of a trial is the rank of its score among the last 64, from 0 to 1: it means the same for percents,
     shares and losses, and goes on telling good from better when all are good. Trials without a value teach nothing.
@@ -150,14 +152,17 @@ class ControllerSampler(GuidedSampler):
 
     def _propose_first(self, population: Population, number: int, rng: random.Random) -> Any | None:
         assert isinstance(population, Replay)
-        weights = population.state.weights
+        weights, known = population.state.weights, population.known
         drawn: list[Any] = []
+        over = 0
         for _ in range(DRAWS):
             found = self._draw(weights, rng)
-            if found is not None and str(found) not in population.known:
+            if found is not None and not self._limits.check(found).is_feasible:
+                over += 1
+                found = self._shrunk(found) if over >= OVER else None
+            if found is not None and str(found) not in known:
                 return found
             drawn += [] if found is None else [found]
-        known = population.known
         if drawn:
             given = list(moves(self._space, self._limits, drawn, known, MOVES, rng).values())
         else:
@@ -170,7 +175,7 @@ class ControllerSampler(GuidedSampler):
         return rng.choices(given, chances)[0]
 
     def _draw(self, weights: Array, rng: random.Random) -> Any | None:
-        """Return an architecture of the policy; ``None`` where the space or the budget has no place for it."""
+        """Return an architecture of the policy; ``None`` where the space has no place for it."""
         walk = self._policy.begin(weights)
 
         def choose(probabilities: Array) -> int:
@@ -181,7 +186,14 @@ class ControllerSampler(GuidedSampler):
             found = self._space.decode(values)
         except StructureError:
             return None
-        return found if self._space.contains(found) and self._limits.check(found).is_feasible else None
+        return found if self._space.contains(found) else None
+
+    def _shrunk(self, architecture: Any) -> Any | None:
+        try:
+            return self._limits.closest_fit(self._space, architecture)
+        except BudgetError:
+            # This one cannot be shrunk into the budget; others may be.
+            return None
 
     def _log_probability(self, weights: Array, architecture: Any) -> float:
         decisions = self._decisions.of(self._space.encode(architecture))
