@@ -373,6 +373,18 @@ def test_an_update_makes_likelier_what_is_better_than_the_average(kind: str) -> 
     assert chance(sampler, learned, bad) < chance(sampler, weights, bad) / 1.05
 
 
+def test_what_the_policy_draws_over_the_budget_is_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_others(*_: Any) -> list[Any]:
+        raise AssertionError("drawn without the policy")
+
+    monkeypatch.setattr("zenopt.samplers.controller.draw_candidates", no_others)
+    space = SuperResSpace(slots=2)
+    limits = Limits(Budget(params=3e4), resolution=16, num_classes=10)
+    study = optuna.create_study(sampler=made("reinforce", space=space, limits=limits))
+    chains = [space.suggest(study.ask(space.distributions)) for _ in range(3)]
+    assert all(limits.check(chain).is_feasible for chain in chains)
+
+
 def test_ppo_stops_at_the_clip_and_reinforce_learns_of_every_trial() -> None:
     lesson = Lesson(tuple((name, 3) for name in SPACE.distributions), 0.5)
     grown = []
