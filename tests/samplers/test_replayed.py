@@ -409,6 +409,10 @@ def test_ppo_stops_at_the_clip_and_reinforce_learns_of_every_trial() -> None:
             state = controller.advance(state, Outcome(number, str(cell), score))
         assert (state.moments.steps, state.recent) == (updates, (1.0, 2.0, 3.0))
         assert len(state.batch) == (3 if kind == "ppo" else 0)
+        before = state.baseline
+        state = controller.advance(state, Outcome(4, str(cell), None, is_pruned=True))
+        assert state.recent == (1.0, 2.0, 3.0)
+        assert state.baseline == pytest.approx(0.9 * before)
 
 
 def test_entropy_keeps_a_controller_open() -> None:

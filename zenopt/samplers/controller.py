@@ -73,7 +73,8 @@ class ControllerSampler(GuidedSampler):
     probabilities among architectures that it is given: 24 moves from what it drew, or 8 random ones.
 
     The reward of a trial is the rank of its score among the last 64, from 0 to 1: it means the same for percents,
-    shares and losses, and goes on telling good from better when all are good. Trials without a value teach nothing.
+    shares and losses, and goes on telling good from better when all are good. Of a pruned trial it is 0; one that
+    failed teaches nothing.
 
     The weights follow from the trials alone: every process replays them in order, and learns from each once. All that
     is random derives from ``seed`` and the trial number.
@@ -130,16 +131,18 @@ class ControllerSampler(GuidedSampler):
 
     def advance(self, learned: Learned, outcome: Outcome) -> Learned:
         """Return what is learned after one more outcome."""
-        if outcome.score is None:
+        if outcome.score is None and not outcome.is_pruned:
             return learned
         try:
             params = self._space.encode(self._space.parse(outcome.text))
         except StructureError:
             # Somebody has evaluated what the space cannot spell.
             return learned
-        recent = (*learned.recent, outcome.score)[-WINDOW:]
-        below = sum((own < outcome.score) + (own <= outcome.score) for own in recent) / 2
-        reward = below / len(recent)
+        recent, reward = learned.recent, 0.0
+        if outcome.score is not None:
+            recent = (*recent, outcome.score)[-WINDOW:]
+            below = sum((own < outcome.score) + (own <= outcome.score) for own in recent) / 2
+            reward = below / len(recent)
         lesson = Lesson(tuple(self._decisions.of(params)), reward - learned.baseline)
         baseline = self._decay * learned.baseline + (1 - self._decay) * reward
         found = replace(learned, recent=recent, baseline=baseline, batch=(*learned.batch, lesson))

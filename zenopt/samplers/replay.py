@@ -34,11 +34,13 @@ class Outcome:
         number: The trial.
         text: Its architecture.
         score: Its value, higher is better; ``None`` where it failed or was pruned.
+        is_pruned: Whether its evaluation was ended because it promised little.
     """
 
     number: int
     text: str
     score: float | None
+    is_pruned: bool = False
 
 
 class Outcomes(Population):
@@ -72,7 +74,7 @@ class Outcomes(Population):
         if record.state == TrialState.COMPLETE and record.value is not None and isfinite(record.value):
             score = -self._sign * record.value
             self.scores.setdefault(structure, score)
-        outcome = Outcome(record.number, structure, score)
+        outcome = Outcome(record.number, structure, score, record.state == TrialState.PRUNED)
         place = bisect(self.ordered, outcome.number, key=lambda own: own.number)
         self.ordered.insert(place, outcome)
         self._settled = min(self._settled, place)
