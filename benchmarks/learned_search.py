@@ -68,6 +68,11 @@ TABLES: dict[str, tuple[str, str, str]] = {
     "sizes cifar10": ("sizes-table", "tables/nats_bench_sss_cifar10.csv.gz", "cifar10_test_90ep"),
     "darts cifar10": ("darts-table", "tables/oncenas_darts_545.csv.gz", "valid_acc50"),
 }
+#: Methods that are a sampler with settings of its own; the others are a sampler's name.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "aging": {"name": "aging", "population": 64, "tournament": 10},
+    "aging-10": {"name": "aging", "population": 10, "tournament": 3},
+}
 METHODS = ("random", "tpe", "gp", "aging", "zen", "surrogate")
 #: Proposals without a new network after which a search is given up.
 PATIENCE = 500
@@ -140,32 +145,42 @@ class Task:
 
     def sampler(self, method: str, seed: int) -> tuple[optuna.samplers.BaseSampler, bool]:
         """Return a sampler, and whether it wants all slots."""
-        settings = {"sampler": {"name": method}, "seed": seed}
-        if method == "aging":
-            settings["sampler"] = {"name": method, "population": 64, "tournament": 10}
-        spec = self.spec.overridden(settings)
+        settings = SETTINGS.get(method, {"name": method})
+        spec = self.spec.overridden({"sampler": settings, "seed": seed})
         if method != "surrogate":
             return make_sampler(spec), needs_all_slots(spec)
         return SurrogateSampler(self.space, spec.limits(), seed=seed, candidates=self.gathered()), False
 
-    def search(self, method: str, seed: int, evaluations: int) -> list[float]:
-        """Return the values in the order of evaluation, up to the best of the table.
+    def search(
+        self, method: str, seed: int, evaluations: int, told: Mapping[str, float] | None = None
+    ) -> dict[str, float]:
+        """Return what was told of each network, in the order of evaluation, up to the best of the table.
 
         Random search draws from the table: of spaces that a table lists little of, uniform parameters hit nothing.
+
+        Args:
+            method, seed:
+                What searches.
+            evaluations:
+                Most networks.
+            told:
+                What the search is told instead of the table's values.
         """
+        values = self.values if told is None else told
+        best = max(values.values())
         if method == "random":
-            order = np.random.default_rng(seed).permutation(list(self.values.values()))
-            return [float(value) for value in order[: min(evaluations, int(order.argmax()) + 1)]]
+            order = np.random.default_rng(seed).permutation(list(values)).tolist()
+            ends = next(index for index, text in enumerate(order, start=1) if values[text] == best)
+            return {text: values[text] for text in order[: min(evaluations, ends)]}
         sampler, all_slots = self.sampler(method, seed)
         study = optuna.create_study(direction="maximize", sampler=sampler)
-        best = max(self.values.values())
         found: dict[str, float] = {}
         idle = 0
         while len(found) < evaluations and idle < PATIENCE:
             trial = study.ask()
             architecture = self.space.suggest(trial, all_slots=all_slots)
             text = str(architecture)
-            if text not in self.values:
+            if text not in values:
                 if method == "gp" and found:
                     # It reads completed trials alone, and would propose the same again and again.
                     study.tell(trial, float(np.median(list(found.values()))))
@@ -173,12 +188,12 @@ class Task:
                     study.tell(trial, state=optuna.trial.TrialState.PRUNED)
                 idle += 1
                 continue
-            study.tell(trial, self.values[text])
+            study.tell(trial, values[text])
             idle = idle + 1 if text in found else 0
-            found.setdefault(text, self.values[text])
+            found.setdefault(text, values[text])
             if found[text] == best:
                 break
-        return list(found.values())
+        return found
 
 
 def summary(tasks: Sequence[Task], runs: Sequence[Sequence[float]], evaluations: int) -> dict[str, Any]:
@@ -320,7 +335,7 @@ def main() -> None:
                     break
                 file = Path(folder.name) / f"{name}-{seed}.csv"
                 tasks.append(task if arguments.rows is None else task.part(arguments.rows, seed, file))
-                runs.append(tasks[-1].search(method, seed, limit))
+                runs.append(list(tasks[-1].search(method, seed, limit).values()))
             found = summary(tasks, runs, limit)
             found["cpu_s_per_proposal"] = (time.process_time() - cpu) / max(1, sum(map(len, runs)))
             results.setdefault(name.strip(), {})[method] = found

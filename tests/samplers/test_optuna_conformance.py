@@ -15,7 +15,19 @@ from optuna.testing.pytest_samplers import (
 
 from zenopt.core.budget import Budget
 from zenopt.latency.limits import Limits
-from zenopt.samplers import AgingSampler, Guide, GuidedSampler, Screening, SurrogateSampler, ZenSampler
+from zenopt.samplers import (
+    AgingSampler,
+    AnnealingSampler,
+    Guide,
+    GuidedSampler,
+    LocalSearchSampler,
+    PPOSampler,
+    ReinforceSampler,
+    RejectionSampler,
+    Screening,
+    SurrogateSampler,
+    ZenSampler,
+)
 from zenopt.samplers.classes import ClassSampler
 from zenopt.spaces.chain.superres import SuperResSpace
 from zenopt.spaces.nasbench201.space import NasBench201Space
@@ -37,6 +49,7 @@ MAKERS: dict[str, Callable[[], BaseSampler]] = {
     "classes": lambda: ClassSampler(SuperResSpace(**NARROW), [LIMITS]),
     "cells": lambda: ZenSampler(NasBench201Space(), CELLS),
     "guided": _guided,
+    "rejection": lambda: RejectionSampler(NasBench201Space(), CELLS),
     "surrogate": lambda: SurrogateSampler(SuperResSpace(**NARROW), LIMITS, candidates=100),
     "surrogate of a list": lambda: SurrogateSampler(NasBench201Space(operations=FEW), CELLS),
 }
@@ -48,7 +61,16 @@ class TestEvolution(BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjectiv
         return MAKERS[request.param]
 
 
-class TestAging(BasicSamplerTestCase, RelativeSamplerTestCase, SingleOnlySamplerTestCase):
-    @pytest.fixture
-    def sampler(self) -> Callable[[], BaseSampler]:
-        return lambda: AgingSampler(SuperResSpace(**NARROW), LIMITS, population_size=8, tournament=3)
+SINGLE: dict[str, Callable[[], BaseSampler]] = {
+    "aging": lambda: AgingSampler(SuperResSpace(**NARROW), LIMITS, population_size=8, tournament=3),
+    "local-search": lambda: LocalSearchSampler(NasBench201Space(), CELLS),
+    "annealing": lambda: AnnealingSampler(NasBench201Space(), CELLS),
+    "reinforce": lambda: ReinforceSampler(NasBench201Space(), CELLS),
+    "ppo": lambda: PPOSampler(NasBench201Space(), CELLS),
+}
+
+
+class TestOneObjective(BasicSamplerTestCase, RelativeSamplerTestCase, SingleOnlySamplerTestCase):
+    @pytest.fixture(params=SINGLE)
+    def sampler(self, request: pytest.FixtureRequest) -> Callable[[], BaseSampler]:
+        return SINGLE[request.param]

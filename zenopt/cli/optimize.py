@@ -52,7 +52,22 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Of --on slurm: print what would be submitted, and end.")
 @click.option(
     "--sampler",
-    type=click.Choice(["zen", "aging", "surrogate", "random", "tpe", "nsga2", "gp"]),
+    type=click.Choice(
+        [
+            "zen",
+            "aging",
+            "surrogate",
+            "reinforce",
+            "ppo",
+            "local-search",
+            "annealing",
+            "rejection",
+            "random",
+            "tpe",
+            "nsga2",
+            "gp",
+        ]
+    ),
     help="Sampler that proposes candidates.",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of all proposals and scores.")

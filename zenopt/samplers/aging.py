@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from zenopt.core.errors import SpecError
 from zenopt.latency.limits import Limits
-from zenopt.samplers.guided import DRAWS_PER_MOVE, Guide, GuidedSampler, draw_candidates
+from zenopt.samplers.guided import Guide, GuidedSampler, refuse_several
 from zenopt.samplers.population import Population
 from zenopt.storage.records import TrialRecord
 
@@ -101,11 +101,7 @@ class AgingSampler(GuidedSampler):
             self._begin = population_size
 
     def _check_study(self, study: optuna.Study) -> None:
-        if len(study.directions) > 1:
-            raise SpecError(
-                f"AgingSampler compares by one objective, study {study.study_name!r} has {len(study.directions)}; "
-                "use ZenSampler, NSGA-II or TPE."
-            )
+        refuse_several("AgingSampler", study)
 
     def _propose_first(self, population: Population, number: int, rng: random.Random) -> Any | None:
         if len(population.known) >= self._begin and len(population):
@@ -114,10 +110,9 @@ class AgingSampler(GuidedSampler):
             found = self._next_warm(population.known, number)
             if found is not None:
                 return found
-        for _ in range(DRAWS_PER_MOVE):
-            (found,) = draw_candidates(self._space, self._limits, 1, rng)
-            if str(found) not in population.known:
-                return found
+        found = self._draw_new(population.known, rng)
+        if found is not None:
+            return found
         # The budget leaves too few architectures for a random population: evolve what there is.
         return None if len(population) else self._fitted_initial()
 

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from zenopt.core.errors import BudgetError
+from zenopt.core.errors import BudgetError, SpecError
 from zenopt.core.seeds import derive_rng
 from zenopt.latency.limits import Limits
 from zenopt.samplers.population import Population
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Children drawn per wanted one, where a space cannot list its neighbours.
 DRAWS_PER_MOVE = 20
+#: Random architectures tried before they are shrunk into the budget.
+DRAWS_WITHIN = 20
 #: Parents tried before a move draws one block more.
 ATTEMPTS_PER_STEP = 10
 
@@ -150,6 +152,22 @@ class GuidedSampler(ZenSampler):
             f"the space may be exhausted ({len(population.known):,} structures are known)."
         )
 
+    def _draw_within(self, known: Collection[str], rng: random.Random) -> Any | None:
+        """Return a new random architecture that fits the budget as it was drawn; ``None`` if none is found soon."""
+        for _ in range(DRAWS_WITHIN):
+            found = self._space.draw(rng)
+            if found is not None and str(found) not in known and self._limits.check(found).is_feasible:
+                return found
+        return None
+
+    def _draw_new(self, known: Collection[str], rng: random.Random) -> Any | None:
+        """Return a random architecture that is not known, shrunk into the budget; ``None`` if none is found soon."""
+        for _ in range(DRAWS_PER_MOVE):
+            (found,) = draw_candidates(self._space, self._limits, 1, rng)
+            if str(found) not in known:
+                return found
+        return None
+
     def _parent(self, population: Population, rng: random.Random) -> Any:
         """Draw a parent uniformly from the best, as Zen-NAS does."""
         if not self._is_warming(population) or (
@@ -183,6 +201,19 @@ class GuidedSampler(ZenSampler):
     def _is_warming(self, population: Population) -> bool:
         # A population that is full cannot grow out of the warm-up.
         return len(population) <= min(WARM_UP, self._population_size - 1)
+
+
+def refuse_several(name: str, study: optuna.Study) -> None:
+    """Refuse a study with more objectives than a sampler compares by.
+
+    Raises:
+        SpecError: If there are several.
+    """
+    if len(study.directions) > 1:
+        raise SpecError(
+            f"{name} compares by one objective, study {study.study_name!r} has {len(study.directions)}; "
+            "use ZenSampler, NSGA-II or TPE."
+        )
 
 
 def draw_candidates(

@@ -77,12 +77,12 @@ FIELDS = {
     "proxy.residual": "Score with shortcuts or without; else the proxy's own default.",
     "sampler": "What proposes architectures.",
     "sampler.options": "Options of a sampler that is not zenopt's own, as its class takes them.",
-    "sampler.name": "`zen` and `aging` are evolutions, `surrogate` learns from the study's own trials, the others are "
-    "Optuna's own samplers.",
+    "sampler.name": "`zen` and `aging` are evolutions, `surrogate`, `reinforce` and `ppo` learn from the study's own "
+    "trials, `local-search` and `annealing` walk, `rejection` is random within the budget, the others are Optuna's.",
     "sampler.population": "Trials that may become parents; by default 512, of `aging` 64.",
     "sampler.mutation": "Zen-NAS's published mutation, or the cheaper one of its fork.",
     "sampler.random_initial": "Random architectures before the evolution begins; by default none, of `aging` as many "
-    "as the population (8 with `guide.moves`).",
+    "as the population (8 with `guide.moves`), of `annealing` 8, of `local-search` 1.",
     "sampler.screening": "Choose every proposal by the closed-form score; `auto` where the proxy is a Zen-score.",
     "sampler.screening_candidates": "Candidates compared by the closed form per proposal.",
     "sampler.explore": "Share of proposals that skip the screening.",
@@ -104,6 +104,18 @@ FIELDS = {
     "`log MACs`; `auto`: the family's, `none`: none.",
     "sampler.surrogate.warm_start": "Earlier results, `STORAGE#STUDY` or `TABLE.csv#COLUMN`; how far they are to be "
     "trusted is learned.",
+    "sampler.annealing": "How the sampler `annealing` begins and cools.",
+    "sampler.annealing.temperature": "At the beginning, in spreads of the random architectures' scores; 0 takes only "
+    "what is better.",
+    "sampler.annealing.cooling": "Factor of the temperature per step.",
+    "sampler.controller": "How the samplers `reinforce` and `ppo` learn.",
+    "sampler.controller.learning_rate": "Of Adam.",
+    "sampler.controller.entropy": "Weight of the policy's entropy beside the reward; more explores longer.",
+    "sampler.controller.baseline_decay": "Of the moving average that rewards are compared with.",
+    "sampler.controller.hidden": "Width of the LSTM.",
+    "sampler.controller.batch": "Trials of one update; by default 1 of `reinforce`, 4 of `ppo`.",
+    "sampler.controller.epochs": "Steps per batch of `ppo`.",
+    "sampler.controller.clip": "How much likelier or less likely an update of `ppo` may make a trial's decisions.",
     "training": "The second stage, where `objective.then` is `train`. A run may change it.",
     "training.data": "What it trains on, as `zenopt train --data` takes it; without it there is no second stage.",
     "training.recipe": "A recipe's name, or a file.",

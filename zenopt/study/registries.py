@@ -41,7 +41,10 @@ EVALUATORS: Registry[Any] = Registry(
 SAMPLERS: Registry[Any] = Registry(
     "sampler",
     "zenopt.samplers",
-    dict.fromkeys(("zen", "aging", "surrogate"), "zenopt.study.sampling"),
+    dict.fromkeys(
+        ("zen", "aging", "surrogate", "rejection", "local-search", "annealing", "reinforce", "ppo"),
+        "zenopt.study.sampling",
+    ),
     convert=_class_or_function("optuna.samplers:BaseSampler"),
 )
 #: Called with the number of epochs and options; returns a pruner. A pruner class is made with its options.

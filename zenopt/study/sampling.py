@@ -14,8 +14,11 @@ from zenopt.core.extensions import HUB, is_named
 from zenopt.core.seeds import derive_seed
 from zenopt.core.text import one_line, quoted
 from zenopt.samplers.aging import AgingSampler
+from zenopt.samplers.annealing import AnnealingSampler
 from zenopt.samplers.classes import ClassSampler
 from zenopt.samplers.guided import Guide, GuidedSampler
+from zenopt.samplers.local_search import LocalSearchSampler
+from zenopt.samplers.rejection import RejectionSampler
 from zenopt.samplers.screening import Screening
 from zenopt.samplers.zen import ZenSampler
 from zenopt.study.cheap_scores import cheap_score
@@ -152,9 +155,8 @@ def _made(cls: type[BaseSampler], spec: StudySpec, seed: int) -> BaseSampler:
 @SAMPLERS.register("aging")
 def _aging_sampler(spec: StudySpec, worker: int) -> BaseSampler:
     """Regularised evolution: the oldest of the population goes."""
+    _check_one_objective(spec)
     settings = spec.sampler
-    if len(spec.objectives) > 1:
-        raise SpecError("sampler aging compares by one objective; use zen, nsga2 or tpe for several.")
     return AgingSampler(
         spec.build_space(),
         spec.limits(),
@@ -164,6 +166,59 @@ def _aging_sampler(spec: StudySpec, worker: int) -> BaseSampler:
         random_initial=settings.random_initial,
         guide=_guide(spec),
     )
+
+
+@SAMPLERS.register("rejection")
+def _rejection_sampler(spec: StudySpec, worker: int) -> BaseSampler:
+    """Random networks within the budget."""
+    return RejectionSampler(spec.build_space(), spec.limits(), seed=spec.seed)
+
+
+@SAMPLERS.register("local-search")
+def _local_search_sampler(spec: StudySpec, worker: int) -> BaseSampler:
+    """Climb by single moves, and begin again at a peak."""
+    _check_one_objective(spec)
+    return LocalSearchSampler(
+        spec.build_space(), spec.limits(), seed=spec.seed, random_initial=spec.sampler.random_initial or 1
+    )
+
+
+@SAMPLERS.register("annealing")
+def _annealing_sampler(spec: StudySpec, worker: int) -> BaseSampler:
+    """Walk by moves, ever less often to what is worse."""
+    _check_one_objective(spec)
+    settings, begin = spec.sampler.annealing, spec.sampler.random_initial
+    space = spec.build_space()
+    _check_move(spec, space)
+    return AnnealingSampler(
+        space,
+        spec.limits(),
+        seed=spec.seed,
+        temperature=settings.temperature,
+        cooling=settings.cooling,
+        mutation=spec.sampler.mutation,
+        **({} if begin is None else {"random_initial": begin}),
+    )
+
+
+@SAMPLERS.register("reinforce")
+def _reinforce_sampler(spec: StudySpec, worker: int) -> BaseSampler:
+    """An LSTM that learns by policy gradients which decisions are worth what."""
+    from zenopt.samplers.reinforce import ReinforceSampler
+
+    _check_one_objective(spec)
+    options = spec.sampler.controller.model_dump(exclude_none=True, exclude={"epochs", "clip"})
+    return ReinforceSampler(spec.build_space(), spec.limits(), seed=spec.seed, **options)
+
+
+@SAMPLERS.register("ppo")
+def _ppo_sampler(spec: StudySpec, worker: int) -> BaseSampler:
+    """The same LSTM, by clipped updates over several trials."""
+    from zenopt.samplers.ppo import PPOSampler
+
+    _check_one_objective(spec)
+    options = spec.sampler.controller.model_dump(exclude_none=True)
+    return PPOSampler(spec.build_space(), spec.limits(), seed=spec.seed, **options)
 
 
 @SAMPLERS.register("surrogate")
@@ -192,11 +247,7 @@ def _surrogate_sampler(spec: StudySpec, worker: int) -> BaseSampler:
 def _zen_sampler(spec: StudySpec, worker: int) -> BaseSampler:
     """Zen-NAS's evolution, its proposals chosen by the closed-form score where there is one."""
     settings, space = spec.sampler, spec.build_space()
-    if settings.mutation not in space.moves:
-        raise SpecError(
-            f"sampler.mutation {settings.mutation} is none of the space {spec.space.name!r}; it has "
-            f"{', '.join(space.moves)}."
-        )
+    _check_move(spec, space)
     if settings.guide is not None and spec.classes:
         raise SpecError("sampler.guide and classes exclude each other: a guide ranks the whole space.")
     if settings.guide is not None:
@@ -239,6 +290,21 @@ def _zen_sampler(spec: StudySpec, worker: int) -> BaseSampler:
     if spec.classes:
         return ClassSampler(space, [limits for _, limits in spec.class_limits()], **options)
     return ZenSampler(space, spec.limits(), **options)
+
+
+def _check_one_objective(spec: StudySpec) -> None:
+    if len(spec.objectives) > 1:
+        raise SpecError(
+            f"sampler {spec.sampler.name} compares by one objective; use zen, nsga2 or tpe for several."
+        )
+
+
+def _check_move(spec: StudySpec, space: Any) -> None:
+    if spec.sampler.mutation not in space.moves:
+        raise SpecError(
+            f"sampler.mutation {spec.sampler.mutation} is none of the space {spec.space.name!r}; it has "
+            f"{', '.join(space.moves)}."
+        )
 
 
 def _guide(spec: StudySpec) -> Guide | None:

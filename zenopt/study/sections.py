@@ -261,6 +261,28 @@ class SurrogateSection(Section):
         return "none" if value is None else value
 
 
+class AnnealingSection(Section):
+    """How warm the sampler ``annealing`` begins, in spreads of its random architectures' scores, and how it cools."""
+
+    temperature: float = Field(0.3, ge=0)
+    cooling: float = Field(0.98, gt=0, le=1)
+
+
+class ControllerSection(Section):
+    """How the samplers ``reinforce`` and ``ppo`` learn; ``epochs`` and ``clip`` are for ``ppo``.
+
+    ``batch`` trials make an update, by default 1 of ``reinforce`` and 4 of ``ppo``.
+    """
+
+    learning_rate: float = Field(0.01, gt=0)
+    entropy: float = Field(0.01, ge=0)
+    baseline_decay: float = Field(0.9, ge=0, lt=1)
+    hidden: int = Field(64, ge=1, le=1024)
+    batch: int | None = Field(None, ge=1)
+    epochs: int = Field(4, ge=1)
+    clip: float = Field(0.2, gt=0, lt=1)
+
+
 class SamplerSection(Section):
     """Sampler that proposes candidates: zenopt's own, a class of ``optuna.samplers``, or ``module:object``.
 
@@ -268,8 +290,9 @@ class SamplerSection(Section):
 
     ``mutation`` chooses Zen-NAS's published mutation or the cheaper one of its fork; ``random_initial`` architectures
     are drawn at random before the evolution begins, as the fork does (Zen-NAS begins with the initial structure alone).
-    ``tournament`` is for aging evolution, ``guide`` for the two evolutions. ``population`` is by default 512 as in
-    Zen-NAS, and 64 for aging evolution, which is random until it is full.
+    ``tournament`` is for aging evolution, ``guide`` for the two evolutions, ``surrogate``, ``annealing`` and
+    ``controller`` for the samplers that these sections name. ``population`` is by default 512 as in Zen-NAS, and 64 for
+    aging evolution, which is random until it is full.
     """
 
     name: str = "zen"
@@ -283,6 +306,8 @@ class SamplerSection(Section):
     tournament: int = Field(10, ge=1)
     guide: GuideSection | None = None
     surrogate: SurrogateSection = SurrogateSection()
+    annealing: AnnealingSection = AnnealingSection()
+    controller: ControllerSection = ControllerSection()
 
     @model_validator(mode="after")
     def _fill_population(self) -> SamplerSection:

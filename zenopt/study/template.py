@@ -60,6 +60,11 @@ _OF_SAMPLER = {
     ),
     "aging": ("population", "tournament", "random_initial", "guide"),
     "surrogate": ("mutation", "surrogate"),
+    "annealing": ("mutation", "random_initial", "annealing"),
+    "local-search": ("random_initial",),
+    "reinforce": ("controller",),
+    "ppo": ("controller",),
+    "rejection": (),
 }
 #: What a section that is off by default begins with, where it has no default of its own.
 _EXAMPLES = {"latency.device": "v100-fp16-b64", "sampler.guide.proxy": "params", "sampler.guide.moves": 4}
