@@ -1,0 +1,114 @@
+"""Search networks: their sizes, what a mixture of one operation computes, and what is derived of weights."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from zenopt.core.errors import StructureError
+from zenopt.core.primitives import Choice, Identity
+from zenopt.differentiable.network import SearchNetwork
+from zenopt.differentiable.relaxations import Weights
+from zenopt.nn.modules import build_nodes
+from zenopt.nn.network import build_network
+from zenopt.spaces.registry import get_space
+
+
+def params_of(network: SearchNetwork) -> int:
+    return sum(weight.numel() for weight in network.network.parameters())
+
+
+def one_hot(network: SearchNetwork, architecture: Any) -> dict[str, Weights]:
+    """Return weights that leave a single operation on every edge of a NAS-Bench-201 cell."""
+    found = {}
+    for (name, operations), operation in zip(
+        network.opened.choices.items(), architecture.operations, strict=True
+    ):
+        found[name] = Weights(torch.eye(len(operations))[operations.index(operation)])
+    return found
+
+
+def test_the_published_network_of_nasbench201() -> None:
+    """Per cell of C channels six edges hold a 1x1 and a 3x3 convolution, and nothing else that learns: 60 C^2."""
+    network = SearchNetwork(get_space("nasbench201")().open_network(), 10)
+    stem, head, classifier = 3 * 16 * 9 + 32, 128, 64 * 10 + 10
+    cells = sum(5 * 60 * width**2 for width in (16, 32, 64))
+    # A shortcut's 1x1, a 3x3 from half the width, a 3x3, two normalisations.
+    reductions = sum(w // 2 * w + 9 * w // 2 * w + 9 * w * w + 4 * w for w in (32, 64))
+    assert params_of(network) == stem + cells + reductions + head + classifier == 1_686_106
+    assert sum(alphas.numel() for alphas in network.alphas.values()) == 30
+    assert all(0 < alphas.abs().max() < 0.01 for alphas in network.alphas.values())
+
+
+def test_a_single_operation_is_the_network_that_stands_alone() -> None:
+    space = get_space("nasbench201")()
+    torch.manual_seed(0)
+    search = SearchNetwork(space.open_network(), 7).eval()
+    images = torch.randn(3, 3, 16, 16)
+    for seed in range(4):
+        architecture = space.draw(random.Random(seed))
+        alone = build_network(architecture, num_classes=7).eval()
+        with torch.no_grad():
+            _copy(search, alone, architecture)
+            expected = alone(images)
+            drawn = {
+                name: Weights(own.values, int(own.values.argmax()))
+                for name, own in one_hot(search, architecture).items()
+            }
+            assert torch.allclose(search(images, one_hot(search, architecture)), expected, atol=1e-4)
+            assert torch.allclose(search(images, drawn), expected, atol=1e-4)
+
+
+def _copy(search: SearchNetwork, alone: nn.Module, architecture: Any) -> None:
+    """Give a network the weights of its operations in a search network; cells normalise by their batch."""
+    for name, unit in zip(alone.description.names, alone.units(), strict=True):  # type: ignore[attr-defined]
+        shared = search.network.get_submodule(name)
+        if not hasattr(unit, "edges"):
+            unit.load_state_dict(shared.state_dict())
+            continue
+        for own, mixed, operation in zip(unit.edges, shared.edges, architecture.operations, strict=True):
+            index = search.opened.choices["edge01"].index(operation)
+            own.load_state_dict(mixed[0].operations[index].state_dict(), strict=False)
+        for module in unit.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.track_running_stats = False
+                module.running_mean = module.running_var = None
+    alone.classifier.load_state_dict(search.network.classifier.state_dict())  # type: ignore[union-attr]
+
+
+def test_a_mixture_is_the_weighted_sum() -> None:
+    search = SearchNetwork(get_space("nasbench201")().open_network(channels=2, cells=1), 3)
+    mixed = search._mixed["edge01"][0]
+    x = torch.randn(2, 2, 4, 4)
+    mixed.weights = Weights(torch.tensor([0.1, 0.2, 0.3, 0.0, 0.4]))
+    parts = [operation(x) for operation in mixed.operations]
+    assert torch.allclose(mixed(x), 0.2 * x + 0.3 * parts[2] + 0.4 * parts[4], atol=1e-6)
+
+
+def test_the_largest_weight_of_each_edge_is_derived() -> None:
+    opened = get_space("nasbench201")().open_network()
+    weights = {name: [0.1, 0.2, 0.3, 0.2, 0.2] for name in opened.choices}
+    weights["edge23"] = [0.9, 0.1, 0.0, 0.0, 0.0]
+    found = opened.derive(weights)
+    assert found.operations == ("nor_conv_1x1",) * 5 + ("none",)
+    assert opened.skips(found) == 0
+    assert opened.skips(opened.only("edge01", "skip_connect")) == 1
+    assert set(opened.only().operations) == {"none"}
+
+
+def test_operations_are_those_of_the_space() -> None:
+    opened = get_space("nasbench201")(operations=("skip_connect", "nor_conv_3x3")).open_network()
+    assert set(opened.choices.values()) == {("skip_connect", "nor_conv_3x3")}
+    assert SearchNetwork(opened, 3).alphas["edge01"].numel() == 2
+
+
+def test_impossible_networks_and_families_without_one() -> None:
+    with pytest.raises(StructureError, match="from 1 to 1024 channels, got 0"):
+        get_space("nasbench201")().open_network(channels=0)
+    assert get_space("superres")().open_network() is None
+    with pytest.raises(StructureError, match="The choice edge is open"):
+        build_nodes((Choice("edge", (("skip", (Identity(2),)),)),), use_se=False, residual=True)
