@@ -9,12 +9,15 @@ import pytest
 import torch
 from torch import nn
 
+from zenopt.core.costs import count
 from zenopt.core.errors import StructureError
 from zenopt.core.primitives import Choice, Identity
+from zenopt.differentiable.cost import CostTable
 from zenopt.differentiable.network import SearchNetwork
 from zenopt.differentiable.relaxations import Weights
 from zenopt.nn.modules import build_nodes
 from zenopt.nn.network import build_network
+from zenopt.spaces.darts.space import DARTS_V2
 from zenopt.spaces.registry import get_space
 
 
@@ -82,7 +85,7 @@ def _copy(search: SearchNetwork, alone: nn.Module, architecture: Any) -> None:
 
 def test_a_mixture_is_the_weighted_sum() -> None:
     search = SearchNetwork(get_space("nasbench201")().open_network(channels=2, cells=1), 3)
-    mixed = search._mixed["edge01"][0]
+    mixed = search.mixed["edge01"][0]
     x = torch.randn(2, 2, 4, 4)
     mixed.weights = Weights(torch.tensor([0.1, 0.2, 0.3, 0.0, 0.4]))
     parts = [operation(x) for operation in mixed.operations]
@@ -112,3 +115,79 @@ def test_impossible_networks_and_families_without_one() -> None:
     assert get_space("superres")().open_network() is None
     with pytest.raises(StructureError, match="The choice edge is open"):
         build_nodes((Choice("edge", (("skip", (Identity(2),)),)),), use_se=False, residual=True)
+
+
+def test_the_published_network_of_darts() -> None:
+    opened = get_space("darts")().open_network()
+    network = SearchNetwork(opened, 10)
+    assert params_of(network) == 1_930_618
+    assert len(network.alphas) == 28 and all(alphas.numel() == 8 for alphas in network.alphas.values())
+
+
+def test_a_darts_mixture_of_one_operation_per_edge_is_the_network_that_stands_alone() -> None:
+    space = get_space("darts")(cells=4, channels=4)
+    opened = space.open_network(cells=4, channels=4)
+    torch.manual_seed(0)
+    search = SearchNetwork(opened, 5).eval()
+    architecture = space.parse(
+        "sep3~0+dil5~1,skip~0+sep5~2,dil3~1+skip~3,sep3~0+skip~4-dil3~0+skip~1,sep3~0+dil5~1,skip~0+sep5~2,dil3~1+skip~3"
+    )
+    alone = build_network(architecture, num_classes=5).eval()
+    chosen = {}
+    for cell, terms in (("normal", architecture.genotype.normal), ("reduce", architecture.genotype.reduce)):
+        for position, (operation, state) in enumerate(terms):
+            chosen[f"{cell}_{state}to{2 + position // 2}"] = operation
+    mixture = {
+        name: Weights(torch.eye(8)[operations.index(chosen.get(name, "none"))])
+        for name, operations in opened.choices.items()
+    }
+    for name, unit in zip(alone.description.names, alone.units(), strict=True):
+        shared = search.network.get_submodule(name)
+        if name == "stem":
+            unit.load_state_dict(shared.state_dict())
+            continue
+        edges = dict(zip(shared.route, shared.edges, strict=True))
+        kind = "reduce" if alone.description.units[int(name[-1]) + 1].reduces else "normal"
+        for (source, target), own in zip(unit.route, unit.edges, strict=True):
+            edge = edges[source, target]
+            if target > 3:
+                operation = chosen[f"{kind}_{source - 2}to{target - 2}"]
+                edge = edge[0].operations[opened.operations.index(operation)]
+            own.load_state_dict(edge.state_dict(), strict=False)
+    alone.classifier.load_state_dict(search.network.classifier.state_dict())
+    images = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        assert torch.allclose(search(images, mixture), alone(images), atol=1e-4)
+
+
+def test_darts_keeps_two_edges_per_node_and_never_none() -> None:
+    opened = get_space("darts")().open_network()
+    index = {name: place for place, name in enumerate(opened.operations)}
+    weights = {name: [0.0] * 8 for name in opened.choices}
+    for cell in ("normal", "reduce"):
+        for node in range(2, 6):
+            for state in range(node):
+                weights[f"{cell}_{state}to{node}"][index["none"]] = 0.9
+                weights[f"{cell}_{state}to{node}"][index["sep3"]] = 0.01 * (state + 1)
+    weights["reduce_0to5"][index["skip"]] = 0.5
+    found = opened.derive(weights).genotype
+    last = (("sep3", 0), ("sep3", 1), ("sep3", 1), ("sep3", 2), ("sep3", 2), ("sep3", 3))
+    assert found.normal == (("sep3", 0), ("sep3", 1), *last[2:], ("sep3", 3), ("sep3", 4))
+    assert found.reduce == (("sep3", 0), ("sep3", 1), *last[2:], ("skip", 0), ("sep3", 4))
+    assert opened.skips(opened.derive(weights)) == 1
+
+
+def test_darts_costs_add_up() -> None:
+    opened = get_space("darts")(cells=5, channels=8).open_network()
+
+    def macs(architecture: Any) -> float:
+        return float(count(architecture, 32, 10).macs)
+
+    table = CostTable.measured(opened, macs)
+    architecture = get_space("darts")(cells=5, channels=8).parse(DARTS_V2)
+    total = table.fixed
+    for cell, terms in (("normal", architecture.genotype.normal), ("reduce", architecture.genotype.reduce)):
+        for position, (operation, state) in enumerate(terms):
+            costs = table.operations[f"{cell}_{state}to{2 + position // 2}"]
+            total += costs[opened.operations.index(operation)]
+    assert total == macs(architecture)

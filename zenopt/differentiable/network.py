@@ -48,6 +48,10 @@ class SearchNetwork(nn.Module):
             A name of :data:`~zenopt.differentiable.relaxations.RELAXATIONS`.
         deviation:
             Standard deviation of initial alphas.
+
+    Attributes:
+        mixed: The mixed operations of every choice by its name.
+        alphas: What the weights of its operations are computed of.
     """
 
     def __init__(
@@ -57,7 +61,7 @@ class SearchNetwork(nn.Module):
         self.opened = opened
         self.relaxation = relaxation
         # Not registered here: they are parts of the network.
-        self._mixed: dict[str, list[MixedOperation]] = {name: [] for name in opened.choices}
+        self.mixed: dict[str, list[MixedOperation]] = {name: [] for name in opened.choices}
         self.network = Network(
             opened, num_classes, description=opened.description, open_choice=self._mixed_operation
         )
@@ -70,7 +74,7 @@ class SearchNetwork(nn.Module):
 
     def _mixed_operation(self, choice: Choice, operations: list[nn.Module]) -> nn.Module:
         mixed = MixedOperation(operations)
-        self._mixed[choice.name].append(mixed)
+        self.mixed[choice.name].append(mixed)
         return mixed
 
     def draw(self, temperature: float = 1.0) -> dict[str, Weights]:
@@ -92,7 +96,7 @@ class SearchNetwork(nn.Module):
                 Weights of every choice; all cells take the same.
         """
         for name, weights in mixture.items():
-            for mixed in self._mixed[name]:
+            for mixed in self.mixed[name]:
                 mixed.weights = weights
         logits: torch.Tensor = self.network(images)
         return logits
