@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from zenopt.cli import cli, explain
+from zenopt.report.build import write_report
 from zenopt.spaces.registry import get_space
 
 SMALL = (
@@ -62,6 +63,9 @@ def test_a_search_becomes_a_trial(table: Path, tmp_path: Path) -> None:
         epoch: cell.count("skip_connect") for epoch, cell in enumerate(curve["architecture"], start=1)
     }
     assert trial.user_attrs["search_method"] == "darts-v1" and trial.user_attrs["params"] > 0
+    assert [sum(values) for values in zip(*curve["operations"].values(), strict=True)] == pytest.approx(
+        [1, 1]
+    )
     again = run(*words, "--auto-resume", "--json")
     assert again.exit_code == 0, again.output
     facts = json.loads(again.stdout)
@@ -69,6 +73,16 @@ def test_a_search_becomes_a_trial(table: Path, tmp_path: Path) -> None:
     assert len(optuna.load_study(study_name=study.study_name, storage=storage).trials) == 1
     other = run(*words[:-1], tmp_path / "other", "--seed", 1, "--method", "gdas", "--json")
     assert json.loads(other.stdout)["trial"] == 1, "another search is another trial"
+    (section,) = write_report(
+        [optuna.load_study(study_name=study.study_name, storage=storage)], tmp_path / "r.html"
+    )
+    figures = {figure.key: figure.figure for figure in section.figures if figure.key.startswith("search-")}
+    assert list(figures) == [
+        f"search-{key}" for key in ("entropy", "value", "skips", "operations", "weights")
+    ]
+    lines = {trace.name: trace for trace in figures["search-entropy"].data if trace.name}
+    assert list(lines["darts-v1, seed 0"].y) == curve["entropy"] and "gdas, seed 1" in lines
+    assert len(figures["search-weights"].data[0].y) == 6
 
 
 def test_what_the_table_does_not_list_is_recorded_without_a_value(tmp_path: Path) -> None:

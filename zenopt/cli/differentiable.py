@@ -186,7 +186,7 @@ def differentiable(
             loggers=loggers,
             observer=watcher,
         )
-        recorded = _record(spec, storage, study_name, method_name, result, str(world.device))
+        recorded = _record(spec, storage, study_name, method_name, plan, result, str(world.device))
     costs = spec.limits().count(result.architecture)
     if as_json:
         print_json(
@@ -325,43 +325,37 @@ def _described(
 
 
 def _record(
-    spec: StudySpec, storage: str, study_name: str | None, method_name: str, result: SearchResult, device: str
+    spec: StudySpec,
+    storage: str,
+    study_name: str | None,
+    method_name: str,
+    plan: SearchPlan,
+    result: SearchResult,
+    device: str,
 ) -> Recorded:
+    from zenopt.differentiable.files import curve_columns
     from zenopt.storage import open_storage
-    from zenopt.study.derived import identity, record
+    from zenopt.study import derived
 
     curve = result.curve
-    columns = (
-        "train_loss",
-        "held_back_loss",
-        "held_back_top1",
-        "entropy",
-        "eigenvalue",
-        "skips",
-        "architecture",
-    )
     attributes = {
-        "search_method": method_name,
-        "search_seed": result.facts["seed"],
+        derived.METHOD_KEY: method_name,
+        derived.SEED_KEY: result.facts["seed"],
+        derived.EPOCH_KEY: result.epoch,
+        derived.CURVE_KEY: curve_columns(curve, plan.opened.choices),
+        derived.WEIGHTS_KEY: curve[result.epoch - 1].probabilities,
         "search_data": result.facts["data"],
         "search_epochs": len(curve),
-        "search_epoch": result.epoch,
         "search_seconds": result.seconds,
-        "search_curve": {
-            column: [getattr(row, column) for row in curve]
-            for column in columns
-            if any(getattr(row, column) is not None for row in curve)
-        },
-        "search_weights": curve[result.epoch - 1].probabilities,
     }
     opened = open_storage(storage)
     try:
-        return record(
+        return derived.record(
             spec,
             opened,
             study_name or f"{spec.name}-differentiable",
             result.architecture,
-            search=identity(result.facts),
+            search=derived.identity(result.facts),
             attributes=attributes,
             values={row.epoch: row.value for row in curve if row.value is not None},
             device=device,

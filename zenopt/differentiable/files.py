@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any
 
 import torch
@@ -77,6 +79,44 @@ class EpochRow(BaseModel):
     architecture: Annotated[str, Field(max_length=10_000)]
     probabilities: dict[str, list[_Number]]
     seconds: _Number
+
+
+#: Columns that are kept with a trial, where there is a number in them.
+_KEPT = (
+    "train_loss",
+    "held_back_loss",
+    "held_back_top1",
+    "entropy",
+    "eigenvalue",
+    "skips",
+    "value",
+    "architecture",
+)
+
+
+def curve_columns(curve: Sequence[EpochRow], choices: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return what a trial keeps of a curve: a list for each column, and the mean weight of each operation.
+
+    The weights of every choice in every epoch, which `metrics.json` has, would be too much for some databases.
+    """
+    found: dict[str, Any] = {
+        column: [getattr(row, column) for row in curve]
+        for column in _KEPT
+        if any(getattr(row, column) is not None for row in curve)
+    }
+    operations = dict.fromkeys(name for names in choices.values() for name in names)
+    found["operations"] = {
+        operation: [
+            fmean(
+                row.probabilities[choice][names.index(operation)]
+                for choice, names in choices.items()
+                if operation in names
+            )
+            for row in curve
+        ]
+        for operation in operations
+    }
+    return found
 
 
 @dataclass

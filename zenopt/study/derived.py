@@ -18,8 +18,14 @@ from zenopt.study.study import join_study, load_study
 if TYPE_CHECKING:
     from zenopt.study.spec import StudySpec
 
+#: Study user attribute that says that it has trials of searches.
+SEARCHES_KEY = "zenopt:searches"
 #: Trial user attribute by which a search is known again.
 SEARCH_KEY = "search"
+#: Trial user attributes: method and seed of a search, its columns by epoch, the epoch whose architecture it took, and
+#: the weights of operations then.
+METHOD_KEY, SEED_KEY, CURVE_KEY = "search_method", "search_seed", "search_curve"
+EPOCH_KEY, WEIGHTS_KEY = "search_epoch", "search_weights"
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,7 @@ def record(
     # As Optuna keeps the parameters of a trial that was enqueued.
     backend.set_trial_system_attr(trial_id, "fixed_params", spec.build_space().encode(architecture))
     trial = optuna.Trial(study, trial_id)
+    study.set_user_attr(SEARCHES_KEY, True)
     for key, value in {SEARCH_KEY: search, **attributes}.items():
         trial.set_user_attr(key, value)
     if spec.evaluator()(spec, device, folder).last_step is None:
