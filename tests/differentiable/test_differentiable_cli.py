@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from zenopt.cli import cli, explain
+from zenopt.latency.predict import predict_latency_ms
 from zenopt.report.build import write_report
 from zenopt.spaces.registry import get_space
 
@@ -94,7 +95,28 @@ def test_what_the_table_does_not_list_is_recorded_without_a_value(tmp_path: Path
         *SMALL, "--epochs", 1, "--storage", storage, "--output", tmp_path / "run", "--study-name", "mine",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert "no value (pruned): trial 0 of study mine" in result.output
+    assert "no value (the table does not list it): trial 0 of study mine" in result.output
+    over = run(
+        "--study", "nasbench201", "--set", "budget.params=1000", *SMALL, "--epochs", 1, "--storage", storage,
+        "--output", tmp_path / "over", "--study-name", "tight",
+    )  # fmt: skip
+    assert over.exit_code == 0 and "over budget.params by" in over.output, over.output
+
+
+@pytest.mark.slow
+def test_costs_are_latencies_where_a_study_names_a_device(tmp_path: Path) -> None:
+    result = run(
+        "--study", "nasbench201", "--set", "latency.device=v100-fp16-b64", "--set", "resolution=128", "--method",
+        "fbnet", *SMALL[:4], *SMALL[6:], "--epochs", 1, "--storage", f"sqlite:///{tmp_path / 's.db'}",
+        "--output", tmp_path / "run", "--data", "synthetic:40", "--recipe-set", "batch_size=8",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    saved = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert saved["method"]["cost"]["kind"] == "latency_ms"
+    latency = predict_latency_ms(
+        get_space("nasbench201")().parse(saved["architecture"]), "v100-fp16-b64", 128, 10
+    )
+    assert 0.1 * latency < saved["curve"][0]["expected_cost"] < 10 * latency
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -187,7 +188,8 @@ def differentiable(
             observer=watcher,
         )
         recorded = _record(spec, storage, study_name, method_name, plan, result, str(world.device))
-    costs = spec.limits().count(result.architecture)
+    check = spec.limits().check(result.architecture)
+    costs = check.costs
     if as_json:
         print_json(
             {
@@ -212,7 +214,7 @@ def differentiable(
         f"  {costs.params:,} params, {costs.macs / 1e6:.2f}M MACs; derived after "
         f"{plural(result.epoch, 'epoch')}{ended}, {duration(result.seconds)}."
     )
-    click.echo(_recorded_text(spec, recorded))
+    click.echo(_recorded_text(spec, recorded, check.violations))
     say_next(
         (
             f"zenopt train --study {shlex.quote(recorded.study)} --trial {recorded.trial} --data DATA --output DIR",
@@ -364,8 +366,14 @@ def _record(
         opened.remove_session()
 
 
-def _recorded_text(spec: StudySpec, recorded: Recorded) -> str:
+def _recorded_text(spec: StudySpec, recorded: Recorded, violations: Mapping[str, float]) -> str:
     place = f"{'trial' if recorded.is_new else 'already recorded as trial'} {recorded.trial} of study {recorded.study}"
     if recorded.value is not None:
         return f"  {spec.evaluator().label(spec)} {recorded.value:g}: {place}."
-    return f"  no value ({recorded.state.name.lower()}): {place}."
+    over = {name: violation for name, violation in violations.items() if violation > 0}
+    reason = ", ".join(f"over budget.{name} by {violation:.1%}" for name, violation in over.items())
+    if not reason:
+        reason = (
+            "the table does not list it" if spec.objective.kind == "table" else recorded.state.name.lower()
+        )
+    return f"  no value ({reason}): {place}."

@@ -36,7 +36,7 @@ from zenopt.train.engine import AMP
 from zenopt.train.features import reduce_images
 from zenopt.train.folder import held
 from zenopt.train.layout import put_channels_last
-from zenopt.train.loader import Batch, Key, StepSampler, train_loader
+from zenopt.train.loader import Batch, Key, StepSampler, resident, train_loader
 from zenopt.train.loggers import Loggers
 from zenopt.train.optim import REFERENCE_BATCH, build_optimizer, learning_rate
 from zenopt.train.progress import Observer, Silent, loss_text
@@ -301,8 +301,13 @@ class Search:
     def open_data(self, workers: int = 0) -> None:
         """Open the batches of weights and alphas."""
         data, recipe, seed = self.data, self.recipe, self.plan.seed
-        crop_size = recipe.crop_size or self.plan.resolution
-        pin = self.device.type == "cuda"
+        self.crop_size = crop_size = recipe.crop_size or self.plan.resolution
+        is_gpu = self.device.type == "cuda"
+        placed = resident(data, recipe, crop_size, self.device) if is_gpu else None
+        if placed is not None:
+            data, workers = placed, 0
+        pin = is_gpu and placed is None
+        self.held_back = replace(data, train=data.test)
         self.sampler = StepSampler(len(data.train), recipe.batch_size, seed)
         self.batches = train_loader(
             data, recipe, crop_size=crop_size, sampler=self.sampler, workers=workers, pin=pin
@@ -312,7 +317,7 @@ class Search:
             len(data.test), recipe.batch_size, seed + 2**31, self.sampler.steps
         )
         self.held_batches = train_loader(
-            replace(data, train=data.test),
+            self.held_back,
             recipe,
             crop_size=crop_size,
             sampler=self.held_sampler,  # type: ignore[arg-type]
@@ -515,11 +520,8 @@ class Search:
         options = self.method.stop_by_eigenvalue
         if options is None:
             return None
-        crop_size = self.recipe.crop_size or self.plan.resolution
         sampler = StepSampler(len(self.data.test), options.images, self.plan.seed)
-        batches = train_loader(
-            replace(self.data, train=self.data.test), self.recipe, crop_size=crop_size, sampler=sampler
-        )
+        batches = train_loader(self.held_back, self.recipe, crop_size=self.crop_size, sampler=sampler)
         self.model.eval()
         loss = self._loss(self.model.expected(), *self._placed(next(iter(batches))))
         found = dominant_eigenvalue(loss, self.alphas, options.iterations)
