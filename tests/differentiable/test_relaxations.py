@@ -17,7 +17,7 @@ def test_weights_sum_to_one_and_alphas_get_gradients(name: str) -> None:
     torch.manual_seed(0)
     alphas = ALPHAS.clone().requires_grad_()
     values, drawn = RELAXATIONS[name](alphas, 0.7)
-    assert float(values.sum()) == pytest.approx(1, abs=1e-6)
+    assert values.sum().item() == pytest.approx(1, abs=1e-6)
     (values * torch.tensor([1.0, 2.0, 4.0])).sum().backward()
     assert alphas.grad is not None and float(alphas.grad.abs().sum()) > 0
     assert (drawn is not None) == (name == "gumbel-hard")

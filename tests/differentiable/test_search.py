@@ -25,6 +25,26 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
     return found
 
 
+def test_damaged_states_are_refused(patches: DataSet, tmp_path: Path) -> None:
+    run(tiny_plan(epochs=1), patches, tmp_path)
+    path = tmp_path / "last.pt"
+    whole = read_torch_file(path)
+    for change, said in (
+        ({"epoch": 2}, "1 rows for 2 epochs"),
+        ({"sums": [0.0]}, "rows for"),
+        ({"taken": 5}, "the architecture of epoch 5"),
+        ({"step": 99}, "step 99 of an epoch of 3 steps"),
+        ({"curve": [{}]}, "curve"),
+    ):
+        torch.save({**whole, "state": {**whole["state"], **change}}, path)
+        with pytest.raises(CheckpointError, match=said):
+            run(tiny_plan(epochs=1), patches, tmp_path, resume="must")
+    row = {**whole["state"]["curve"][0], "probabilities": {"edge01": [1.0]}}
+    torch.save({**whole, "state": {**whole["state"], "curve": [row]}}, path)
+    with pytest.raises(CheckpointError, match="weights of other operations"):
+        run(tiny_plan(epochs=1), patches, tmp_path, resume="must")
+
+
 @pytest.mark.parametrize("method", list_methods())
 def test_every_method_changes_alphas_and_weights(method: str, patches: DataSet, tmp_path: Path) -> None:
     plan = tiny_plan(method, "alphas.lr=0.05")

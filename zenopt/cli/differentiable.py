@@ -126,10 +126,10 @@ def differentiable(
     a study, evaluated by the study's objective; where that is a table, its value is shown for every epoch.
 
     \b
-    zenopt differentiable --study nasbench201-table --set objective.table=CSV \\
-        --method darts-v1 --regulariser beta-decay --data cifar10:PATH --output beta
-    zenopt differentiable --study nasbench201 --method gdas --data cifar10:PATH \\
-        --method-set network.channels=4 --method-set network.cells=1 --output small
+    zenopt differentiable --study nasbench201-table --data cifar10:PATH \\
+        --set objective.table=CSV --regulariser beta-decay --output beta
+    zenopt differentiable --study nasbench201 --method gdas --output small \\
+        --data cifar10:PATH --method-set network.channels=4
     """
     # Imported late: what is wrong with the options is said before torch is imported.
     from zenopt.train.folder import check_free

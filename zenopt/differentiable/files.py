@@ -138,6 +138,16 @@ class SearchState:
     curve: list[EpochRow] = field(default_factory=list)
     taken: _Count | None = None
 
+    def check(self, choices: Mapping[str, Sequence[str]], epochs: int) -> None:
+        """Raise a ValueError unless the numbers fit each other, a search network and the length of the search."""
+        if not len(self.curve) == self.epoch <= epochs or len(self.sums) != len(SearchState().sums):
+            raise ValueError(f"{len(self.curve)} rows for {self.epoch} epochs")
+        if self.taken is not None and not 1 <= self.taken <= self.epoch:
+            raise ValueError(f"the architecture of epoch {self.taken}")
+        sizes = {choice: len(operations) for choice, operations in choices.items()}
+        if any({name: len(own) for name, own in row.probabilities.items()} != sizes for row in self.curve):
+            raise ValueError("weights of other operations")
+
 
 class _Content(TypedDict):
     facts: dict[str, Any]

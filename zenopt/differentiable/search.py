@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import Sampler
 
-from zenopt.core.errors import SpecError
+from zenopt.core.errors import CheckpointError, SpecError
 from zenopt.core.words import plural
 from zenopt.differentiable.bilevel import gradients, unrolled
 from zenopt.differentiable.cost import CostTable, with_cost
@@ -295,6 +295,7 @@ class Search:
                 checkpoint.check_optimizer(saved[key], optimizer)
                 optimizer.load_state_dict(saved[key])
             self.state = saved["state"]
+            self.state.check(self.plan.opened.choices, self.recipe.epochs)
         done = f"{plural(self.state.epoch, 'epoch')} and {plural(self.state.step, 'step')}"
         self.observer.note(f"Resumed after {done}.")
 
@@ -309,6 +310,9 @@ class Search:
         pin = is_gpu and placed is None
         self.held_back = replace(data, train=data.test)
         self.sampler = StepSampler(len(data.train), recipe.batch_size, seed)
+        if self.state.step and self.state.step >= self.sampler.steps:
+            path, steps = self.output / checkpoint.LAST, self.sampler.steps
+            raise CheckpointError(f"{path} stands at step {self.state.step} of an epoch of {steps} steps.")
         self.batches = train_loader(
             data, recipe, crop_size=crop_size, sampler=self.sampler, workers=workers, pin=pin
         )
@@ -606,18 +610,16 @@ def estimated_seconds(plan: SearchPlan, data: DataSet, device: torch.device) -> 
 
 
 def row_text(row: EpochRow, epochs: int) -> str:
-    """Return the lines of an epoch."""
-    parts = [
+    """Return the lines of an epoch: how it went, and what would be derived."""
+    went = [
         f"epoch {row.epoch}/{epochs}",
         f"train loss {loss_text(row.train_loss)}",
         f"held back {loss_text(row.held_back_loss)}, {row.held_back_top1:.2f} %",
         f"entropy {row.entropy:.3f}",
-        plural(row.skips, "skip"),
     ]
     if row.eigenvalue is not None:
-        parts.append(f"eigenvalue {row.eigenvalue:.3g}")
+        went.append(f"eigenvalue {row.eigenvalue:.3g}")
     if row.expected_cost is not None:
-        parts.append(f"cost {row.expected_cost:.4g}")
-    if row.value is not None:
-        parts.append(f"table {row.value:.2f}")
-    return f"{'  '.join([*parts, f'{row.seconds:.1f} s'])}\n  {row.architecture}"
+        went.append(f"cost {row.expected_cost:.4g}")
+    value = "" if row.value is None else f"table {row.value:.2f}, "
+    return f"{'  '.join([*went, f'{row.seconds:.1f} s'])}\n  {value}{plural(row.skips, 'skip')}: {row.architecture}"
