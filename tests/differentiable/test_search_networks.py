@@ -191,3 +191,21 @@ def test_darts_costs_add_up() -> None:
             costs = table.operations[f"{cell}_{state}to{2 + position // 2}"]
             total += costs[opened.operations.index(operation)]
     assert total == macs(architecture)
+
+
+def test_transnas_has_the_layers_of_its_networks_without_scales() -> None:
+    space = get_space("transnas-micro")(width=8)
+    opened = space.open_network(channels=4)
+    network = SearchNetwork(opened, 3)
+    assert network(torch.randn(2, 3, 32, 32), network.draw()).shape == (2, 3)
+    assert str(opened.derive({name: [0.1, 0.2, 0.4, 0.3] for name in opened.choices})) == "8-41414-2_22_222"
+    # A 1x1 and a 3x3 convolution on each of six edges; where the shape changes, skips of half the width each.
+    widths = [(4, 8), (8, 8), (8, 8), (8, 8), (8, 16), (16, 16), (16, 16), (16, 16), (16, 32), (32, 32)]
+    cells = sum(10 * (3 * start * end + 3 * end * end) for start, end in widths)
+    skips = sum(3 * start * end for start, end in widths if start != end)
+    stem, classifier = 27 * 2 + 4 + 9 * 2 * 4 + 8, 33 * 3
+    assert params_of(network) == stem + cells + skips + classifier
+    with pytest.raises(StructureError, match="ten cells, got 3"):
+        space.open_network(cells=3)
+    with pytest.raises(StructureError, match="must be an even number"):
+        space.open_network(channels=3)

@@ -17,11 +17,11 @@ from zenopt.core.words import plural
 
 if TYPE_CHECKING:
     from zenopt.differentiable.search import SearchPlan, SearchResult
+    from zenopt.differentiable.settings import Method
+    from zenopt.spaces.opened import OpenNetwork
     from zenopt.study.derived import Recorded
     from zenopt.study.spec import StudySpec
-
-#: What each family's weights are trained by, unless another recipe is named.
-_RECIPES = {"darts": "darts-search"}
+    from zenopt.train.recipe import Recipe
 
 
 @click.command()
@@ -61,7 +61,7 @@ _RECIPES = {"darts": "darts-search"}
 @click.option(
     "--recipe",
     "recipe_name",
-    help="How the weights are trained: a recipe's name, or a YAML file; by default cell-search, or darts-search.",
+    help="How the weights are trained: a recipe's name, or a YAML file; by default what is published for the space.",
 )
 @click.option("--epochs", type=click.IntRange(1), help="Replaces the recipe's number.")
 @click.option(
@@ -150,9 +150,10 @@ def differentiable(
     from zenopt.train.subsets import hold_back
 
     method = load_method(method_name, method_overrides, regularisers)
-    recipe_name = recipe_name or _RECIPES.get(spec.space.name, "cell-search")
+    opened = _opened(spec, method)
+    recipe_name = recipe_name or opened.recipe
     recipe = load_recipe(recipe_name, recipe_overrides, **({"epochs": epochs} if epochs else {}))
-    plan = _plan(spec, method, check_recipe(recipe, method), seed)
+    plan = _plan(spec, opened, method, check_recipe(recipe, method), seed)
     mode = resume_mode(resume, auto_resume)
     if output is not None and not dry_run:
         check_free(output, mode)
@@ -224,25 +225,40 @@ def differentiable(
     )
 
 
-def _plan(spec: StudySpec, method: Any, recipe: Any, seed: int) -> SearchPlan:
-    """Return what is searched, after checking that the space can be searched so.
+def _opened(spec: StudySpec, method: Method) -> OpenNetwork:
+    """Return the search network of the study's space.
 
     Raises:
-        SpecError: If it cannot.
+        SpecError: If it has none.
+    """
+    from zenopt.core.errors import SpecError
+    from zenopt.spaces.base import BaseSpace
+    from zenopt.spaces.registry import get_space, list_spaces
+
+    spec.require_networks()
+    size = method.network
+    opened: OpenNetwork | None = spec.space.build().open_network(channels=size.channels, cells=size.cells)
+    if opened is None:
+        none = BaseSpace.open_network
+        known = (name for name in list_spaces() if getattr(get_space(name), "open_network", none) is not none)
+        raise SpecError(
+            f"The space {spec.space.name} has no search network of mixed operations; spaces that have one: "
+            f"{', '.join(known)}."
+        )
+    if spec.use_se:
+        raise SpecError("Search networks have no squeeze-excite gates; leave out use_se.")
+    return opened
+
+
+def _plan(spec: StudySpec, opened: OpenNetwork, method: Method, recipe: Recipe, seed: int) -> SearchPlan:
+    """Return what is searched.
+
+    Raises:
+        SpecError: If the method's cost needs a device and the study names none.
     """
     from zenopt.core.errors import SpecError
     from zenopt.differentiable.search import SearchPlan
 
-    spec.require_networks()
-    space = spec.space.build()
-    size = method.network
-    opened = space.open_network(channels=size.channels, cells=size.cells)
-    if opened is None:
-        raise SpecError(
-            f"The space {spec.space.name} has no search network of mixed operations; nasbench201 and darts have one."
-        )
-    if spec.use_se:
-        raise SpecError("Search networks have no squeeze-excite gates; leave out use_se.")
     kind = method.cost.kind
     if kind == "auto":
         kind = "latency_ms" if spec.latency is not None else "macs"

@@ -20,10 +20,12 @@ class OpenNetwork(ABC):
     Attributes:
         family: As of an architecture.
         skip: Name of the operation that passes its input on.
+        recipe: Name of the recipe by which its weights are trained unless somebody names another.
     """
 
     family: ClassVar[str]
     skip: ClassVar[str]
+    recipe: ClassVar[str] = "cell-search"
 
     @property
     @abstractmethod

@@ -71,6 +71,7 @@ class OpenDarts(OpenNetwork):
 
     family: ClassVar[str] = "darts"
     skip: ClassVar[str] = "skip"
+    recipe: ClassVar[str] = "darts-search"
 
     @cached_property
     def description(self) -> Description:
