@@ -11,13 +11,14 @@ import torch
 from searches import run, tiny_plan
 
 from zenopt.core.errors import CheckpointError, SpecError
-from zenopt.differentiable.search import HeldBackSampler, check_recipe
+from zenopt.differentiable.search import HeldBackSampler, Search, check_recipe
 from zenopt.differentiable.settings import list_methods, load_method
 from zenopt.nn.weights import read_torch_file
 from zenopt.train.data import DataSet
 from zenopt.train.errors import TrainError
 from zenopt.train.progress import Silent
 from zenopt.train.recipe import load_recipe
+from zenopt.train.subsets import hold_back
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
@@ -172,3 +173,26 @@ def test_bf16_searches_too(patches: DataSet, tmp_path: Path) -> None:
     recipe = load_recipe("cell-search", ["batch_size=16", "precision.amp=bf16"], epochs=1)
     object.__setattr__(plan, "recipe", recipe)
     assert run(plan, patches, tmp_path).curve[0].train_loss > 0
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_steps_of_alphas_lower_the_held_back_loss(order: int, patches: DataSet, tmp_path: Path) -> None:
+    plan = tiny_plan("darts-v1", "alphas.lr=0.1", f"order={order}")
+    found = Search(plan, hold_back(patches, 0.5), tmp_path, torch.device("cpu"), Silent())
+    found.build()
+    found.open_data()
+    found.sums, found.temperature = torch.zeros(6), 1.0
+    pair, held_pair = (found._placed(next(iter(own))) for own in (found.batches, found.held_batches))
+    losses = []
+    for step in range(8):
+        losses.append(found._loss(found.model.expected(), *held_pair).item())
+        found._step_alphas(step, pair, held_pair)
+    assert losses[-1] < losses[0] - 0.01, losses
+
+
+def test_a_heavy_cost_leaves_nothing(patches: DataSet, tmp_path: Path) -> None:
+    plan = tiny_plan("darts-v1", "alphas.lr=0.5", "cost.kind=macs", "cost.weight=1000")
+    result = run(plan, patches, tmp_path)
+    free = {"none", "skip_connect", "avg_pool_3x3"}
+    assert set(result.architecture.operations) <= free
+    assert result.curve[1].expected_cost < result.curve[0].expected_cost
