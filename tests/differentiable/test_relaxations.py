@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -81,3 +83,14 @@ def test_methods_are_read_and_refused_in_one_line() -> None:
         with pytest.raises(SpecError) as error:
             load_method(name, overrides, regularisers)
         assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_method_of_ones_own_is_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("relaxation: gumbel\ntemperature: {start: 3, end: 1}\n")
+    assert load_method(str(path), ["temperature.end=2"]).temperature == Temperature(start=3, end=2)
+    path.write_text("relaxation: gumbel\nlevel: triple\n")
+    with pytest.raises(SpecError, match=r"mine\.yaml, line 2: level: .*'bilevel' or 'single'"):
+        load_method(str(path))
+    with pytest.raises(SpecError, match="absent"):
+        load_method(str(tmp_path / "absent.yaml"))

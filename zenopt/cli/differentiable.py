@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zenopt.cli.hints import say_next
+from zenopt.cli.hints import of_study, say_next
 from zenopt.cli.options import device_option, json_option, print_json, storage_option
 from zenopt.cli.supernet.train import find_spec
 from zenopt.cli.training import data_options, resume_mode, run_options, until_interrupted
@@ -218,9 +218,10 @@ def differentiable(
     click.echo(_recorded_text(spec, recorded, check.violations))
     say_next(
         (
-            f"zenopt train --study {shlex.quote(recorded.study)} --trial {recorded.trial} --data DATA --output DIR",
+            f"zenopt train {of_study(recorded.study)} --trial {recorded.trial} --data DATA --output DIR",
             "train it from the beginning",
         ),
+        (f"zenopt report {of_study(recorded.study)}", "its curve, beside those of other searches"),
         (f"zenopt describe {shlex.quote(str(result.architecture))}", "its layers and costs"),
     )
 
