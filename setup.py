@@ -26,6 +26,7 @@ setup(
             "report/assets/*",
         ],
         "zenopt.train": ["recipes/*.yaml"],
+        "zenopt.supernet": ["schedules/*.yaml"],
         "zenopt.studies": ["*.yaml"],
     },
 )
