@@ -18,7 +18,13 @@ setup(
     ],
     package_dir=LINKED,
     package_data={
-        "zenopt": ["py.typed", "latency/devices/*.json", "latency/libraries/*.json", "report/assets/*"],
+        "zenopt": [
+            "py.typed",
+            "differentiable/methods/*.yaml",
+            "latency/devices/*.json",
+            "latency/libraries/*.json",
+            "report/assets/*",
+        ],
         "zenopt.train": ["recipes/*.yaml"],
         "zenopt.supernet": ["schedules/*.yaml"],
         "zenopt.studies": ["*.yaml"],

@@ -13,10 +13,10 @@ from zenopt.train.checkpoint import write_file
 COLUMNS = ("epoch", "step", "lr", "train_loss", "test_loss", "top1", "top5", "images_per_second", "seconds")
 
 
-def write_history(folder: Path, history: list[dict[str, Any]]) -> None:
+def write_history(folder: Path, history: list[dict[str, Any]], columns: tuple[str, ...] = COLUMNS) -> None:
     """Write `metrics.csv`, a row an epoch. It is written whole: after a resume it holds no row twice."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
     write_file(folder / "metrics.csv", text.getvalue().encode())

@@ -30,6 +30,7 @@ from zenopt.core.budget import Budget
 from zenopt.core.costs import count
 from zenopt.core.description import describe
 from zenopt.core.lowering import lower
+from zenopt.differentiable.network import SearchNetwork
 from zenopt.export.bundle import Bundle, read_bundle, write_bundle
 from zenopt.export.standalone import model_source
 from zenopt.latency.limits import Limits
@@ -187,6 +188,26 @@ class FamilyTests:
             network = build_network(architecture, num_classes=self.num_classes)
             named = [id(layer) for layer in layers_of(network).values()]
             assert set(named) == {id(layer) for layer in network.modules() if isinstance(layer, LAYERS)}
+
+    def test_a_search_network_derives_architectures_of_the_space(self) -> None:
+        opened = self.space.open_network()
+        if opened is None:
+            pytest.skip("the family has no search network")
+        network = SearchNetwork(opened, self.num_classes)
+        held = {name: len(mixed[0].operations) for name, mixed in network.mixed.items() if mixed}
+        assert held == {name: len(operations) for name, operations in opened.choices.items()}
+        rng = random.Random(0)
+        for _ in range(self.samples):
+            weights = {
+                name: [rng.random() for _ in operations] for name, operations in opened.choices.items()
+            }
+            derived = opened.derive(weights)
+            assert self.space.contains(derived), derived
+            assert opened.skips(derived) >= 0
+        nothing = count(opened.only(), self.resolution, self.num_classes).params
+        for name, operations in opened.choices.items():
+            alone = count(opened.only(name, operations[-1]), self.resolution, self.num_classes)
+            assert alone.params >= nothing
 
     def test_every_sampler_keeps_the_budget(self) -> None:
         """Half of what is drawn uniformly is within the budget; what was completed is counted again."""

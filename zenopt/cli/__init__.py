@@ -50,6 +50,10 @@ COMMANDS = {
         "zenopt.cli.supernet:supernet",
         "Train all networks of a space in one set of weights.",
     ),
+    "differentiable": (
+        "zenopt.cli.differentiable:differentiable",
+        "Search cells by gradients: DARTS and its relatives.",
+    ),
     "verify": ("zenopt.cli.verify:verify", "Train the best trials briefly: what is their score worth?"),
     "evaluate": (
         "zenopt.cli.evaluate:evaluate_command",

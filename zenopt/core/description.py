@@ -227,11 +227,24 @@ def choose(nodes: tuple[Node, ...], picks: Mapping[str, str]) -> tuple[Node, ...
 
 def replace_choices(nodes: tuple[Node, ...], pick: Callable[[Choice], tuple[Node, ...]]) -> tuple[Node, ...]:
     """Replace every choice, wherever it stands, by the nodes that ``pick`` returns."""
+    return replace_nodes(
+        nodes, lambda node: replace_choices(pick(node), pick) if isinstance(node, Choice) else None
+    )
+
+
+def replace_nodes(
+    nodes: tuple[Node, ...], change: Callable[[Node], tuple[Node, ...] | None]
+) -> tuple[Node, ...]:
+    """Replace nodes, wherever they stand, by those that ``change`` returns; where it returns ``None`` they stay."""
     found: list[Node] = []
-    inner: Callable[[tuple[Node, ...]], tuple[Node, ...]] = lambda part: replace_choices(part, pick)  # noqa: E731
+    inner: Callable[[tuple[Node, ...]], tuple[Node, ...]] = lambda part: replace_nodes(part, change)  # noqa: E731
     for node in nodes:
-        if isinstance(node, Choice):
-            found += inner(pick(node))
+        new = change(node)
+        if new is not None:
+            found += new
+        elif isinstance(node, Choice):
+            alternatives = tuple((value, inner(part)) for value, part in node.alternatives)
+            found.append(replace(node, alternatives=alternatives))
         elif isinstance(node, Residual):
             found.append(Residual(inner(node.body), inner(node.projection)))
         elif isinstance(node, Branches):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from torch import nn
@@ -196,7 +197,13 @@ class OneInput(nn.Module):
         return self.module(*(x.new_zeros((len(x), *shape)) for shape in self.shapes), x)
 
 
-def build_nodes(nodes: Iterable[Node], *, use_se: bool, residual: bool) -> nn.Sequential:
+#: Builds what stands for an open choice: called with it and the module of each of its alternatives.
+OpenChoice = Callable[[Choice, list[nn.Module]], nn.Module]
+
+
+def build_nodes(
+    nodes: Iterable[Node], *, use_se: bool, residual: bool, open_choice: OpenChoice | None = None
+) -> nn.Sequential:
     """Build modules for primitive nodes.
 
     Args:
@@ -206,36 +213,43 @@ def build_nodes(nodes: Iterable[Node], *, use_se: bool, residual: bool) -> nn.Se
             Whether optional squeeze-excite nodes are built or left out.
         residual:
             Whether residual links are built; if not, the body stays in sequence and the projection disappears.
+        open_choice:
+            Builds what stands for a choice; without it choices are refused.
 
     Raises:
         StructureError: If a choice is open or a node's type is unknown.
     """
+    build = partial(build_nodes, use_se=use_se, residual=residual, open_choice=open_choice)
     modules: list[nn.Module] = []
     for node in nodes:
         if isinstance(node, SqueezeExcite):
             if use_se or not node.optional:
                 modules.append(SqueezeExciteModule(node))
         elif isinstance(node, Residual):
-            body = build_nodes(node.body, use_se=use_se, residual=residual)
+            body = build(node.body)
             if residual:
-                projection = build_nodes(node.projection, use_se=use_se, residual=residual)
+                projection = build(node.projection)
                 modules.append(ResidualModule(body, projection if len(projection) else None))
             else:
                 modules.extend(body)
         elif isinstance(node, Branches):
-            paths = {name: build_nodes(path, use_se=use_se, residual=residual) for name, path in node.named()}
+            paths = {name: build(path) for name, path in node.named()}
             modules.append(BranchesModule(dict(paths), node.join))
         elif isinstance(node, Graph):
-            edges = [build_nodes(edge.nodes, use_se=use_se, residual=residual) for edge in node.edges]
+            edges = [build(edge.nodes) for edge in node.edges]
             modules.append(GraphModule(node, edges))
+        elif isinstance(node, Choice) and open_choice is not None:
+            modules.append(open_choice(node, [build(part) for _, part in node.alternatives]))
         else:
             modules.append(_build_simple(node))
     return nn.Sequential(*modules)
 
 
-def build_unit(nodes: tuple[Node, ...], *, use_se: bool, residual: bool) -> nn.Module:
+def build_unit(
+    nodes: tuple[Node, ...], *, use_se: bool, residual: bool, open_choice: OpenChoice | None = None
+) -> nn.Module:
     """Build the module of a unit: a sequence, or the cell itself where it is nothing else."""
-    built = build_nodes(nodes, use_se=use_se, residual=residual)
+    built = build_nodes(nodes, use_se=use_se, residual=residual, open_choice=open_choice)
     return built[0] if len(nodes) == 1 and isinstance(nodes[0], Graph | Branches) else built
 
 

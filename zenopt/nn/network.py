@@ -10,7 +10,7 @@ from torch import nn
 from zenopt.core.description import Description, describe
 from zenopt.core.errors import StructureError
 from zenopt.core.lowering import check_positive, unit_out_size, walk_units
-from zenopt.nn.modules import build_nodes, build_unit
+from zenopt.nn.modules import OpenChoice, build_nodes, build_unit
 
 #: Resolution at which down-sampling ratios are read off; every family's sizes divide it.
 _RATIO_SIZE = 1024
@@ -32,6 +32,8 @@ class Network(nn.Module):
             What is built instead of the architecture's own description: another release's build of the same.
         auxiliary:
             Whether the description's auxiliary classifier is built.
+        open_choice:
+            Builds what stands for a choice of the description; without it choices are refused.
 
     Attributes:
         auxiliary_logits: What the auxiliary classifier gave for the last batch in training mode, else ``None``.
@@ -53,6 +55,7 @@ class Network(nn.Module):
         *,
         description: Description | None = None,
         auxiliary: bool = False,
+        open_choice: OpenChoice | None = None,
     ) -> None:
         super().__init__()
         check_positive(num_classes=num_classes)
@@ -64,7 +67,8 @@ class Network(nn.Module):
         self.use_se = use_se
         self.residual = residual
         for name, unit in zip(found.names, found.units, strict=True):
-            self._place(name, build_unit(unit.expand(), use_se=use_se, residual=residual))
+            module = build_unit(unit.expand(), use_se=use_se, residual=residual, open_choice=open_choice)
+            self._place(name, module)
         if found.neck:
             self.neck = build_nodes(found.neck, use_se=use_se, residual=residual)
         if found.dropout:

@@ -18,6 +18,7 @@ from zenopt.report.networks import Front, Network, best_networks, best_texts, ma
 from zenopt.report.objective_figures import front_figures, hypervolume_figures
 from zenopt.report.parallel import parallel_figure
 from zenopt.report.reading import StudyData
+from zenopt.report.search_figures import search_figures
 from zenopt.report.stage_figures import importance_figure, stage_figures
 from zenopt.report.timeline import timeline
 from zenopt.report.training_figures import training_figures
@@ -84,7 +85,8 @@ def make_section(study: optuna.Study, data: StudyData, top: int) -> Section:
     if data.is_multi:
         # The best score alone says little where other objectives count: the volume leads.
         search = [*hypervolume_figures(data), *(figure for figure in search if figure.key != "best-time")]
-    figures = [*_trained(trainings, data), *front_figures(data), *search, *timeline(data)]
+    figures = [*_trained(trainings, data), *search_figures(study, data), *front_figures(data), *search]
+    figures += timeline(data)
     figures += [*against_costs(data), *closed_form(data)]
     missing = data.spec.why_no_networks()
     history = survivors(data) if missing is None else None

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from zenopt.core.budget import Budget
     from zenopt.nn.network import Network
+    from zenopt.spaces.opened import OpenNetwork
 
 #: Mutations of a random walk.
 WALK = 30
@@ -296,6 +297,18 @@ class BaseSpace(ABC):
         own = type(self).__module__
         found = {} if own.partition(".")[0] in ("zenopt", "__main__") else {type(self).__name__: own}
         return {**found, **self.parse(self.initial).foreign_modules()} if self.initial else found
+
+    def open_network(self, *, channels: int | None = None, cells: int | None = None) -> OpenNetwork | None:
+        """Return the network in which a differentiable search finds operations; ``None`` where the family has none.
+
+        Args:
+            channels, cells:
+                Its width and depth, by default the published ones; what they count, the family says.
+
+        Raises:
+            StructureError: If there can be no such network.
+        """
+        return None
 
     # -- moves ------------------------------------------------------------------------------------------------------
 

@@ -248,6 +248,11 @@ def run_trial(
         trial = study.ask()
     for key, text in (attributes or {}).items():
         trial.set_user_attr(key, text)
+    return settle(study, trial, objective)
+
+
+def settle(study: optuna.Study, trial: optuna.Trial, objective: Objective) -> TrialState:
+    """Evaluate a running trial and tell the result, as :func:`run_trial` does; return the state it ended in."""
     try:
         value = objective(trial)
     except TrialPruned:

@@ -9,9 +9,10 @@ channels and half the map. This is the network that evaluates a genotype: BN wit
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from zenopt.core.description import Auxiliary, Description, Stack, Unit
 from zenopt.core.errors import StructureError
@@ -104,33 +105,15 @@ class DartsArchitecture(BaseArchitecture):
 
     @cached_property
     def description(self) -> Description:
-        settings, width = self.settings, self.settings.channels
-        units: list[Unit]
-        if settings.stem == "cifar":
-            stem_width = STEM_FACTOR * width
-            units = [Stack("stem", conv_norm(3, stem_width, 3), 3, stem_width, self.family)]
-        else:
-            first = (*conv_norm_relu(3, width // 2, 3, 2), *conv_norm(width // 2, width, 3, 2))
-            second = relu_conv_norm(width, width, 3, 2)
-            units = [
-                Stack("stem", first, 3, width, self.family),
-                Stack("stem2", second, width, width, self.family),
-            ]
-        stems = len(units)
-        thirds = (settings.cells // 3, 2 * settings.cells // 3)
-        # The imagenet stem's second part halves the map, as a reduction cell does.
-        was_reduced = settings.stem == "imagenet"
-        for index in range(settings.cells):
-            reduces = index in thirds
-            width *= 1 + reduces
-            before = units[max(0, len(units) - 2)].out_channels
-            cell = self.genotype.reduce if reduces else self.genotype.normal
-            units.append(CellUnit(cell, before, units[-1].out_channels, width, reduces, was_reduced))
-            was_reduced = reduces
-        names = ("stem", "stem2")[:stems] + tuple(f"blocks.{index}" for index in range(settings.cells))
-        return Description(tuple(units), names, auxiliary=self._auxiliary(units, stems + thirds[1]))
+        def cell(*sizes: Any) -> CellUnit:
+            *_, reduces, _ = sizes
+            return CellUnit(self.genotype.reduce if reduces else self.genotype.normal, *sizes)
 
-    def _auxiliary(self, units: list[Unit], unit: int) -> Auxiliary:
+        units, names = stacked(self.settings, cell)
+        second = names.index(f"blocks.{2 * self.settings.cells // 3}")
+        return Description(units, names, auxiliary=self._auxiliary(units, second))
+
+    def _auxiliary(self, units: tuple[Unit, ...], unit: int) -> Auxiliary:
         channels, (narrow, wide) = units[unit].out_channels, AUXILIARY_CHANNELS
         is_cifar = self.settings.stem == "cifar"
         nodes: tuple[Node, ...] = (
@@ -163,6 +146,41 @@ class DartsArchitecture(BaseArchitecture):
 
         counter = {"20x36": once_counts, "8x32": naslib_counts}.get(str(self.settings))
         return {} if counter is None else counter(self)
+
+
+def stacked(settings: Settings, cell: Callable[..., Unit]) -> tuple[tuple[Unit, ...], tuple[str, ...]]:
+    """Return the units of a network, and their names.
+
+    Args:
+        settings:
+            How cells are stacked.
+        cell:
+            Returns a cell; called with the fields of :class:`CellUnit` from ``before`` on.
+    """
+    width = settings.channels
+    units: list[Unit]
+    if settings.stem == "cifar":
+        stem_width = STEM_FACTOR * width
+        units = [Stack("stem", conv_norm(3, stem_width, 3), 3, stem_width, DartsArchitecture.family)]
+    else:
+        first = (*conv_norm_relu(3, width // 2, 3, 2), *conv_norm(width // 2, width, 3, 2))
+        second = relu_conv_norm(width, width, 3, 2)
+        units = [
+            Stack("stem", first, 3, width, DartsArchitecture.family),
+            Stack("stem2", second, width, width, DartsArchitecture.family),
+        ]
+    stems = len(units)
+    thirds = (settings.cells // 3, 2 * settings.cells // 3)
+    # The imagenet stem's second part halves the map, as a reduction cell does.
+    was_reduced = settings.stem == "imagenet"
+    for index in range(settings.cells):
+        reduces = index in thirds
+        width *= 1 + reduces
+        before = units[max(0, len(units) - 2)].out_channels
+        units.append(cell(before, units[-1].out_channels, width, reduces, was_reduced))
+        was_reduced = reduces
+    names = ("stem", "stem2")[:stems] + tuple(f"blocks.{index}" for index in range(settings.cells))
+    return tuple(units), names
 
 
 @dataclass(frozen=True)
@@ -202,13 +220,7 @@ class CellUnit(Unit):
         return self.channels
 
     def expand(self) -> tuple[Node, ...]:
-        older = (
-            factorised_reduction(self.before, self.channels)
-            if self.was_reduced
-            else relu_conv_norm(self.before, self.channels, 1)
-        )
-        newer = relu_conv_norm(self.in_channels, self.channels, 1)
-        edges = [Edge(0, 2, older, drops=False), Edge(1, 3, newer, drops=False)]
+        edges = list(preprocessing(self))
         for node in NODES:
             for operation, state in node_terms(self.cell, node):
                 stride = 2 if self.reduces and state < NODES[0] else 1
@@ -219,6 +231,17 @@ class CellUnit(Unit):
         terms = ",".join(f"{operation}~{state}" for operation, state in self.cell)
         kind = f"{'R' * self.reduces}{'F' * self.was_reduced}"
         return f"DARTSCell{kind}({terms};{self.before},{self.in_channels},{self.channels})"
+
+
+def preprocessing(cell: CellUnit) -> tuple[Edge, Edge]:
+    """Return what brings the outputs of the two units before to a cell's width."""
+    older = (
+        factorised_reduction(cell.before, cell.channels)
+        if cell.was_reduced
+        else relu_conv_norm(cell.before, cell.channels, 1)
+    )
+    newer = relu_conv_norm(cell.in_channels, cell.channels, 1)
+    return Edge(0, 2, older, drops=False), Edge(1, 3, newer, drops=False)
 
 
 def operation_nodes(name: str, channels: int, stride: int) -> tuple[Node, ...]:

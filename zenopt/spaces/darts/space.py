@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from zenopt.core.errors import SpecError, StructureError
 from zenopt.spaces.darts.architecture import DartsArchitecture, Settings
@@ -18,6 +18,9 @@ from zenopt.spaces.darts.genotype import NODES, OPERATIONS, SHORT_NAMES, Genotyp
 from zenopt.spaces.darts.published import NUM_CLASSES, RESOLUTION
 from zenopt.spaces.registry import register_space
 from zenopt.spaces.slots import SlotSpace
+
+if TYPE_CHECKING:
+    from zenopt.spaces.darts.opened import OpenDarts
 
 CELLS = ("normal", "reduce")
 
@@ -82,6 +85,17 @@ class DartsSpace(SlotSpace):
             for cell in (genotype.normal, genotype.reduce)
         )
         return Genotype(*cells)
+
+    def open_network(self, *, channels: int | None = None, cells: int | None = None) -> OpenDarts:
+        """Return the search network; ``cells`` are all of its cells, ``channels`` the width of the first ones."""
+        from zenopt.spaces.darts.opened import SEARCH, OpenDarts
+
+        settings = Settings(
+            SEARCH.cells if cells is None else cells,
+            SEARCH.channels if channels is None else channels,
+            self.stem,
+        )
+        return OpenDarts(self.operations, settings, self.settings)
 
     @classmethod
     def recognises(cls, text: str) -> bool:

@@ -127,20 +127,28 @@ class CellArchitecture(BaseArchitecture):
         """
         if build not in self.builds:
             raise StructureError(f"Unknown NAS-Bench-201 build {build!r}; allowed: {', '.join(self.builds)}.")
-        stem: tuple[Node, ...] = (Conv(3, CHANNELS[0], 3), Norm(CHANNELS[0], EPS))
-        units: list[Unit] = [Stack("stem", stem, 3, CHANNELS[0])]
+        units: list[Unit] = [stem(CHANNELS[0])]
         for stage, channels in enumerate(CHANNELS):
             if stage:
                 units.append(Reduction(CHANNELS[stage - 1], channels, build))
             units += [Cell(self.operations, channels, build)] * CELLS_PER_STAGE
-        head: tuple[Node, ...] = (Norm(CHANNELS[-1], EPS), Relu(CHANNELS[-1]))
-        units.append(Stack("head", head, CHANNELS[-1], CHANNELS[-1]))
+        units.append(head(CHANNELS[-1]))
         names = ("stem", *(f"blocks.{index}" for index in range(len(units) - 2)), "head")
         return Description(tuple(units), names, divisor=4)
 
     def shape_features(self) -> dict[str, float]:
         """Return what lies on paths from the cell's input to its output."""
         return cell_features(self.operations)
+
+
+def stem(channels: int) -> Stack:
+    """Return what comes before the cells."""
+    return Stack("stem", (Conv(3, channels, 3), Norm(channels, EPS)), 3, channels)
+
+
+def head(channels: int) -> Stack:
+    """Return what follows the cells."""
+    return Stack("head", (Norm(channels, EPS), Relu(channels)), channels, channels)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ from zenopt.spaces.registry import register_space
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution, CategoricalDistribution
 
+    from zenopt.spaces.nasbench201.opened import OpenNasBench201
+
 EDGE_NAMES = tuple(f"edge{start}{end}" for start, end in EDGES)
 #: What replaces an operation in a smaller cell.
 _CHEAPER = {"nor_conv_3x3": "nor_conv_1x1", "nor_conv_1x1": "skip_connect", "avg_pool_3x3": "skip_connect"}
@@ -133,6 +135,17 @@ class NasBench201Space(BaseSpace):
     def draw(self, rng: random.Random) -> CellArchitecture:
         """Return a cell, uniformly."""
         return CellArchitecture(tuple(rng.choice(self.operations) for _ in EDGES))
+
+    def open_network(self, *, channels: int | None = None, cells: int | None = None) -> OpenNasBench201:
+        """Return the search network; ``channels`` are those of the first stage, ``cells`` those of every stage."""
+        from zenopt.spaces.nasbench201.opened import OpenNasBench201
+
+        own = OpenNasBench201()
+        return OpenNasBench201(
+            self.operations,
+            own.channels if channels is None else channels,
+            own.cells if cells is None else cells,
+        )
 
     # -- moves ------------------------------------------------------------------------------------------------------
 

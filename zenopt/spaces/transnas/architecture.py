@@ -10,7 +10,7 @@ nodes. The canonical text leaves out what is the same in all of a benchmark: ``4
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -52,16 +52,18 @@ def halves(digit: str) -> bool:
     return digit in "34"
 
 
-def _check_width(width: int) -> None:
+def check_width(width: int) -> None:
+    """Raise a StructureError unless networks can have this width."""
     if not WIDTHS[0] <= width <= WIDTHS[1] or width % 2:
         raise StructureError(
             f"A TransNAS width must be an even number from {WIDTHS[0]} to {WIDTHS[1]}, got {width}."
         )
 
 
-def _describe(
+def described(
     family: str, width: int, modules: str, make_cell: Callable[[int, int, int], Unit]
 ) -> Description:
+    """Return a network of cells, each made of channels that enter and leave it and its stride."""
     stem = (*conv_norm(3, width // 2, 3, 2), *relu_conv_norm(width // 2, width, 3, 2))
     units: list[Unit] = [Stack("stem", stem, 3, width, family)]
     for digit in modules:
@@ -93,7 +95,7 @@ class ChainArchitecture(BaseArchitecture):
     family: ClassVar[str] = "transnas-macro"
 
     def __post_init__(self) -> None:
-        _check_width(self.width)
+        check_width(self.width)
         if re.fullmatch(r"[1-4]{4,6}", self.modules, re.ASCII) is None or not (
             sum(map(doubles, self.modules)) in DOUBLINGS and sum(map(halves, self.modules)) in HALVINGS
         ):
@@ -116,7 +118,7 @@ class ChainArchitecture(BaseArchitecture):
 
     @cached_property
     def description(self) -> Description:
-        return _describe(self.family, self.width, self.modules, BasicCell)
+        return described(self.family, self.width, self.modules, BasicCell)
 
     def __str__(self) -> str:
         return self.modules if self.width == WIDTH else f"{self.width}-{self.modules}-basic"
@@ -145,7 +147,7 @@ class MicroArchitecture(BaseArchitecture):
     family: ClassVar[str] = "transnas-micro"
 
     def __post_init__(self) -> None:
-        _check_width(self.width)
+        check_width(self.width)
         if re.fullmatch(r"[0-3]{6}", self.operations, re.ASCII) is None:
             raise StructureError(f"A TransNAS cell has six digits from 0 to 3, got {self.operations[:60]!r}.")
 
@@ -169,7 +171,7 @@ class MicroArchitecture(BaseArchitecture):
         def make_cell(in_channels: int, out_channels: int, stride: int) -> MicroCell:
             return MicroCell(self.operations, in_channels, out_channels, stride)
 
-        return _describe(self.family, self.width, CELL_MODULES, make_cell)
+        return described(self.family, self.width, CELL_MODULES, make_cell)
 
     def __str__(self) -> str:
         code = f"{self.operations[0]}_{self.operations[1:3]}_{self.operations[3:]}"
@@ -215,19 +217,24 @@ class MicroCell(Unit):
         return "cell"
 
     def expand(self) -> tuple[Node, ...]:
-        edges = []
+        return (Graph(1, tuple(self.edges()), (3,)),)
+
+    def edges(self) -> Iterator[Edge]:
+        """Yield the edges, sorted by the node they lead to."""
         for (start, end), digit in zip(EDGES, self.operations, strict=True):
-            channels, stride = (self.in_channels, self.stride) if start == 0 else (self.out_channels, 1)
-            edges.append(
-                Edge(start, end, _operation(OPERATIONS[int(digit)], channels, self.out_channels, stride))
-            )
-        return (Graph(1, tuple(edges), (3,)),)
+            yield Edge(start, end, self.nodes(OPERATIONS[int(digit)], start))
+
+    def nodes(self, operation: str, start: int) -> tuple[Node, ...]:
+        """Return what an operation computes on an edge from a node."""
+        channels, stride = (self.in_channels, self.stride) if start == 0 else (self.out_channels, 1)
+        return operation_nodes(operation, channels, self.out_channels, stride)
 
     def __str__(self) -> str:
         return f"TransNASCell({self.operations};{self.in_channels},{self.out_channels},{self.stride})"
 
 
-def _operation(name: str, channels: int, out_channels: int, stride: int) -> tuple[Node, ...]:
+def operation_nodes(name: str, channels: int, out_channels: int, stride: int) -> tuple[Node, ...]:
+    """Return what an operation computes."""
     if name == "none":
         return (Zero(channels, stride, out_channels),)
     if name == "skip_connect":

@@ -6,19 +6,25 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from zenopt.core.errors import StructureError
 from zenopt.spaces.nasbench201.architecture import EDGES
 from zenopt.spaces.registry import register_space
 from zenopt.spaces.slots import SlotSpace
 from zenopt.spaces.transnas.architecture import (
+    CELL_MODULES,
+    CELLS_PER_MODULE,
     NUM_CLASSES,
     OPERATIONS,
     RESOLUTION,
     WIDTH,
     MicroArchitecture,
+    check_width,
 )
+
+if TYPE_CHECKING:
+    from zenopt.spaces.transnas.opened import OpenTransNas
 
 
 @register_space("transnas-micro")
@@ -58,6 +64,20 @@ class TransNasMicroSpace(SlotSpace):
     def text_of_row(self, row: Mapping[str, str]) -> str | None:
         """Return the column ``arch_code``."""
         return row.get("arch_code", "").strip() or super().text_of_row(row)
+
+    def open_network(self, *, channels: int | None = None, cells: int | None = None) -> OpenTransNas:
+        """Return the search network; ``channels`` are those behind the stem, and the cells are always ten.
+
+        Raises:
+            StructureError: If another number of cells is asked for, or the width is odd.
+        """
+        from zenopt.spaces.transnas.opened import OpenTransNas
+
+        if cells not in (None, CELLS_PER_MODULE * len(CELL_MODULES)):
+            raise StructureError(f"The search network of TransNAS has ten cells, got {cells}.")
+        width = self.width if channels is None else channels
+        check_width(width)
+        return OpenTransNas(width, self.width)
 
     @cached_property
     def slots(self) -> dict[str, tuple[Any, ...]]:
