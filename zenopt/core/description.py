@@ -114,11 +114,14 @@ class Auxiliary:
             What comes before the mean.
         features:
             Channels that enter the linear layer.
+        least_size:
+            Side of the smallest output of the unit that the nodes can take, in pixels.
     """
 
     unit: int
     nodes: tuple[Node, ...]
     features: int
+    least_size: int = 1
 
 
 @dataclass(frozen=True)

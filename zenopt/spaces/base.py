@@ -127,6 +127,10 @@ class BaseArchitecture(ABC):
         """
         return {}
 
+    def spellings(self) -> dict[str, str]:
+        """Return the texts (or keys) by which other people's programs know the architecture, by the program's name."""
+        return {}
+
     def guarded(self) -> dict[str, float]:
         """Return what guards of latency models limit: any of ``expansion``, ``bottleneck``, ``stem_width``."""
         return {}

@@ -141,10 +141,15 @@ class DartsArchitecture(BaseArchitecture):
             *((Norm(wide, EPS),) if is_cifar else ()),
             Relu(wide),
         )
-        return Auxiliary(unit, nodes, wide)
+        # Two pixels must be left of the pooled map for the convolution without padding.
+        return Auxiliary(unit, nodes, wide, least_size=8 if is_cifar else 7)
 
     def __str__(self) -> str:
         return f"darts-{self.settings}-{self.genotype}"
+
+    def spellings(self) -> dict[str, str]:
+        """Return the genotype as DARTS, aw_nas and NASLib write it."""
+        return self.genotype.spellings()
 
     def shape_features(self) -> dict[str, float]:
         from zenopt.spaces.darts.features import cell_features
