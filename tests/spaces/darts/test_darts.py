@@ -226,6 +226,47 @@ def test_published_networks(text: str, resolution: int, classes: int, params: in
     assert round(count(ONCE.parse(V1), 32, 10).macs / 1e6, 1) == 501.0
 
 
+@pytest.mark.parametrize(
+    ("cells", "params_m", "mflops"),
+    [
+        (
+            "normal_0=(('sep_conv_3x3', 0, 2), ('sep_conv_3x3', 1, 2), ('skip_connect', 0, 3), ('sep_conv_3x3', 1, 3), "
+            "('skip_connect', 0, 4), ('sep_conv_3x3', 1, 4), ('skip_connect', 0, 5), ('skip_connect', 1, 5)), "
+            "reduce_1=(('max_pool_3x3', 0, 2), ('max_pool_3x3', 1, 2), ('max_pool_3x3', 0, 3), ('skip_connect', 2, 3), "
+            "('skip_connect', 2, 4), ('avg_pool_3x3', 0, 4), ('skip_connect', 2, 5), ('avg_pool_3x3', 0, 5))",
+            2.81,
+            892,
+        ),
+        (
+            "normal_0=[('dil_conv_5x5', 0, 2), ('sep_conv_5x5', 1, 2), ('dil_conv_5x5', 2, 3), ('sep_conv_5x5', 0, 3), "
+            "('sep_conv_5x5', 1, 4), ('max_pool_3x3', 0, 4), ('max_pool_3x3', 0, 5), ('skip_connect', 2, 5)], "
+            "reduce_1=[('avg_pool_3x3', 1, 2), ('dil_conv_5x5', 0, 2), ('max_pool_3x3', 0, 3), ('sep_conv_3x3', 2, 3), "
+            "('dil_conv_3x3', 2, 4), ('max_pool_3x3', 0, 4), ('max_pool_3x3', 0, 5), ('sep_conv_5x5', 4, 5)]",
+            3.18,
+            1029,
+        ),
+        (
+            "normal_0=(('sep_conv_3x3', 0, 2), ('sep_conv_3x3', 1, 2), ('sep_conv_5x5', 0, 3), ('sep_conv_3x3', 1, 3), "
+            "('sep_conv_5x5', 2, 4), ('sep_conv_3x3', 0, 4), ('sep_conv_3x3', 0, 5), ('dil_conv_3x3', 1, 5)), "
+            "reduce_1=(('max_pool_3x3', 1, 2), ('skip_connect', 0, 2), ('max_pool_3x3', 1, 3), ('max_pool_3x3', 2, 3), "
+            "('sep_conv_5x5', 1, 4), ('max_pool_3x3', 0, 4), ('max_pool_3x3', 2, 5), ('max_pool_3x3', 4, 5))",
+            4.26,
+            1343,
+        ),
+    ],
+    ids=["DARTS", "SNAS", "PC-DARTS"],
+)
+def test_cells_that_aw_nas_found(cells: str, params_m: float, mflops: int) -> None:
+    """Genotypes and counts of its page of results (examples/mloss); its FLOPS are two for a multiply-add."""
+    costs = count(
+        ONCE.parse(f"CNNGenotype({cells}, normal_0_concat=(2, 3, 4, 5), reduce_1_concat=(2, 3, 4, 5))"),
+        32,
+        10,
+    )
+    assert round(costs.params / 1e6, 2) == params_m
+    assert int(2 * costs.macs / 1e6) == pytest.approx(mflops, abs=1)
+
+
 # -- the network ----------------------------------------------------------------------------------------------------
 
 
