@@ -85,6 +85,7 @@ def _describe_architecture(
     from zenopt.core.costs import count
     from zenopt.core.lowering import lower
     from zenopt.latency.training_speed import training_speed
+    from zenopt.report.cells import cell_text, sketches_of
 
     architecture: Any = found.architecture
     resolution, classes, use_se = found.resolution, found.num_classes, found.use_se
@@ -124,6 +125,8 @@ def _describe_architecture(
         return
     click.echo(layer_table(layers, timed) if show_layers else block_table(architecture, layers, timed))
     click.echo()
+    for name, sketch in sketches_of(architecture):
+        click.echo(f"{cell_text(name, sketch)}\n")
     click.echo(_costs_text(content))
     click.echo(wrapped(f"training          {speed.text}", indent_more=18))
     if spellings:

@@ -200,7 +200,7 @@ class CellUnit(Unit):
 
     @property
     def label(self) -> str:
-        return "reduction cell" if self.reduces else "cell"
+        return "reduction cell" if self.reduces else "normal cell"
 
     @property
     def inner_channels(self) -> int | None:

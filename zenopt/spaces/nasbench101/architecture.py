@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
-from zenopt.core.description import Description, Stack, Unit
+from zenopt.core.description import Description, Stack, Unit, VertexGraph
 from zenopt.core.errors import StructureError
 from zenopt.core.primitives import Branches, Edge, Graph, Node, Pool, Slice
 from zenopt.core.text import quoted
@@ -173,6 +173,11 @@ class CellUnit(Unit):
     @property
     def label(self) -> str:
         return "cell"
+
+    @property
+    def vertices(self) -> VertexGraph:
+        widths = vertex_channels(self.cell, self.out_channels)[1:-1]
+        return VertexGraph(tuple(map(_operation, self.cell.operations, widths)), self.cell.edges)
 
     def expand(self) -> tuple[Node, ...]:
         cell, wide = self.cell, self.out_channels
