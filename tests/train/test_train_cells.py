@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from zenopt.core.errors import StructureError
 from zenopt.nn.modules import GraphModule
 from zenopt.nn.weights import read_torch_file
 from zenopt.train.data import synthetic
@@ -95,6 +96,11 @@ def test_operations_are_dropped_image_by_image() -> None:
     assert kinds == {(0,), (1,), (2,), (3,)}
 
 
+def test_maps_too_small_for_the_auxiliary_classifier_are_named() -> None:
+    with pytest.raises(StructureError, match="takes maps of 8 px and more; at 16 px it would get 4"):
+        Objective(SOURCE.build(3), load_recipe("awnas-cells"), 3, 16)
+
+
 class Rates(Silent):
     """Notes the probability of every cell in every epoch."""
 
@@ -109,13 +115,13 @@ class Rates(Silent):
 
 
 def test_the_recipe_trains_a_cell(tmp_path: Path) -> None:
-    recipe = load_recipe("awnas-cells", ["batch_size=16"], epochs=4)
+    recipe = load_recipe("awnas-cells", ["batch_size=8"], epochs=3)
     assert recipe.augment.cutout == 16
     network = SOURCE.build(3)
     observer = Rates(network)
     result = fit(
         network,
-        synthetic("synthetic", "32", classes=3, side=32),
+        synthetic("synthetic", "16", classes=3, side=32),
         recipe,
         output=tmp_path,
         resolution=32,
@@ -123,8 +129,8 @@ def test_the_recipe_trains_a_cell(tmp_path: Path) -> None:
         world=World(0, 1, torch.device("cpu")),
         observer=observer,
     )
-    assert observer.rates == [{0.0}, {0.05}, {0.1}, {0.15}]
-    assert len(result.history) == 4
+    assert observer.rates == [{0.0}, {0.066667}, {0.133333}]
+    assert len(result.history) == 3
     saved = read_torch_file(tmp_path / "last.pt")
     assert not any("auxiliary" in name for name in saved["model"])
     assert any(name.startswith("auxiliary.") for name in saved["extras"])

@@ -31,7 +31,7 @@ _TARGETS = ("params", "macs")
 @click.option(
     "--depth",
     type=_FACTOR,
-    help="Factor of the depths of residual blocks, rounded up, or of the number of DARTS cells.",
+    help="Factor of the depths of residual blocks, rounded up, or of the number of cells in a stack.",
 )
 @click.option("--resolution", type=_FACTOR, help="Factor of the side of the input image.")
 @click.option(

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib import import_module
+from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from zenopt.core.description import Description
@@ -396,6 +397,13 @@ class BaseSpace(ABC):
         except StructureError:
             return None
         return child if self.contains(child) else None
+
+
+def check_factors(**factors: float) -> None:
+    """Raise a :class:`StructureError` naming the first factor of a scaling that is not a positive number."""
+    for name, factor in factors.items():
+        if not 0 < factor < inf:
+            raise StructureError(f"The factor of {name} must be a positive number, got {factor}.")
 
 
 @cache

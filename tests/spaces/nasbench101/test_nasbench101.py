@@ -217,6 +217,11 @@ def test_stacking_is_an_option() -> None:
     assert small.parse("out~0").settings == Settings(2, 1, 16)
     with pytest.raises(StructureError, match="stacked as 3x3x128; allowed is 2x1x16"):
         small.encode(SPACE.parse("out~0"))
+    found = small.parse(FIRST)
+    assert SPACE.scale(found, width=8, depth=3).settings == Settings(2, 3, 128)
+    assert SPACE.scale(found, width=8, depth=3).cell == found.cell
+    with pytest.raises(StructureError, match="factor of depth must be a positive number, got -1"):
+        SPACE.scale(found, depth=-1)
     with pytest.raises(StructureError, match="number of cells from 1 to 20, got 0"):
         NasBench101Space(cells=0)
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from math import inf
 from typing import Any, ClassVar
 
 from zenopt.core.errors import SpecError, StructureError
+from zenopt.spaces.base import check_factors
 from zenopt.spaces.darts.architecture import DartsArchitecture, Settings
 from zenopt.spaces.darts.genotype import NODES, OPERATIONS, SHORT_NAMES, Genotype, Term, node_terms
 from zenopt.spaces.darts.published import NUM_CLASSES, RESOLUTION
@@ -149,9 +149,7 @@ class DartsSpace(SlotSpace):
         Raises:
             StructureError: If a factor is no positive number, or the result too large or too small.
         """
-        for name, factor in (("width", width), ("depth", depth)):
-            if not 0 < factor < inf:
-                raise StructureError(f"The factor of {name} must be a positive number, got {factor}.")
+        check_factors(width=width, depth=depth)
         old = architecture.settings
         settings = Settings(round(old.cells * depth), round(old.channels * width), old.stem)
         return DartsArchitecture(architecture.genotype, settings)

@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from zenopt.core.errors import StructureError
+from zenopt.spaces.base import check_factors
 from zenopt.spaces.nasbench101.architecture import NUM_CLASSES, RESOLUTION, Nb101Architecture, Settings
 from zenopt.spaces.nasbench101.cell import MAX_EDGES, MAX_VERTICES, Cell, Edges, pruned
 from zenopt.spaces.registry import register_space
@@ -185,6 +186,19 @@ class NasBench101Space(SlotSpace):
         place = len(costs) - 1 - costs[::-1].index(max(costs))
         operations[place] = BY_COST[costs[place] - 1]
         return Nb101Architecture(Cell(tuple(operations), architecture.cell.edges), self.settings)
+
+    def scale(
+        self, architecture: Nb101Architecture, *, width: float = 1.0, depth: float = 1.0
+    ) -> Nb101Architecture:
+        """Return the same cell stacked otherwise: ``width`` times the channels, ``depth`` times the cells, rounded.
+
+        Raises:
+            StructureError: If a factor is no positive number, or the result too large or too small.
+        """
+        check_factors(width=width, depth=depth)
+        old = architecture.settings
+        settings = Settings(old.stacks, round(old.cells * depth), round(old.channels * width))
+        return Nb101Architecture(architecture.cell, settings)
 
     def _valid(self, values: Sequence[Any]) -> Nb101Architecture | None:
         """Return the cell of the slots' values as they are, or ``None`` where they are none."""
