@@ -155,7 +155,7 @@ def test_operations_of_vertices_are_the_boxes() -> None:
 def test_boxes_without_room_have_short_labels() -> None:
     cell = cells_of(DartsSpace().parse(DartsSpace().initial))[0][1]
     words = [element.text for element in ET.fromstring(draw_diagram(cell)).iter(f"{_SVG}text")]
-    assert {"sep 3×3", "dil 3×3", "skip", "2 back", "node 5"} <= set(words)
+    assert {"sep 3×3", "dil 3×3", "2 back", "node 5"} <= set(words)
     assert not any("…" in (word or "") for word in words)
 
 
