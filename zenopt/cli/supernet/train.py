@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from zenopt.cli.hints import say_next
-from zenopt.cli.options import FiniteRange, device_option, json_option, print_json, storage_option, wrapped
+from zenopt.cli.options import (
+    FiniteRange,
+    device_option,
+    json_option,
+    print_json,
+    set_option,
+    storage_option,
+    wrapped,
+)
+from zenopt.cli.study_choice import chosen_spec
 from zenopt.cli.training import data_options, resume_mode, run_options, until_interrupted
 from zenopt.core.words import plural
 
@@ -28,13 +37,7 @@ if TYPE_CHECKING:
     help="Whose space, resolution, classes, gates and budget: a preset, a YAML file, or a stored study.",
 )
 @storage_option
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Replaces a field of the study; repeatable.",
-)
+@set_option("Replaces a field of the study; repeatable.")
 @data_options(required=True)
 @click.option(
     "--output", type=click.Path(path_type=Path), help="Folder of the supernet; needed unless --dry-run."
@@ -157,7 +160,7 @@ def train(
 
     if output is None and not dry_run:
         raise click.UsageError("--output is needed: the folder of the supernet.")
-    spec = find_spec(name, storage, overrides)
+    spec = chosen_spec(name, storage, overrides)
     recipe = load_recipe(recipe_name, recipe_overrides, **({"epochs": epochs} if epochs else {}))
     from zenopt.supernet.schedule import load_schedule
     from zenopt.supernet.training import check_recipe, split, train_supernet
@@ -228,23 +231,6 @@ def _phases(schedule: Schedule, epochs: int) -> str:
     return wrapped(f"Phases   {', '.join(ends)} of {plural(epochs, 'epoch')}", indent_more=9)
 
 
-def find_spec(name: str, storage: str, overrides: tuple[str, ...]) -> StudySpec:
-    """Return the spec of a preset, a file, or a stored study.
-
-    Raises:
-        SpecError: If it is a preset or a file and something is wrong with it.
-        StudyError: If it is neither, and no stored study either.
-    """
-    from zenopt.study.spec import StudySpec, names_spec
-    from zenopt.study.study import load_study, open_existing, read_spec
-
-    if names_spec(name):
-        return StudySpec.load(name, overrides)
-    spec = read_spec(load_study(open_existing(storage), name))
-    assert spec is not None
-    return spec.overridden(overrides) if overrides else spec
-
-
 def _plan(
     spec: StudySpec,
     sampling: Literal["uniform", "fair", "sandwich"],
@@ -253,9 +239,6 @@ def _plan(
     kernels: Literal["centre", "transformed"],
     schedule: Schedule | None,
 ) -> Any:
-    from dataclasses import replace
-
-    from zenopt.core.budget import Budget
     from zenopt.supernet.training import SupernetPlan
 
     spec.require_networks()
@@ -265,7 +248,7 @@ def _plan(
         section.build(),
         section.name,
         section.arguments(),
-        limits if within_budget else replace(limits, budget=Budget(), guards=None),
+        limits if within_budget else limits.unlimited(),
         sampling,
         seed,
         kernels,
