@@ -18,6 +18,16 @@ def reduce_images(images: torch.Tensor, resolution: int) -> torch.Tensor:
     return F.interpolate(images, size=(resolution, resolution), mode="bilinear", align_corners=False)
 
 
+def keep_output(module: nn.Module, maps: dict[int, torch.Tensor], key: int) -> None:
+    """Keep a module's output of every forward pass, with gradients, in ``maps[key]``."""
+
+    # A function of its own, not a method: copies of the module then copy nothing else.
+    def keep(_module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
+        maps[key] = output
+
+    module.register_forward_hook(keep)
+
+
 class FeatureTap:
     """Keeps the deepest feature map of each wanted down-sampling ratio of every forward pass.
 
@@ -73,11 +83,5 @@ class FeatureTap:
                     f"it has {', '.join(map(str, sorted(available)))}."
                 )
 
-        def keeper(ratio: int):  # type: ignore[no-untyped-def]
-            def keep(_module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
-                self.maps[ratio] = output
-
-            return keep
-
         for ratio, module in found.items():
-            module.register_forward_hook(keeper(ratio))
+            keep_output(module, self.maps, ratio)

@@ -6,13 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from zenopt.nn import Network, build_auxiliary
 from zenopt.train.distill import Distiller
-from zenopt.train.features import FeatureTap, reduce_images
+from zenopt.train.features import FeatureTap, keep_output, reduce_images
 from zenopt.train.recipe import Recipe
 
 
 class AuxiliaryHead(nn.Module):
-    """The auxiliary classifier of DARTS and aw_nas; only training uses it."""
+    """The auxiliary classifier of DARTS and aw_nas on any map, for networks whose family has none of its own."""
 
     def __init__(self, in_channels: int, num_classes: int) -> None:
         super().__init__()
@@ -65,15 +66,23 @@ class Objective(nn.Module):
         self._resolution = resolution
         self._smoothing = recipe.loss.label_smoothing
         self._auxiliary = recipe.loss.auxiliary
-        ratios = set()
-        if self._auxiliary is not None:
-            ratios.add(self._auxiliary.ratio)
-        if recipe.distill is not None and recipe.distill.feature_weight:
-            ratios |= set(recipe.distill.ratios)
-        self._tap = FeatureTap(network, sorted(ratios), resolution) if ratios else None
         # `extras` learn along with the network, but are no part of it.
         self.extras = nn.ModuleDict()
-        if self._auxiliary is not None and self._tap is not None:
+        ratios = set()
+        if recipe.distill is not None and recipe.distill.feature_weight:
+            ratios |= set(recipe.distill.ratios)
+        own = network.description.auxiliary if isinstance(network, Network) else None
+        if self._auxiliary is not None and own is None:
+            ratios.add(self._auxiliary.ratio)
+        self._tap = FeatureTap(network, sorted(ratios), resolution) if ratios else None
+        # What the auxiliary classifier sees: maps of the last forward pass, and which of them.
+        self._seen: tuple[dict[int, torch.Tensor], int] | None = None
+        if self._auxiliary is not None and isinstance(network, Network) and own is not None:
+            self._seen = {}, own.unit
+            keep_output(network.units()[own.unit], *self._seen)
+            self.extras["auxiliary"] = build_auxiliary(network, resolution)
+        elif self._auxiliary is not None and self._tap is not None:
+            self._seen = self._tap.maps, self._auxiliary.ratio
             self.extras["auxiliary"] = AuxiliaryHead(self._tap.channels[self._auxiliary.ratio], num_classes)
         if recipe.distill is not None and teacher is not None:
             self.extras["distiller"] = Distiller(teacher[0], self._tap, recipe.distill, teacher[1])
@@ -93,8 +102,9 @@ class Objective(nn.Module):
             return own
         logits = self.network(reduce_images(images, self._resolution))
         loss = F.cross_entropy(logits, targets, label_smoothing=self._smoothing)
-        if self._auxiliary is not None and self._tap is not None:
-            second = self.extras["auxiliary"](self._tap.maps[self._auxiliary.ratio])
+        if self._auxiliary is not None and self._seen is not None:
+            maps, which = self._seen
+            second = self.extras["auxiliary"](maps[which])
             loss = loss + self._auxiliary.weight * F.cross_entropy(
                 second, targets, label_smoothing=self._smoothing
             )

@@ -62,7 +62,11 @@ class Schedule(Section):
 
 
 class Auxiliary(Section):
-    """A second classifier on the deepest feature map at a down-sampling ratio (aw_nas, DARTS)."""
+    """A second classifier in training (aw_nas, DARTS).
+
+    Families that have one (DARTS cells) say what it is and where it stands; other networks get it on the deepest
+    feature map at a down-sampling ratio.
+    """
 
     weight: Positive = 0.4
     ratio: int = Field(default=4, ge=1)

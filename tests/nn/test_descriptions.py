@@ -41,7 +41,7 @@ from zenopt.export.standalone import write_model_file
 from zenopt.latency.options import MeasureOptions
 from zenopt.latency.parts import BlockPart, network_parts
 from zenopt.latency.runners import prepared
-from zenopt.nn import build_network
+from zenopt.nn import build_auxiliary, build_network
 from zenopt.nn.modules import GraphModule
 from zenopt.spaces.base import BaseArchitecture
 
@@ -329,25 +329,17 @@ def test_drop_path_leaves_what_is_no_choice_and_identities() -> None:
     assert cell.can_drop == [False, True, False, True]
 
 
-def test_an_auxiliary_classifier_is_built_on_request_and_works_in_training() -> None:
+def test_an_auxiliary_classifier_is_no_part_of_the_network() -> None:
     case, images = Assisted(), torch.randn(4, 3, 32, 32)
-    plain = build_network(case, num_classes=5)
-    assert plain.auxiliary is None and plain(images).shape == (4, 5) and plain.auxiliary_logits is None
-    network = build_network(case, num_classes=5, auxiliary=True)
-    extra = {name for name in network.state_dict() if name.startswith("auxiliary.")}
-    assert set(network.state_dict()) - extra == set(plain.state_dict()) and extra
-    assert network(images).shape == (4, 5)
-    logits = network.auxiliary_logits
-    assert logits is not None and logits.shape == (4, 5)
-    logits.sum().backward()
-    assert network.blocks[1][1].weight.grad is not None and network.classifier.weight.grad is None
-    with torch.no_grad():
-        network.eval()(images)
-        assert network.auxiliary_logits is None
-        network.load_state_dict({**network.state_dict(), **plain.state_dict()})
-        assert torch.equal(network(images), plain.eval()(images))
+    network = build_network(case, num_classes=5)
+    weights = set(network.state_dict())
+    auxiliary = build_auxiliary(network, 32)
+    assert set(network.state_dict()) == weights
+    assert case.description.auxiliary is not None
+    seen = network._outputs(images)[case.description.auxiliary.unit]
+    assert auxiliary(seen).shape == (4, 5)
     with pytest.raises(StructureError, match="hand-made networks have no auxiliary classifier"):
-        build_network(CASES["cell"], auxiliary=True)
+        build_auxiliary(build_network(CASES["cell"]), 32)
 
 
 def test_options_must_fit() -> None:

@@ -11,11 +11,15 @@ from zenopt.core.description import Unit
 from zenopt.core.errors import ZenoptError
 from zenopt.core.primitives import Conv, Edge, Graph, Identity, Node, Norm, Pool, Zero
 from zenopt.report import dissect, draw
-from zenopt.report.cells import cells_of, diagram_of, operation_words
+from zenopt.report.cells import cell_text, cells_of, diagram_of, operation_words, sketches_of
 from zenopt.report.diagram import draw_diagram
 from zenopt.report.graph import Box, Diagram, lay_out, layers_of
 from zenopt.spaces.chain.architecture import Architecture
+from zenopt.spaces.darts.space import DartsSpace
+from zenopt.spaces.layers import factorised_reduction
+from zenopt.spaces.nasbench101.space import NasBench101Space
 from zenopt.spaces.nasbench201.architecture import CellArchitecture
+from zenopt.spaces.transnas.micro import TransNasMicroSpace
 
 CELL = "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|none~1|nor_conv_1x1~2|"
 _SVG = "{http://www.w3.org/2000/svg}"
@@ -69,7 +73,7 @@ def test_a_cell_from_its_text() -> None:
     assert len(found.arrows) == 10
     root = ET.fromstring(draw_diagram(found, "a cell", standalone=True))
     words = [element.text for element in root.iter(f"{_SVG}text")]
-    assert {"a cell", "input", "output", "sum 1", "sum 2", *labels} <= set(words)
+    assert {"a cell", "input", "output", "node 1", "node 2", *labels} <= set(words)
     classes = [element.attrib["class"] for element in root.iter(f"{_SVG}g")]
     assert sum("zp-k3" in name for name in classes) == 2
     boxes = [
@@ -124,7 +128,69 @@ def test_cells_of_two_inputs() -> None:
     found = diagram_of(Twice())
     assert found is not None
     labels = [box.label for box in found.boxes]
-    assert labels[:4] == ["2 back", "the one before", "sum 1", "sum 2"]
-    assert labels[4:] == ["separable 3×3", "identity", "max pool 3×3", "output: all side by side"]
-    assert {start for start, end in found.arrows if end == "output"} == {"place2", "place3"}
+    assert labels[:4] == ["2 back", "before", "node 2", "node 3"]
+    assert labels[4:] == ["output", "separable 3×3", "identity", "max pool 3×3"]
+    assert {start for start, end in found.arrows if end == "place4"} == {"place2", "place3"}
     assert operation_words((Conv(8, 8, 5, dilation=2, groups=8),)) == ("dilated 5×5", 5)
+    assert operation_words(factorised_reduction(8, 16)) == ("skip, halved", 1)
+
+
+def test_operations_of_vertices_are_the_boxes() -> None:
+    network = NasBench101Space().parse("conv3~0,max3~1,conv3~2,conv3~0,conv1~0+3+4,out~2+5")
+    ((name, found),) = cells_of(network)
+    assert name == "cell"
+    assert [(box.label, box.kind, box.kernel) for box in found.boxes] == [
+        ("input", "state", None),
+        ("1: conv 3×3", "operation", 3),
+        ("2: max pool 3×3", "operation", None),
+        ("3: conv 3×3", "operation", 3),
+        ("4: conv 3×3", "operation", 3),
+        ("5: conv 1×1", "operation", 1),
+        ("output", "state", None),
+    ]
+    assert found.arrows == tuple((f"place{start}", f"place{end}") for start, end in network.cell.edges)
+    assert sum(block.depth for block in dissect(network, 32, 10).blocks if block.name == "cell") == 9
+
+
+def test_boxes_without_room_have_short_labels() -> None:
+    cell = cells_of(DartsSpace().parse(DartsSpace().initial))[0][1]
+    words = [element.text for element in ET.fromstring(draw_diagram(cell)).iter(f"{_SVG}text")]
+    assert {"sep 3×3", "dil 3×3", "2 back", "node 5"} <= set(words)
+    assert not any("…" in (word or "") for word in words)
+
+
+DARTS_TEXT = """\
+normal cell     2 back before   2      3      4      5    output
+separable 3x3     o------------->      :      :      :      :
+separable 3x3     :      o------>      :      :      :      :
+separable 3x3     o-------------------->      :      :      :
+separable 3x3     :      o------------->      :      :      :
+identity          o--------------------------->      :      :
+separable 3x3     :      o-------------------->      :      :
+identity          o---------------------------------->      :
+dilated 3x3       :      :      o-------------------->      :
+side by side      :      :      o------o------o------o------>"""
+VERTEX_TEXT = """\
+cell           input    1      2      3      4      5    output
+conv 3x3         o------>      :      :      :      :      :
+max pool 3x3     :      o------>      :      :      :      :
+conv 3x3         :      :      o------>      :      :      :
+conv 3x3         o--------------------------->      :      :
+conv 1x1         o--------------------o------o------>      :
+side by side     :      :      o--------------------o------>"""
+
+
+def test_cells_as_text() -> None:
+    normal, reduction = sketches_of(DartsSpace().parse(DartsSpace().initial))
+    assert cell_text(*normal) == DARTS_TEXT
+    assert reduction[0] == "reduction cell" and "max pool 3x3" in cell_text(*reduction)
+    ((name, sketch),) = sketches_of(
+        NasBench101Space().parse("conv3~0,max3~1,conv3~2,conv3~0,conv1~0+3+4,out~2+5")
+    )
+    assert cell_text(name, sketch) == VERTEX_TEXT
+    assert "none" not in cell_text(*sketches_of(CellArchitecture.parse(CELL))[0])
+    micro = sketches_of(TransNasMicroSpace().parse("1_01_230"))
+    # Cells that change the shape skip by a factorised reduction.
+    assert [name for name, _ in micro] == ["reduction cell", "cell"]
+    assert "skip, halved" in cell_text(*micro[0]) and "identity" in cell_text(*micro[1])
+    assert sketches_of(Architecture.parse("SuperConvK3BNRELU(3,8,1,1)")) == ()

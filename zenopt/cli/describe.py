@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 @click.option(
     "--latency", "device", metavar="PROFILE", help="Add predicted latency, with its share per block or layer."
 )
+@click.option(
+    "--spellings", is_flag=True, help="Add the text as other programs write it (DARTS, aw_nas, NASLib)."
+)
 @click.option("--verify", is_flag=True, help="Build the network and count it with torch and thop as well.")
 @json_option
 def describe(
@@ -48,6 +51,7 @@ def describe(
     use_se: bool | None,
     show_layers: bool,
     device: str | None,
+    spellings: bool,
     verify: bool,
     as_json: bool,
 ) -> None:
@@ -65,20 +69,23 @@ def describe(
     show_warnings()
     found = find_target(network, resolution=resolution, num_classes=classes, use_se=use_se)
     if found.architecture is None:
-        if use_se or verify:
-            raise click.UsageError("--se and --verify are for architectures of zenopt's own spaces.")
+        if use_se or verify or spellings:
+            raise click.UsageError(
+                "--se, --spellings and --verify are for architectures of zenopt's own spaces."
+            )
         _describe_module(found, show_layers, device, as_json)
     else:
-        _describe_architecture(found, show_layers, device, verify, as_json)
+        _describe_architecture(found, show_layers, device, spellings, verify, as_json)
 
 
 def _describe_architecture(
-    found: Target, show_layers: bool, device: str | None, verify: bool, as_json: bool
+    found: Target, show_layers: bool, device: str | None, spellings: bool, verify: bool, as_json: bool
 ) -> None:
     """Print what is known of an architecture without building it."""
     from zenopt.core.costs import count
     from zenopt.core.lowering import lower
     from zenopt.latency.training_speed import training_speed
+    from zenopt.report.cells import cell_text, sketches_of
 
     architecture: Any = found.architecture
     resolution, classes, use_se = found.resolution, found.num_classes, found.use_se
@@ -95,6 +102,7 @@ def _describe_architecture(
         **costs.__dict__,
         "output_shape": [last.in_channels, last.in_size, last.in_size],
         "training": speed.to_json(),
+        "spellings": architecture.spellings(),
     }
     if device is not None:
         from zenopt.latency import load_profile, operation_latencies
@@ -117,8 +125,13 @@ def _describe_architecture(
         return
     click.echo(layer_table(layers, timed) if show_layers else block_table(architecture, layers, timed))
     click.echo()
+    for name, sketch in sketches_of(architecture):
+        click.echo(f"{cell_text(name, sketch)}\n")
     click.echo(_costs_text(content))
     click.echo(wrapped(f"training          {speed.text}", indent_more=18))
+    if spellings:
+        click.echo()
+        click.echo(_spellings_text(content))
     if verify:
         click.echo()
         click.echo(_verify_text(content["verify"]))
@@ -203,6 +216,12 @@ def _latency_text(content: dict[str, Any]) -> str:
     lines = [f"latency           {content['latency_ms']:.4f} ms, predicted for {content['latency_device']}"]
     lines += [f"                  careful: {printable(warning)}" for warning in content["latency_warnings"]]
     return "\n".join(lines)
+
+
+def _spellings_text(content: dict[str, Any]) -> str:
+    """Return the spellings, each on a line of its own to be copied."""
+    found = content["spellings"] or {"zenopt": content["structure"]}
+    return "\n".join(f"{name}: {text}" for name, text in found.items())
 
 
 def _verify_text(content: dict[str, Any]) -> str:

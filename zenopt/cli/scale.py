@@ -25,8 +25,14 @@ _TARGETS = ("params", "macs")
 
 @click.command()
 @click.argument("network", metavar=NETWORK)
-@click.option("--width", type=_FACTOR, help="Factor of all widths, which stay multiples of 8.")
-@click.option("--depth", type=_FACTOR, help="Factor of the depths of residual blocks, rounded up.")
+@click.option(
+    "--width", type=_FACTOR, help="Factor of all widths; those of super-blocks stay multiples of 8."
+)
+@click.option(
+    "--depth",
+    type=_FACTOR,
+    help="Factor of the depths of residual blocks, rounded up, or of the number of cells in a stack.",
+)
 @click.option("--resolution", type=_FACTOR, help="Factor of the side of the input image.")
 @click.option(
     "--to",
@@ -55,6 +61,7 @@ def scale(
     \b
     zenopt scale demo-bundle --width 1.3 --depth 1.2 --resolution 1.15
     zenopt scale demo-bundle --to macs=100e6 --output demo-100m
+    zenopt scale found-8x16 --width 2.25 --depth 2.5 --output found-20x36
     """
     from zenopt.core.costs import count
     from zenopt.export.bundle import check_bundle_folder

@@ -16,6 +16,19 @@ from zenopt.core.errors import StructureError
 from zenopt.core.primitives import Branches, Choice, Graph, Node, Residual
 
 
+@dataclass(frozen=True)
+class VertexGraph:
+    """A cell as a graph of operations: vertex 0 is its input, the last one its output.
+
+    Attributes:
+        operations: Of the vertices between.
+        edges: Pairs of vertices, from an earlier to a later one.
+    """
+
+    operations: tuple[tuple[Node, ...], ...]
+    edges: tuple[tuple[int, int], ...]
+
+
 class Unit(ABC):
     """A part of a network that takes the output of the part before it. Subclasses are frozen dataclasses.
 
@@ -52,6 +65,11 @@ class Unit(ABC):
     @property
     def inner_channels(self) -> int | None:
         """Width inside, where it has one of its own."""
+        return None
+
+    @property
+    def vertices(self) -> VertexGraph | None:
+        """A cell whose operations are on its vertices, as pictures show it; ``None`` where they are on edges."""
         return None
 
     @abstractmethod
@@ -114,11 +132,14 @@ class Auxiliary:
             What comes before the mean.
         features:
             Channels that enter the linear layer.
+        least_size:
+            Side of the smallest output of the unit that the nodes can take, in pixels.
     """
 
     unit: int
     nodes: tuple[Node, ...]
     features: int
+    least_size: int = 1
 
 
 @dataclass(frozen=True)

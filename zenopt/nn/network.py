@@ -30,13 +30,10 @@ class Network(nn.Module):
             Whether residual links are built.
         description:
             What is built instead of the architecture's own description: another release's build of the same.
-        auxiliary:
-            Whether the description's auxiliary classifier is built.
         open_choice:
             Builds what stands for a choice of the description; without it choices are refused.
 
     Attributes:
-        auxiliary_logits: What the auxiliary classifier gave for the last batch in training mode, else ``None``.
         classifier: ``nn.Linear`` with bias. Units have the names of the description; super-blocks and cells are the
             members of ``blocks``, an ``nn.ModuleList``.
 
@@ -54,7 +51,6 @@ class Network(nn.Module):
         residual: bool = True,
         *,
         description: Description | None = None,
-        auxiliary: bool = False,
         open_choice: OpenChoice | None = None,
     ) -> None:
         super().__init__()
@@ -74,15 +70,6 @@ class Network(nn.Module):
         if found.dropout:
             self.dropout = nn.Dropout(found.dropout)
         self.classifier = nn.Linear(found.features, num_classes)
-        self.auxiliary: nn.Sequential | None = None
-        self.auxiliary_logits: torch.Tensor | None = None
-        if auxiliary:
-            if found.auxiliary is None:
-                family = getattr(architecture, "family", "These")
-                raise StructureError(f"{family} networks have no auxiliary classifier.")
-            nodes = build_nodes(found.auxiliary.nodes, use_se=use_se, residual=residual)
-            pooled = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(found.auxiliary.features, num_classes))
-            self.auxiliary = nn.Sequential(*nodes, *pooled)
 
     def _place(self, name: str, module: nn.Module) -> None:
         """Register a unit under a name such as ``stem`` or ``blocks.3``."""
@@ -110,12 +97,6 @@ class Network(nn.Module):
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Map a ``batch x 3 x height x width`` image tensor to the last feature map, before pooling."""
-        if self.auxiliary is not None:
-            assert self.description.auxiliary is not None
-            outputs = self._outputs(x)
-            seen = outputs[self.description.auxiliary.unit]
-            self.auxiliary_logits = self.auxiliary(seen) if self.training else None
-            return outputs[-1]
         if all(unit.inputs == (-1,) for unit in self.description.units):
             # Nothing is kept that is not needed any more.
             for module in self.units():
@@ -168,9 +149,6 @@ def build_network(
             Whether residual links are built. ``False`` gives the network Zen-NAS scores: no additions, no projections.
         build:
             Which release's network of the architecture, where its family has several.
-        auxiliary:
-            Whether the auxiliary classifier is built that training may use; its outputs are left in
-            :attr:`Network.auxiliary_logits`.
 
     Returns:
         A module with ``forward`` and ``forward_features``, initialised as PyTorch initialises its layers.
@@ -180,4 +158,34 @@ def build_network(
             positive.
     """
     description = describe(architecture) if build == "official" else architecture.describe(build)
-    return Network(architecture, num_classes, use_se, residual, description=description, auxiliary=auxiliary)
+    return Network(architecture, num_classes, use_se, residual, description=description)
+
+
+def build_auxiliary(network: Network, resolution: int) -> nn.Sequential:
+    """Build the second classifier that a network's family trains it with, for the output of one of its units.
+
+    Args:
+        network:
+            A network whose description has one (:attr:`~zenopt.core.description.Description.auxiliary`).
+        resolution:
+            Side of the square input image in pixels.
+
+    Returns:
+        A module from the unit's output to logits of the network's classes; it is no part of the network.
+
+    Raises:
+        StructureError: If the family has none, or its maps are too small for it at this resolution.
+    """
+    found, family = network.description.auxiliary, getattr(network.architecture, "family", "These")
+    if found is None:
+        raise StructureError(f"{family} networks have no auxiliary classifier.")
+    unit, sizes = walk_units(network.architecture, resolution)[found.unit]
+    size = unit_out_size(unit, sizes)
+    if size < found.least_size:
+        raise StructureError(
+            f"The auxiliary classifier of {family} networks takes maps of {found.least_size} px and more; at "
+            f"{resolution} px it would get {size}."
+        )
+    nodes = build_nodes(found.nodes, use_se=network.use_se, residual=network.residual)
+    linear = nn.Linear(found.features, network.num_classes)
+    return nn.Sequential(*nodes, nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)

@@ -9,7 +9,7 @@ from zenopt.report.graph import Box, Diagram, Layout, lay_out
 from zenopt.report.svg import WIDTH, frame, heading, kernel_class, text
 
 _LAYER, _NODE, _ARROW = 50.0, 24.0, 4.0
-_CHARACTER, _PADDING, _APART = 6.4, 18.0, 8.0
+_CHARACTER, _PADDING, _APART = 6.4, 18.0, 4.0
 
 
 def draw_diagram(diagram: Diagram, title: str = "", *, standalone: bool = False) -> str:
@@ -66,9 +66,10 @@ def _edge(start: str, end: str, points: dict[Any, tuple[float, float]], layout: 
 def _box(box: Box, point: tuple[float, float], columns: int) -> str:
     x, y = point
     room = WIDTH / columns - _APART
-    width = min(room, _CHARACTER * len(box.label) + _PADDING)
-    letters = max(1, int((width - 8) / _CHARACTER))
-    label = box.label if len(box.label) <= letters + 1 else f"{box.label[: letters - 1]}…"
+    letters = max(1, int((room - 8) / _CHARACTER))
+    label = box.label if len(box.label) <= letters + 1 else box.short or box.label
+    label = label if len(label) <= letters + 1 else f"{label[: letters - 1]}…"
+    width = min(room, _CHARACTER * len(label) + _PADDING)
     kernel = "" if box.kernel is None else f" {kernel_class(box.kernel)}"
     radius = _NODE / 2 if box.kind == "state" else 4
     return (

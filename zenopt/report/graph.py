@@ -22,12 +22,14 @@ class Box:
         label: What is written in it.
         kind: ``"state"`` (a feature map) or ``"operation"``.
         kernel: Side of its kernel, which colours it; ``None`` where it has no weights.
+        short: What is written where there is no room for the label.
     """
 
     key: str
     label: str
     kind: str = "operation"
     kernel: int | None = None
+    short: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib import import_module
+from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from zenopt.core.description import Description
@@ -126,6 +127,10 @@ class BaseArchitecture(ABC):
 
         Published counts may leave things out or add some; :func:`zenopt.core.costs.count` gives the truth.
         """
+        return {}
+
+    def spellings(self) -> dict[str, str]:
+        """Return the texts (or keys) by which other people's programs know the architecture, by the program's name."""
         return {}
 
     def guarded(self) -> dict[str, float]:
@@ -405,6 +410,13 @@ class BaseSpace(ABC):
         except StructureError:
             return None
         return child if self.contains(child) else None
+
+
+def check_factors(**factors: float) -> None:
+    """Raise a :class:`StructureError` naming the first factor of a scaling that is not a positive number."""
+    for name, factor in factors.items():
+        if not 0 < factor < inf:
+            raise StructureError(f"The factor of {name} must be a positive number, got {factor}.")
 
 
 @cache

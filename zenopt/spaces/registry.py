@@ -31,6 +31,7 @@ SPACES: Registry[Any] = Registry(
     {
         "superres": "zenopt.spaces.chain.superres",
         "mobile": "zenopt.spaces.chain.mobile",
+        "nasbench101": "zenopt.spaces.nasbench101.space",
         "nasbench201": "zenopt.spaces.nasbench201.space",
         "nasbench-macro": "zenopt.spaces.nasbenchmacro.space",
         "mnasnet": "zenopt.spaces.mnasnet.space",

@@ -13,7 +13,7 @@ from zenopt.core.costs import count
 from zenopt.core.errors import SpecError, StructureError
 from zenopt.core.lowering import walk_units
 from zenopt.export.names import resolve
-from zenopt.nn import build_network
+from zenopt.nn import build_auxiliary, build_network
 from zenopt.nn.modules import GraphModule
 from zenopt.spaces.darts.architecture import DartsArchitecture, Settings
 from zenopt.spaces.darts.features import cell_features
@@ -32,6 +32,22 @@ V2 = (
 )
 V2_NASLIB = (
     "[[(0,3),(1,3),(0,3),(1,3),(1,3),(0,2),(0,2),(2,5)],[(0,0),(1,0),(2,2),(1,0),(0,0),(2,2),(2,2),(1,0)]]"
+)
+#: As aw_nas writes it (its README); operations stand in any order.
+V2_AWNAS = (
+    "CNNGenotype(normal_0=[('dil_conv_3x3', 2, 5), ('sep_conv_3x3', 0, 2), ('sep_conv_3x3', 1, 2), "
+    "('sep_conv_3x3', 0, 3), ('sep_conv_3x3', 1, 3), ('sep_conv_3x3', 1, 4), ('skip_connect', 0, 4), "
+    "('skip_connect', 0, 5)], reduce_1=[('max_pool_3x3', 0, 2), ('max_pool_3x3', 1, 2), ('skip_connect', 2, 3), "
+    "('max_pool_3x3', 1, 3), ('max_pool_3x3', 0, 4), ('skip_connect', 2, 4), ('skip_connect', 2, 5), "
+    "('max_pool_3x3', 1, 5)], normal_0_concat=[2, 3, 4, 5], reduce_1_concat=[2, 3, 4, 5])"
+)
+#: With a list for each node, as later PyTorch versions of DARTS write it.
+V2_BY_NODE = (
+    "Genotype(normal=[[('sep_conv_3x3', 0), ('sep_conv_3x3', 1)], [('sep_conv_3x3', 0), ('sep_conv_3x3', 1)], "
+    "[('sep_conv_3x3', 1), ('skip_connect', 0)], [('skip_connect', 0), ('dil_conv_3x3', 2)]], "
+    "normal_concat=range(2, 6), reduce=[[('max_pool_3x3', 0), ('max_pool_3x3', 1)], [('skip_connect', 2), "
+    "('max_pool_3x3', 1)], [('max_pool_3x3', 0), ('skip_connect', 2)], [('skip_connect', 2), ('max_pool_3x3', 1)]], "
+    "reduce_concat=range(2, 6))"
 )
 V2_NORMAL = "sep3~0+sep3~1,sep3~0+sep3~1,skip~0+sep3~1,skip~0+dil3~2"
 V2_REDUCE = "max3~0+max3~1,max3~1+skip~2,max3~0+skip~2,max3~1+skip~2"
@@ -63,6 +79,10 @@ class TestDartsOnImageNet(FamilyTests):
         V2.replace("'", '"').replace("range(2, 6)", "[2, 3, 4, 5]").replace(", ", ",\n "),
         V2_NASLIB,
         V2_NASLIB.replace(",", ", "),
+        V2_NASLIB.replace("(", "[").replace(")", "]"),
+        V2_AWNAS,
+        V2_AWNAS.replace("[", "(").replace("]", ")").replace(", ", ",\n  "),
+        V2_BY_NODE,
         V2_SHORT,
         f"darts-20x36-{V2_SHORT}",
         f"  {V2}\n",
@@ -74,10 +94,17 @@ def test_every_spelling_is_read(text: str) -> None:
     assert ONCE.contains(network)
 
 
-def test_the_releases_spelling_comes_back() -> None:
-    genotype = Genotype.parse(V2)
-    assert Genotype.parse(genotype.release_text()) == genotype
-    assert genotype.release_text().startswith("Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), (")
+def test_the_spellings_of_others_come_back() -> None:
+    texts = ONCE.parse(V2).spellings()
+    assert {Genotype.parse(text) for text in texts.values()} == {Genotype.parse(V2)}
+    assert texts["DARTS"].startswith("Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), (")
+    assert texts["DARTS"].endswith("('skip_connect', 2)], reduce_concat=range(2, 6))")
+    assert texts["aw_nas"].startswith(
+        "CNNGenotype(normal_0=[('sep_conv_3x3', 0, 2), ('sep_conv_3x3', 1, 2), "
+    )
+    assert texts["aw_nas"].endswith("normal_0_concat=[2, 3, 4, 5], reduce_1_concat=[2, 3, 4, 5])")
+    assert sorted(texts["NASLib"]) == sorted(V2_NASLIB)
+    assert "NASLib" not in ONCE.parse(V2.replace("dil_conv_3x3", "none")).spellings()
 
 
 def test_the_order_of_a_nodes_terms_makes_no_difference() -> None:
@@ -92,7 +119,7 @@ def test_settings_are_in_the_text() -> None:
     assert DartsSpace(cells=14, channels=48, stem="imagenet").contains(network) and not ONCE.contains(network)
     with pytest.raises(StructureError, match="stacked as 14x48i; allowed is 20x36"):
         ONCE.encode(network)
-    for text in (V2, V2_NASLIB, str(network)):
+    for text in (V2, V2_AWNAS, V2_NASLIB, str(network)):
         assert resolve(text).family == "darts"
 
 
@@ -103,7 +130,27 @@ def test_settings_are_in_the_text() -> None:
             V2.replace("sep_conv_3x3", "sep_conv_7x7"),
             "Unknown DARTS operation 'sep_conv_7x7'; allowed: none, max_pool",
         ),
-        (V2.replace("range(2, 6)", "range(3, 6)"), "Expected a DARTS genotype"),
+        (
+            V2.replace("range(2, 6)", "range(3, 6)"),
+            r"normal_concat of a DARTS genotype must be range\(2, 6\)",
+        ),
+        (V2.replace("range(2, 6)", "range(2, 10 ** 9)"), "Expected a DARTS genotype"),
+        (V2.replace("range(2, 6)", "range(2, 999999999999)"), "normal_concat of a DARTS genotype must be"),
+        (V2.replace("range(2, 6)", "[2, 3, 4]"), "normal_concat of a DARTS genotype must be"),
+        (V2.replace("Genotype(", "Genotype(steps=4, "), "Expected a DARTS genotype"),
+        (V2.replace("Genotype(", "print("), "Expected a DARTS genotype"),
+        (V2.replace("Genotype(", "os.Genotype("), "Expected a DARTS genotype"),
+        (
+            V2_AWNAS.replace("2, 5)", "2, 4)", 1),
+            r"normal_0 of a DARTS genotype has two operations for each of nodes",
+        ),
+        (V2_AWNAS.replace("('dil_conv_3x3', 2, 5)", "('dil_conv_3x3',)"), "Expected a DARTS genotype"),
+        (V2_AWNAS.replace("dil_conv_3x3', 2, 5", "dil_conv_3x3', 'two', 5"), "Expected a DARTS genotype"),
+        (V2_NASLIB.replace("(2,5)", "('a',5)"), "Expected a DARTS genotype"),
+        (V2_NASLIB.replace("(2,5)", "2"), "Expected a DARTS genotype"),
+        ("[(1,2)", "Expected a DARTS genotype"),
+        ("Genotype()", "Expected a DARTS genotype"),
+        ("-" * 3_000 + "1", "Expected a DARTS genotype"),
         (V2.replace("range(2, 6)", "__import__('os').abort()"), "Expected a DARTS genotype"),
         (V2.replace("('skip_connect', 0), ", "", 1), "normal cell of a DARTS genotype has 8 terms, got 7"),
         (V2_NASLIB.replace("(2,5)", "(2,7)"), r"operations of DARTS cells are 0 to 6, got 7"),
@@ -179,6 +226,47 @@ def test_published_networks(text: str, resolution: int, classes: int, params: in
     assert round(count(ONCE.parse(V1), 32, 10).macs / 1e6, 1) == 501.0
 
 
+@pytest.mark.parametrize(
+    ("cells", "params_m", "mflops"),
+    [
+        (
+            "normal_0=(('sep_conv_3x3', 0, 2), ('sep_conv_3x3', 1, 2), ('skip_connect', 0, 3), ('sep_conv_3x3', 1, 3), "
+            "('skip_connect', 0, 4), ('sep_conv_3x3', 1, 4), ('skip_connect', 0, 5), ('skip_connect', 1, 5)), "
+            "reduce_1=(('max_pool_3x3', 0, 2), ('max_pool_3x3', 1, 2), ('max_pool_3x3', 0, 3), ('skip_connect', 2, 3), "
+            "('skip_connect', 2, 4), ('avg_pool_3x3', 0, 4), ('skip_connect', 2, 5), ('avg_pool_3x3', 0, 5))",
+            2.81,
+            892,
+        ),
+        (
+            "normal_0=[('dil_conv_5x5', 0, 2), ('sep_conv_5x5', 1, 2), ('dil_conv_5x5', 2, 3), ('sep_conv_5x5', 0, 3), "
+            "('sep_conv_5x5', 1, 4), ('max_pool_3x3', 0, 4), ('max_pool_3x3', 0, 5), ('skip_connect', 2, 5)], "
+            "reduce_1=[('avg_pool_3x3', 1, 2), ('dil_conv_5x5', 0, 2), ('max_pool_3x3', 0, 3), ('sep_conv_3x3', 2, 3), "
+            "('dil_conv_3x3', 2, 4), ('max_pool_3x3', 0, 4), ('max_pool_3x3', 0, 5), ('sep_conv_5x5', 4, 5)]",
+            3.18,
+            1029,
+        ),
+        (
+            "normal_0=(('sep_conv_3x3', 0, 2), ('sep_conv_3x3', 1, 2), ('sep_conv_5x5', 0, 3), ('sep_conv_3x3', 1, 3), "
+            "('sep_conv_5x5', 2, 4), ('sep_conv_3x3', 0, 4), ('sep_conv_3x3', 0, 5), ('dil_conv_3x3', 1, 5)), "
+            "reduce_1=(('max_pool_3x3', 1, 2), ('skip_connect', 0, 2), ('max_pool_3x3', 1, 3), ('max_pool_3x3', 2, 3), "
+            "('sep_conv_5x5', 1, 4), ('max_pool_3x3', 0, 4), ('max_pool_3x3', 2, 5), ('max_pool_3x3', 4, 5))",
+            4.26,
+            1343,
+        ),
+    ],
+    ids=["DARTS", "SNAS", "PC-DARTS"],
+)
+def test_cells_that_aw_nas_found(cells: str, params_m: float, mflops: int) -> None:
+    """Genotypes and counts of its page of results (examples/mloss); its FLOPS are two for a multiply-add."""
+    costs = count(
+        ONCE.parse(f"CNNGenotype({cells}, normal_0_concat=(2, 3, 4, 5), reduce_1_concat=(2, 3, 4, 5))"),
+        32,
+        10,
+    )
+    assert round(costs.params / 1e6, 2) == params_m
+    assert int(2 * costs.macs / 1e6) == pytest.approx(mflops, abs=1)
+
+
 # -- the network ----------------------------------------------------------------------------------------------------
 
 
@@ -209,19 +297,35 @@ def test_a_cell_is_computed_by_hand() -> None:
         assert torch.allclose(cell(x, x), torch.cat(nodes, dim=1), atol=1e-6)
 
 
-def test_the_auxiliary_classifier_sees_the_second_reduction() -> None:
-    rows = fixture_rows("oncenas_darts")
-    for row in rows[:3]:
-        description = ONCE.parse(row["architecture"]).description
-        assert description.auxiliary is not None and description.auxiliary.unit == 14
-        network = build_network(ONCE.parse(row["architecture"]), num_classes=10, auxiliary=True)
-        params = sum(parameter.numel() for parameter in network.parameters())
-        assert params == int(row["params_with_auxiliary_head"])
-    small = build_network(ONCE.parse(f"darts-5x4-{V2_SHORT}"), num_classes=3, auxiliary=True)
-    assert small(torch.randn(2, 3, 32, 32)).shape == (2, 3)
-    assert small.auxiliary_logits is not None and small.auxiliary_logits.shape == (2, 3)
-    imagenet = build_network(ONCE.parse(f"darts-5x4i-{V2_SHORT}"), num_classes=3, auxiliary=True)
-    assert imagenet(torch.randn(2, 3, 224, 224)).shape == (2, 3) and imagenet.auxiliary_logits is not None
+def test_the_auxiliary_classifier_is_that_of_darts() -> None:
+    """Counts with it are in the fixture; those of the published cells were counted with the release's rules."""
+    rows = [
+        (row["architecture"], int(row["params_with_auxiliary_head"])) for row in fixture_rows("oncenas_darts")
+    ]
+    for text, params in [*rows[:3], (V2, 3_825_768)]:
+        network = build_network(ONCE.parse(text), num_classes=10)
+        auxiliary = build_auxiliary(network, 32)
+        parts = (network, auxiliary)
+        assert params == sum(parameter.numel() for part in parts for parameter in part.parameters())
+
+
+@pytest.mark.parametrize(("stem", "resolution", "least"), [("", 32, 32), ("i", 224, 193)])
+def test_the_auxiliary_classifier_sees_the_second_reduction(stem: str, resolution: int, least: int) -> None:
+    architecture = ONCE.parse(f"darts-5x4{stem}-{V2_SHORT}")
+    auxiliary = architecture.description.auxiliary
+    assert auxiliary is not None
+    unit = architecture.description.units[auxiliary.unit]
+    assert unit.label == "reduction cell" and unit.out_channels == 4 * 4 * 4
+    network = build_network(architecture, num_classes=3)
+    seen = network._outputs(torch.randn(2, 3, resolution, resolution))[auxiliary.unit]
+    assert build_auxiliary(network, resolution)(seen).shape == (2, 3)
+    with torch.no_grad():
+        smallest = network._outputs(torch.randn(1, 3, least, least))[auxiliary.unit]
+        assert build_auxiliary(network, least).eval()(smallest).shape == (1, 3)
+    with pytest.raises(
+        StructureError, match=rf"takes maps of . px and more; at {least // 2} px it would get"
+    ):
+        build_auxiliary(network, least // 2)
 
 
 def test_drop_path_drops_operations_alone() -> None:
@@ -234,6 +338,20 @@ def test_drop_path_drops_operations_alone() -> None:
     assert reduce.can_drop == [False, False, True, True, True, False, True, False, True, False]
     strided = build_network(ONCE.parse(f"darts-3x4-{V2_SHORT.replace('max3~0', 'skip~0')}"), num_classes=2)
     assert strided.blocks[1].can_drop[2:4] == [True, True]
+
+
+def test_a_searched_cell_is_stacked_as_for_its_evaluation() -> None:
+    searched = ONCE.parse(f"darts-8x16-{V2_SHORT}")
+    assert ONCE.scale(searched, width=2.25, depth=2.5) == ONCE.parse(V2)
+    assert ONCE.scale(searched, width=1.0) == searched
+    for factors, complaint in (
+        ({"width": 0.0}, "factor of width must be a positive number, got 0.0"),
+        ({"depth": float("nan")}, "factor of depth must be a positive number"),
+        ({"depth": 0.1}, "number of cells from 2 to 100, got 1"),
+        ({"width": 1e3}, "number of channels from 2 to 1024, got 16000"),
+    ):
+        with pytest.raises(StructureError, match=complaint):
+            ONCE.scale(searched, **factors)
 
 
 # -- the space ------------------------------------------------------------------------------------------------------

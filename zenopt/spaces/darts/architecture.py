@@ -124,10 +124,15 @@ class DartsArchitecture(BaseArchitecture):
             *((Norm(wide, EPS),) if is_cifar else ()),
             Relu(wide),
         )
-        return Auxiliary(unit, nodes, wide)
+        # Two pixels must be left of the pooled map for the convolution without padding.
+        return Auxiliary(unit, nodes, wide, least_size=8 if is_cifar else 7)
 
     def __str__(self) -> str:
         return f"darts-{self.settings}-{self.genotype}"
+
+    def spellings(self) -> dict[str, str]:
+        """Return the genotype as DARTS, aw_nas and NASLib write it."""
+        return self.genotype.spellings()
 
     def shape_features(self) -> dict[str, float]:
         from zenopt.spaces.darts.features import cell_features
@@ -213,7 +218,7 @@ class CellUnit(Unit):
 
     @property
     def label(self) -> str:
-        return "reduction cell" if self.reduces else "cell"
+        return "reduction cell" if self.reduces else "normal cell"
 
     @property
     def inner_channels(self) -> int | None:

@@ -13,6 +13,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from zenopt.core.errors import SpecError, StructureError
+from zenopt.spaces.base import check_factors
 from zenopt.spaces.darts.architecture import DartsArchitecture, Settings
 from zenopt.spaces.darts.genotype import NODES, OPERATIONS, SHORT_NAMES, Genotype, Term, node_terms
 from zenopt.spaces.darts.published import NUM_CLASSES, RESOLUTION
@@ -99,8 +100,8 @@ class DartsSpace(SlotSpace):
 
     @classmethod
     def recognises(cls, text: str) -> bool:
-        """Return whether a text begins as a genotype of the release, of NASLib, or a canonical text does."""
-        return text.lstrip().startswith(("Genotype(", "[[(", "darts-"))
+        """Return whether a text begins as a genotype of DARTS, aw_nas or NASLib, or a canonical text does."""
+        return text.lstrip().startswith(("Genotype(", "CNNGenotype(", "[[(", "[[[", "darts-"))
 
     def parse(self, text: str) -> DartsArchitecture:
         """Read a canonical text, or a genotype, which is then stacked as the space says."""
@@ -151,6 +152,21 @@ class DartsSpace(SlotSpace):
                     raise StructureError(f"Outside the space: node {node} takes state {low} twice.")
                 values += [first, second]
         return values
+
+    def scale(
+        self, architecture: DartsArchitecture, *, width: float = 1.0, depth: float = 1.0
+    ) -> DartsArchitecture:
+        """Return the same cells stacked otherwise: ``width`` times the channels, ``depth`` times the cells, rounded.
+
+        What was searched with 8 cells of 16 channels is thus trained with 20 of 36: 2.25 and 2.5.
+
+        Raises:
+            StructureError: If a factor is no positive number, or the result too large or too small.
+        """
+        check_factors(width=width, depth=depth)
+        old = architecture.settings
+        settings = Settings(round(old.cells * depth), round(old.channels * width), old.stem)
+        return DartsArchitecture(architecture.genotype, settings)
 
     def cheaper(self, name: str, value: Any) -> Any | None:
         return None if name.endswith(".inputs") else super().cheaper(name, value)

@@ -214,7 +214,7 @@ class MicroCell(Unit):
 
     @property
     def label(self) -> str:
-        return "cell"
+        return "reduction cell" if self.stride > 1 else "cell"
 
     def expand(self) -> tuple[Node, ...]:
         return (Graph(1, tuple(self.edges()), (3,)),)
