@@ -9,11 +9,11 @@ from supernets import TINY_OPTIONS, tiny_plan
 from zenopt.core.errors import CheckpointError, SpecError
 from zenopt.nn.weights import read_torch_file
 from zenopt.supernet.files import SUPERNET_FILE, read_supernet
-from zenopt.supernet.images import IMAGES_FILE
+from zenopt.supernet.images import IMAGES_FILE, collect
 from zenopt.supernet.judging import PathJudge, settle
 from zenopt.supernet.rank import rank
 from zenopt.supernet.training import check_recipe, last_weights, split, train_supernet
-from zenopt.train.data import DataSet
+from zenopt.train.data import DataSet, MemoryImages
 from zenopt.train.distributed import World
 from zenopt.train.errors import TrainError
 from zenopt.train.progress import Silent
@@ -60,8 +60,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a supernet that has learned something."""
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
-    from zenopt.train.data import MemoryImages
-
     labels = torch.arange(160) % 4
     pixels = torch.randint(0, 120, (160, 3, 16, 16), generator=generator)
     for index, label in enumerate(labels.tolist()):
@@ -102,6 +100,20 @@ def test_a_trained_path_is_better_than_chance_and_than_a_fresh_network(trained: 
     accuracies = [judge.accuracy(sampler.draw(step, "judged")) for step in range(5)]
     assert sorted(accuracies)[2] > 60  # of four classes
     assert accuracies == [judge.accuracy(sampler.draw(step, "judged")) for step in range(5)]
+
+
+def test_images_of_a_sorted_data_set_are_mixed() -> None:
+    labels = torch.arange(400) // 100
+    pixels = (labels * 50)[:, None, None, None].expand(-1, 3, 16, 16).to(torch.uint8)
+    images = MemoryImages(pixels, labels)
+    data = split(DataSet("sorted", ("a", "b", "c", "d"), images, images, "none"), 0.2, tiny_plan())
+    assert len(data.test.labels[:20].unique()) == 4
+    kept = collect(data, Recipe(), 16, judged=40, settling=40)
+    assert len(kept.labels[:20].unique()) == 4
+    assert torch.equal(kept.judged[:, 0, 0, 0], (kept.labels * 50).to(torch.uint8))
+    norm = torch.nn.BatchNorm2d(3)
+    settle(torch.nn.Sequential(norm), kept.settling.float())
+    assert norm.running_var is not None and float(norm.running_var[0]) > 1000  # within a class there is none
 
 
 def test_settled_statistics_are_those_of_the_images() -> None:
