@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from supernets import TINY_OPTIONS, tiny_plan
 
-from zenopt.core.errors import CheckpointError, SpecError
+from zenopt.core.errors import CheckpointError, ProxyError, SpecError
+from zenopt.core.extensions import names_object
+from zenopt.correlate.batch import make_minibatch
+from zenopt.correlate.measure import Measurement, measure
+from zenopt.correlate.score_cache import ScoreCache
 from zenopt.nn.weights import read_torch_file
+from zenopt.proxies import get_proxy, score_architecture
+from zenopt.spaces.registry import get_space
 from zenopt.supernet.files import SUPERNET_FILE, read_supernet
 from zenopt.supernet.images import IMAGES_FILE, collect
 from zenopt.supernet.judging import PathJudge, settle
@@ -181,6 +188,30 @@ def test_classes_must_agree(patches: DataSet) -> None:
 
     with pytest.raises(TrainError, match="has 3 classes, the study's networks have 4"):
         split(replace(patches, classes=("a", "b", "c")), 0.2, tiny_plan())
+
+
+def test_a_supernet_is_a_proxy_by_name(trained: Path, tmp_path: Path) -> None:
+    name = f"supernet:{trained}"
+    assert not names_object(name)
+    judge, sampler = PathJudge(read_supernet(trained)), tiny_plan().sampler
+    architectures = {str(found): found for found in (sampler.draw(step, "p") for step in range(4))}
+    settings = Measurement(make_minibatch(None, 8, 24, 10, 0), 10)
+    with ScoreCache(tmp_path / "scores.db") as cache:
+        found = measure(architectures.values(), [name, "params"], settings, cache)
+        assert {text: score.value for text, score in found[name].items()} == {
+            text: judge.accuracy(own) for text, own in architectures.items()
+        }
+        # Another supernet in the same folder is another proxy: no score of the earlier one is taken for its own.
+        path = trained / SUPERNET_FILE
+        before = path.stat()
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+        assert not cache.get({**settings.identity(), "version": get_proxy(name).version}, name)
+        assert cache.get({**settings.identity(), "version": str(before.st_mtime_ns)}, name)
+    with pytest.raises(ProxyError, match="holds no supernet"):
+        get_proxy(f"supernet:{tmp_path}")
+    outside = get_space("nasbench-macro")().parse("11111111")
+    with pytest.raises(ProxyError, match="does not hold 11111111"):
+        score_architecture(outside, name, resolution=16)
 
 
 def test_lower_precision_judges_alike(trained: Path) -> None:

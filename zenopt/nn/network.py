@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from zenopt.core.description import Description, describe
+from zenopt.core.description import Description, Unit, describe
 from zenopt.core.errors import StructureError
 from zenopt.core.lowering import check_positive, unit_out_size, walk_units
 from zenopt.nn.modules import build_nodes, build_unit
@@ -64,7 +64,7 @@ class Network(nn.Module):
         self.use_se = use_se
         self.residual = residual
         for name, unit in zip(found.names, found.units, strict=True):
-            self._place(name, build_unit(unit.expand(), use_se=use_se, residual=residual))
+            self._place(name, self._build(unit))
         if found.neck:
             self.neck = build_nodes(found.neck, use_se=use_se, residual=residual)
         if found.dropout:
@@ -79,6 +79,10 @@ class Network(nn.Module):
             nodes = build_nodes(found.auxiliary.nodes, use_se=use_se, residual=residual)
             pooled = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(found.auxiliary.features, num_classes))
             self.auxiliary = nn.Sequential(*nodes, *pooled)
+
+    def _build(self, unit: Unit) -> nn.Module:
+        """Return the module of a unit."""
+        return build_unit(unit.expand(), use_se=self.use_se, residual=self.residual)
 
     def _place(self, name: str, module: nn.Module) -> None:
         """Register a unit under a name such as ``stem`` or ``blocks.3``."""
