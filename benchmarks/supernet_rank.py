@@ -44,8 +44,7 @@ def trained(sampling: Sampling, epochs: int, args: argparse.Namespace) -> Path:
     except CheckpointError:
         limits = Limits(Budget(), args.resolution, 10)
         plan = SupernetPlan(get_space(SPACE)(), SPACE, {}, limits, sampling, args.seed)
-        settings = ["schedule.warmup_epochs=0.5", "loss.label_smoothing=0", "precision.channels_last=true"]
-        recipe = check_recipe(load_recipe("basic", [*settings, *args.set], epochs=epochs))
+        recipe = check_recipe(load_recipe("supernet", args.set, epochs=epochs))
         world = World(0, 1, resolve_device(args.device))
         data = split(open_data(args.data), 0.1, plan)
         train_supernet(plan, data, recipe, output=folder, world=world, resume="auto", workers=0)
@@ -75,8 +74,9 @@ def main() -> None:
     parser.add_argument(
         "--set",
         action="append",
-        default=["batch_size=64", "optimizer.lr=0.1", "optimizer.clip_norm=5"],
+        default=[],
         metavar="KEY=VALUE",
+        help="of recipe supernet",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")

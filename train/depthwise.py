@@ -1,8 +1,8 @@
 """Depthwise convolutions on CPUs: the gradients that oneDNN has no fast code for, computed from what it has.
 
-Measured on one core with AVX-512, torch 2.13, channels last, 64 images: in bfloat16 the
-input's gradient of a strided convolution takes 50 to 150 times as long as its forward pass, and the gradient of 5x5
-weights 20 to 500 times as long; in either format weights on maps of two by two pixels are as bad.
+On one core with AVX-512, torch 2.13 (``benchmarks/depthwise.py``): in bfloat16 the gradients of strided convolutions and
+of 5x5 kernels take 25 to 600 times as long as the forward pass, those of 3x3 kernels without a stride six times; in
+either format so do the gradients of weights on maps of two by two pixels.
 """
 
 from __future__ import annotations
