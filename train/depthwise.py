@@ -1,7 +1,7 @@
 """Depthwise convolutions on CPUs: the gradients that oneDNN has no fast code for, computed from what it has.
 
-On one core with AVX-512, torch 2.13 (``benchmarks/depthwise.py``): in bfloat16 the gradients of strided convolutions and
-of 5x5 kernels take 25 to 600 times as long as the forward pass, those of 3x3 kernels without a stride six times; in
+On one core with AVX-512, torch 2.13 (``benchmarks/depthwise.py``): in bfloat16 the gradients of strided convolutions
+and of 5x5 kernels take 25 to 600 times as long as the forward pass, those of 3x3 kernels without a stride six times; in
 either format so do the gradients of weights on maps of two by two pixels.
 """
 
