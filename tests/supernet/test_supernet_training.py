@@ -5,20 +5,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from supernets import TINY_OPTIONS, tiny_plan
+from supernets import TINY_OPTIONS, space_of, tiny_plan
 
 from zenopt.core.errors import CheckpointError, ProxyError, SpecError
 from zenopt.core.extensions import names_object
 from zenopt.correlate.batch import make_minibatch
 from zenopt.correlate.measure import Measurement, measure
 from zenopt.correlate.score_cache import ScoreCache
+from zenopt.nn.modules import ResidualModule
 from zenopt.nn.weights import read_torch_file
 from zenopt.proxies import get_proxy, score_architecture
 from zenopt.spaces.registry import get_space
 from zenopt.supernet.files import SUPERNET_FILE, read_supernet
 from zenopt.supernet.images import IMAGES_FILE, collect
 from zenopt.supernet.judging import PathJudge, settle
+from zenopt.supernet.module import Supernet
 from zenopt.supernet.rank import rank
+from zenopt.supernet.sampling import PathSampler
 from zenopt.supernet.training import check_recipe, last_weights, split, train_supernet
 from zenopt.train.data import DataSet, MemoryImages
 from zenopt.train.distributed import World
@@ -219,3 +222,18 @@ def test_lower_precision_judges_alike(trained: Path) -> None:
     whole, lower = PathJudge(supernet), PathJudge(supernet, amp="bf16")
     found = tiny_plan().sampler.draw(0, "judged")
     assert abs(whole.accuracy(found) - lower.accuracy(found)) < 15
+
+
+@pytest.mark.parametrize("name", ["nasbench-macro", "superres"])
+def test_residuals_begin_as_their_shortcuts(name: str) -> None:
+    sampler = PathSampler(space_of(name), seed=3)
+    supernet = Supernet(sampler, 4)
+    zero = {own for own, layer in supernet.layers.items() if not bool(layer.weight.any())}  # type: ignore[operator]
+    assert zero and all("/residual" in own and "/body/norm" in own for own in zero)
+    for step in range(5):
+        network = supernet.shared.network(sampler.draw(step, "shortcut")).train()
+        for module in network.modules():
+            if isinstance(module, ResidualModule):
+                channels = next(own for own in module.body if isinstance(own, torch.nn.Conv2d)).in_channels
+                images = torch.randn(4, channels, 6, 6)
+                assert torch.equal(module(images), (module.projection or torch.nn.Identity())(images))

@@ -11,7 +11,7 @@ from torch import nn
 
 from zenopt.core.errors import SpecError
 from zenopt.supernet.covering import covering
-from zenopt.supernet.layers import Shapes, shapes_of
+from zenopt.supernet.layers import Shapes, closing_norms, shapes_of
 from zenopt.supernet.sampling import PathSampler
 from zenopt.supernet.shared import SharedWeights, new_layers, union
 
@@ -46,8 +46,10 @@ class Supernet(nn.Module):
         self.num_classes = num_classes
         self.use_se = use_se
         shapes: Shapes = {}
+        closing: set[str] = set()
         for found in covering(sampler.space):
             shapes = union((shapes, shapes_of(found, num_classes, use_se)))
+            closing |= closing_norms(found, use_se)
             self.params = sum(map(prod, shapes.values()))
             if self.params > MAX_PARAMS:
                 # Said of the first ones already: to look at all of a wide space takes minutes.
@@ -56,6 +58,9 @@ class Supernet(nn.Module):
                     "e.g. --set space.bounds=narrow."
                 )
         self.layers = nn.ModuleDict(new_layers(shapes))
+        for name in closing:
+            # Residuals begin as their shortcuts: paths do not disturb each other from the start.
+            nn.init.zeros_(self.layers[name].weight)  # type: ignore[arg-type]
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
         self._judged = 0
 
