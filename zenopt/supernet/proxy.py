@@ -21,7 +21,8 @@ PREFIX = "supernet:"
 def supernet_proxy(name: str) -> Proxy:
     """Return the proxy of ``supernet:DIR``.
 
-    Paths are judged at the resolution that the supernet was trained at, whatever that of other scores is.
+    Paths are judged at the resolution that the supernet was trained at, whatever that of other scores is, and in
+    bfloat16 where it was trained so.
 
     Raises:
         ProxyError: If there is no trained supernet in the folder.
@@ -64,6 +65,9 @@ def _judge(folder: Path, stamp: int, device: str) -> PathJudge:
         ProxyError: If it cannot be read.
     """
     try:
-        return PathJudge(read_supernet(folder), device)
+        found = read_supernet(folder)
+        trained_in = found.facts.recipe.precision.amp
+        # CPUs are slow with the other one.
+        return PathJudge(found, device, amp="bf16" if trained_in == "bf16" else None)
     except CheckpointError as error:
         raise ProxyError(str(error)) from None
