@@ -107,6 +107,11 @@ def test_columns_and_rows_can_be_chosen(correlate: Callable[..., Any], table: Pa
     assert found["results"]["a_test"]["params"]["n"] == 12
     assert found["results"]["a_test"]["params"]["low"] is None
     assert list(correlate(*arguments, "--sample", "5")["results"]) == ["a_test", "b_test"]
+    in_one_word = ("--table", f"{table}#a_test", *arguments[2:])
+    assert correlate(*in_one_word)["results"] == found["results"]
+    # A file's own name may have a # in it.
+    odd = table.rename(table.with_name("odd#a_test"))
+    assert list(correlate("--table", str(odd), *arguments[2:])["results"]) == ["a_test", "b_test"]
 
 
 def test_a_direction_is_accounted_for(correlate: Callable[..., Any], tmp_path: Path) -> None:
@@ -328,6 +333,7 @@ def test_combinations_are_judged_on_what_they_did_not_see(
     [
         (("--proxies", ","), "--proxies needs at least one name"),
         (("--proxies", "params", "--columns", ""), "--columns needs at least one name"),
+        (("--proxies", "params", "--table", "t.csv#a", "--columns", "b"), "--table names column 'a' already"),
         (("--proxies", "params", "--scores", "file/x.csv"), "Cannot write file/x.csv: "),
         (("--proxies", "params", "--figure", "file/x.html"), "Cannot write file/x.html: "),
         (("--proxies", "parms"), "Unknown proxy 'parms'"),

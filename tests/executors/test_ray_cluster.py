@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,8 +75,8 @@ class Nodes:
 
 
 @pytest.fixture
-def nodes() -> Iterator[Nodes]:
-    made = Nodes(2)
+def nodes(request: pytest.FixtureRequest) -> Iterator[Nodes]:
+    made = Nodes(getattr(request, "param", 2))
     yield made
     made.cluster.shutdown()
 
@@ -198,6 +199,52 @@ def test_a_training_goes_on_from_its_last_epoch(nodes: Nodes, optimize: Callable
     assert [row[0] for row in after[1:]] == [str(epoch) for epoch in range(1, 13)]
     assert sorted(first.intermediate_values) == list(range(1, 13))
     os.killpg(driver.pid, signal.SIGKILL)
+
+
+def _can_hide() -> bool:
+    return shutil.which("unshare") is not None and not subprocess.call(
+        ["unshare", "-m", "mount", "-t", "tmpfs", "none", "/mnt"], stderr=subprocess.DEVNULL
+    )
+
+
+@pytest.mark.skipif(not _can_hide(), reason="needs mount namespaces, which only root has")
+@pytest.mark.parametrize("nodes", [0], indirect=True)
+def test_images_are_brought_to_a_node_that_lacks_them(
+    nodes: Nodes, optimize: Callable, folder_data: Path, tmp_path: Path
+) -> None:
+    far = tmp_path / "far"
+    far.mkdir()
+    folder_data.rename(far / "images")
+    # In a mount namespace of its own: there the folder is empty.
+    join = (
+        f"mount -t tmpfs none {far} && exec ray start --address={nodes.cluster.address} --num-cpus=2 --block"
+    )
+    node = subprocess.Popen(
+        ["unshare", "-m", "sh", "-c", join],
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    settings = (
+        "sampler.name=aging",
+        "objective.kind=train",
+        "training.epochs=1",
+        "training.data=imagefolder:far/images",
+        "num_classes=2",
+    )
+    try:
+        ray.init(address=nodes.cluster.address, logging_level="error")
+        wait_for(lambda: len([found for found in ray.nodes() if found["Alive"]]) == 2, node)
+        ray.shutdown()
+        driver = optimize(
+            "--trials", "2", "--workers", "2", *(part for text in settings for part in ("--set", text))
+        )
+        _, err = driver.communicate(timeout=150)
+        assert driver.returncode == 0, err
+        assert trials(tmp_path)[0].state == TrialState.COMPLETE
+    finally:
+        os.killpg(node.pid, signal.SIGKILL)
 
 
 def _has_worker(node: Any) -> bool:

@@ -21,6 +21,7 @@ from zenopt.export.bundle import Bundle, write_bundle
 from zenopt.report.build import write_report
 from zenopt.spaces.chain.zoo import WeightsNotFoundError, card, create, find_weights
 from zenopt.storage import open_storage
+from zenopt.study.exported import EXPORTED_KEY
 from zenopt.study.search import run_search
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import load_study, read_status
@@ -157,6 +158,27 @@ def test_a_study_is_trained_from_its_database(
     rows = read_runs(load_study(open_storage(url), "mine"))
     assert sorted(found["trial"] for found in rows) == sorted([best.number, other])
     assert rows == sorted(rows, key=lambda found: -found["top1"])
+
+
+def test_what_was_exported_is_trained(tmp_path: Path, tiny_spec: Callable[..., StudySpec]) -> None:
+    url = f"sqlite:///{tmp_path / 'zenopt.db'}"
+    search(tiny_spec(), url, "mine")
+    study = load_study(open_storage(url), "mine")
+    best = choose(study)
+    other = next(
+        found
+        for number in range(6)
+        if choose_quietly(study, number) and (found := choose(study, number)).structure != best.structure
+    )
+    exported = {"structure": other.structure, "at": 0.0, "repeats": 0, "candidates": []}
+    # A trial that was scored again, and a network that trainings chose.
+    for trial in (other.trial, None):
+        study.set_user_attr(EXPORTED_KEY, {**exported, "trial": trial})
+        found = choose(load_study(open_storage(url), "mine"))
+        assert (found.trial, found.structure) == (other.trial, other.structure)
+    assert choose(study, best.trial).structure == best.structure
+    study.set_user_attr(EXPORTED_KEY, {**exported, "trial": None, "structure": "brought"})
+    assert choose(load_study(open_storage(url), "mine")).structure == best.structure
 
 
 def choose_quietly(study: Any, number: int) -> bool:

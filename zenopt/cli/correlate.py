@@ -20,6 +20,7 @@ from zenopt.cli.options import (
     print_json,
     quiet_option,
     show_warnings,
+    split_column,
     wrapped,
 )
 from zenopt.core.errors import DataError
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     "--table",
     "path",
     required=True,
-    metavar="CSV",
+    metavar="CSV[#COLUMN]",
     help="CSV or CSV.gz with a column arch_str or structure and one column per data set.",
 )
 @click.option("--proxies", required=True, metavar="P[,P...]", help="Proxies (see `zenopt proxies`).")
@@ -215,6 +216,10 @@ def correlate(
         raise click.UsageError("--train says how many --combine learns from; --learn takes all.")
     show_warnings()
     wanted = _names(proxies)
+    path, column_named = split_column(path)
+    if column_named is not None and columns is not None:
+        raise click.UsageError(f"--table names column {column_named!r} already; leave out --columns.")
+    columns = column_named if columns is None else columns
     chosen = _names(columns, "--columns") if columns is not None else None
     with Panel(quiet=quiet or as_json) as panel:
         from zenopt.proxies.registry import check_proxy

@@ -183,8 +183,10 @@ def export_best(
     if inherited is not None:
         what += ", with the weights it inherits,"
     click.echo(
-        f"Exported {what} to {folder}: {costs['params']:,} params, {costs['macs']:,} MACs, "
-        f"{plural(costs['layers'], 'layer')}{latency}"
+        wrapped(
+            f"Exported {what} to {folder}: {costs['params']:,} params, {costs['macs']:,} MACs, "
+            f"{plural(costs['layers'], 'layer')}{latency}"
+        )
     )
     click.echo(wrapped(f"Training: {speed.text}"))
     click.echo(printable(bundle.structure))

@@ -10,6 +10,7 @@ import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 import click
@@ -185,6 +186,15 @@ def split_study(text: str, storage: str) -> tuple[str, str]:
     if not name:
         raise click.UsageError(f"{text!r} names a storage but no study; write URL#NAME.")
     return url, name
+
+
+def split_column(text: str) -> tuple[str, str | None]:
+    """Return the file and the columns of a table given as ``CSV`` or ``CSV#COLUMN``."""
+    path, separator, column = text.rpartition("#")
+    # A file may have a # in its name.
+    if not separator or Path(text).exists():
+        return text, None
+    return path, column or None
 
 
 def json_option(function: F) -> F:

@@ -21,7 +21,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _OPTIONS = (
     click.option("--bundle", type=click.Path(path_type=Path), help="A folder that export-best wrote."),
-    click.option("--study", "study_name", metavar="NAME", help="The best network of a stored study."),
+    click.option(
+        "--study",
+        "study_name",
+        metavar="NAME",
+        help="The network of a stored study that was exported last, else its best.",
+    ),
     click.option(
         "--trial", type=click.IntRange(0), metavar="N", help="With --study: the network of this trial."
     ),

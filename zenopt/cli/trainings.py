@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from zenopt.cli.options import table
+from zenopt.cli.options import table, wrapped
 from zenopt.study.trained import RUN_HEADER, run_row
 
 if TYPE_CHECKING:
@@ -19,15 +19,16 @@ _LINES = 12
 
 def describe_trainings(found: Trainings) -> str:
     """Return the trainings of a study: a line of counts, the winner, and networks by accuracy."""
-    lines = [
-        f"Study {found.name}, {found.kind} of {found.parent}: {found.summary()}; data: {found.data or 'unknown'}."
-    ]
+    what = f"Study {found.name}, {found.kind} of {found.parent}: {found.summary()}"
+    lines = [wrapped(f"{what}; data: {found.data or 'unknown'}.")]
     winner = found.winner
     if winner is not None:
         seeds = f" (mean of {len(winner.held_out)} seeds)" if len(winner.held_out) > 1 else ""
         lines.append(
-            f"Winner: class {winner.label}, top-1 {winner.mean:.2f} % on held-back images{seeds}, "
-            f"{winner.test_top1:.2f} % on the test images"
+            wrapped(
+                f"Winner: class {winner.label}, top-1 {winner.mean:.2f} % on held-back images{seeds}, "
+                f"{winner.test_top1:.2f} % on the test images"
+            )
         )
         lines += [f"      {winner.structure}", f"      weights: {winner.weights}"]
     elif found.kind == "second stage":

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
 import traceback
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from zenopt.core.errors import ZenoptError
+from zenopt.core.errors import ExecutorError, ZenoptError
 from zenopt.core.extensions import know_again
 from zenopt.executors.base import Job, Post
+from zenopt.executors.luggage import lacking, unpack
 from zenopt.storage.workers import current_worker
 
 #: Seconds without a sign of its driver after which a worker ends itself.
@@ -42,10 +45,13 @@ class Actor:
     """
 
     def __init__(self, job: Job, index: int, device: str, folder: str) -> None:
-        if os.path.isdir(folder):
-            # So that relative paths mean the same, on one machine and on shared file systems.
+        # So that relative paths mean the same everywhere.
+        with contextlib.suppress(OSError):
+            os.makedirs(folder, exist_ok=True)
             os.chdir(folder)
         self._job = job
+        self._lacking = lacking(job.files)
+        self._is_equipped = not self._lacking
         self._lease = 0
         self._is_hungry = self._is_dismissed = False
         self._news: News | None = None
@@ -56,11 +62,30 @@ class Actor:
         threading.Thread(target=self._work, args=(post,), daemon=True).start()
         threading.Thread(target=self._watch, daemon=True).start()
 
-    def hello(self) -> tuple[str, str]:
-        """Return who this is, and on which node."""
+    def hello(self) -> tuple[str, str, tuple[str, ...]]:
+        """Return who this is, on which node, and which files of the job that node lacks: they are waited for."""
         import ray
 
-        return str(current_worker()), str(ray.util.get_node_ip_address())
+        return str(current_worker()), str(ray.util.get_node_ip_address()), self._lacking
+
+    def bring(self, files: Mapping[str, Sequence[Any]]) -> None:
+        """Take files that the node lacks, as references of parts of archives, and begin."""
+        import ray
+
+        news = None
+        try:
+            for text, parts in files.items():
+                unpack(text, (ray.get(part) for part in parts))
+        except ExecutorError as error:
+            news = News("refused", str(error), type(error).__name__)
+        except Exception as error:
+            # The driver is to hear of it: it may have lost its node.
+            traceback.print_exc()
+            news = News("crashed", f"did not get its files: {type(error).__name__}: {error}")
+        with self._changed:
+            self._news = news
+            self._is_equipped = True
+            self._changed.notify_all()
 
     def ping(self) -> None:
         """Hear that the driver lives."""
@@ -96,6 +121,13 @@ class Actor:
             return True
 
     def _work(self, post: Post) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_equipped or self._stop.is_set())
+            if not self._is_equipped:
+                self._news = News("finished")
+                self._changed.notify_all()
+            if self._news is not None:
+                return
         news = News("finished")
         try:
             know_again(self._job.modules)

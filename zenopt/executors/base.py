@@ -66,6 +66,7 @@ class Job:
         threads: Torch threads of each worker, where no resources are asked for.
         deadline: ``time.time()`` after which no further trial begins, or ``None``.
         modules: What a worker must import first; see :func:`zenopt.core.extensions.know_again`.
+        files: Files and folders that workers read; an executor may bring them to machines that lack them.
         synchronous: Durability of SQLite.
         folder: Folder in which workers write files.
         notes: Where an executor may keep with the run what the next driver of it must know.
@@ -80,6 +81,7 @@ class Job:
     threads: int = 1
     deadline: float | None = None
     modules: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
     synchronous: str = "NORMAL"
     folder: str = "runs"
     notes: Notes | None = field(default=None, repr=False, compare=False)

@@ -23,6 +23,7 @@ from zenopt.executors import EXECUTORS
 from zenopt.executors.actor import Actor, News
 from zenopt.executors.base import Ended, Executor, Job
 from zenopt.executors.code import user_modules
+from zenopt.executors.luggage import packed
 from zenopt.executors.proxy import Proxy, reachable_url
 from zenopt.executors.resources import Resources, bytes_of, number
 
@@ -73,6 +74,8 @@ class RayActors(Executor):
         self._unclaimed: int | None = None
         self._is_stopping = False
         self._proxy: Proxy | None = None
+        # Parts of archives of files that some node lacks; in the cluster's memory until the run is over.
+        self._sent: dict[str, list[Any]] = {}
         self._over = threading.Event()
         own = self.resources
         self._needs: dict[str, float] = {"CPU": 1.0 if own.cpu is None else own.cpu}
@@ -149,7 +152,9 @@ class RayActors(Executor):
         except self._ray.exceptions.RayError as error:
             return self._lost(hired, error)
         if isinstance(news, tuple):
-            hired.identity, hired.node = news
+            hired.identity, hired.node, lacking = news
+            if lacking:
+                self._send(hired, lacking)
             self._lease(hired)
             return None
         if news.reason is None:
@@ -212,6 +217,13 @@ class RayActors(Executor):
             for reference in running:
                 self._ray.cancel(reference, force=True)
 
+    def _send(self, hired: _Hired, files: Sequence[str]) -> None:
+        """Send files to a node that lacks them; every worker there asks, and the first puts them in their place."""
+        for text in files:
+            if text not in self._sent:
+                self._sent[text] = [self._ray.put(part) for part in packed(text)]
+        hired.handle.bring.remote({text: self._sent[text] for text in files})
+
     def _options(self) -> dict[str, Any]:
         needs = dict(self._needs)
         options = {"num_cpus": needs.pop("CPU"), "num_gpus": needs.pop("GPU", 0)}
@@ -268,7 +280,7 @@ class RayActors(Executor):
                 continue
             handle = self._ray.get_actor(actor["name"], _NAMESPACE)
             try:
-                identity, _ = self._ray.get(handle.hello.remote(), timeout=_TAKEOVER_S)
+                identity, *_ = self._ray.get(handle.hello.remote(), timeout=_TAKEOVER_S)
             except self._ray.exceptions.RayError:
                 # It ended by itself meanwhile, or was never placed.
                 self._ray.kill(handle)

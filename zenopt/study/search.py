@@ -22,6 +22,7 @@ from zenopt.executors.processes import threads_each
 from zenopt.executors.runs import begin_run
 from zenopt.executors.supervise import failures_of, supervise
 from zenopt.storage import checkpoint, open_storage, requeue_orphans
+from zenopt.study.files import files_of
 from zenopt.study.sampling import make_sampler
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import join_study, load_study
@@ -191,6 +192,7 @@ def run_search(
         threads=threads_each(workers or 1),
         deadline=None if timeout_s is None else time.time() + timeout_s,
         modules=() if is_here else _modules(spec),
+        files=() if is_here else files_of(spec),
         synchronous=synchronous,
         folder=str(folder),
         notes=run,

@@ -19,6 +19,7 @@ import optuna
 from zenopt.core.errors import StudyError
 from zenopt.storage.history import count_by_state, top
 from zenopt.storage.records import STRUCTURE_KEY
+from zenopt.study.exported import read_export
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import BEST_KEYS, read_front, read_spec
 
@@ -45,9 +46,10 @@ class Chosen:
 
 
 def choose(study: optuna.Study, trial: int | None = None) -> Chosen:
-    """Return the network of a trial; by default of the best one within the budget.
+    """Return the network of a trial; by default the one that was exported last, else the best one within the budget.
 
-    Of several objectives the best is the one of the front with the best score.
+    What was exported has been scored or trained again. Of several objectives the best is the one of the front with the
+    best score.
 
     Raises:
         StudyError: If there is no such trial, it has no network, or nothing is within the budget.
@@ -55,8 +57,24 @@ def choose(study: optuna.Study, trial: int | None = None) -> Chosen:
     spec = read_spec(study)
     assert spec is not None
     spec.require_networks()
-    number, structure = _best(study) if trial is None else (trial, _structure_of(study, trial))
+    if trial is not None:
+        number, structure = trial, _structure_of(study, trial)
+    else:
+        number, structure = _exported(study) or _best(study)
     return Chosen(study, number, structure, spec.build_space().parse(structure).family, spec)
+
+
+def _exported(study: optuna.Study) -> tuple[int, str] | None:
+    export = read_export(study)
+    if export is None:
+        return None
+    if export.trial is not None:
+        return export.trial, export.structure
+    # Trainings chose it; a trial of the study holds it, unless it was brought from elsewhere.
+    trials = study.get_trials(deepcopy=False)
+    held = (trial.number for trial in trials if trial.user_attrs.get(STRUCTURE_KEY) == export.structure)
+    number = next(held, None)
+    return None if number is None else (number, export.structure)
 
 
 def _best(study: optuna.Study) -> tuple[int, str]:

@@ -14,6 +14,7 @@ from zenopt.cli.options import (
     json_option,
     print_json,
     quiet_option,
+    split_column,
     storage_option,
     table,
 )
@@ -133,8 +134,8 @@ def _of_table(
     from zenopt.correlate.sample import draw_sample
     from zenopt.spaces.tabular import space_table
 
-    path, separator, column = name.rpartition("#")
-    if not separator or not path or not column:
+    path, column = split_column(name)
+    if not path or column is None:
         raise click.UsageError(f"--table is CSV#COLUMN, got {name!r}.")
     space = _space(facts)
     known = space_table(space, path)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from zenopt.cli.hints import say_next
-from zenopt.cli.options import FiniteRange, device_option, json_option, print_json, storage_option
+from zenopt.cli.options import FiniteRange, device_option, json_option, print_json, storage_option, wrapped
 from zenopt.cli.training import data_options, resume_mode, run_options, until_interrupted
 from zenopt.core.words import plural
 
@@ -182,8 +182,10 @@ def train(
         print_json({"output": str(output), **facts, **metrics})
         return
     click.echo(
-        f"Drawn paths reach {metrics['top1']:.2f} % on held-back images with the statistics of their batch; "
-        f"{plural(metrics['epochs'], 'epoch')}, {duration(metrics['seconds'])}."
+        wrapped(
+            f"Drawn paths reach {metrics['top1']:.2f} % on held-back images with the statistics of their batch; "
+            f"{plural(metrics['epochs'], 'epoch')}, {duration(metrics['seconds'])}."
+        )
     )
     place = shlex.quote(str(output))
     objective = shlex.quote(f"objective={{kind: supernet, weights: {output}}}")
@@ -276,4 +278,4 @@ def _described(
         f"Recipe   {recipe_name}: {plural(recipe.epochs, 'epoch')}, batches of {recipe.batch_size}",
         f"Time     {estimate.text()}",
     ]
-    return lines, facts
+    return [wrapped(line, indent_more=9) for line in lines], facts
