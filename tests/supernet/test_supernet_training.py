@@ -28,6 +28,7 @@ from zenopt.train.distributed import World
 from zenopt.train.errors import TrainError
 from zenopt.train.progress import Silent
 from zenopt.train.recipe import Recipe, load_recipe
+from zenopt.train.regularise import initialise
 
 
 class Killer(Silent):
@@ -228,6 +229,7 @@ def test_lower_precision_judges_alike(trained: Path) -> None:
 def test_residuals_begin_as_their_shortcuts(name: str) -> None:
     sampler = PathSampler(space_of(name), seed=3)
     supernet = Supernet(sampler, 4)
+    initialise(supernet, "shortcuts")
     zero = {own for own, layer in supernet.layers.items() if not bool(layer.weight.any())}  # type: ignore[operator]
     assert zero and all("/residual" in own and "/body/norm" in own for own in zero)
     for step in range(5):

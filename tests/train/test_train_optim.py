@@ -143,7 +143,7 @@ def test_published_initialisations(init: str) -> None:
 
 
 def test_every_initialisation_of_a_recipe_is_known() -> None:
-    assert set(get_args(Init)) == {*PUBLISHED, "custom", "default"}
+    assert set(get_args(Init)) == {*PUBLISHED, "custom", "default", "shortcuts"}
     for name in get_args(Init):
         network = small()
         before = [parameter.detach().clone() for parameter in network.parameters()]

@@ -33,6 +33,7 @@ class Supernet(nn.Module):
     Attributes:
         batches: How many batches were trained on; saved with the weights, so that a resumed run takes the paths of an
             uninterrupted one.
+        closing_norms: The layers that end bodies of residuals; with weights of 0, the bodies add nothing.
 
     Raises:
         SpecError: If the space's bounds are so wide that the supernet would be too large.
@@ -58,9 +59,7 @@ class Supernet(nn.Module):
                     "e.g. --set space.bounds=narrow."
                 )
         self.layers = nn.ModuleDict(new_layers(shapes))
-        for name in closing:
-            # Residuals begin as their shortcuts: paths do not disturb each other from the start.
-            nn.init.zeros_(self.layers[name].weight)  # type: ignore[arg-type]
+        self.closing_norms = [self.layers[name] for name in sorted(closing)]
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
         self._judged = 0
 
