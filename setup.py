@@ -20,6 +20,7 @@ setup(
     package_data={
         "zenopt": ["py.typed", "latency/devices/*.json", "latency/libraries/*.json", "report/assets/*"],
         "zenopt.train": ["recipes/*.yaml"],
+        "zenopt.supernet": ["schedules/*.yaml"],
         "zenopt.studies": ["*.yaml"],
     },
 )

@@ -21,7 +21,14 @@ from zenopt.spaces.registry import get_space, list_spaces, parse_architecture, r
 warnings.filterwarnings("ignore", message="IProgress not found")
 
 if TYPE_CHECKING:
-    from zenopt.api import Candidate, Result, load_result, optimize
+    from zenopt.api import (
+        Candidate,
+        Result,
+        evaluate_architectures,
+        load_result,
+        optimize,
+        sample_architectures,
+    )
     from zenopt.export.bundle import Bundle, read_bundle
     from zenopt.latency.limits import Limits
     from zenopt.nn.network import build_network
@@ -31,6 +38,7 @@ if TYPE_CHECKING:
     from zenopt.samplers.zen import ZenSampler
     from zenopt.spaces.chain.zoo import create as create_model
     from zenopt.spaces.chain.zoo import list_models
+    from zenopt.study.components import list_components
     from zenopt.study.registries import list_samplers
     from zenopt.study.scoring import score
     from zenopt.study.spec import StudySpec, list_presets
@@ -45,8 +53,10 @@ _LAZY = {
     "ZenSampler": "zenopt.samplers.zen",
     "build_network": "zenopt.nn.network",
     "create_model": "zenopt.spaces.chain.zoo:create",
+    "evaluate_architectures": "zenopt.api",
     "evaluate": "zenopt.proxies.evaluation",
     "get_proxy": "zenopt.proxies.registry",
+    "list_components": "zenopt.study.components",
     "list_models": "zenopt.spaces.chain.zoo",
     "list_presets": "zenopt.study.spec",
     "list_proxies": "zenopt.proxies.registry:proxy_names",
@@ -55,6 +65,7 @@ _LAZY = {
     "optimize": "zenopt.api",
     "read_bundle": "zenopt.export.bundle",
     "register_proxy": "zenopt.proxies.registry",
+    "sample_architectures": "zenopt.api",
     "score": "zenopt.study.scoring",
 }
 
@@ -75,8 +86,10 @@ __all__ = [
     "count",
     "create_model",
     "evaluate",
+    "evaluate_architectures",
     "get_proxy",
     "get_space",
+    "list_components",
     "list_models",
     "list_presets",
     "list_proxies",
@@ -89,6 +102,7 @@ __all__ = [
     "register_block",
     "register_proxy",
     "register_space",
+    "sample_architectures",
     "score",
 ]
 

@@ -24,6 +24,7 @@ from zenopt.report.figures import against_costs, closed_form, costs_of, progress
 from zenopt.report.objective_figures import front_figures, hypervolume_figures
 from zenopt.report.reading import NUMBERS, StudyData, read_study
 from zenopt.storage import default_storage
+from zenopt.study.lists import Sample, draw_architectures
 from zenopt.study.search import Progress, SearchResult, run_search, settings_kept
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import load_study, open_existing, read_spec
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
+    from zenopt.study.evaluating import Evaluated
+    from zenopt.verify.derive import Derived
     from zenopt.verify.final import Winner
     from zenopt.verify.linked import Training
 
@@ -411,6 +414,37 @@ class Result:
 
         return read_winner(self.study._storage, self.name)
 
+    def derive(
+        self,
+        count: int = 1,
+        *,
+        by: Literal["auto", "score", "training"] = "auto",
+        candidates: int = 5,
+        repeats: int = 8,
+        device: str = "cpu",
+    ) -> list[Derived]:
+        """Return the best architectures, chosen as :meth:`export` chooses; :meth:`top` takes the search's own values.
+
+        Args:
+            count:
+                How many; fewer are returned where there are no more.
+            by:
+                What decides, as in :meth:`export`.
+            candidates:
+                How many of the best are scored again, at least ``count``.
+            repeats:
+                Fresh draws of each.
+            device:
+                Torch device.
+
+        Raises:
+            ZenoptError: If nothing is within the budget, or trainings are to decide and there were none.
+        """
+        from zenopt.verify.derive import derive_best
+
+        found = derive_best(self.study, count, by=by, candidates=candidates, repeats=repeats, device=device)
+        return list(found.best)
+
     def export(
         self,
         folder: str | Path,
@@ -594,6 +628,97 @@ def optimize(
             f"Study {name!r} stopped after {plural(run.done, 'trial')}: {'; '.join(run.failures)}."
         )
     return Result(load_study(run.storage, name), run)
+
+
+def sample_architectures(
+    spec: StudySpec | dict[str, Any] | str | Path,
+    count: int = 10,
+    *,
+    overrides: Overrides = (),
+    seed: int = 0,
+    within_budget: bool = True,
+    over_budget: Literal["shrink", "skip"] = "shrink",
+) -> list[Sample]:
+    """Draw different architectures of a study's space, with their costs, as ``zenopt sample`` does.
+
+    Args:
+        spec:
+            As :func:`optimize` takes it; ``StudySpec.of_space("darts")`` stands for a space without a budget.
+        count:
+            How many; fewer are returned where no more are found.
+        overrides:
+            Assignments such as ``"budget.params=5e5"``, or a mapping such as ``{"budget.params": 5e5}``.
+        seed:
+            Fixes the draw; a larger draw begins with a smaller one.
+        within_budget:
+            Whether they keep the spec's budget.
+        over_budget:
+            Whether draws over it are made smaller or left out, where the space cannot be listed.
+
+    Raises:
+        ZenoptError: If the spec is wrong, or nothing is found within the budget.
+    """
+    return draw_architectures(
+        _read_spec(spec, overrides), count, seed=seed, within_budget=within_budget, over_budget=over_budget
+    )
+
+
+def evaluate_architectures(
+    architectures: Sequence[Any],
+    spec: StudySpec | dict[str, Any] | str | Path,
+    *,
+    overrides: Overrides = (),
+    storage: str | None = None,
+    study_name: str | None = None,
+    workers: int | None = 1,
+    devices: Sequence[str] = ("cpu",),
+    runs: str | Path = "runs",
+    on: str = "processes",
+    resources: str = "",
+    on_result: Callable[[Evaluated], None] = lambda result: None,
+) -> list[Evaluated]:
+    """Evaluate architectures by a spec's objective, as ``zenopt evaluate-architectures`` does; the best comes first.
+
+    Args:
+        architectures:
+            Architectures, or their texts.
+        spec:
+            As :func:`optimize` takes it; its budget only says which of them would keep it.
+        overrides:
+            Assignments such as ``"objective.kind=train"``, or a mapping such as ``{"objective.kind": "train"}``.
+        storage:
+            Storage URL, or ``"memory:"``; by default as in :func:`optimize`.
+        study_name:
+            Study that keeps the values; by default the spec's name with ``-evaluated`` behind it.
+        workers, devices, on, resources:
+            As in :func:`optimize`.
+        runs:
+            Folder of the trainings, where networks are trained.
+        on_result:
+            Told of every architecture that is finished now.
+
+    Raises:
+        ZenoptError: If an architecture is not of the space, the study was made with another objective, what the
+            evaluator needs is missing, or workers died before all was done.
+    """
+    from zenopt.study.evaluating import evaluate_list, open_place
+
+    resolved = _read_spec(spec, overrides)
+    place = open_place(
+        resolved,
+        storage or default_storage(),
+        workers=workers,
+        devices=devices,
+        runs=runs,
+        on=on,
+        resources=resources,
+    )
+    found = evaluate_list(architectures, resolved, place, study_name, on_result=on_result)
+    if found.missing and found.run is not None and found.run.failures and not found.run.stopped:
+        raise StudyError(
+            f"{plural(found.missing, 'architecture')} not evaluated: {'; '.join(found.run.failures)}."
+        )
+    return list(found.results)
 
 
 def load_result(study_name: str, storage: str | None = None) -> Result:

@@ -42,7 +42,7 @@ def run(
 
 @pytest.mark.parametrize(
     "arguments",
-    [("studies",), ("studies", "--json"), ("models",), ("proxies",), ("latency", "devices")],
+    [("studies",), ("studies", "--json"), ("models",), ("proxies",), ("components",), ("latency", "devices")],
     ids=" ".join,
 )
 def test_lists_import_nothing_heavy(tmp_path: Path, arguments: tuple[str, ...]) -> None:

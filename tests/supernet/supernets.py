@@ -15,6 +15,7 @@ from zenopt.supernet.layers import shapes_of
 from zenopt.supernet.sampling import Sampling
 from zenopt.supernet.shared import SharedWeights, new_layers, union
 from zenopt.supernet.training import SupernetPlan
+from zenopt.train.progress import Silent
 
 NARROW = {
     "stage_strides": (1, 2),
@@ -33,6 +34,8 @@ SPACES: dict[str, tuple[str, dict[str, Any], int]] = {
     "mnasnet": ("mnasnet", {}, 32),
     "nasbench201": ("nasbench201", {}, 8),
     "transnas-micro": ("transnas-micro", {"width": 8}, 32),
+    "shuffle": ("shuffle", {}, 32),
+    "ofa-mobilenetv3": ("ofa-mobilenetv3", {"width": 0.25}, 32),
     "transnas-macro": ("transnas-macro", {"width": 8}, 32),
 }
 
@@ -77,3 +80,15 @@ def tiny_plan(sampling: Sampling = "uniform", seed: int = 0, **budget: float) ->
     return SupernetPlan(
         get_space("superres")(**TINY_OPTIONS), "superres", TINY_OPTIONS, limits, sampling, seed
     )
+
+
+class Killer(Silent):
+    """Ends a run after some steps, as a signal would."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def step(self, done: int, loss: float, lr: float) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt

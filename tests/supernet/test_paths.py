@@ -13,9 +13,10 @@ from zenopt.core.costs import count
 from zenopt.core.errors import CheckpointError
 from zenopt.nn.network import Network
 from zenopt.spaces.registry import get_space
+from zenopt.supernet.kernels import part
 from zenopt.supernet.layers import layers_of, shapes_of
 from zenopt.supernet.sampling import PathSampler
-from zenopt.supernet.shared import SharedWeights, misfit, part, skeleton
+from zenopt.supernet.shared import SharedWeights, misfit, skeleton
 from zenopt.train.layout import StridedPointwise
 
 QUICK = ("nasbench-macro", "superres")

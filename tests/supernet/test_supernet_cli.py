@@ -155,6 +155,13 @@ def test_bad_input_is_one_line(place: Path, tmp_path: Path) -> None:
     assert "alternatives only" in refusal(
         *train, "--study", "nasbench-macro-table", "--sampling", "sandwich", "--dry-run"
     )
+    assert "Use centre" in refusal(*train, "--study", "nasbench201", "--kernels", "transformed", "--dry-run")
+    assert "Schedule 'none' does not exist; known: channel-warm-up, progressive" in refusal(
+        *train, "--study", place / "tiny.yaml", "--schedule", "none", "--dry-run"
+    )
+    assert "Phase '200 %' of the schedule names '*.percent', which is no parameter" in refusal(
+        *train, "--study", place / "tiny.yaml", "--schedule", "channel-warm-up", "--dry-run"
+    )
     assert "has 10 classes, the study's networks have 7" in refusal(
         *train, "--study", place / "tiny.yaml", "--set", "num_classes=7", "--dry-run"
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from supernets import TINY_OPTIONS, space_of, tiny_plan
+from supernets import TINY_OPTIONS, Killer, space_of, tiny_plan
 
 from zenopt.core.errors import CheckpointError, ProxyError, SpecError
 from zenopt.core.extensions import names_object
@@ -26,21 +26,8 @@ from zenopt.supernet.training import check_recipe, last_weights, split, train_su
 from zenopt.train.data import DataSet, MemoryImages
 from zenopt.train.distributed import World
 from zenopt.train.errors import TrainError
-from zenopt.train.progress import Silent
 from zenopt.train.recipe import Recipe, load_recipe
 from zenopt.train.regularise import initialise
-
-
-class Killer(Silent):
-    """Ends a run after some steps, as a signal would."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def step(self, done: int, loss: float, lr: float) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("sampling", ["fair", pytest.param("sandwich", marks=pytest.mark.slow)])

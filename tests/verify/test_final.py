@@ -119,6 +119,15 @@ def test_search_train_export_evaluate(cli: Run, images: str) -> None:
     assert code == 0
     assert json.loads(out)["top1"] == pytest.approx(bundle.scores["test_top1"])
 
+    # derive names the same ones, and writes nothing.
+    code, out, _ = cli("derive", "--study", "staged", "--top", "2", "--json")
+    derived = json.loads(out)
+    assert code == 0 and derived["by"] == "training"
+    assert [item["structure"] for item in derived["architectures"]] == [
+        item["candidate"]["structure"] for item in trained["verified"][:2]
+    ]
+    assert [item["value"] for item in derived["architectures"]] == means
+
     # Its accuracies are compared with those of other networks of the budget.
     arguments = (
         "--data",

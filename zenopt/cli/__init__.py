@@ -18,21 +18,32 @@ from zenopt.core.text import one_line, printable_lines, quoted
 
 #: Command -> (module:object, one line of help). The help stands here so that `zenopt --help` imports no command.
 COMMANDS = {
+    "init-study": ("zenopt.cli.init_study:init_study", "Write a study file with every field that fits."),
     "optimize": ("zenopt.cli.optimize:optimize", "Create or resume a study and add trials to it."),
     "studies": ("zenopt.cli.studies:studies", "List presets, or the studies in a storage."),
     "status": ("zenopt.cli.status:status", "Show the progress of a study and its best network."),
     "watch": ("zenopt.cli.watch:watch", "Follow a study that runs elsewhere."),
     "report": ("zenopt.cli.report:report", "Write a study as one HTML file."),
     "dashboard": ("zenopt.cli.dashboard:dashboard", "Serve studies to a browser on this machine."),
+    "sample": ("zenopt.cli.sample:sample", "Draw architectures of a space within a budget."),
+    "evaluate-architectures": (
+        "zenopt.cli.evaluate_architectures:evaluate_architectures",
+        "Evaluate a list of architectures.",
+    ),
     "describe": ("zenopt.cli.describe:describe", "Show the layers and costs of a network."),
     "scale": ("zenopt.cli.scale:scale", "Make a network wider, deeper or larger in resolution."),
     "score": ("zenopt.cli.score:score", "Score a network by a training-free proxy."),
     "proxies": ("zenopt.cli.proxies:proxies", "List the proxies."),
+    "components": (
+        "zenopt.cli.components:components",
+        "List what studies can name, and where it comes from.",
+    ),
     "predict": (
         "zenopt.cli.predict:predict",
         "Predict the score of networks from what a study has evaluated.",
     ),
     "correlate": ("zenopt.cli.correlate:correlate", "Compare proxies with known accuracies."),
+    "derive": ("zenopt.cli.derive:derive", "Print the best architectures of a study."),
     "export-best": ("zenopt.cli.export_best:export_best", "Score the best trials again and write a bundle."),
     "train": ("zenopt.cli.train:train_command", "Train a bundle or a structure."),
     "supernet": (

@@ -36,6 +36,20 @@ def proxies(ctx: click.Context) -> list[str]:
     return proxy_names()
 
 
+def spaces(ctx: click.Context) -> list[str]:
+    """Names of the spaces."""
+    from zenopt.spaces.registry import list_spaces
+
+    return list_spaces()
+
+
+def kinds(ctx: click.Context) -> list[str]:
+    """Kinds of components."""
+    from zenopt.study.components import KINDS
+
+    return list(KINDS)
+
+
 def studies(ctx: click.Context) -> list[str]:
     """Names of the studies in the storage of the command line, where it is an SQLite file."""
     url = str(ctx.params.get("storage") or ctx.lookup_default("storage") or default_storage())
@@ -97,6 +111,10 @@ _TYPES = {
     "optimize --study": Completed(presets, "file"),
     "calibrate --study": Completed(presets, "file"),
     "sample --study": Completed(presets, "file"),
+    "evaluate-architectures --study": Completed(presets, "file"),
+    "--space": Completed(spaces),
+    "--kind": Completed(kinds),
+    "--objective": Completed(proxies),
     "--proxy": Completed(proxies),
     "--proxies": Completed(proxies, is_list=True),
     "--latency": Completed(devices, "file"),

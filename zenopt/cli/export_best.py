@@ -10,7 +10,7 @@ import click
 
 from zenopt.cli.hints import say_next
 from zenopt.cli.options import (
-    device_option,
+    choosing_options,
     json_option,
     print_json,
     quiet_option,
@@ -42,14 +42,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Candidates that are scored again.",
 )
-@click.option(
-    "--repeats",
-    type=click.IntRange(1, 10_000),
-    default=8,
-    show_default=True,
-    help="Fresh draws of each candidate, where scores are drawn.",
-)
-@device_option("cpu", "Torch device.")
+@choosing_options
 @click.option(
     "--format",
     "formats",
@@ -57,13 +50,6 @@ if TYPE_CHECKING:
     type=click.Choice(["torchscript", "torch-export", "onnx"]),
     help="Also write the network with initial weights, BN folded, to measure its speed; repeatable. "
     "Trained weights: `zenopt deploy`.",
-)
-@click.option(
-    "--by",
-    type=click.Choice(["auto", "score", "training"]),
-    default="auto",
-    show_default=True,
-    help="What decides; auto: the second stage's trainings where the study has them, else the score.",
 )
 @click.option(
     "--weights/--no-weights",

@@ -16,6 +16,7 @@ from zenopt.cli.options import (
     json_option,
     print_json,
     read_devices,
+    set_option,
     storage_option,
     warn,
 )
@@ -56,13 +57,7 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of all proposals and scores.")
 @devices_option("Torch devices, shared out among the workers: cpu, cuda:0, mps.")
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="PATH=VALUE",
-    help="Override a field, e.g. budget.params=5e5.",
-)
+@set_option()
 @click.option(
     "--synchronous",
     type=click.Choice(["NORMAL", "FULL"]),

@@ -74,6 +74,31 @@ def read_devices(text: str) -> tuple[str, ...]:
     return tuple(device.strip() for device in text.split(","))
 
 
+def choosing_options(function: F) -> F:
+    """Add how the best of a study are chosen: ``--repeats``, ``--device`` and ``--by``."""
+    for option in reversed(
+        (
+            click.option(
+                "--repeats",
+                type=click.IntRange(1, 10_000),
+                default=8,
+                show_default=True,
+                help="Fresh draws of each candidate, where scores are drawn.",
+            ),
+            device_option("cpu", "Torch device."),
+            click.option(
+                "--by",
+                type=click.Choice(["auto", "score", "training"]),
+                default="auto",
+                show_default=True,
+                help="What decides; auto: the second stage's trainings where the study has them, else the score.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
 def executor_options(function: F) -> F:
     """Add ``--on`` and ``--resources``."""
     for option in reversed(
@@ -134,6 +159,11 @@ def study_option(function: F) -> F:
         metavar="NAME",
         help="Name of the study; not needed where the storage holds a single one.",
     )(function)
+
+
+def set_option(help_text: str = "Override a field, e.g. budget.params=5e5.") -> Callable[[F], F]:
+    """Add ``--set`` of a command that reads a study spec."""
+    return click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help=help_text)
 
 
 #: What names a network on the command line; read by :func:`zenopt.study.targets.find_target`.
@@ -241,6 +271,11 @@ def wrapped(text: str, indent: str = "", stream: TextIO | None = None, indent_mo
         subsequent_indent=indent + " " * indent_more,
         break_on_hyphens=False,
     )
+
+
+def shown(value: float) -> str:
+    """Return a value of whatever size, six digits of it, without an exponent where it is a count."""
+    return f"{value:,.0f}" if 1e5 <= abs(value) < 1e15 else f"{value:.6g}"
 
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:

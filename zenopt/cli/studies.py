@@ -36,7 +36,9 @@ def _presets(as_json: bool) -> None:
             spec.name,
             spec.space.name,
             str(spec.resolution),
-            spec.proxy.name if spec.objective.kind == "proxy" else "(a table)",
+            {"proxy": spec.proxy.name, "table": "(a table)"}.get(
+                spec.objective.kind, f"({spec.objective.kind})"
+            ),
             spec.description,
         )
         for spec in specs

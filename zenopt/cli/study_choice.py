@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
+from zenopt.cli.options import F
 from zenopt.core.errors import StudyError
 from zenopt.core.text import printable
 from zenopt.core.words import plural
 
 if TYPE_CHECKING:
     import optuna
+
+    from zenopt.study.spec import StudySpec
 
 #: Studies that an error lists; a storage may hold thousands.
 _LISTED = 12
@@ -68,6 +72,53 @@ def _only(storage: optuna.storages.BaseStorage) -> str:
                 *more,
             ]
         )
+    )
+
+
+def chosen_spec(name: str, storage: str, overrides: Sequence[str] = ()) -> StudySpec:
+    """Return the spec of a preset, a file, or a stored study.
+
+    Raises:
+        SpecError: If it is a preset or a file and something is wrong with it.
+        StudyError: If it is neither, and no stored study either.
+    """
+    from zenopt.study.spec import StudySpec, names_spec
+    from zenopt.study.study import load_study, open_existing, read_spec
+
+    if names_spec(name):
+        return StudySpec.load(name, overrides)
+    spec = read_spec(load_study(open_existing(storage), name))
+    assert spec is not None
+    return spec.overridden(overrides) if overrides else spec
+
+
+def spec_options(study_help: str) -> Callable[[F], F]:
+    """Add ``--study`` and ``--space``, read by :func:`named_spec`."""
+
+    def add(function: F) -> F:
+        of_space = click.option(
+            "--space", metavar="SPACE", help="A space instead, at its own resolution and without a budget."
+        )
+        return click.option("--study", metavar="PRESET|FILE|NAME", help=study_help)(of_space(function))
+
+    return add
+
+
+def named_spec(
+    study: str | None, space: str | None, storage: str, overrides: Sequence[str] = ()
+) -> StudySpec:
+    """Return the spec that ``--study`` or ``--space`` names.
+
+    Raises:
+        UsageError: If neither or both are given.
+        ZenoptError: If there is no such study or space, or a value is wrong.
+    """
+    from zenopt.study.spec import StudySpec
+
+    if (study is None) == (space is None):
+        raise click.UsageError("give either --study PRESET|FILE|NAME, or --space SPACE.")
+    return (
+        StudySpec.of_space(str(space), overrides) if study is None else chosen_spec(study, storage, overrides)
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from zenopt.core.errors import ExtensionError, UnknownNameError, ZenoptError
 from zenopt.core.extensions import MissingModuleError, import_named, load_object
@@ -15,6 +16,38 @@ from zenopt.core.text import QUOTED, quoted, quoted_list
 
 T = TypeVar("T")
 _Registered = TypeVar("_Registered")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where something that has a name comes from.
+
+    Attributes:
+        how: ``"built in"``; ``"entry point"`` of an installed package; ``"import"``: by a module of this run.
+        package: The package: ``"zenopt"``, an installed distribution, or that of the module.
+        module: The module that registers it.
+    """
+
+    how: Literal["built in", "entry point", "import"]
+    package: str
+    module: str
+
+    def __str__(self) -> str:
+        return {"built in": "built in", "entry point": f"package {self.package}"}.get(
+            self.how, f"module {self.module}"
+        )
+
+
+def origin_of_point(point: EntryPoint) -> Origin:
+    """Return where an entry point comes from."""
+    module = point.value.partition(":")[0]
+    return Origin("entry point", point.dist.name if point.dist else module.partition(".")[0], module)
+
+
+def origin_of_module(module: str) -> Origin:
+    """Return where what a module has registered comes from."""
+    package = module.partition(".")[0]
+    return Origin("built in" if package == "zenopt" else "import", package, module)
 
 
 class Registry(Generic[T]):
@@ -61,6 +94,7 @@ class Registry(Generic[T]):
         self._convert = convert
         self._error = error
         self._found: dict[str, T] = {}
+        self._modules: dict[str, str | None] = {}
 
     def register(self, name: str) -> Callable[[_Registered], _Registered]:
         """Return a decorator that registers what it decorates.
@@ -84,6 +118,7 @@ class Registry(Generic[T]):
         if self._found.get(name, thing) is not thing or self._built_in.get(name, module) != module:
             raise ValueError(f"A {self.kind} named {name!r} is already registered.")
         self._found[name] = thing
+        self._modules[name] = module
 
     @property
     def built_in(self) -> frozenset[str]:
@@ -135,14 +170,14 @@ class Registry(Generic[T]):
             f"{quoted_list(self.names(), 190)}."
         )
 
-    def origin(self, name: str) -> str:
-        """Return where a known name comes from: ``"zenopt"``, a package, or the module that registered it."""
+    def origin(self, name: str) -> Origin:
+        """Return where a known name comes from, without loading anything."""
         if name in self._built_in:
-            return "zenopt"
+            return Origin("built in", "zenopt", self._built_in[name])
         if name in self._points:
-            return str(self._points[name].value.partition(":")[0])
+            return origin_of_point(self._points[name])
         thing = self._found.get(name)
-        return str(getattr(thing, "__module__", None) or getattr(thing, "module", "?"))
+        return origin_of_module(str(self._modules.get(name) or getattr(thing, "__module__", "?")))
 
     def _load(self, name: str, stored: bool) -> T:
         try:

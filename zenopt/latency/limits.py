@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf, isfinite
 from typing import Any
 
@@ -99,6 +99,10 @@ class Limits:
     def keeps(self, costs: Costs) -> bool:
         """Return whether costs keep the budget; latency, which costs do not tell, is left out."""
         return is_feasible(self.budget.with_limits(latency_ms=None).violations(costs))
+
+    def unlimited(self) -> Limits:
+        """Return these limits without any: what is left counts and predicts."""
+        return replace(self, budget=Budget(), guards=None)
 
     def with_latency(self, check: Check, latency_ms: float) -> Check:
         """Return a check with another latency, e.g. a measured one; infinity stands for not running at all."""

@@ -228,7 +228,12 @@ def direction_of(name: str, *, stored: bool = False) -> Direction:
 
 def summaries() -> list[Summary | Proxy]:
     """Return what people are told of every known proxy, sorted by name, without loading the built-in ones."""
-    return [BUILTIN.get(name) or get_proxy(name) for name in proxy_names()]
+    return [summary_of(name) for name in proxy_names()]
+
+
+def summary_of(name: str) -> Summary | Proxy:
+    """Return what people are told of a proxy; a built-in one is not loaded for it."""
+    return BUILTIN.get(name) or get_proxy(name)
 
 
 def list_proxies() -> list[Proxy]:

@@ -186,9 +186,15 @@ class GuidedSampler(ZenSampler):
 
 
 def draw_candidates(
-    space: Any, limits: Limits, count: int, rng: random.Random, *, draws: int = DRAWS_PER_MOVE
+    space: Any,
+    limits: Limits,
+    count: int,
+    rng: random.Random,
+    *,
+    draws: int = DRAWS_PER_MOVE,
+    shrinks: bool = True,
 ) -> list[Any]:
-    """Return different random architectures within the budget, what is too large shrunk until it fits.
+    """Return different random architectures within the budget, what is too large shrunk until it fits, or left out.
 
     Fewer than ``count`` where ``draws`` times as many draws show no more.
 
@@ -198,7 +204,7 @@ def draw_candidates(
     found: dict[str, Any] = {}
     for _ in range(draws * count):
         drawn = space.draw(rng)
-        if drawn is None:
+        if drawn is None or not (shrinks or limits.check(drawn).is_feasible):
             continue
         try:
             fitted = limits.closest_fit(space, drawn)
@@ -209,7 +215,8 @@ def draw_candidates(
         if len(found) == count:
             break
     if not found:
-        raise BudgetError("No random architecture could be shrunk into the budget.")
+        what = "could be shrunk into" if shrinks else f"of {draws * count:,} keeps"
+        raise BudgetError(f"No random architecture {what} the budget.")
     return list(found.values())
 
 

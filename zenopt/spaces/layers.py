@@ -29,7 +29,14 @@ def conv_norm_relu(
     in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1
 ) -> tuple[Node, ...]:
     """Return a convolution, its BN and a ReLU."""
-    return (*conv_norm(in_channels, out_channels, kernel, stride, groups), Relu(out_channels))
+    return conv_norm_act(in_channels, out_channels, kernel, stride, groups)
+
+
+def conv_norm_act(
+    in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1, function: str = "relu"
+) -> tuple[Node, ...]:
+    """Return a convolution, its BN and an activation."""
+    return (*conv_norm(in_channels, out_channels, kernel, stride, groups), Activation(out_channels, function))
 
 
 def relu_conv_norm(
@@ -50,15 +57,16 @@ def inverted_residual(
     kernel: int,
     stride: int,
     gate: SqueezeExcite | None = None,
+    function: str = "relu",
 ) -> tuple[Node, ...]:
-    """Return an inverted bottleneck with ReLU; it is added to its input where the shapes agree.
+    """Return an inverted bottleneck; it is added to its input where the shapes agree.
 
     The first convolution is left out where it would change no width.
     """
-    widened = conv_norm_relu(in_channels, inner_channels, 1) if inner_channels != in_channels else ()
+    is_widened = inner_channels != in_channels
     body = (
-        *widened,
-        *conv_norm_relu(inner_channels, inner_channels, kernel, stride, groups=inner_channels),
+        *(conv_norm_act(in_channels, inner_channels, 1, function=function) if is_widened else ()),
+        *conv_norm_act(inner_channels, inner_channels, kernel, stride, inner_channels, function),
         *((gate,) if gate is not None else ()),
         *conv_norm(inner_channels, out_channels, 1),
     )

@@ -39,6 +39,8 @@ SPACES: Registry[Any] = Registry(
         "nats-sizes": "zenopt.spaces.natssizes.space",
         "darts": "zenopt.spaces.darts.space",
         "columns": "zenopt.spaces.columns.space",
+        "shuffle": "zenopt.spaces.shuffle.space",
+        "ofa-mobilenetv3": "zenopt.spaces.ofa.space",
     },
     convert=_as_space,
 )

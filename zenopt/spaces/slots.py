@@ -53,15 +53,7 @@ class SlotSpace(BaseSpace):
     @cached_property
     def distributions(self) -> dict[str, BaseDistribution]:
         """Every parameter with its distribution: a range where values are numbers, else a category."""
-        from optuna.distributions import CategoricalDistribution, IntDistribution
-
-        found: dict[str, BaseDistribution] = {}
-        for name, values in self.slots.items():
-            step = _step(values)
-            found[name] = (
-                IntDistribution(values[0], values[-1], step=step) if step else CategoricalDistribution(values)
-            )
-        return found
+        return {name: distribution_of(values) for name, values in self.slots.items()}
 
     def decode(self, params: Mapping[str, Any]) -> Any:
         """Return the architecture of parameter values.
@@ -168,6 +160,14 @@ class SlotSpace(BaseSpace):
             return None
         _, index, value = found
         return self.from_values([*values[:index], value, *values[index + 1 :]])
+
+
+def distribution_of(values: Sequence[Any]) -> BaseDistribution:
+    """Return the distribution of some values: a range where they are equally spaced integers, else a category."""
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+
+    step = _step(values)
+    return IntDistribution(values[0], values[-1], step=step) if step else CategoricalDistribution(values)
 
 
 def _step(values: Sequence[Any]) -> int:

@@ -47,6 +47,7 @@ def rescore_top(
     count: int = 5,
     repeats: int = 8,
     device: str = "cpu",
+    needs_networks: bool = True,
     progress: Progress = SILENT,
 ) -> tuple[StudySpec, list[Rescored]]:
     """Score the best feasible candidates of a study again, with fresh draws.
@@ -64,6 +65,8 @@ def rescore_top(
             Fresh draws of each, where scores are drawn.
         device:
             Torch device.
+        needs_networks:
+            Whether studies of architectures without networks, rows of a table, are refused.
         progress:
             Is told of every candidate that is scored, and of the visits while finalists are measured.
 
@@ -77,7 +80,14 @@ def rescore_top(
     """
     spec = read_spec(study)
     assert spec is not None
-    spec.require_networks()
+    if needs_networks:
+        spec.require_networks()
+    if spec.objective.kind == "train":
+        # A score is drawn again in seconds; a training would be the whole evaluation once more.
+        raise StudyError(
+            f"The trainings of study {study.study_name!r} have chosen no winner yet; run zenopt optimize --study-name "
+            f"{study.study_name} --trials 0."
+        )
     # Duplicates share a structure with an earlier trial; ask for a few more and drop them.
     records: dict[str, TrialRecord] = {}
     for record in top(study, 4 * count, BEST_KEYS) if len(study.directions) == 1 else read_front(study):

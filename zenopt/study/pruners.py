@@ -16,29 +16,34 @@ if TYPE_CHECKING:
 
 @PRUNERS.register("none")
 def _none(epochs: int, **options: Any) -> BasePruner:
+    """End no training early."""
     return optuna.pruners.NopPruner(**options)
 
 
 @PRUNERS.register("median")
 def _median(epochs: int, **options: Any) -> BasePruner:
+    """End what is worse than the median of the others after the same step."""
     defaults = {"n_startup_trials": 5, "n_warmup_steps": max(1, epochs // 4)}
     return optuna.pruners.MedianPruner(**{**defaults, **options})
 
 
 @PRUNERS.register("percentile")
 def _percentile(epochs: int, percentile: float = 25.0, **options: Any) -> BasePruner:
+    """End what is not among the best quarter after the same step."""
     defaults = {"n_startup_trials": 5, "n_warmup_steps": max(1, epochs // 4)}
     return optuna.pruners.PercentilePruner(percentile, **{**defaults, **options})
 
 
 @PRUNERS.register("halving")
 def _halving(epochs: int, **options: Any) -> BasePruner:
+    """Let only the better half go on, after twice as many steps each time."""
     defaults = {"min_resource": max(1, epochs // 4), "reduction_factor": 2}
     return optuna.pruners.SuccessiveHalvingPruner(**{**defaults, **options})
 
 
 @PRUNERS.register("hyperband")
 def _hyperband(epochs: int, **options: Any) -> BasePruner:
+    """Halve in several brackets, which begin after different steps."""
     defaults = {"min_resource": max(1, epochs // 8), "max_resource": epochs, "reduction_factor": 2}
     return optuna.pruners.HyperbandPruner(**{**defaults, **options})
 

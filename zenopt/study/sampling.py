@@ -151,6 +151,7 @@ def _made(cls: type[BaseSampler], spec: StudySpec, seed: int) -> BaseSampler:
 
 @SAMPLERS.register("aging")
 def _aging_sampler(spec: StudySpec, worker: int) -> BaseSampler:
+    """Regularised evolution: the oldest of the population goes."""
     settings = spec.sampler
     if len(spec.objectives) > 1:
         raise SpecError("sampler aging compares by one objective; use zen, nsga2 or tpe for several.")
@@ -167,6 +168,7 @@ def _aging_sampler(spec: StudySpec, worker: int) -> BaseSampler:
 
 @SAMPLERS.register("surrogate")
 def _surrogate_sampler(spec: StudySpec, worker: int) -> BaseSampler:
+    """Learn from the study's own trials what to evaluate next."""
     # Imported late: fitting needs scipy, whose import costs other searches a third of a second.
     from zenopt.samplers.surrogate import SurrogateSampler
     from zenopt.study.earlier import earlier_results
@@ -188,6 +190,7 @@ def _surrogate_sampler(spec: StudySpec, worker: int) -> BaseSampler:
 
 @SAMPLERS.register("zen")
 def _zen_sampler(spec: StudySpec, worker: int) -> BaseSampler:
+    """Zen-NAS's evolution, its proposals chosen by the closed-form score where there is one."""
     settings, space = spec.sampler, spec.build_space()
     if settings.mutation not in space.moves:
         raise SpecError(

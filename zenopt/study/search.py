@@ -17,7 +17,7 @@ import optuna
 from zenopt.core.errors import StorageError, StudyError
 from zenopt.core.extensions import named_by_person, names_object
 from zenopt.core.paths import file_name
-from zenopt.executors import Ended, Job, Post, make_executor
+from zenopt.executors import Ended, Executor, Job, Post, make_executor
 from zenopt.executors.processes import threads_each
 from zenopt.executors.runs import begin_run
 from zenopt.executors.supervise import failures_of, supervise
@@ -156,10 +156,8 @@ def run_search(
     for what, number in (("trials", trials), ("workers", workers)):
         if number is not None and number < 1:
             raise StudyError(f"The number of {what} must be at least 1, got {number}.")
-    executor = make_executor(on, resources)
+    executor = checked_executor(url, workers, devices, on, resources)
     is_shared = not url.startswith("memory:")
-    if executor.is_elsewhere or (workers or 1) > 1:
-        executor.check(url, devices)
     if workers is None:
         room = executor.capacity(devices) if is_shared else 1
         workers = None if executor.is_elsewhere else room
@@ -167,8 +165,6 @@ def run_search(
         workers = min(workers, trials)
     is_here = on == "processes" and workers == 1
     devices = executor.devices(devices)
-    if not executor.is_elsewhere:
-        _check_devices(devices)
     spec.check()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     start = time.monotonic()
@@ -276,8 +272,20 @@ def _graceful_interrupt() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _check_devices(devices: Sequence[str]) -> None:
-    from zenopt.proxies.devices import resolve_device
+def checked_executor(
+    url: str, workers: int | None, devices: Sequence[str], on: str = "processes", resources: str = ""
+) -> Executor:
+    """Return what begins the workers of a run, once it is sure that they can be begun; see :func:`run_search`.
 
-    for device in devices:
-        resolve_device(device)
+    Raises:
+        ZenoptError: If there is no such executor or device, or workers cannot share the storage.
+    """
+    executor = make_executor(on, resources)
+    if executor.is_elsewhere or (workers or 1) > 1:
+        executor.check(url, devices)
+    if not executor.is_elsewhere:
+        from zenopt.proxies.devices import resolve_device
+
+        for device in executor.devices(devices):
+            resolve_device(device)
+    return executor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
@@ -23,6 +24,7 @@ from zenopt.latency.limits import Limits
 from zenopt.latency.profile import load_profile
 from zenopt.proxies.catalogue import COMBINATIONS
 from zenopt.proxies.registry import check_proxy
+from zenopt.spaces.base import BaseSpace
 from zenopt.spaces.registry import get_space
 from zenopt.spaces.tabular import TabularSpace, space_table
 from zenopt.study.registries import EVALUATORS, check_pruner, check_sampler
@@ -118,6 +120,31 @@ class StudySpec(Section):
         path = find_spec(preset_or_path)
         source = read_yaml(path)
         source.is_stored = stored
+        override(source, overrides)
+        return cls.validated(source)
+
+    @classmethod
+    def of_space(cls, name: str, overrides: Overrides = ()) -> StudySpec:
+        """Return the spec of a space with everything else at its default; resolution and classes are the family's own.
+
+        Args:
+            name:
+                A registered name, or ``package.module:object``, whose module is imported.
+            overrides:
+                See :meth:`load`.
+
+        Raises:
+            SpecError: If a key or value is wrong.
+            UnknownNameError: If there is no such space.
+        """
+        factory = get_space(name)
+        content = {
+            "name": re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-."),
+            "space": {"name": name},
+            "resolution": getattr(factory, "default_resolution", BaseSpace.default_resolution),
+            "num_classes": getattr(factory, "default_num_classes", BaseSpace.default_num_classes),
+        }
+        source = Source(f"space {name}", content)
         override(source, overrides)
         return cls.validated(source)
 

@@ -28,7 +28,7 @@ def covering(space: Any) -> Iterator[Any]:
         if found is not None:
             yield found
         for name in names:
-            for other in (*_categories(distributions[name]), *(_numbers(distributions[name]) or ())[:1]):
+            for other in _others(distributions[name]):
                 if other != base[name]:
                     _, found = _decoded(space, {**base, name: other})
                     if found is not None:
@@ -70,6 +70,15 @@ def _value(distribution: BaseDistribution, turn: int) -> Any:
     """Return the highest number; of categories the one whose turn it is."""
     numbers, categories = _numbers(distribution), _categories(distribution)
     return categories[turn % len(categories)] if numbers is None else numbers[1]
+
+
+def _others(distribution: BaseDistribution) -> tuple[Any, ...]:
+    """Return the values that a parameter takes alone: all of a category, the lowest of a range."""
+    from optuna.distributions import CategoricalDistribution
+
+    if isinstance(distribution, CategoricalDistribution):
+        return tuple(distribution.choices)
+    return (distribution.low,)  # type: ignore[attr-defined]
 
 
 def _numbers(distribution: BaseDistribution) -> tuple[Any, Any] | None:

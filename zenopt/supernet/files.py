@@ -18,6 +18,8 @@ from zenopt.core.words import plural
 from zenopt.export.bundle import Count, FamilyName, Flag, Number, Side
 from zenopt.nn.weights import read_torch_file
 from zenopt.supernet.images import JudgeImages, read_images
+from zenopt.supernet.kernels import Kernels
+from zenopt.supernet.schedule import Schedule
 from zenopt.supernet.shared import SharedWeights
 from zenopt.train import checkpoint
 from zenopt.train.data import Statistics, StatisticsName
@@ -43,6 +45,8 @@ class SupernetFacts:
         data: On what.
         classes: Names of the data's classes.
         statistics: Means and deviations of the channels, or their name.
+        kernels: How smaller kernels come out of larger ones.
+        schedule: Which values paths might take while the training went on.
     """
 
     space: FamilyName
@@ -57,6 +61,8 @@ class SupernetFacts:
     data: Annotated[str, Field(max_length=10_000)]
     classes: Annotated[list[str], Field(min_length=1, max_length=1_000_000)]
     statistics: StatisticsName | Statistics
+    kernels: Kernels = "centre"
+    schedule: Schedule | None = None
 
 
 @dataclass(frozen=True)

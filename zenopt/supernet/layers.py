@@ -56,22 +56,29 @@ def named_layers(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Modul
     """
     if isinstance(module, LAYERS):
         yield prefix, module
-    elif isinstance(module, GraphModule):
+        return
+    for name, child in named_children(module, prefix):
+        yield from named_layers(child, name)
+
+
+def named_children(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the children of a module with their names."""
+    if isinstance(module, GraphModule):
         seen: Counter[str] = Counter()
         for (source, target), edge in zip(module.route, module.edges, strict=True):
             name = f"{source}to{target}_{_operation(edge)}"
             seen[name] += 1
             # Two edges of one cell may join the same places by the same operation.
-            yield from named_layers(edge, f"{prefix}/{name}{f'_{seen[name]}' if seen[name] > 1 else ''}")
+            yield f"{prefix}/{name}{f'_{seen[name]}' if seen[name] > 1 else ''}", edge
     elif isinstance(module, nn.Sequential):
         counts: Counter[str] = Counter()
         for child in module:
             kind = _kind(child)
-            yield from named_layers(child, f"{prefix}/{kind}{counts[kind]}")
+            yield f"{prefix}/{kind}{counts[kind]}", child
             counts[kind] += 1
     else:
         for name, child in module.named_children():
-            yield from named_layers(child, f"{prefix}/{name}")
+            yield f"{prefix}/{name}", child
 
 
 def layers_of(network: Any) -> dict[str, nn.Module]:

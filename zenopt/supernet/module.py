@@ -11,8 +11,11 @@ from torch import nn
 
 from zenopt.core.errors import SpecError
 from zenopt.supernet.covering import covering
+from zenopt.supernet.importance import groups_of, resorted
+from zenopt.supernet.kernels import Kernels, KernelSizes
 from zenopt.supernet.layers import Shapes, closing_norms, shapes_of
 from zenopt.supernet.sampling import PathSampler
+from zenopt.supernet.schedule import Timetable
 from zenopt.supernet.shared import SharedWeights, new_layers, union
 
 #: Parameters of the largest supernet that is built: 2 GiB of weights, and as much again for an optimiser.
@@ -29,27 +32,44 @@ class Supernet(nn.Module):
             Outputs of the classifier.
         use_se:
             Whether optional squeeze-excite gates are built.
+        kernels:
+            Whether smaller kernels are the centres of larger ones, or centres transformed by learned matrices.
+        sorts:
+            Whether channels will be sorted by importance.
 
     Attributes:
         batches: How many batches were trained on; saved with the weights, so that a resumed run takes the paths of an
             uninterrupted one.
         closing_norms: The layers that end bodies of residuals; with weights of 0, the bodies add nothing.
+        timetable: Who draws the paths of which batch, where that is not the sampler alone.
 
     Raises:
-        SpecError: If the space's bounds are so wide that the supernet would be too large.
+        SpecError: If the space's bounds are so wide that the supernet would be too large, or kernels are to be
+            transformed, or channels sorted, where there is only one size of them.
     """
 
     batches: torch.Tensor
 
-    def __init__(self, sampler: PathSampler, num_classes: int, use_se: bool = False) -> None:
+    def __init__(
+        self,
+        sampler: PathSampler,
+        num_classes: int,
+        use_se: bool = False,
+        kernels: Kernels = "centre",
+        sorts: bool = False,
+    ) -> None:
         super().__init__()
         self.sampler = sampler
+        self.timetable = Timetable((), (sampler,))
         self.num_classes = num_classes
         self.use_se = use_se
         shapes: Shapes = {}
+        sizes = KernelSizes()
         closing: set[str] = set()
         for found in covering(sampler.space):
-            shapes = union((shapes, shapes_of(found, num_classes, use_se)))
+            own = shapes_of(found, num_classes, use_se)
+            sizes.add(own)
+            shapes = union((shapes, own))
             closing |= closing_norms(found, use_se)
             self.params = sum(map(prod, shapes.values()))
             if self.params > MAX_PARAMS:
@@ -58,10 +78,50 @@ class Supernet(nn.Module):
                     f"The supernet of this space would have more than {MAX_PARAMS:,} parameters; narrow the space, "
                     "e.g. --set space.bounds=narrow."
                 )
-        self.layers = nn.ModuleDict(new_layers(shapes))
+        layers = new_layers(shapes)
+        if kernels == "transformed":
+            matrices = sizes.add_matrices(layers)
+            if not matrices:
+                raise SpecError(
+                    "Kernels 'transformed' need layers whose kernels have several sizes; this space has none. "
+                    "Use centre."
+                )
+            self.params += matrices
+        self.layers = nn.ModuleDict(layers)
         self.closing_norms = [self.layers[name] for name in sorted(closing)]
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
         self._judged = 0
+        self._groups = list(groups_of(sampler.space, use_se)) if sorts else []
+        if sorts and not self._groups:
+            raise SpecError(
+                "A schedule that sorts channels needs blocks of several inner widths; this space has none."
+            )
+        for index, group in enumerate(self._groups):
+            self.register_buffer(f"order{index}", torch.arange(shapes[f"{group.made}.weight"][0]))
+
+    @property
+    def orders(self) -> dict[tuple[str, int], torch.Tensor]:
+        """Tensor and dimension -> the order in which its channels are taken."""
+        return {
+            part: self.get_buffer(f"order{index}")
+            for index, group in enumerate(self._groups)
+            for part in group.parts
+        }
+
+    def arranged(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return shared tensors with their channels in the order in which they are taken."""
+        found = dict(tensors)
+        for (name, dimension), order in self.orders.items():
+            found[name] = found[name].index_select(dimension, order.to(found[name].device))
+        return found
+
+    def sort(self, space: Any) -> None:
+        """Sort channels by importance; what the narrowest blocks of a space take stays ahead."""
+        ahead = {group.made: size for group, size in groups_of(space, self.use_se).items()}
+        for index, group in enumerate(self._groups):
+            order = self.get_buffer(f"order{index}")
+            taken = self.get_parameter(f"layers.{group.taken}.weight")
+            order.copy_(resorted(order, taken, ahead.get(group.made, len(order))))
 
     @property
     def shared(self) -> SharedWeights:
@@ -71,7 +131,7 @@ class Supernet(nn.Module):
             for name, layer in self.layers.items()
             for tensor, value in layer.named_parameters()
         }
-        return SharedWeights(tensors, self.num_classes, self.use_se)
+        return SharedWeights(tensors, self.num_classes, self.use_se, self.orders)
 
     def train(self, mode: bool = True) -> Supernet:
         """Set the mode; what is judged afterwards is judged on the same paths every time."""
@@ -90,7 +150,11 @@ class Supernet(nn.Module):
             smoothing:
                 Of the labels.
         """
-        first, *others = self.sampler.paths(int(self.batches))
+        batch = int(self.batches)
+        if batch in self.timetable.sorts:
+            self.sort(self.timetable.sorts[batch])
+        # While a schedule leaves little open, the largest may be the smallest, too.
+        first, *others = dict.fromkeys(self.timetable.at(batch).paths(batch))
         self.batches += 1
         shared = self.shared
         logits = shared(first, images)
@@ -101,6 +165,7 @@ class Supernet(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the logits of one drawn path: of each batch another, the same ones after every epoch."""
-        path: Any = self.sampler.draw(self._judged, "judged")
+        sampler = self.timetable.at(max(0, int(self.batches) - 1))
+        path: Any = sampler.draw(self._judged, "judged")
         self._judged += 1
         return self.shared(path, images, training=self.training)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -16,24 +17,11 @@ from zenopt.core.errors import CheckpointError, StructureError
 from zenopt.core.text import shortened
 from zenopt.nn.modules import build_unit
 from zenopt.nn.network import Network, build_network
+from zenopt.supernet.kernels import matrices_of, part
 from zenopt.supernet.layers import Shapes, layers_of, shapes_of
 from zenopt.train.layout import put_channels_last
 
-
-def part(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    """Return a part of a shared tensor: the first channels, the centre of kernels.
-
-    Args:
-        tensor:
-            ``out [x in [x height x width]]`` numbers.
-        shape:
-            That of the part, no side longer than the tensor's.
-    """
-    for dimension, (size, wanted) in enumerate(zip(tensor.shape, shape, strict=True)):
-        if size != wanted:
-            start = (size - wanted) // 2 if dimension >= 2 else 0
-            tensor = tensor.narrow(dimension, start, wanted)
-    return tensor.contiguous()
+NO_ORDERS: Mapping[tuple[str, int], torch.Tensor] = MappingProxyType({})
 
 
 class SharedWeights:
@@ -41,15 +29,26 @@ class SharedWeights:
 
     Args:
         tensors:
-            ``layer.weight`` and ``layer.bias`` -> tensor, as large as the largest network of the space needs it.
+            ``layer.weight`` and ``layer.bias`` -> tensor, as large as the largest network of the space needs it; and
+            matrices that make smaller kernels (:mod:`zenopt.supernet.kernels`).
         num_classes:
             Outputs of the classifier.
         use_se:
             Whether optional squeeze-excite gates are built.
+        orders:
+            Tensor and dimension -> order in which its channels are taken; by default as they stand.
     """
 
-    def __init__(self, tensors: Mapping[str, torch.Tensor], num_classes: int, use_se: bool = False) -> None:
+    def __init__(
+        self,
+        tensors: Mapping[str, torch.Tensor],
+        num_classes: int,
+        use_se: bool = False,
+        orders: Mapping[tuple[str, int], torch.Tensor] = NO_ORDERS,
+    ) -> None:
         self.tensors = tensors
+        self._matrices = matrices_of(tensors)
+        self._orders = orders
         self.num_classes = num_classes
         self.use_se = use_se
 
@@ -116,7 +115,12 @@ class SharedWeights:
                     raise CheckpointError(
                         f"The supernet does not hold {shortened(str(architecture))}: {self.misfit(architecture)}."
                     )
-                found[f"{names[id(module)]}.{tensor}"] = part(shared, tuple(own.shape))
+                for dimension in (0, 1) if self._orders else ():
+                    order = self._orders.get((f"{layer}.{tensor}", dimension))
+                    if order is not None:
+                        shared = shared.index_select(dimension, order[: own.shape[dimension]])
+                matrices = self._matrices.get(layer) if tensor == "weight" else None
+                found[f"{names[id(module)]}.{tensor}"] = part(shared, tuple(own.shape), matrices)
         return found
 
 

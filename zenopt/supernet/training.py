@@ -15,13 +15,16 @@ from zenopt.core.files import CHECKPOINT
 from zenopt.latency.limits import Limits
 from zenopt.supernet.files import SupernetFacts, write_supernet
 from zenopt.supernet.images import collect, write_images
+from zenopt.supernet.kernels import Kernels
 from zenopt.supernet.module import Supernet
 from zenopt.supernet.sampling import PathSampler, Sampling
+from zenopt.supernet.schedule import Schedule
 from zenopt.train import checkpoint
 from zenopt.train.data import DataSet
 from zenopt.train.distributed import World
 from zenopt.train.engine import RunResult, fit
 from zenopt.train.errors import TrainError
+from zenopt.train.loader import StepSampler
 from zenopt.train.networks import NetworkSource
 from zenopt.train.progress import Observer
 from zenopt.train.recipe import Recipe
@@ -49,6 +52,10 @@ class SupernetPlan:
             How paths are drawn.
         seed:
             Of weights, order, augmentation and paths.
+        kernels:
+            How smaller kernels come out of larger ones (see :mod:`zenopt.supernet.kernels`).
+        schedule:
+            Which values paths may take while the training goes on; by default all of them.
     """
 
     space: Any
@@ -57,6 +64,8 @@ class SupernetPlan:
     limits: Limits
     sampling: Sampling = "uniform"
     seed: int = 0
+    kernels: Kernels = "centre"
+    schedule: Schedule | None = None
     sampler: PathSampler = field(init=False)
 
     def __post_init__(self) -> None:
@@ -66,7 +75,9 @@ class SupernetPlan:
     def build(self) -> Supernet:
         """Return the supernet with initial weights."""
         torch.manual_seed(self.seed)
-        return Supernet(self.sampler, self.limits.num_classes, self.limits.use_se)
+        limits = self.limits
+        sorts = self.schedule is not None and self.schedule.sorts
+        return Supernet(self.sampler, limits.num_classes, limits.use_se, self.kernels, sorts)
 
     def source(self) -> NetworkSource:
         """Return what its checkpoints say of it."""
@@ -76,6 +87,9 @@ class SupernetPlan:
             "num_classes": self.limits.num_classes,
             "sampling": self.sampling,
             "budget": self.limits.budget.limits(),
+            # Of runs that began before there was a choice, it is not said.
+            **({} if self.kernels == "centre" else {"kernels": self.kernels}),
+            **({} if self.schedule is None else {"schedule": self.schedule.model_dump(mode="json")}),
         }
         text = json.dumps(facts, sort_keys=True)
         return NetworkSource("supernet", text, self.limits.resolution, self.limits.use_se, self.space_name)
@@ -157,9 +171,12 @@ def train_supernet(
     """
     if world.size > 1:
         raise TrainError("A supernet is trained by one process.")
-    limits = plan.limits
+    limits, network = plan.limits, plan.build()
+    if plan.schedule is not None:
+        batches = recipe.epochs * batches_of_epoch(data, recipe)
+        network.timetable = plan.schedule.timetable(plan.sampler, batches)
     result = fit(
-        plan.build(),
+        network,
         data,
         recipe,
         output=output,
@@ -180,6 +197,8 @@ def train_supernet(
         num_classes=limits.num_classes,
         use_se=limits.use_se,
         sampling=plan.sampling,
+        kernels=plan.kernels,
+        schedule=plan.schedule,
         budget=limits.budget.limits(),
         seed=plan.seed,
         recipe=recipe,
@@ -190,8 +209,14 @@ def train_supernet(
     crop_size = recipe.crop_size or limits.resolution
     # Images first: the weights are what tells that the supernet is whole.
     write_images(output, collect(data, recipe, crop_size, judged=judged, settling=settling, seed=plan.seed))
-    write_supernet(output, facts, last_weights(output))
+    write_supernet(output, facts, network.arranged(last_weights(output)))
     return result
+
+
+def batches_of_epoch(data: DataSet, recipe: Recipe) -> int:
+    """Return how many batches an epoch has, parts of accumulated ones counted."""
+    order = StepSampler(len(data.train), recipe.batch_size, 0, accumulate=recipe.accumulate)
+    return order.steps * recipe.accumulate
 
 
 def last_weights(output: Path) -> dict[str, torch.Tensor]:

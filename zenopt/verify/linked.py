@@ -7,7 +7,7 @@ trained again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,15 @@ from optuna.trial import FrozenTrial, TrialState
 
 from zenopt.core.errors import StudyError
 from zenopt.core.paths import file_name
-from zenopt.core.progress import SILENT
-from zenopt.core.progress import Progress as Listener
 from zenopt.core.text import quoted, shortened
-from zenopt.storage import requeue_orphans
 from zenopt.study.evaluators.train import LABEL_KEY, LEARNING_RATE_KEY, RUN_KEY, SEED_KEY, TrainEvaluator
-from zenopt.study.search import Progress, run_search
+from zenopt.study.queued import Place, Queued, finished, work_through
 from zenopt.study.sections import PrunerSection
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import join_study, load_study
 
 #: Study user attribute that names the study whose networks are trained.
 LINK_KEY = "zenopt:verifies"
-_DONE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 @dataclass(frozen=True)
@@ -99,35 +95,6 @@ class Verified:
     def mean(self) -> float:
         """Mean accuracy over finished seeds; NaN where none finished."""
         return float(np.mean(self.top1)) if self.top1 else float("nan")
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where trainings run.
-
-    Attributes:
-        storage: An open storage.
-        url: Its URL; needed for several workers.
-        runs: Folder of the runs; every study has a folder of its own in it.
-        devices: Torch devices, which take turns.
-        workers: Trainings at a time, each in a process of its own; ``None`` for as many as there is room for.
-        on: Where the workers are; see :func:`~zenopt.study.search.run_search`.
-        resources: What each of them takes there.
-        on_result: Told of every training, also of those that were done before.
-        on_progress: Told how far the trainings are.
-        progress: Told of every training that is done now, not of those that were done before.
-    """
-
-    storage: optuna.storages.BaseStorage
-    url: str | None = None
-    runs: Path = Path("runs")
-    devices: Sequence[str] = ("cpu",)
-    workers: int | None = 1
-    on: str = "processes"
-    resources: str = ""
-    on_result: Callable[[Training], None] = lambda training: None
-    on_progress: Callable[[Progress], None] = lambda progress: None
-    progress: Listener = SILENT
 
 
 def training_spec(spec: StudySpec, **training: Any) -> StudySpec:
@@ -257,68 +224,25 @@ class TrainingStudy:
         return trial.state != TrialState.PRUNED or self.spec.training.pruner.name != "none"
 
     def _known(self) -> dict[str, FrozenTrial]:
-        """Return the finished trainings of the study; one that was trained to the end counts before others."""
-        found: dict[str, FrozenTrial] = {}
-        for trial in self.study.get_trials(deepcopy=False, states=_DONE):
-            identity = trial.user_attrs.get(RUN_KEY)
-            if identity is not None and found.get(identity, trial).state != TrialState.COMPLETE:
-                found[identity] = trial
-            elif identity is not None:
-                found.setdefault(identity, trial)
-        return found
+        return finished(self.study, RUN_KEY)
 
     def _queue(self, wanted: Mapping[str, tuple[Candidate, dict[str, Any]]]) -> Sequence[str]:
-        """Put trainings into the queue that are not in it, work until it is empty, and return what went wrong."""
-        study = self.study
-        requeue_orphans(study)
-        active = (TrialState.WAITING, TrialState.RUNNING)
-        there = {trial.user_attrs.get(RUN_KEY) for trial in study.get_trials(deepcopy=False, states=active)}
-        for identity, (candidate, settings) in wanted.items():
-            if identity not in there:
-                study.enqueue_trial(
-                    self.space.encode(self.space.parse(candidate.structure)),
-                    user_attrs={
-                        **settings,
-                        **candidate.facts,
-                        RUN_KEY: identity,
-                        "structure": candidate.structure,
-                    },
-                )
-        if not wanted:
-            return ()
-        by_identity = {identity: candidate for identity, (candidate, _) in wanted.items()}
-        reported: set[str] = set()
-        self.place.progress.start(len(wanted), "training")
+        """Work until the queue is empty, with trainings put into it that are not in it; return what went wrong."""
+        queue = {
+            identity: Queued(
+                self.space.encode(self.space.parse(candidate.structure)),
+                {**settings, **candidate.facts, "structure": candidate.structure},
+            )
+            for identity, (candidate, settings) in wanted.items()
+        }
 
-        def progress(found: Progress) -> None:
-            self.place.on_progress(found)
-            if found.new:
-                self._tell(by_identity, reported)
-            self.place.progress.advance(0, under_way=found.under_way, running=found.running)
+        def tell(identity: str, trial: FrozenTrial) -> None:
+            self.place.on_result(_training(wanted[identity][0], trial))
 
-        result = run_search(
-            self.spec.model_copy(update={"sampler": self.spec.sampler.model_copy(update={"name": "queue"})}),
-            self.place.url or "memory:",
-            self.name,
-            trials=len(wanted),
-            workers=self.place.workers,
-            devices=self.place.devices,
-            runs=self.place.runs,
-            storage=self.place.storage,
-            on_progress=progress,
-            linked=True,
-            on=self.place.on,
-            resources=self.place.resources,
+        result = work_through(
+            self.spec, self.name, self.place, queue, key=RUN_KEY, noun="training", on_done=tell, linked=True
         )
-        self._tell(by_identity, reported)
-        return result.failures
-
-    def _tell(self, wanted: Mapping[str, Candidate], reported: set[str]) -> None:
-        for identity, trial in self._known().items():
-            if identity in wanted and identity not in reported:
-                reported.add(identity)
-                self.place.on_result(_training(wanted[identity], trial))
-                self.place.progress.advance()
+        return result.failures if result is not None else ()
 
 
 def verified(trainings: Iterable[Training]) -> list[Verified]:

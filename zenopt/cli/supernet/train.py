@@ -9,13 +9,23 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from zenopt.cli.hints import say_next
-from zenopt.cli.options import FiniteRange, device_option, json_option, print_json, storage_option, wrapped
+from zenopt.cli.options import (
+    FiniteRange,
+    device_option,
+    json_option,
+    print_json,
+    set_option,
+    storage_option,
+    wrapped,
+)
+from zenopt.cli.study_choice import chosen_spec
 from zenopt.cli.training import data_options, resume_mode, run_options, until_interrupted
 from zenopt.core.words import plural
 
 if TYPE_CHECKING:
     from zenopt.study.spec import StudySpec
     from zenopt.supernet.module import Supernet
+    from zenopt.supernet.schedule import Schedule
 
 
 @click.command()
@@ -27,13 +37,7 @@ if TYPE_CHECKING:
     help="Whose space, resolution, classes, gates and budget: a preset, a YAML file, or a stored study.",
 )
 @storage_option
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Replaces a field of the study; repeatable.",
-)
+@set_option("Replaces a field of the study; repeatable.")
 @data_options(required=True)
 @click.option(
     "--output", type=click.Path(path_type=Path), help="Folder of the supernet; needed unless --dry-run."
@@ -44,6 +48,20 @@ if TYPE_CHECKING:
     default="fair",
     show_default=True,
     help="Paths of a step: one, drawn; one, each choice equally often; or largest, smallest and two drawn ones.",
+)
+@click.option(
+    "--schedule",
+    "schedule_name",
+    metavar="NAME|FILE",
+    help="Which values paths may take while the training goes on: progressive-shrinking (once-for-all), "
+    "channel-warm-up (single-path one-shot), or a YAML file; by default all of them.",
+)
+@click.option(
+    "--kernels",
+    type=click.Choice(["centre", "transformed"]),
+    default="centre",
+    show_default=True,
+    help="Smaller kernels: the centres of larger ones, or these times learned matrices (once-for-all).",
 )
 @click.option(
     "--within-budget/--whole-space",
@@ -102,6 +120,8 @@ def train(
     share: float,
     output: Path | None,
     sampling: Literal["uniform", "fair", "sandwich"],
+    schedule_name: str | None,
+    kernels: Literal["centre", "transformed"],
     within_budget: bool,
     recipe_name: str,
     epochs: int | None,
@@ -140,12 +160,14 @@ def train(
 
     if output is None and not dry_run:
         raise click.UsageError("--output is needed: the folder of the supernet.")
-    spec = find_spec(name, storage, overrides)
+    spec = chosen_spec(name, storage, overrides)
     recipe = load_recipe(recipe_name, recipe_overrides, **({"epochs": epochs} if epochs else {}))
+    from zenopt.supernet.schedule import load_schedule
     from zenopt.supernet.training import check_recipe, split, train_supernet
 
     recipe = check_recipe(recipe)
-    plan = _plan(spec, sampling, seed, within_budget)
+    schedule = load_schedule(schedule_name) if schedule_name is not None else None
+    plan = _plan(spec, sampling, seed, within_budget, kernels, schedule)
     mode = resume_mode(resume, auto_resume)
     if output is not None and not dry_run:
         check_free(output, mode)
@@ -156,6 +178,11 @@ def train(
             data = split(whole, held_back, plan)
             network = plan.build()
             lines, facts = _described(network, spec, data, recipe, recipe_name, sampling, world.device)
+            if schedule is not None:
+                # Said before anything is trained: a phase that does not fit the space, or keeps no budget.
+                schedule.timetable(plan.sampler, recipe.epochs)
+                lines.insert(2, _phases(schedule, recipe.epochs))
+                facts["phases"] = {phase.name: end for phase, end in schedule.ends(recipe.epochs)}
             if dry_run:
                 watcher.close()
                 print_json(facts) if as_json else click.echo("\n".join(lines))
@@ -198,29 +225,20 @@ def train(
     )
 
 
-def find_spec(name: str, storage: str, overrides: tuple[str, ...]) -> StudySpec:
-    """Return the spec of a preset, a file, or a stored study.
-
-    Raises:
-        SpecError: If it is a preset or a file and something is wrong with it.
-        StudyError: If it is neither, and no stored study either.
-    """
-    from zenopt.study.spec import StudySpec, names_spec
-    from zenopt.study.study import load_study, open_existing, read_spec
-
-    if names_spec(name):
-        return StudySpec.load(name, overrides)
-    spec = read_spec(load_study(open_existing(storage), name))
-    assert spec is not None
-    return spec.overridden(overrides) if overrides else spec
+def _phases(schedule: Schedule, epochs: int) -> str:
+    """Return the phases with the epochs at which they end."""
+    ends = (f"{phase.name} to {end:.3g}" for phase, end in schedule.ends(epochs))
+    return wrapped(f"Phases   {', '.join(ends)} of {plural(epochs, 'epoch')}", indent_more=9)
 
 
 def _plan(
-    spec: StudySpec, sampling: Literal["uniform", "fair", "sandwich"], seed: int, within_budget: bool
+    spec: StudySpec,
+    sampling: Literal["uniform", "fair", "sandwich"],
+    seed: int,
+    within_budget: bool,
+    kernels: Literal["centre", "transformed"],
+    schedule: Schedule | None,
 ) -> Any:
-    from dataclasses import replace
-
-    from zenopt.core.budget import Budget
     from zenopt.supernet.training import SupernetPlan
 
     spec.require_networks()
@@ -230,9 +248,11 @@ def _plan(
         section.build(),
         section.name,
         section.arguments(),
-        limits if within_budget else replace(limits, budget=Budget(), guards=None),
+        limits if within_budget else limits.unlimited(),
         sampling,
         seed,
+        kernels,
+        schedule,
     )
 
 

@@ -1,0 +1,171 @@
+"""Schedules: published phases, paths that keep to them, resumed runs, bad files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from supernets import TINY_OPTIONS, Killer
+
+from zenopt.core.budget import Budget
+from zenopt.core.errors import CheckpointError, SpecError
+from zenopt.latency.limits import Limits
+from zenopt.spaces.registry import get_space
+from zenopt.supernet.files import read_supernet
+from zenopt.supernet.module import Supernet
+from zenopt.supernet.sampling import PathSampler, Sampling
+from zenopt.supernet.schedule import Schedule, largest_values, list_schedules, load_schedule
+from zenopt.supernet.shared import SharedWeights
+from zenopt.supernet.training import (
+    SupernetPlan,
+    batches_of_epoch,
+    check_recipe,
+    last_weights,
+    split,
+    train_supernet,
+)
+from zenopt.train.data import DataSet
+from zenopt.train.distributed import World
+from zenopt.train.recipe import Recipe
+
+OFA = get_space("ofa-mobilenetv3")(width=0.25)
+
+
+def test_the_channel_warm_up_opens_factors_as_published() -> None:
+    """Factor 2.0 alone up to epoch 60; 1.8 from 61, ..., 1.0 from 65, 0.8 from 67, and 0.6 from 70 on."""
+    space = get_space("shuffle")(percents=range(60, 201, 20))
+    batches = 7
+    timetable = load_schedule("channel-warm-up").timetable(PathSampler(space), 120 * batches)
+    lowest = {60: 200, 61: 180, 62: 160, 63: 140, 64: 120, 66: 100, 69: 80, 120: 60}
+    for epoch in range(1, 121):
+        drawn = timetable.at((epoch - 1) * batches).draw(epoch, "drawn")
+        last = timetable.at(epoch * batches - 1).draw(epoch, "drawn")
+        wanted = lowest[min(end for end in lowest if end >= epoch)]
+        assert drawn == last and min(drawn.percents) >= wanted
+        # Of twenty blocks one or another takes the value that is new.
+        assert wanted in {
+            value
+            for step in range(9)
+            for value in timetable.at((epoch - 1) * batches).draw(step, "x").percents
+        }
+        assert len(set(drawn.kinds)) > 1
+
+
+def test_progressive_shrinking_opens_kernels_then_depths_then_expansions() -> None:
+    timetable = load_schedule("progressive-shrinking").timetable(PathSampler(OFA), 605)
+    seen = []
+    for start in (0, 180, 305, 330, 455, 480):
+        params = [OFA.encode(timetable.at(start).draw(step, "drawn")) for step in range(30)]
+        seen.append(
+            tuple(
+                sorted({value for own in params for name, value in own.items() if name.endswith(what)})
+                for what in (".kernel", ".depth", ".expansion")
+            )
+        )
+    assert seen == [
+        ([7], [4], [6]),
+        ([3, 5, 7], [4], [6]),
+        ([3, 5, 7], [3, 4], [6]),
+        ([3, 5, 7], [2, 3, 4], [6]),
+        ([3, 5, 7], [2, 3, 4], [4, 6]),
+        ([3, 5, 7], [2, 3, 4], [3, 4, 6]),
+    ]
+    assert timetable.at(10_000) is timetable.samplers[-1]
+
+
+def test_largest_values() -> None:
+    assert largest_values(IntDistribution(2, 10, step=2), 2) == IntDistribution(8, 10, step=2)
+    assert largest_values(IntDistribution(8, 64, log=True), 1) == IntDistribution(64, 64, log=True)
+    assert largest_values(IntDistribution(2, 4), 9) == IntDistribution(2, 4)
+    assert largest_values(FloatDistribution(0.5, 1.0), 3) == FloatDistribution(1.0, 1.0)
+    assert largest_values(CategoricalDistribution((6, 3, 4)), 2) == CategoricalDistribution((4, 6))
+    kinds = CategoricalDistribution(("k3", "k5"))
+    assert largest_values(kinds, 1) == kinds
+
+
+def test_a_closed_sandwich_is_one_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    supernet = Supernet(PathSampler(OFA, "sandwich"), 4)
+    supernet.timetable = load_schedule("progressive-shrinking").timetable(supernet.sampler, 605)
+    taken: list[object] = []
+
+    def logits(self: SharedWeights, path: object, images: torch.Tensor, **_: object) -> torch.Tensor:
+        taken.append(path)
+        return torch.zeros(len(images), 4, requires_grad=True)
+
+    monkeypatch.setattr(SharedWeights, "__call__", logits)
+    supernet.training_loss(torch.zeros(2, 3, 32, 32), torch.tensor([0, 1]), 0.0)
+    assert [OFA.encode(path)["stage1.block4.kernel"] for path in taken] == [7]
+    supernet.batches += 199
+    taken.clear()
+    supernet.training_loss(torch.zeros(2, 3, 32, 32), torch.tensor([0, 1]), 0.0)
+    kernels = [{value for name, value in OFA.encode(path).items() if ".kernel" in name} for path in taken]
+    assert len(taken) == 4 and kernels[0] == {7} and kernels[-1] == {3}
+    supernet(torch.zeros(2, 3, 32, 32))
+    assert "stage5.block4.kernel" in OFA.encode(taken[-1]), "it is judged by paths that are open"
+
+
+SCHEDULE = Schedule.model_validate(
+    {"phases": [{"name": "deep", "epochs": 2, "largest": {"*.depth": 1}}, {"name": "all", "epochs": 1}]}
+)
+
+
+def plan(sampling: Sampling = "uniform", schedule: Schedule | None = SCHEDULE) -> SupernetPlan:
+    limits = Limits(Budget(), resolution=16, num_classes=4)
+    space = get_space("superres")(**TINY_OPTIONS)
+    return SupernetPlan(space, "superres", TINY_OPTIONS, limits, sampling, schedule=schedule)
+
+
+@pytest.mark.slow
+def test_a_stopped_training_resumes_into_the_same_phase(
+    patches: DataSet, short: Recipe, tmp_path: Path, alone: World
+) -> None:
+    data, recipe = split(patches, 0.2, plan()), check_recipe(short)
+    assert batches_of_epoch(data, recipe) == 4  # the first phase has eight
+    train_supernet(plan(), data, recipe, output=tmp_path / "whole", world=alone, workers=0)
+    options = {"output": tmp_path / "stopped", "world": alone, "checkpoint_steps": 1, "workers": 0}
+    with pytest.raises(KeyboardInterrupt):
+        train_supernet(plan(), data, recipe, **options, observer=Killer(7))  # type: ignore[arg-type]
+    with pytest.raises(CheckpointError, match="of another run"):
+        train_supernet(plan(schedule=None), data, recipe, **options, resume="must")  # type: ignore[arg-type]
+    train_supernet(plan(), data, recipe, **options, resume="must")  # type: ignore[arg-type]
+    whole, stopped = (last_weights(tmp_path / folder) for folder in ("whole", "stopped"))
+    assert all(torch.equal(whole[name], stopped[name]) for name in whole)
+    assert read_supernet(tmp_path / "whole").facts.schedule == SCHEDULE
+
+
+def test_phases_must_fit_the_space_and_the_budget() -> None:
+    macro = PathSampler(get_space("nasbench-macro")())
+    with pytest.raises(
+        SpecError, match=r"Phase 'deep' .* names '\*.depth', which is no parameter of this space; it"
+    ):
+        SCHEDULE.timetable(macro, 10)
+    small = Limits(Budget(params=200_000), resolution=32, num_classes=4)
+    with pytest.raises(SpecError, match=r"Phase 'largest' of the schedule: None of 1000 drawn"):
+        load_schedule("progressive-shrinking").timetable(PathSampler(OFA, limits=small), 10)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("phases: []", "phases: .*at least 1 item"),
+        ("phases:\n  - {name: a, epochs: 0}", r"own.yaml, line 2: phases.0.epochs: .*greater than 0, got 0"),
+        ("phases:\n  - {name: a, epochs: 1, largest: {x: 0}}", r"line 2: phases.0.largest.x: .*, got 0"),
+        ("phases:\n  - {name: a, epochs: 1, open: {}}", r"unknown key.*; allowed: name, epochs, largest"),
+        ("description: none", "phases: this key is required"),
+    ],
+)
+def test_bad_files_are_one_line(text: str, complaint: str, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(text)
+    with pytest.raises(SpecError, match=complaint) as caught:
+        load_schedule(str(tmp_path / "own.yaml"))
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_schedules_are_refused_with_the_known_ones() -> None:
+    assert list_schedules() == ["channel-warm-up", "progressive-shrinking"]
+    with pytest.raises(
+        SpecError, match=r"Schedule 'spos' does not exist; known: channel-warm-up, progressive"
+    ):
+        load_schedule("spos")

@@ -1,0 +1,143 @@
+"""``zenopt derive``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from zenopt.cli.hints import say_next
+from zenopt.cli.options import (
+    choosing_options,
+    json_option,
+    print_json,
+    quiet_option,
+    shown,
+    storage_option,
+    study_option,
+    table,
+)
+from zenopt.cli.study_choice import chosen_study
+from zenopt.core.text import printable
+from zenopt.core.words import plural, rounded
+from zenopt.progress.panel import Panel
+
+if TYPE_CHECKING:
+    from zenopt.verify.derive import Derivation
+
+
+@click.command()
+@study_option
+@storage_option
+@click.option(
+    "--top", type=click.IntRange(1, 1000), default=1, show_default=True, help="How many, best first."
+)
+@click.option(
+    "--candidates",
+    type=click.IntRange(1, 1000),
+    default=5,
+    show_default=True,
+    help="How many of the best are scored again; at least --top.",
+)
+@choosing_options
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False), help="Also write them here: .csv, .json or .txt."
+)
+@quiet_option
+@json_option
+def derive(
+    name: str | None,
+    storage: str,
+    top: int,
+    candidates: int,
+    repeats: int,
+    device: str,
+    by: str,
+    output: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Print the best architectures of a study, chosen as export-best chooses; nothing is written.
+
+    Standard output has the architectures alone, one a line; how they were chosen is said beside it, unless --quiet.
+
+    \b
+    zenopt derive --study demo
+    zenopt derive --study nasbench201 --top 10 --quiet > best.txt
+    zenopt evaluate-architectures best.txt --study nasbench201 \\
+        --set objective.kind=train --set training.data=cifar10:data
+    """
+    from zenopt.core.outputs import prepare_output
+    from zenopt.study.lists import ENDINGS, write_rows
+
+    if output is not None:
+        prepare_output(output, ENDINGS)
+    with Panel(quiet=quiet or as_json) as panel:
+        from zenopt.report.trainings import parent_of
+        from zenopt.study.study import load_study, open_existing
+        from zenopt.verify.derive import derive_best
+
+        study = chosen_study(open_existing(storage), name)
+        parent = parent_of(study)
+        if parent is not None:
+            panel.note(f"Study {study.study_name} holds trainings of study {parent}: the best of {parent}.")
+            study = load_study(study._storage, parent)
+        found = derive_best(
+            study,
+            top,
+            by=by,
+            candidates=candidates,
+            repeats=repeats,
+            device=device,
+            progress=panel,
+        )
+    rows = [item.to_json() for item in found.best]
+    if output is not None:
+        write_rows(output, rows)
+    if as_json:
+        print_json(
+            {
+                "study": study.study_name,
+                "by": found.by,
+                "value": found.label,
+                "output": output,
+                "architectures": rows,
+            }
+        )
+        return
+    if not quiet:
+        click.echo(_table(found), err=True)
+    for item in found.best:
+        click.echo(printable(item.structure))
+    if output is not None and not quiet:
+        click.echo(f"{output}: {plural(len(rows), 'architecture')}", err=True)
+    say_next(("zenopt describe STRUCTURE", "its layers and costs"))
+
+
+def _table(found: Derivation) -> str:
+    """Return a line per architecture: what it was chosen by, and what it costs."""
+    costs = [name for name in ("params", "macs") if all(name in item.sample.costs for item in found.best)]
+    is_drawn = any(item.std is not None for item in found.best)
+    is_measured = any(item.latency_ms is not None for item in found.best)
+    said = {"training": ", by short trainings", "search": ", as searched"}.get(
+        found.by, ", scored again" if is_drawn else ""
+    )
+    has_trial = any(item.trial is not None for item in found.best)
+    rows = [
+        [
+            *([] if not has_trial else ["-" if item.trial is None else str(item.trial)]),
+            shown(item.value),
+            *([] if not is_drawn else ["-" if item.std is None else f"{item.std:.3g}"]),
+            *([] if not is_measured else ["-" if item.latency_ms is None else f"{item.latency_ms:.4g}"]),
+            *(rounded(item.sample.costs[name]) for name in costs),
+        ]
+        for item in found.best
+    ]
+    header = [
+        *(["trial"] if has_trial else []),
+        "value",
+        *(["std"] if is_drawn else []),
+        *(["measured ms"] if is_measured else []),
+        *({"params": "params", "macs": "MACs"}[name] for name in costs),
+    ]
+    return f"{printable(found.label + said)}\n{table(rows, header)}"

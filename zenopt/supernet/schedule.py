@@ -1,0 +1,196 @@
+"""Schedules: which values paths may take while the training of a supernet goes on.
+
+A schedule is YAML: phases with their lengths, and for parameters of the space how many of their largest values are
+open. What a phase does not name is open altogether, and so are alternatives, of which none is the largest. At the
+beginning of a phase channels may be sorted (see :mod:`zenopt.supernet.importance`).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from zenopt.core.errors import SpecError
+from zenopt.core.files import SCHEDULE
+from zenopt.core.text import quoted
+from zenopt.core.yamlfile import read_yaml
+from zenopt.supernet.sampling import PathSampler
+from zenopt.train.recipe import Positive, Section
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from optuna.distributions import BaseDistribution
+
+FOLDER = Path(__file__).resolve().parent / "schedules"
+
+
+class Phase(Section):
+    """A part of a training.
+
+    Attributes:
+        name: What it is called.
+        epochs: Its length, in epochs of a run as long as all phases together; another run takes the same shares.
+        largest: Pattern of parameters' names -> how many of their largest values are open.
+        sort: Whether channels inside blocks change places when it begins, so that narrower blocks take the most
+            important ones; those that the narrowest blocks of the phase before took stay ahead of the others.
+    """
+
+    name: str
+    epochs: Positive
+    largest: dict[str, Annotated[int, Field(ge=1)]] = {}
+    sort: bool = False
+
+    def restricted(self, space: Any) -> OpenSpace:
+        """Return a space with the values that are open.
+
+        Raises:
+            SpecError: If a pattern matches no parameter of the space.
+        """
+        distributions = dict(space.distributions)
+        for pattern, count in self.largest.items():
+            names = [name for name in distributions if fnmatchcase(name, pattern)]
+            if not names:
+                raise SpecError(
+                    f"Phase {quoted(self.name)} of the schedule names {quoted(pattern)}, which is no parameter of this "
+                    f"space; it has {', '.join(list(distributions)[:4])}, ..."
+                )
+            distributions |= {name: largest_values(space.distributions[name], count) for name in names}
+        return OpenSpace(space, distributions)
+
+
+class Schedule(Section):
+    """Phases of a training, in order."""
+
+    description: str = ""
+    phases: Annotated[tuple[Phase, ...], Field(min_length=1)]
+
+    @property
+    def sorts(self) -> bool:
+        """Whether any phase begins with sorted channels."""
+        return any(phase.sort for phase in self.phases)
+
+    def ends(self, length: float) -> Iterator[tuple[Phase, float]]:
+        """Yield the phases with their ends in a training of some length."""
+        total = sum(phase.epochs for phase in self.phases)
+        for phase, done in zip(self.phases, accumulate(phase.epochs for phase in self.phases), strict=True):
+            yield phase, done / total * length
+
+    def timetable(self, sampler: PathSampler, batches: int) -> Timetable:
+        """Return who draws the paths of which batch.
+
+        Args:
+            sampler:
+                Draws paths of the whole space.
+            batches:
+                Of the whole training.
+
+        Raises:
+            SpecError: If a phase does not fit the space, or keeps no budget.
+        """
+        ends: list[int] = []
+        samplers: list[PathSampler] = []
+        sorts: dict[int, Any] = {}
+        for phase, end in self.ends(batches):
+            own = replace(sampler, space=phase.restricted(sampler.space))
+            try:
+                own.draw(0, "tried")
+            except SpecError as error:
+                raise SpecError(f"Phase {quoted(phase.name)} of the schedule: {error}") from None
+            if phase.sort and samplers:
+                sorts[ends[-1]] = samplers[-1].space
+            ends.append(round(end))
+            samplers.append(own)
+        return Timetable(tuple(ends), tuple(samplers), sorts)
+
+
+@dataclass(frozen=True)
+class OpenSpace:
+    """A space some of whose parameters may not take all of their values."""
+
+    space: Any
+    distributions: Mapping[str, BaseDistribution]
+
+    def names_in_use(self, values: Mapping[str, Any]) -> Iterator[str]:
+        """Yield the names of the parameters in use, as the space does."""
+        names: Iterator[str] = self.space.names_in_use(values)
+        return names
+
+    def decode(self, params: Mapping[str, Any]) -> Any:
+        """Return the architecture of parameter values, as the space does."""
+        return self.space.decode(params)
+
+
+@dataclass(frozen=True)
+class Timetable:
+    """Who draws the paths of which batch.
+
+    Args:
+        ends:
+            The first batch that belongs to the next one.
+        samplers:
+            As many; the last one draws whatever comes after it, too.
+        sorts:
+            Batch before which channels are sorted -> the space of the phase that ends there.
+    """
+
+    ends: tuple[int, ...]
+    samplers: tuple[PathSampler, ...]
+    sorts: Mapping[int, Any] = field(default_factory=dict)
+
+    def at(self, batch: int) -> PathSampler:
+        """Return the sampler of a batch, counted from 0."""
+        return self.samplers[min(bisect_right(self.ends, batch), len(self.samplers) - 1)]
+
+
+def list_schedules() -> list[str]:
+    """Return the names of the schedules that come with zenopt."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load_schedule(name: str) -> Schedule:
+    """Read a schedule.
+
+    Args:
+        name:
+            One of :func:`list_schedules`, or the path of a YAML file.
+
+    Raises:
+        SpecError: If it does not exist or is invalid.
+    """
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        path = FOLDER / f"{name}.yaml"
+        if name not in list_schedules():
+            raise SpecError(
+                f"Schedule {quoted(name)} does not exist; known: {', '.join(list_schedules())}, or a .yaml file."
+            )
+    source = read_yaml(path, SCHEDULE)
+    try:
+        return Schedule.model_validate(source.data)
+    except ValidationError as error:
+        raise SpecError(source.explain(error, Schedule)) from None
+
+
+def largest_values(distribution: BaseDistribution, count: int) -> BaseDistribution:
+    """Return the distribution of a number's largest values; alternatives stay as they are."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if isinstance(distribution, IntDistribution):
+        low = max(distribution.low, distribution.high - (count - 1) * distribution.step)
+        return IntDistribution(low, distribution.high, step=distribution.step, log=distribution.log)
+    if isinstance(distribution, FloatDistribution):
+        # Without steps, the largest is one value, however many are asked for.
+        lowest = max(distribution.low, distribution.high - (count - 1) * (distribution.step or 0.0))
+        return FloatDistribution(lowest, distribution.high, step=distribution.step, log=distribution.log)
+    assert isinstance(distribution, CategoricalDistribution)
+    if all(isinstance(choice, int | float) for choice in distribution.choices):
+        return CategoricalDistribution(sorted(distribution.choices)[-count:])  # type: ignore[type-var]
+    return distribution

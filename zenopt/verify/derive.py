@@ -1,0 +1,155 @@
+"""The best of a study, as an export would choose it, without a bundle."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import optuna
+
+from zenopt.core.errors import StudyError
+from zenopt.core.progress import SILENT, Progress
+from zenopt.storage.history import top
+from zenopt.study.best import rescore_top
+from zenopt.study.lists import Sample, sample_of
+from zenopt.study.spec import StudySpec
+from zenopt.study.study import read_spec
+from zenopt.verify.final import decide
+
+
+@dataclass(frozen=True)
+class Derived:
+    """An architecture that was chosen.
+
+    Attributes:
+        sample: The architecture with its costs.
+        value: What it was chosen by.
+        std: Spread of that over draws or training seeds; ``None`` where there was one.
+        trial: Number of its trial in the search; ``None`` where trainings of a study of their own decided.
+        search: Its value in the search, where that is another one.
+        latency_ms: Its measured latency, where the device of a latency budget is at hand.
+    """
+
+    sample: Sample
+    value: float
+    std: float | None = None
+    trial: int | None = None
+    search: float | None = None
+    latency_ms: float | None = None
+
+    @property
+    def structure(self) -> str:
+        """Canonical text of the architecture."""
+        return self.sample.structure
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data, the architecture first."""
+        facts = {"value": self.value, "std": self.std, "trial": self.trial, "search": self.search}
+        measured = {} if self.latency_ms is None else {"measured_ms": self.latency_ms}
+        return {"structure": self.structure, **facts, **measured, **self.sample.costs}
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """What was chosen, and by what.
+
+    Attributes:
+        by: ``"score"``: fresh draws; ``"training"``: short trainings; ``"search"``: the values of the search.
+        label: What a value is, in words.
+        best: The architectures, best first.
+    """
+
+    by: Literal["score", "training", "search"]
+    label: str
+    best: tuple[Derived, ...]
+
+
+def derive_best(
+    study: optuna.Study,
+    count: int = 1,
+    *,
+    by: str = "auto",
+    candidates: int = 5,
+    repeats: int = 8,
+    device: str = "cpu",
+    progress: Progress = SILENT,
+) -> Derivation:
+    """Return the best architectures of a study, chosen as ``zenopt export-best`` chooses.
+
+    Where short trainings chose, in their order; else the best few are scored again with fresh draws, so that one lucky
+    draw does not win, and measured where the device of a latency budget is at hand.
+
+    Args:
+        study:
+            A study made by zenopt.
+        count:
+            How many; fewer are returned where there are no more.
+        by:
+            ``"score"``, ``"training"``, or ``"auto"``: training where there was any.
+        candidates:
+            How many of the best are scored again, at least ``count``.
+        repeats:
+            Fresh draws of each, where scores are drawn.
+        device:
+            Torch device.
+        progress:
+            Is told of every candidate that is scored.
+
+    Raises:
+        StudyError: If nothing in the study is within the budget, or trainings are to decide and there were none.
+        ProxyError: If no candidate can be scored.
+    """
+    spec = read_spec(study)
+    assert spec is not None
+    winner = decide(study, by)
+    if winner is not None:
+        trained = [item for item in winner.verified if item.top1][:count]
+        found = tuple(
+            Derived(_sample(spec, item.candidate.structure), item.mean, _spread(item.top1))
+            for item in trained
+        )
+        return Derivation("training", "top-1 accuracy (%) on held-back images", found)
+    label = spec.evaluator().label(spec)
+    if spec.evaluator().keeps_files:
+        # Its values are trainings: nobody asks for another one just to name the best.
+        return Derivation("search", label, _as_searched(study, spec, count))
+    _, scored = rescore_top(
+        study,
+        count=max(count, candidates),
+        repeats=repeats,
+        device=device,
+        needs_networks=False,
+        progress=progress,
+    )
+    found = tuple(
+        Derived(
+            _sample(spec, str(item.record.structure)),
+            item.score.mean,
+            item.score.std if len(item.score.values) > 1 else None,
+            item.record.number,
+            item.record.value,
+            None if item.latency is None else item.latency.latency_ms,
+        )
+        for item in scored[:count]
+    )
+    return Derivation("score", label, found)
+
+
+def _as_searched(study: optuna.Study, spec: StudySpec, count: int) -> tuple[Derived, ...]:
+    found: dict[str, Derived] = {}
+    for record in top(study, 4 * count, ("structure",)):
+        if record.structure is not None and record.value is not None and len(found) < count:
+            derived = Derived(_sample(spec, record.structure), record.value, trial=record.number)
+            found.setdefault(record.structure, derived)
+    if not found:
+        raise StudyError(f"Study {study.study_name!r} has no feasible trial with a value yet.")
+    return tuple(found.values())
+
+
+def _sample(spec: StudySpec, structure: str) -> Sample:
+    return sample_of(spec, spec.space.build().parse(structure))
+
+
+def _spread(values: tuple[float, ...]) -> float | None:
+    return statistics.pstdev(values) if len(values) > 1 else None
