@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
+import time
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 
@@ -34,6 +36,23 @@ from zenopt.train.distributed import World, resolve_device
 from zenopt.train.recipe import load_recipe
 
 SPACE, COLUMN = "nasbench-macro", "mean_acc"
+#: File of the seconds that a training took of all cores.
+CPU_SECONDS = "cpu_seconds.txt"
+
+
+class OfBatches:
+    """Judges paths without statistics of their own: batch normalisation takes those of the judged batch."""
+
+    def __init__(self, judge: PathJudge) -> None:
+        self._judge = judge
+
+    @torch.inference_mode()
+    def accuracy(self, architecture: Any) -> float:
+        network = self._judge.network(architecture)
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.train()
+        return self._judge.accuracy_of(network)
 
 
 def trained(sampling: Sampling, epochs: int, args: argparse.Namespace) -> Path:
@@ -44,11 +63,15 @@ def trained(sampling: Sampling, epochs: int, args: argparse.Namespace) -> Path:
     except CheckpointError:
         limits = Limits(Budget(), args.resolution, 10)
         plan = SupernetPlan(get_space(SPACE)(), SPACE, {}, limits, sampling, args.seed)
-        settings = ["schedule.warmup_epochs=0.5", "loss.label_smoothing=0", "precision.channels_last=true"]
-        recipe = check_recipe(load_recipe("basic", [*settings, *args.set], epochs=epochs))
+        recipe = check_recipe(load_recipe("supernet", args.set, epochs=epochs))
         world = World(0, 1, resolve_device(args.device))
-        data = split(open_data(args.data), 0.1, plan)
-        train_supernet(plan, data, recipe, output=folder, world=world, resume="auto", workers=0)
+        data = split(open_data(args.data), args.held_back, plan)
+        started = time.process_time()
+        train_supernet(
+            plan, data, recipe, output=folder, world=world, resume="auto", workers=0, judged=args.images
+        )
+        # The machine may be busy: what an interrupted training had taken is missing here.
+        (folder / CPU_SECONDS).write_text(f"{time.process_time() - started:.0f}")
     return folder
 
 
@@ -70,13 +93,19 @@ def main() -> None:
     parser.add_argument("--epochs", default="10,30")
     parser.add_argument("--resolution", type=int, default=32, help="px; 16 costs a quarter")
     parser.add_argument("--sample", type=int, default=300, help="networks of the table; 0 takes all")
-    parser.add_argument("--images", type=int, default=500)
-    parser.add_argument("--settling", type=int, default=256)
+    parser.add_argument("--held-back", type=float, default=0.1, help="share of the training images")
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--settling", type=int, default=500)
+    parser.add_argument("--judge-amp", choices=["bf16", "fp16"], help="lower precision of the judging")
+    parser.add_argument(
+        "--batch-statistics", action="store_true", help="judge by the statistics of the judged batches"
+    )
     parser.add_argument(
         "--set",
         action="append",
-        default=["batch_size=64", "optimizer.lr=0.1", "optimizer.clip_norm=5"],
+        default=[],
         metavar="KEY=VALUE",
+        help="of recipe supernet",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
@@ -93,17 +122,22 @@ def main() -> None:
         for epochs in map(int, args.epochs.split(",")):
             folder = trained(sampling, epochs, args)
             supernet = read_supernet(folder)
-            judge = PathJudge(supernet, args.device, args.images, args.settling)
+            judge: Any = PathJudge(supernet, args.device, args.images, args.settling, args.judge_amp)
+            if args.batch_statistics:
+                judge = OfBatches(judge)
+            started = time.process_time()
             found = rank(supernet, architectures, known.column(COLUMN), judge, seed=args.seed)
+            each = (time.process_time() - started) / len(found.known)
             tau, macs = found.statistics.kendall, found.of_costs["macs"].kendall
-            minutes = json.loads((folder / "metrics.json").read_text())["seconds"] / 60
-            rows.append((sampling, epochs, minutes, tau.value, tau.low, tau.high, macs.value, found.seconds))
+            minutes = float((folder / CPU_SECONDS).read_text()) / 60
+            mean = statistics.fmean(found.accuracies.values())
+            rows.append((sampling, epochs, minutes, mean, tau.value, tau.low, tau.high, macs.value, each))
             print(
-                f"{sampling:8} {epochs:4} epochs {minutes:6.1f} min: Kendall {shown(tau)}, MACs {shown(macs)}, "
-                f"{len(found.known)} networks, {found.seconds:.2f} s each",
+                f"{sampling:8} {epochs:4} epochs {minutes:6.1f} CPU min: Kendall {shown(tau)}, MACs {shown(macs)}, "
+                f"{len(found.known)} networks of {mean:.1f} % on average, {each:.2f} CPU s each",
                 flush=True,
             )
-    keys = ("sampling", "epochs", "minutes", "kendall", "low", "high", "macs", "seconds_each")
+    keys = ("sampling", "epochs", "minutes", "accuracy", "kendall", "low", "high", "macs", "seconds_each")
     (args.output / "ranks.json").write_text(
         json.dumps([dict(zip(keys, row, strict=True)) for row in rows], indent=2)
     )

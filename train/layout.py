@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from zenopt.train.depthwise import DepthwiseConv, fits
+
 # oneDNN computes with blocks of 16 channels where a CPU has AVX-512, else with smaller ones.
 _BLOCK = 16
 
@@ -26,12 +28,14 @@ def put_channels_last(network: nn.Module, device: torch.device) -> nn.Module:
     """Return a network whose weights have the channels of a pixel side by side, which most devices compute faster.
 
     The network itself is changed; its state stays the same. On a CPU, :class:`StridedPointwise` takes the place of
-    convolutions that would crash.
+    convolutions that would crash, and :class:`~zenopt.train.depthwise.DepthwiseConv` that of depthwise ones.
     """
     if device.type == "cpu":
         for module in network.modules():
             if _crashes(module):
                 module.__class__ = StridedPointwise
+            elif fits(module):
+                module.__class__ = DepthwiseConv
     return network.to(memory_format=torch.channels_last)
 
 

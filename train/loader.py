@@ -135,14 +135,14 @@ class TrainBatches(Dataset[Batch]):
         crop_size: int,
         statistics: StatisticsName | Statistics,
     ) -> None:
-        self._images = images
+        # Only shifts of a whole image work on the stack; a random resized crop is an image's own.
+        self._pads = recipe.augment.crop.kind == "pad"
+        self._images = _reduced(images, crop_size, recipe.augment.interpolation) if self._pads else images
         self._classes = classes
         self._augment = recipe.augment
         self._crop_size = crop_size
         self._normalise = Normalise(*channel_statistics(recipe, statistics))
         self._each = ops.image_transform(recipe.augment, crop_size)
-        # Only shifts of a whole image work on the stack; a random resized crop is an image's own.
-        self._pads = recipe.augment.crop.kind == "pad"
 
     def __getitem__(self, key: Key) -> Batch:
         # SeedSequence tells (seed, epoch) of the order from (seed, epoch, step) of the images.
@@ -251,6 +251,15 @@ class TestBatches(Dataset[Batch]):
 def is_stack(images: Images, crop_size: int) -> TypeGuard[MemoryImages]:
     """Return whether images are one tensor, and of just the crop's size: a batch of them is a few tensor operations."""
     return isinstance(images, MemoryImages) and images.pixels.shape[-2:] == (crop_size, crop_size)
+
+
+def _reduced(images: Images, crop_size: int, interpolation: str) -> Images:
+    """Return images that lie in memory and are larger than the crop as they enter it, resized once for all epochs."""
+    if not isinstance(images, MemoryImages) or min(images.pixels.shape[-2:]) <= crop_size:
+        return images
+    return MemoryImages(
+        ops.resize_and_centre(images.pixels, crop_size, crop_size, interpolation), images.labels
+    )
 
 
 def resident(data: DataSet, recipe: Recipe, crop_size: int, device: torch.device) -> DataSet | None:

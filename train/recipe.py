@@ -144,6 +144,7 @@ class Evaluation(Section):
 Init = Literal[
     "custom",  # Zen-NAS's for its networks
     "default",  # what the layers draw themselves
+    "shortcuts",  # the same, but every residual begins as its shortcut
     "msra-prelu", "xavier", "fan-out", "fan-out-0.1", "fan-out-0.001",  # Zen-NAS's others
     "kaiming",  # ResNet's
     "normal",  # N(0, 0.01)

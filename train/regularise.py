@@ -73,15 +73,19 @@ def initialise(network: nn.Module, init: str, generator: torch.Generator | None 
         network:
             Any network; set in place.
         init:
-            `default` keeps what the layers drew. `custom` is Zen-NAS's for its networks: Xavier-normal of gain 3.26033,
-            and the last BN weight of every residual body 0, so that each residual starts as its shortcut; `msra-prelu`
-            is the same without these zeros. `xavier` has gain sqrt(2), `fan-out` deviation 1 / sqrt(fan-out) (Zen-NAS's
-            "stupid"; its "01" and "zero" are a tenth and a thousandth of it), `kaiming` that of ResNets, `normal` 0.01,
-            `oneshot` 1 / input channels, 0.01 in stem, gates and classifier, with BN biases of 1e-4.
+            `default` keeps what the layers drew, `shortcuts` too, but the last BN weight of every residual body is 0,
+            so that each residual starts as its shortcut. `custom` is Zen-NAS's for its networks: Xavier-normal of gain
+            3.26033, with the same zeros; `msra-prelu` is that without them. `xavier` has gain sqrt(2), `fan-out`
+            deviation 1 / sqrt(fan-out) (Zen-NAS's "stupid"; its "01" and "zero" are a tenth and a thousandth of it),
+            `kaiming` that of ResNets, `normal` 0.01, `oneshot` 1 / input channels, 0.01 in stem, gates and classifier,
+            with BN biases of 1e-4.
         generator:
             Draws the weights.
     """
     if init == "default":
+        return
+    if init == "shortcuts":
+        _begin_as_shortcuts(network)
         return
     deviation = _DEVIATIONS[init]
     gates = {
@@ -99,13 +103,19 @@ def initialise(network: nn.Module, init: str, generator: torch.Generator | None 
         elif isinstance(module, nn.BatchNorm2d) and module.affine:
             nn.init.ones_(module.weight)
             nn.init.constant_(module.bias, 1e-4 if init == "oneshot" else 0.0)
-    if init != "custom":
-        return
+    if init == "custom":
+        _begin_as_shortcuts(network)
+
+
+def _begin_as_shortcuts(network: nn.Module) -> None:
+    """Let the bodies of residuals add nothing: the weights of their last BN are 0."""
+    # A supernet has the layers of residuals, not residuals.
+    closing = list(getattr(network, "closing_norms", ()))
     for module in network.modules():
         if isinstance(module, ResidualModule):
-            norms = [inner for inner in module.body if isinstance(inner, nn.BatchNorm2d)]
-            if norms:
-                nn.init.zeros_(norms[-1].weight)
+            closing += [inner for inner in module.body if isinstance(inner, nn.BatchNorm2d)][-1:]
+    for norm in closing:
+        nn.init.zeros_(norm.weight)
 
 
 def set_dropout(network: nn.Module, rate: float) -> None:

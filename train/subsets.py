@@ -66,6 +66,11 @@ def hold_back(data: DataSet, share: float, seed: int = 0) -> DataSet:
     )
 
 
+def shuffled(images: Images, seed: int = 0) -> Images:
+    """Return the same images in a random order."""
+    return _taken(images, np.random.default_rng(seed).permutation(len(images)))
+
+
 def _share_of_classes(images: Images, share: float) -> np.ndarray:
     order = np.random.default_rng(0).permutation(len(images))
     labels = images.labels.numpy()[order]
@@ -77,7 +82,11 @@ def _share_of_classes(images: Images, share: float) -> np.ndarray:
 
 
 def _choose(images: Images, places: np.ndarray) -> Images:
-    chosen = torch.from_numpy(np.sort(places))
+    return _taken(images, np.sort(places))
+
+
+def _taken(images: Images, places: np.ndarray) -> Images:
+    chosen = torch.from_numpy(places)
     if isinstance(images, MemoryImages):
         return MemoryImages(images.pixels[chosen], images.labels[chosen])
     return ChosenImages(images, chosen)

@@ -78,6 +78,10 @@ def test_files_of_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     spec = StudySpec.load("cifar-small", [*trained, "training.data=imagefolder:images"])
     assert files_of(spec) == ("images",)
     assert files_of(StudySpec.load("cifar-small", [*trained, "training.data=synthetic:10"])) == ()
+    (tmp_path / "net").mkdir()
+    spec = StudySpec.load("cifar-small")
+    proxy = spec.proxy.model_copy(update={"name": "supernet:net"})
+    assert files_of(spec.model_copy(update={"proxy": proxy})) == ("net",)
     (tmp_path / "t.csv").write_text("arch_str,acc\n")
     table = ["objective.table=t.csv", "objective.column=acc", "sampler.surrogate.warm_start=[t.csv#acc]"]
     assert files_of(StudySpec.load("nasbench201-table", table)) == ("t.csv",)

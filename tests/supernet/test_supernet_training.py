@@ -1,22 +1,33 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
-from supernets import TINY_OPTIONS, Killer, tiny_plan
+from supernets import TINY_OPTIONS, Killer, space_of, tiny_plan
 
-from zenopt.core.errors import CheckpointError, SpecError
+from zenopt.core.errors import CheckpointError, ProxyError, SpecError
+from zenopt.core.extensions import names_object
+from zenopt.correlate.batch import make_minibatch
+from zenopt.correlate.measure import Measurement, measure
+from zenopt.correlate.score_cache import ScoreCache
+from zenopt.nn.modules import ResidualModule
 from zenopt.nn.weights import read_torch_file
+from zenopt.proxies import get_proxy, score_architecture
+from zenopt.spaces.registry import get_space
 from zenopt.supernet.files import SUPERNET_FILE, read_supernet
-from zenopt.supernet.images import IMAGES_FILE
+from zenopt.supernet.images import IMAGES_FILE, collect
 from zenopt.supernet.judging import PathJudge, settle
+from zenopt.supernet.module import Supernet
 from zenopt.supernet.rank import rank
+from zenopt.supernet.sampling import PathSampler
 from zenopt.supernet.training import check_recipe, last_weights, split, train_supernet
-from zenopt.train.data import DataSet
+from zenopt.train.data import DataSet, MemoryImages
 from zenopt.train.distributed import World
 from zenopt.train.errors import TrainError
 from zenopt.train.recipe import Recipe, load_recipe
+from zenopt.train.regularise import initialise
 
 
 @pytest.mark.parametrize("sampling", ["fair", pytest.param("sandwich", marks=pytest.mark.slow)])
@@ -47,8 +58,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a supernet that has learned something."""
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
-    from zenopt.train.data import MemoryImages
-
     labels = torch.arange(160) % 4
     pixels = torch.randint(0, 120, (160, 3, 16, 16), generator=generator)
     for index, label in enumerate(labels.tolist()):
@@ -89,6 +98,20 @@ def test_a_trained_path_is_better_than_chance_and_than_a_fresh_network(trained: 
     accuracies = [judge.accuracy(sampler.draw(step, "judged")) for step in range(5)]
     assert sorted(accuracies)[2] > 60  # of four classes
     assert accuracies == [judge.accuracy(sampler.draw(step, "judged")) for step in range(5)]
+
+
+def test_images_of_a_sorted_data_set_are_mixed() -> None:
+    labels = torch.arange(400) // 100
+    pixels = (labels * 50)[:, None, None, None].expand(-1, 3, 16, 16).to(torch.uint8)
+    images = MemoryImages(pixels, labels)
+    data = split(DataSet("sorted", ("a", "b", "c", "d"), images, images, "none"), 0.2, tiny_plan())
+    assert len(data.test.labels[:20].unique()) == 4
+    kept = collect(data, Recipe(), 16, judged=40, settling=40)
+    assert len(kept.labels[:20].unique()) == 4
+    assert torch.equal(kept.judged[:, 0, 0, 0], (kept.labels * 50).to(torch.uint8))
+    norm = torch.nn.BatchNorm2d(3)
+    settle(torch.nn.Sequential(norm), kept.settling.float())
+    assert norm.running_var is not None and float(norm.running_var[0]) > 1000  # within a class there is none
 
 
 def test_settled_statistics_are_those_of_the_images() -> None:
@@ -158,8 +181,48 @@ def test_classes_must_agree(patches: DataSet) -> None:
         split(replace(patches, classes=("a", "b", "c")), 0.2, tiny_plan())
 
 
+def test_a_supernet_is_a_proxy_by_name(trained: Path, tmp_path: Path) -> None:
+    name = f"supernet:{trained}"
+    assert not names_object(name)
+    judge, sampler = PathJudge(read_supernet(trained)), tiny_plan().sampler
+    architectures = {str(found): found for found in (sampler.draw(step, "p") for step in range(4))}
+    settings = Measurement(make_minibatch(None, 8, 24, 10, 0), 10)
+    with ScoreCache(tmp_path / "scores.db") as cache:
+        found = measure(architectures.values(), [name, "params"], settings, cache)
+        assert {text: score.value for text, score in found[name].items()} == {
+            text: judge.accuracy(own) for text, own in architectures.items()
+        }
+        # Another supernet in the same folder is another proxy: no score of the earlier one is taken for its own.
+        path = trained / SUPERNET_FILE
+        before = path.stat()
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+        assert not cache.get({**settings.identity(), "version": get_proxy(name).version}, name)
+        assert cache.get({**settings.identity(), "version": str(before.st_mtime_ns)}, name)
+    with pytest.raises(ProxyError, match="holds no supernet"):
+        get_proxy(f"supernet:{tmp_path}")
+    outside = get_space("nasbench-macro")().parse("11111111")
+    with pytest.raises(ProxyError, match="does not hold 11111111"):
+        score_architecture(outside, name, resolution=16)
+
+
 def test_lower_precision_judges_alike(trained: Path) -> None:
     supernet = read_supernet(trained)
     whole, lower = PathJudge(supernet), PathJudge(supernet, amp="bf16")
     found = tiny_plan().sampler.draw(0, "judged")
     assert abs(whole.accuracy(found) - lower.accuracy(found)) < 15
+
+
+@pytest.mark.parametrize("name", ["nasbench-macro", "superres"])
+def test_residuals_begin_as_their_shortcuts(name: str) -> None:
+    sampler = PathSampler(space_of(name), seed=3)
+    supernet = Supernet(sampler, 4)
+    initialise(supernet, "shortcuts")
+    zero = {own for own, layer in supernet.layers.items() if not bool(layer.weight.any())}  # type: ignore[operator]
+    assert zero and all("/residual" in own and "/body/norm" in own for own in zero)
+    for step in range(5):
+        network = supernet.shared.network(sampler.draw(step, "shortcut")).train()
+        for module in network.modules():
+            if isinstance(module, ResidualModule):
+                channels = next(own for own in module.body if isinstance(own, torch.nn.Conv2d)).in_channels
+                images = torch.randn(4, channels, 6, 6)
+                assert torch.equal(module(images), (module.projection or torch.nn.Identity())(images))

@@ -143,13 +143,26 @@ def test_published_initialisations(init: str) -> None:
 
 
 def test_every_initialisation_of_a_recipe_is_known() -> None:
-    assert set(get_args(Init)) == {*PUBLISHED, "custom", "default"}
+    assert set(get_args(Init)) == {*PUBLISHED, "custom", "default", "shortcuts"}
     for name in get_args(Init):
         network = small()
         before = [parameter.detach().clone() for parameter in network.parameters()]
         initialise(network, name, torch.Generator().manual_seed(0))
         moved = not torch.equal(before[0], network[0].weight)
-        assert moved == (name != "default"), name
+        assert moved == (name not in ("default", "shortcuts")), name
+
+
+def test_residuals_begin_as_their_shortcuts_and_nothing_else_changes() -> None:
+    text = "SuperConvK3BNRELU(3,16,1,1)SuperResK3K3(16,16,2,8,2)"
+    network = build_network(Architecture.parse(text), num_classes=10)
+    before = {name: value.detach().clone() for name, value in network.named_parameters()}
+    initialise(network, "shortcuts")
+    changed = {name for name, value in network.named_parameters() if not torch.equal(value, before[name])}
+    bodies = [module.body for module in network.modules() if isinstance(module, ResidualModule)]
+    last = {id([own for own in body if isinstance(own, nn.BatchNorm2d)][-1].weight) for body in bodies}
+    assert len(last) == 2
+    assert {id(network.get_parameter(name)) for name in changed} == last
+    assert not any(network.get_parameter(name).any() for name in changed)
 
 
 def test_gates_of_a_oneshot_network_begin_narrow() -> None:

@@ -75,6 +75,10 @@ PUBLISHED = {
     "adlik-imagenet-05ms": ADLIK | {"batch_size": 8 * 128},
     "oneshot-imagenet": ONESHOT | {"epochs": 360, "optimizer.weight_decay": 3e-5},
     "oneshot-supernet": ONESHOT | {"epochs": 120, "optimizer.weight_decay": 4e-5},
+    "supernet": {
+        "batch_size": 64, "optimizer.name": "adamw", "optimizer.lr": 0.008, "optimizer.weight_decay": 0.05,
+        "optimizer.clip_norm": 1, "loss.label_smoothing": 0, "evaluation.crop_ratio": 1, "model.init": "default",
+    },
     "awnas-cells": {
         "epochs": 600, "batch_size": 96, "optimizer.weight_decay": 3e-4, "optimizer.clip_norm": 5,
         "optimizer.momentum": 0.9, "optimizer.nesterov": False, "optimizer.decay_norm_and_bias": True,

@@ -19,8 +19,8 @@ from zenopt.core.errors import ExtensionError
 from zenopt.core.paths import existing_path
 from zenopt.core.text import quoted
 
-#: Beginnings of names that are no objects of modules here: a file, and a package that Optuna fetches and runs.
-_FILE, HUB = "learned:", "optunahub:"
+#: Beginnings of names that are no objects of modules here: files, and a package that Optuna fetches and runs.
+FILES, HUB = ("learned:", "supernet:"), "optunahub:"
 _OBJECT = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 #: What a person has named in this run, modules and objects: worker processes must know the same.
 _NAMED: dict[str, None] = {}
@@ -43,7 +43,7 @@ def know_again(names: tuple[str, ...]) -> None:
 
 def names_object(name: str) -> bool:
     """Return whether a name is that of an object in a module; ``learned:FILE`` is that of a file."""
-    return ":" in name and not name.startswith((_FILE, HUB))
+    return ":" in name and not name.startswith((*FILES, HUB))
 
 
 def is_named(name: str) -> bool:

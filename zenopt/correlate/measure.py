@@ -155,10 +155,14 @@ def measure(
         DeviceError: If the device does not exist.
         StorageError: If the cache cannot be written.
     """
-    names = [get_proxy(name).name for name in dict.fromkeys(proxies)]
+    versions = {found.name: found.version for found in map(get_proxy, dict.fromkeys(proxies))}
+    names = list(versions)
     cache = ScoreCache(None) if cache is None else cache
-    identity = settings.identity()
-    scores = {name: cache.get(identity, name) for name in names}
+    identities = {
+        name: {**settings.identity(), **({"version": version} if version else {})}
+        for name, version in versions.items()
+    }
+    scores = {name: cache.get(identities[name], name) for name in names}
     targets = list(architectures)
     failed = 0
     progress.start(len(targets), "architecture")
@@ -180,8 +184,8 @@ def measure(
             advance(text)
     for index, found in spread(partial(_score, settings, torch.get_num_threads()), todo):
         text = str(todo[index][0])
-        cache.put(identity, text, found)
         for name, score in found.items():
+            cache.put(identities[name], text, {name: score})
             scores[name][text] = score
         advance(text)
     wanted = [str(architecture) for architecture in targets]

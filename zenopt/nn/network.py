@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from zenopt.core.description import Description, describe
+from zenopt.core.description import Description, Unit, describe
 from zenopt.core.errors import StructureError
 from zenopt.core.lowering import check_positive, unit_out_size, walk_units
 from zenopt.nn.modules import OpenChoice, build_nodes, build_unit
@@ -63,13 +63,16 @@ class Network(nn.Module):
         self.use_se = use_se
         self.residual = residual
         for name, unit in zip(found.names, found.units, strict=True):
-            module = build_unit(unit.expand(), use_se=use_se, residual=residual, open_choice=open_choice)
-            self._place(name, module)
+            self._place(name, self._build(unit, open_choice))
         if found.neck:
             self.neck = build_nodes(found.neck, use_se=use_se, residual=residual)
         if found.dropout:
             self.dropout = nn.Dropout(found.dropout)
         self.classifier = nn.Linear(found.features, num_classes)
+
+    def _build(self, unit: Unit, open_choice: OpenChoice | None) -> nn.Module:
+        """Return the module of a unit."""
+        return build_unit(unit.expand(), use_se=self.use_se, residual=self.residual, open_choice=open_choice)
 
     def _place(self, name: str, module: nn.Module) -> None:
         """Register a unit under a name such as ``stem`` or ``blocks.3``."""

@@ -219,6 +219,7 @@ def learned_proxy(name: str) -> Proxy:
         description=f"Learned from {len(model.inputs)} architectures",
         function=model.score,
         deterministic=all(get_proxy(own, stored=True).deterministic for own in model.references),
+        version=str(stamp),
     )
 
 

@@ -71,6 +71,7 @@ class Proxy:
         deterministic: Whether the score depends on no random number, so that repeats would agree.
         shares: Which shared passes it reads (see :mod:`zenopt.proxies.passes`), so that they are planned together.
         per_layer: For a score that is a sum over layers, what each layer adds, by its name; called with a Probe.
+        version: Which version of a file it was read from; scores of another one are not its own.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Proxy:
     deterministic: bool = False
     shares: tuple[Feature, ...] = ()
     per_layer: Callable[..., dict[str, Any]] | None = None
+    version: str = ""
 
 
 _F = TypeVar("_F", bound=Callable[..., float])
@@ -105,8 +107,11 @@ PROXIES: Registry[Proxy] = Registry(
     "proxy",
     "zenopt.proxies",
     _BUILTIN,
-    # Learned from files, in a room above this one.
-    prefixes={"learned:": "zenopt.predictors.learned:learned_proxy"},
+    # Learned, from files and folders, in rooms above this one.
+    prefixes={
+        "learned:": "zenopt.predictors.learned:learned_proxy",
+        "supernet:": "zenopt.supernet.proxy:supernet_proxy",
+    },
     convert=_as_proxy,
     error=ProxyError,
 )
@@ -189,8 +194,8 @@ def get_proxy(name: str, *, stored: bool = False) -> Proxy:
 
     Args:
         name:
-            A built-in or registered name, the name of an entry point, ``package.module:object``, or ``learned:FILE``
-            (see :mod:`zenopt.predictors.learned`).
+            A built-in or registered name, the name of an entry point, ``package.module:object``, ``learned:FILE`` (see
+            :mod:`zenopt.predictors.learned`), or ``supernet:DIR`` (see :mod:`zenopt.supernet.proxy`).
         stored:
             Whether the name was read from a file or database; then no module is imported for it.
 

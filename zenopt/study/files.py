@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from zenopt.core.extensions import FILES
 from zenopt.core.paths import existing_path
 from zenopt.study.spec import StudySpec
 
@@ -25,8 +26,8 @@ def _named(spec: StudySpec) -> Iterator[str]:
         if "://" not in source:
             yield source.rpartition("#")[0]
     for name in spec.objects().values():
-        if name.startswith("learned:"):
-            yield name.removeprefix("learned:")
+        if name.startswith(FILES):
+            yield name.partition(":")[2]
     if spec.latency is not None and spec.latency.device.endswith(".json"):
         yield spec.latency.device
     if objective.kind == "train" or objective.then == "train":

@@ -60,6 +60,9 @@ def collect(
 ) -> JudgeImages:
     """Return at most so many images of both kinds, drawn from a data set whose test part was held back.
 
+    They lie in the order of the draw: data sets are often sorted by class, the first few images of a sorted draw would
+    be of few classes, and statistics of batches of one class each are those of no batch that a path was trained on.
+
     Args:
         data:
             The data.
@@ -83,7 +86,7 @@ def _pixels(
     images: Images, recipe: Recipe, crop_size: int, count: int, seed: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     order = np.random.default_rng(seed).permutation(len(images))[:count]
-    chosen = ChosenImages(images, torch.from_numpy(np.sort(order)))
+    chosen = ChosenImages(images, torch.from_numpy(order))
     # Means 0 and deviations 1 leave the very bytes of the images.
     bare = recipe.model_copy(update={"normalize": "none"})
     batches = TestBatches(chosen, bare, crop_size, "none", _BATCH, 0, 1)

@@ -128,6 +128,24 @@ def _unit_shapes(unit: Unit, use_se: bool) -> Shapes:
         return _tensors(build_unit(unit.expand(), use_se=use_se, residual=True), "")
 
 
+def closing_norms(architecture: Any, use_se: bool) -> set[str]:
+    """Return the layers of an architecture that end bodies of residuals: with weights of 0, the body adds nothing."""
+    units = zip(architecture.places, describe(architecture).units, strict=True)
+    return {f"{key(place)}{name}" for place, unit in units for name in _unit_closing_norms(unit, use_se)}
+
+
+@lru_cache(maxsize=100_000)
+def _unit_closing_norms(unit: Unit, use_se: bool) -> frozenset[str]:
+    with torch.device("meta"):
+        module = build_unit(unit.expand(), use_se=use_se, residual=True)
+    bodies = [inner.body for inner in module.modules() if isinstance(inner, ResidualModule)]
+    norms = [
+        [inner for inner in body if isinstance(inner, nn.BatchNorm2d) and inner.affine] for body in bodies
+    ]
+    last = {id(own[-1]) for own in norms if own}
+    return frozenset(name for name, layer in named_layers(module, "") if id(layer) in last)
+
+
 def _tensors(module: nn.Module, prefix: str) -> Shapes:
     return {
         f"{name}.{tensor}": tuple(value.shape)

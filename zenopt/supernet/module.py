@@ -13,7 +13,7 @@ from zenopt.core.errors import SpecError
 from zenopt.supernet.covering import covering
 from zenopt.supernet.importance import groups_of, resorted
 from zenopt.supernet.kernels import Kernels, KernelSizes
-from zenopt.supernet.layers import Shapes, shapes_of
+from zenopt.supernet.layers import Shapes, closing_norms, shapes_of
 from zenopt.supernet.sampling import PathSampler
 from zenopt.supernet.schedule import Timetable
 from zenopt.supernet.shared import SharedWeights, new_layers, union
@@ -40,6 +40,7 @@ class Supernet(nn.Module):
     Attributes:
         batches: How many batches were trained on; saved with the weights, so that a resumed run takes the paths of an
             uninterrupted one.
+        closing_norms: The layers that end bodies of residuals; with weights of 0, the bodies add nothing.
         timetable: Who draws the paths of which batch, where that is not the sampler alone.
 
     Raises:
@@ -64,10 +65,12 @@ class Supernet(nn.Module):
         self.use_se = use_se
         shapes: Shapes = {}
         sizes = KernelSizes()
+        closing: set[str] = set()
         for found in covering(sampler.space):
             own = shapes_of(found, num_classes, use_se)
             sizes.add(own)
             shapes = union((shapes, own))
+            closing |= closing_norms(found, use_se)
             self.params = sum(map(prod, shapes.values()))
             if self.params > MAX_PARAMS:
                 # Said of the first ones already: to look at all of a wide space takes minutes.
@@ -85,6 +88,7 @@ class Supernet(nn.Module):
                 )
             self.params += matrices
         self.layers = nn.ModuleDict(layers)
+        self.closing_norms = [self.layers[name] for name in sorted(closing)]
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
         self._judged = 0
         self._groups = list(groups_of(sampler.space, use_se)) if sorts else []

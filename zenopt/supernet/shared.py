@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
@@ -11,8 +12,10 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from zenopt.core.description import Unit
 from zenopt.core.errors import CheckpointError, StructureError
 from zenopt.core.text import shortened
+from zenopt.nn.modules import OpenChoice, build_unit
 from zenopt.nn.network import Network, build_network
 from zenopt.supernet.kernels import matrices_of, part
 from zenopt.supernet.layers import Shapes, layers_of, shapes_of
@@ -154,6 +157,23 @@ def union(shapes: Iterable[Shapes]) -> Shapes:
     return found
 
 
+class _Skeleton(Network):
+    """A network without weights, whose units others share: one is in use at a time, and lends them its weights."""
+
+    def __init__(
+        self, architecture: Any, num_classes: int, use_se: bool, channels_last_on: str | None
+    ) -> None:
+        self._layout = channels_last_on
+        self._turns: Counter[Unit] = Counter()
+        with torch.device("meta"):
+            super().__init__(architecture, num_classes, use_se)
+        _bare(self, channels_last_on)
+
+    def _build(self, unit: Unit, open_choice: OpenChoice | None) -> nn.Module:
+        self._turns[unit] += 1
+        return _bare_unit(unit, self._turns[unit], self.use_se, self._layout)
+
+
 @lru_cache(maxsize=512)
 def skeleton(
     architecture: Any, num_classes: int, use_se: bool, channels_last_on: str | None = None
@@ -170,16 +190,23 @@ def skeleton(
         channels_last_on:
             Kind of device that computes it in channels-last layout, if any does (see :mod:`zenopt.train.layout`).
     """
-    with torch.device("meta"):
-        network = build_network(architecture, num_classes=num_classes, use_se=use_se)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.track_running_stats = False
+    return _Skeleton(architecture, num_classes, use_se, channels_last_on)
+
+
+@lru_cache(maxsize=4096)
+def _bare_unit(unit: Unit, turn: int, use_se: bool, channels_last_on: str | None) -> nn.Module:
+    """Return the module of a unit without weights; the turn tells equal units of one network apart."""
+    return _bare(build_unit(unit.expand(), use_se=use_se, residual=True), channels_last_on)
+
+
+def _bare(module: nn.Module, channels_last_on: str | None) -> nn.Module:
+    """Return a module without statistics, in a layout."""
+    for inner in module.modules():
+        if isinstance(inner, nn.BatchNorm2d):
+            inner.track_running_stats = False
             for buffer in ("running_mean", "running_var", "num_batches_tracked"):
-                module.register_buffer(buffer, None)
-    if channels_last_on is not None:
-        put_channels_last(network, torch.device(channels_last_on))
-    return network
+                inner.register_buffer(buffer, None)
+    return module if channels_last_on is None else put_channels_last(module, torch.device(channels_last_on))
 
 
 def new_layers(shapes: Shapes) -> dict[str, nn.Module]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +29,7 @@ from zenopt.train.networks import NetworkSource
 from zenopt.train.progress import Observer
 from zenopt.train.recipe import Recipe
 from zenopt.train.run import loader_workers
-from zenopt.train.subsets import hold_back
+from zenopt.train.subsets import hold_back, shuffled
 
 #: Held-back images that judge, and training images for statistics, kept beside the weights.
 JUDGED, SETTLING = 1000, 500
@@ -119,7 +119,9 @@ def check_recipe(recipe: Recipe) -> Recipe:
 
 
 def split(data: DataSet, share: float, plan: SupernetPlan) -> DataSet:
-    """Return data whose test part is a share of the training images; the test images stay unseen.
+    """Return data whose test part is a share of the training images, shuffled; the test images stay unseen.
+
+    Batches of a data set that is sorted by class would be of few classes, and paths are judged with their statistics.
 
     Raises:
         TrainError: If the data has other classes than the supernet, or nothing could be held back.
@@ -129,7 +131,8 @@ def split(data: DataSet, share: float, plan: SupernetPlan) -> DataSet:
             f"{data.name} has {len(data.classes)} classes, the study's networks have {plan.limits.num_classes}; set "
             "num_classes."
         )
-    return hold_back(data, share)
+    found = hold_back(data, share)
+    return replace(found, test=shuffled(found.test))
 
 
 def train_supernet(

@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     help="Whether drawn paths keep the study's budget.",
 )
 @click.option(
-    "--recipe", "recipe_name", default="basic", show_default=True, help="A recipe's name, or a YAML file."
+    "--recipe", "recipe_name", default="supernet", show_default=True, help="A recipe's name, or a YAML file."
 )
 @click.option("--epochs", type=click.IntRange(1), help="Replaces the recipe's number.")
 @click.option(
