@@ -38,8 +38,10 @@ class OfaSpace(BaseSpace):
     """Networks of five stages, each of two to four blocks with a kernel and an expansion of their own.
 
     Args:
-        kernels, expansions:
-            What a block may choose: any of 3, 5, 7, and any of 3, 4, 6.
+        kernels:
+            What a block may choose: any of 3, 5, 7.
+        expansions:
+            What a block may choose: any of 3, 4, 6.
         depths:
             How many blocks a stage may have: any of 2, 3, 4.
         width:
