@@ -236,7 +236,10 @@ def test_tables_are_unpacked_up_to_their_limit(tmp_path: Path, monkeypatch: pyte
         (b"\x1f\x8b\x08\x00" + b"\xff" * 100, "cannot be read: "),
         (b"no gzip", "cannot be read: Not a gzipped file"),
         (gzip.compress(b"structure,acc\n\xff,1\n", mtime=0), "it is not UTF-8 text"),
-        (gzip.compress(b"structure,acc\n" + b"x" * 200_000 + b",1\n", mtime=0), "field larger than field limit"),
+        (
+            gzip.compress(b"structure,acc\n" + b"x" * 200_000 + b",1\n", mtime=0),
+            "field larger than field limit",
+        ),
         (gzip.compress(b"structure,acc\n  ,1\n", mtime=0), "row 2: the architecture is missing"),
         (b"", "it has no rows"),
         (gzip.compress(b"other,acc\nx,1\n", mtime=0), "no column of architectures"),

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from zenopt.core.costs import count
-from zenopt.differentiable.search import SearchPlan, SearchResult, check_recipe, search
+from zenopt.differentiable.plan import SearchPlan, check_recipe
+from zenopt.differentiable.search import SearchResult, search
 from zenopt.differentiable.settings import load_method
 from zenopt.spaces.registry import get_space
 from zenopt.train.data import DataSet

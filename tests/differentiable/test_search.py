@@ -11,7 +11,9 @@ import torch
 from searches import run, tiny_plan
 
 from zenopt.core.errors import CheckpointError, SpecError
-from zenopt.differentiable.search import HeldBackSampler, Search, check_recipe
+from zenopt.differentiable.held_back import HeldBackSampler
+from zenopt.differentiable.plan import check_recipe
+from zenopt.differentiable.search import Search
 from zenopt.differentiable.settings import list_methods, load_method
 from zenopt.nn.weights import read_torch_file
 from zenopt.train.data import DataSet

@@ -16,7 +16,8 @@ from zenopt.cli.training import data_options, resume_mode, run_options, until_in
 from zenopt.core.words import plural
 
 if TYPE_CHECKING:
-    from zenopt.differentiable.search import SearchPlan, SearchResult
+    from zenopt.differentiable.plan import SearchPlan
+    from zenopt.differentiable.search import SearchResult
     from zenopt.differentiable.settings import Method
     from zenopt.spaces.opened import OpenNetwork
     from zenopt.study.derived import Recorded
@@ -139,7 +140,8 @@ def differentiable(
     if output is None and not dry_run:
         raise click.UsageError("--output is needed: the folder of the search.")
     spec = chosen_spec(name, storage, overrides)
-    from zenopt.differentiable.search import check_recipe, search
+    from zenopt.differentiable.plan import check_recipe
+    from zenopt.differentiable.search import search
     from zenopt.differentiable.settings import load_method
     from zenopt.train.data import DataSet
     from zenopt.train.distributed import World, resolve_device
@@ -258,7 +260,7 @@ def _plan(spec: StudySpec, opened: OpenNetwork, method: Method, recipe: Recipe, 
         SpecError: If the method's cost needs a device and the study names none.
     """
     from zenopt.core.errors import SpecError
-    from zenopt.differentiable.search import SearchPlan
+    from zenopt.differentiable.plan import SearchPlan
 
     kind = method.cost.kind
     if kind == "auto":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -17,18 +17,18 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch.utils.data import Sampler
 
-from zenopt.core.errors import CheckpointError, SpecError
+from zenopt.core.errors import CheckpointError
 from zenopt.core.words import plural
 from zenopt.differentiable.bilevel import gradients, unrolled
 from zenopt.differentiable.cost import CostTable, with_cost
+from zenopt.differentiable.curve import logged, row_text
 from zenopt.differentiable.files import COLUMNS, EpochRow, SearchState, find_search, save
-from zenopt.differentiable.network import Mixture, SearchNetwork
+from zenopt.differentiable.held_back import HeldBackSampler
+from zenopt.differentiable.network import Mixture
+from zenopt.differentiable.plan import SearchPlan
 from zenopt.differentiable.regularisers import beta_decay, dominant_eigenvalue, epoch_to_return_to
 from zenopt.differentiable.relaxations import Weights
-from zenopt.differentiable.settings import Method
-from zenopt.spaces.opened import OpenNetwork
 from zenopt.train import checkpoint
 from zenopt.train.checks import check_finite, check_weights, report_broken, seed_step
 from zenopt.train.data import DataSet
@@ -36,73 +36,15 @@ from zenopt.train.engine import AMP
 from zenopt.train.features import reduce_images
 from zenopt.train.folder import held
 from zenopt.train.layout import put_channels_last
-from zenopt.train.loader import Batch, Key, StepSampler, resident, train_loader
+from zenopt.train.loader import Batch, StepSampler, resident, train_loader
 from zenopt.train.loggers import Loggers
 from zenopt.train.optim import REFERENCE_BATCH, build_optimizer, learning_rate
-from zenopt.train.progress import Observer, Silent, loss_text
-from zenopt.train.recipe import Recipe
+from zenopt.train.progress import Observer, Silent
 from zenopt.train.record import write_history, write_metrics
 from zenopt.train.regularise import prepare
 
 #: Which of a step's draws: those of the weights' batch, those of the alphas'.
 _OF_WEIGHTS, _OF_ALPHAS = 0, 1
-
-
-@dataclass(frozen=True)
-class SearchPlan:
-    """What is searched, and how.
-
-    Args:
-        opened:
-            The search network of the space.
-        space_name, options:
-            The space, and with which options it was made.
-        resolution:
-            Input side, pixels.
-        num_classes:
-            Outputs of the classifier.
-        method:
-            How operations are found.
-        recipe:
-            How weights are trained; see :func:`check_recipe`.
-        seed:
-            Of weights, order, augmentation and draws.
-        measure:
-            Returns the cost of an architecture, where the method has one.
-        value:
-            Returns what is known of an architecture, e.g. a table's accuracy; shown for every epoch's.
-    """
-
-    opened: OpenNetwork
-    space_name: str
-    options: dict[str, Any]
-    resolution: int
-    num_classes: int
-    method: Method
-    recipe: Recipe
-    seed: int = 0
-    measure: Callable[[Any], float] | None = None
-    value: Callable[[Any], float | None] = lambda architecture: None
-
-    def facts(self, data: DataSet) -> dict[str, Any]:
-        """Return what makes a search this one and no other."""
-        return {
-            "space": self.space_name,
-            "options": self.options,
-            "resolution": self.resolution,
-            "method": self.method.model_dump(mode="json"),
-            "recipe": self.recipe.model_dump(mode="json"),
-            "data": data.name,
-            "classes": list(data.classes),
-            "images": [len(data.train), len(data.test)],
-            "seed": self.seed,
-        }
-
-    def build(self) -> SearchNetwork:
-        """Return the search network with initial weights and alphas."""
-        torch.manual_seed(self.seed)
-        method = self.method
-        return SearchNetwork(self.opened, self.num_classes, method.relaxation, method.alphas.deviation)
 
 
 @dataclass(frozen=True)
@@ -124,66 +66,6 @@ class SearchResult:
     facts: dict[str, Any]
     seconds: float
     was_ended: bool
-
-
-def check_recipe(recipe: Recipe, method: Method) -> Recipe:
-    """Return a recipe as it suits search networks: their initial weights are PyTorch's unless it names others.
-
-    Raises:
-        SpecError: If it asks for what only the training of a single network has.
-    """
-    for is_asked, name in (
-        (recipe.loss.auxiliary is not None, "loss.auxiliary"),
-        (recipe.distill is not None, "distill"),
-        (recipe.model.drop_path > 0, "model.drop_path"),
-        (recipe.model.dropout is not None, "model.dropout"),
-        (recipe.model.bn_momentum is not None, "model.bn_momentum"),
-        (recipe.ema_decay is not None, "ema_decay"),
-        (recipe.accumulate > 1, "accumulate"),
-        (recipe.sync_bn, "sync_bn"),
-        (bool(recipe.precision.compile), "precision.compile"),
-        (recipe.precision.amp == "fp16", "precision.amp fp16 (bf16 works)"),
-    ):
-        if is_asked:
-            raise SpecError(f"The recipe's {name} is not for search networks; leave it out.")
-    if method.order == 2 and recipe.optimizer.name != "sgd":
-        raise SpecError(
-            f"Order 2 looks one step of SGD ahead; the recipe's optimizer is {recipe.optimizer.name}."
-        )
-    if recipe.model.init != "custom":
-        return recipe
-    # Zen-NAS's initial weights count on residuals that begin as their shortcuts.
-    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"init": "default"})})
-
-
-class HeldBackSampler(Sampler[Key]):
-    """Yields batches of held-back images, one for every step of the weights; after the last one they begin anew.
-
-    Args:
-        images, batch_size, seed:
-            As of :class:`~zenopt.train.loader.StepSampler`.
-        steps:
-            Steps of an epoch of the weights.
-
-    Attributes:
-        epoch, first_step: Where the weights stand.
-    """
-
-    def __init__(self, images: int, batch_size: int, seed: int, steps: int) -> None:
-        self._own = StepSampler(images, batch_size, seed)
-        self._steps = steps
-        self.epoch = self.first_step = 0
-
-    def __len__(self) -> int:
-        return self._steps - self.first_step
-
-    def __iter__(self) -> Iterator[Key]:
-        left, done = len(self), self.epoch * self._steps + self.first_step
-        while left:
-            epoch, step = divmod(done, self._own.steps)
-            keys = list(islice(replace(self._own, epoch=epoch, first_step=step), left))
-            yield from keys
-            left, done = left - len(keys), done + len(keys)
 
 
 def search(
@@ -336,13 +218,13 @@ class Search:
         state, epochs = self.state, self.recipe.epochs
         if state.curve:
             # A crash may have come between checkpoint and log.
-            log.log(state.epoch, self._logged(state.curve[-1]))
+            log.log(state.epoch, logged(state.curve[-1], self.plan.opened.choices))
         while state.epoch < epochs and state.taken is None:
             row = self._epoch(checkpoint_steps)
             state.curve.append(row)
             state.taken = self._taken()
             self._keep()
-            log.log(state.epoch, self._logged(row))
+            log.log(state.epoch, logged(row, self.plan.opened.choices))
             self.observer.note(row_text(row, epochs))
         result = self._result()
         rows = [row.model_dump() for row in state.curve]
@@ -563,26 +445,6 @@ class Search:
             seconds=seconds,
         )
 
-    def _logged(self, row: EpochRow) -> dict[str, float | None]:
-        """Return what loggers are told of an epoch."""
-        found: dict[str, float | None] = {
-            "loss/train": row.train_loss,
-            "loss/held_back": row.held_back_loss,
-            "accuracy/train_percent": row.train_top1,
-            "accuracy/held_back_percent": row.held_back_top1,
-            "alphas/entropy_nats": row.entropy,
-            "alphas/temperature": row.temperature,
-            "alphas/eigenvalue": row.eigenvalue,
-            "derived/expected_cost": row.expected_cost,
-            "derived/skips": row.skips,
-            "derived/value": row.value,
-            "optimizer/lr": row.lr,
-        }
-        for choice, operations in self.plan.opened.choices.items():
-            for operation, weight in zip(operations, row.probabilities[choice], strict=True):
-                found[f"weights_{choice}/{operation}"] = weight
-        return found
-
     def _keep(self) -> None:
         save(self.output, self.facts, self.model, self.optimizer, self.alpha_optimizer, self.state)
 
@@ -607,19 +469,3 @@ def estimated_seconds(plan: SearchPlan, data: DataSet, device: torch.device) -> 
     run.build()
     run.open_data()
     return run.seconds_per_step() * run.sampler.steps * plan.recipe.epochs
-
-
-def row_text(row: EpochRow, epochs: int) -> str:
-    """Return the lines of an epoch: how it went, and what would be derived."""
-    went = [
-        f"epoch {row.epoch}/{epochs}",
-        f"train loss {loss_text(row.train_loss)}",
-        f"held back {loss_text(row.held_back_loss)}, {row.held_back_top1:.2f} %",
-        f"entropy {row.entropy:.3f}",
-    ]
-    if row.eigenvalue is not None:
-        went.append(f"eigenvalue {row.eigenvalue:.3g}")
-    if row.expected_cost is not None:
-        went.append(f"cost {row.expected_cost:.4g}")
-    value = "" if row.value is None else f"table {row.value:.2f}, "
-    return f"{'  '.join([*went, f'{row.seconds:.1f} s'])}\n  {value}{plural(row.skips, 'skip')}: {row.architecture}"
