@@ -14,8 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from zenopt.core.errors import SpecError
 from zenopt.core.files import RECIPE
-from zenopt.core.text import quoted
-from zenopt.core.yamlfile import Overrides, override, read_yaml
+from zenopt.core.yamlfile import Overrides, named_file, names_in, override, read_yaml
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 DEFAULT_RECIPE = "basic"
@@ -219,7 +218,7 @@ class Recipe(Section):
 
 def list_recipes() -> list[str]:
     """Return the names of the recipes that come with the package."""
-    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+    return names_in(RECIPES)
 
 
 def load_recipe(name: str = DEFAULT_RECIPE, overrides: Overrides = (), **fields: Any) -> Recipe:
@@ -236,14 +235,7 @@ def load_recipe(name: str = DEFAULT_RECIPE, overrides: Overrides = (), **fields:
     Raises:
         SpecError: The recipe does not exist or is invalid; the line names file, line or path, and what is allowed.
     """
-    path = Path(name)
-    if path.suffix not in (".yaml", ".yml"):
-        path = RECIPES / f"{name}.yaml"
-        if name not in list_recipes():
-            raise SpecError(
-                f"Recipe {quoted(name)} does not exist; known: {', '.join(list_recipes())}, or a .yaml file."
-            )
-    source = read_yaml(path, RECIPE)
+    source = read_yaml(named_file(name, RECIPES, "Recipe"), RECIPE)
     override(source, overrides)
     for key, value in fields.items():
         source.data[key] = value

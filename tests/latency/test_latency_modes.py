@@ -161,6 +161,7 @@ def test_measuring_needs_a_profile_of_this_device(spec_of: Callable[..., StudySp
         spec_of(mode, "latency.device=v100-fp16-b64", "resolution=224")
 
 
+@pytest.mark.slow
 def test_guards_are_constraints_of_every_trial() -> None:
     loose = StudySpec.load("latency01ms")
     guarded = StudySpec.load("latency01ms", ["latency.guards={min_bottleneck: 32, max_stem_width: 64}"])

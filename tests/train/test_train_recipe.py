@@ -63,6 +63,13 @@ ONESHOT = {
     "augment.mixup": None, "evaluation.crop_ratio": 0.875, "precision.amp": "fp16",
     "model.init": "oneshot", "model.dropout": None,
 }  # fmt: skip
+#: 0.025 -> 0.001 for batches of 64.
+SEARCH = {
+    "epochs": 50, "batch_size": 64, "optimizer.name": "sgd", "optimizer.lr": 0.025 * 256 / 64,
+    "schedule.final_lr": 0.001 * 256 / 64, "schedule.name": "cosine", "schedule.warmup_epochs": 0,
+    "optimizer.momentum": 0.9, "optimizer.decay_norm_and_bias": True, "optimizer.clip_norm": 5,
+    "loss.label_smoothing": 0, "augment.crop.padding": 4, "augment.flip": 0.5, "model.init": "default",
+}  # fmt: skip
 PUBLISHED = {
     "zennas-cifar": ZENNAS | {
         "epochs": 1440, "batch_size": 64, "optimizer.weight_decay": 5e-4, "normalize": "zennas-cifar",
@@ -75,6 +82,8 @@ PUBLISHED = {
     "adlik-imagenet-05ms": ADLIK | {"batch_size": 8 * 128},
     "oneshot-imagenet": ONESHOT | {"epochs": 360, "optimizer.weight_decay": 3e-5},
     "oneshot-supernet": ONESHOT | {"epochs": 120, "optimizer.weight_decay": 4e-5},
+    "cell-search": SEARCH | {"optimizer.nesterov": True, "optimizer.weight_decay": 5e-4},
+    "darts-search": SEARCH | {"optimizer.nesterov": False, "optimizer.weight_decay": 3e-4},
     "supernet": {
         "batch_size": 64, "optimizer.name": "adamw", "optimizer.lr": 0.008, "optimizer.weight_decay": 0.05,
         "optimizer.clip_norm": 1, "loss.label_smoothing": 0, "evaluation.crop_ratio": 1, "model.init": "default",

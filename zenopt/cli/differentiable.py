@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zenopt.cli.hints import of_study, say_next
-from zenopt.cli.options import device_option, json_option, print_json, storage_option
+from zenopt.cli.options import device_option, json_option, print_json, set_option, storage_option
 from zenopt.cli.study_choice import chosen_spec
-from zenopt.cli.training import data_options, resume_mode, run_options, until_interrupted
+from zenopt.cli.training import data_options, recipe_options, resume_mode, run_options, until_interrupted
 from zenopt.core.words import plural
 
 if TYPE_CHECKING:
@@ -59,18 +59,9 @@ if TYPE_CHECKING:
 @click.option(
     "--output", type=click.Path(path_type=Path), help="Folder of the search; needed unless --dry-run."
 )
-@click.option(
-    "--recipe",
-    "recipe_name",
-    help="How the weights are trained: a recipe's name, or a YAML file; by default what is published for the space.",
-)
-@click.option("--epochs", type=click.IntRange(1), help="Replaces the recipe's number.")
-@click.option(
-    "--recipe-set",
-    "recipe_overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Replaces a field of the recipe; repeatable.",
+@recipe_options(
+    None,
+    "How the weights are trained: a recipe's name, or a YAML file; by default what is published for the space.",
 )
 @click.option(
     "--seed",
@@ -85,13 +76,7 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="Study in which the architecture becomes a trial; by default NAME-differentiable.",
 )
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Replaces a field of the study; repeatable.",
-)
+@set_option("Replaces a field of the study; repeatable.")
 @device_option()
 @run_options
 @json_option

@@ -29,6 +29,13 @@ if TYPE_CHECKING:
     from zenopt.study.study import StudyStatus
 
 
+#: Others are named in a study file, or by --set sampler.name=.
+_SAMPLERS = (
+    *("zen", "aging", "surrogate", "reinforce", "ppo", "local-search", "annealing", "rejection"),
+    *("random", "tpe", "nsga2", "gp"),
+)
+
+
 @click.command()
 @click.option(
     "--study", metavar="PRESET|FILE", help="A preset (see `zenopt studies`) or a YAML file of your own."
@@ -52,23 +59,9 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Of --on slurm: print what would be submitted, and end.")
 @click.option(
     "--sampler",
-    type=click.Choice(
-        [
-            "zen",
-            "aging",
-            "surrogate",
-            "reinforce",
-            "ppo",
-            "local-search",
-            "annealing",
-            "rejection",
-            "random",
-            "tpe",
-            "nsga2",
-            "gp",
-        ]
-    ),
-    help="Sampler that proposes candidates.",
+    type=click.Choice(_SAMPLERS),
+    metavar="NAME",
+    help=f"What proposes candidates: {', '.join(_SAMPLERS)}.",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of all proposals and scores.")
 @devices_option("Torch devices, shared out among the workers: cpu, cuda:0, mps.")

@@ -109,6 +109,29 @@ _RUN_OPTIONS = (
 )
 
 
+def recipe_options(default: str | None, of: str) -> Callable[[F], F]:
+    """Return what adds ``--recipe``, ``--epochs`` and ``--recipe-set``; ``of`` says what the recipe is of."""
+
+    def add(command: F) -> F:
+        for option in (
+            click.option(
+                "--recipe-set",
+                "recipe_overrides",
+                multiple=True,
+                metavar="KEY=VALUE",
+                help="Replaces a field of the recipe; repeatable.",
+            ),
+            click.option("--epochs", type=click.IntRange(1), help="Replaces the recipe's number."),
+            click.option(
+                "--recipe", "recipe_name", default=default, show_default=default is not None, help=of
+            ),
+        ):
+            command = option(command)
+        return command
+
+    return add
+
+
 def run_options(command: F) -> F:
     """Add the options that say how a run goes: its checkpoints, loader, loggers, and ``--dry-run``."""
     for option in reversed(_RUN_OPTIONS):

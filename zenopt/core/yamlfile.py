@@ -253,3 +253,24 @@ def _assign(source: Source, dotted: str, value: Any, said: str) -> None:
         level = inner
     level[parts[-1]] = value
     source.overridden.add(parts)
+
+
+def names_in(folder: Path) -> list[str]:
+    """Return the names of the YAML files of a folder."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def named_file(name: str, folder: Path, what: str) -> Path:
+    """Return the file that a person means: one of a folder's by its name, or a YAML file of their own by its path.
+
+    Raises:
+        SpecError: If the folder has none of that name.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        return path
+    if name not in names_in(folder):
+        raise SpecError(
+            f"{what} {quoted(name)} does not exist; known: {', '.join(names_in(folder))}, or a .yaml file."
+        )
+    return folder / f"{name}.yaml"

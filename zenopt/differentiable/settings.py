@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from zenopt.core.errors import SpecError
 from zenopt.core.files import METHOD
 from zenopt.core.text import quoted
-from zenopt.core.yamlfile import Overrides, override, read_yaml
+from zenopt.core.yamlfile import Overrides, named_file, names_in, override, read_yaml
 from zenopt.train.recipe import Fraction, Positive, Section
 
 METHODS = Path(__file__).resolve().parent / "methods"
@@ -120,7 +120,7 @@ class Method(Section):
 
 def list_methods() -> list[str]:
     """Return the names of the methods that come with the package."""
-    return sorted(path.stem for path in METHODS.glob("*.yaml"))
+    return names_in(METHODS)
 
 
 def load_method(name: str, overrides: Overrides = (), regularisers: tuple[str, ...] = ()) -> Method:
@@ -137,14 +137,7 @@ def load_method(name: str, overrides: Overrides = (), regularisers: tuple[str, .
     Raises:
         SpecError: The method does not exist or is invalid; the line names file, line or path, and what is allowed.
     """
-    path = Path(name)
-    if path.suffix not in (".yaml", ".yml"):
-        path = METHODS / f"{name}.yaml"
-        if name not in list_methods():
-            raise SpecError(
-                f"Method {quoted(name)} does not exist; known: {', '.join(list_methods())}, or a .yaml file."
-            )
-    source = read_yaml(path, METHOD)
+    source = read_yaml(named_file(name, METHODS, "Method"), METHOD)
     for regulariser in regularisers:
         if regulariser not in REGULARISERS:
             raise SpecError(

@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError
 from zenopt.core.errors import SpecError
 from zenopt.core.files import SCHEDULE
 from zenopt.core.text import quoted
-from zenopt.core.yamlfile import read_yaml
+from zenopt.core.yamlfile import named_file, names_in, read_yaml
 from zenopt.supernet.sampling import PathSampler
 from zenopt.train.recipe import Positive, Section
 
@@ -152,7 +152,7 @@ class Timetable:
 
 def list_schedules() -> list[str]:
     """Return the names of the schedules that come with zenopt."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    return names_in(FOLDER)
 
 
 def load_schedule(name: str) -> Schedule:
@@ -165,14 +165,7 @@ def load_schedule(name: str) -> Schedule:
     Raises:
         SpecError: If it does not exist or is invalid.
     """
-    path = Path(name)
-    if path.suffix not in (".yaml", ".yml"):
-        path = FOLDER / f"{name}.yaml"
-        if name not in list_schedules():
-            raise SpecError(
-                f"Schedule {quoted(name)} does not exist; known: {', '.join(list_schedules())}, or a .yaml file."
-            )
-    source = read_yaml(path, SCHEDULE)
+    source = read_yaml(named_file(name, FOLDER, "Schedule"), SCHEDULE)
     try:
         return Schedule.model_validate(source.data)
     except ValidationError as error:

@@ -19,7 +19,7 @@ from zenopt.cli.options import (
     wrapped,
 )
 from zenopt.cli.study_choice import chosen_spec
-from zenopt.cli.training import data_options, resume_mode, run_options, until_interrupted
+from zenopt.cli.training import data_options, recipe_options, resume_mode, run_options, until_interrupted
 from zenopt.core.words import plural
 
 if TYPE_CHECKING:
@@ -69,17 +69,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Whether drawn paths keep the study's budget.",
 )
-@click.option(
-    "--recipe", "recipe_name", default="supernet", show_default=True, help="A recipe's name, or a YAML file."
-)
-@click.option("--epochs", type=click.IntRange(1), help="Replaces the recipe's number.")
-@click.option(
-    "--recipe-set",
-    "recipe_overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Replaces a field of the recipe; repeatable.",
-)
+@recipe_options("supernet", "A recipe's name, or a YAML file.")
 @click.option(
     "--held-back",
     type=FiniteRange(0, 1, min_open=True, max_open=True),
