@@ -148,8 +148,7 @@ def check_optimizer(saved: Mapping[str, Any], own: torch.optim.Optimizer) -> Non
     groups = own.state_dict()["param_groups"]
     for theirs, ours in zip(saved["param_groups"], groups, strict=True):
         for key, value in ours.items():
-            is_number = isinstance(value, int | float)
-            if key not in theirs or is_number != isinstance(theirs[key], int | float):
+            if key not in theirs or _sort(theirs[key]) != _sort(value):
                 raise ValueError(f"the optimiser's {key!r}")
     parameters = [parameter for group in own.param_groups for parameter in group["params"]]
     for index, state in saved["state"].items():
@@ -157,6 +156,13 @@ def check_optimizer(saved: Mapping[str, Any], own: torch.optim.Optimizer) -> Non
             shape = parameters[index].shape if index < len(parameters) else None
             if isinstance(value, torch.Tensor) and value.ndim == len(shape or ()) and value.shape != shape:
                 raise ValueError(f"the optimiser's {key!r} of parameter {index}")
+
+
+def _sort(value: object) -> str:
+    """Return what an optimiser's setting is: a switch, a number that tensors can take, or something else."""
+    if isinstance(value, bool):
+        return "switch"
+    return "number" if isinstance(value, int | float) and abs(value) < 2.0**53 else "other"
 
 
 def write_file(path: Path, content: bytes) -> None:

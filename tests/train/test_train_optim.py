@@ -11,6 +11,7 @@ from zenopt.core.errors import UnknownNameError
 from zenopt.nn import build_network
 from zenopt.nn.modules import ResidualModule
 from zenopt.spaces.chain.architecture import Architecture
+from zenopt.train.checkpoint import check_optimizer
 from zenopt.train.errors import TrainError
 from zenopt.train.optim import MovingAverage, build_optimizer, learning_rate, parameter_groups
 from zenopt.train.recipe import Init, Optimizer, Schedule
@@ -220,3 +221,16 @@ def test_timm_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm.optim", None)
     with pytest.raises(TrainError, match="needs the package timm"):
         build_optimizer([small()], Optimizer(name="timm:lamb"), 64)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("lr", True), ("lr", 2**64), ("weight_decay", -(2**63)), ("momentum", float("nan")), ("nesterov", 1)],
+)
+def test_settings_of_a_saved_optimizer_are_numbers_that_tensors_take(key: str, value: object) -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=0.1, momentum=0.9)
+    saved = optimizer.state_dict()
+    check_optimizer(saved, optimizer)
+    saved["param_groups"][0][key] = value
+    with pytest.raises(ValueError, match=f"the optimiser's '{key}'"):
+        check_optimizer(saved, optimizer)
