@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zenopt.cli.hints import of_study, say_next
-from zenopt.cli.options import device_option, json_option, print_json, set_option, storage_option
+from zenopt.cli.options import device_option, json_option, print_json, set_option, storage_option, wrapped
 from zenopt.cli.study_choice import chosen_spec
 from zenopt.cli.training import data_options, recipe_options, resume_mode, run_options, until_interrupted
 from zenopt.core.words import plural
@@ -327,7 +327,7 @@ def _described(
         f"Recipe   {recipe_name}: {plural(plan.recipe.epochs, 'epoch')}, batches of {plan.recipe.batch_size}",
         f"Time     about {duration(seconds)} on {device}",
     ]
-    return lines, facts
+    return [wrapped(line, indent_more=9) for line in lines], facts
 
 
 def _record(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import sys
 import textwrap
 import warnings
 from collections.abc import Callable, Sequence
-from itertools import chain
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
@@ -282,7 +283,7 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
     """Return a plain text table; columns of numbers are aligned to the right.
 
     Where a terminal is too narrow for words of the last column, they go into further lines, below the others if there
-    is no room beside them.
+    is no room beside them; where the last column holds numbers, so do names of the first.
     """
     rows = [[printable(cell) for cell in row] for row in rows]
     columns = list(zip(header, *rows, strict=True))
@@ -296,16 +297,31 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
             below = [textwrap.indent(textwrap.fill(row[-1], columns_seen() - 4), "    ") for row in rows]
             return "\n".join([*short[:2], *chain(*zip(short[2:], below, strict=True))])
         widths[-1] = room
+    elif not numeric[0] and room < widths[-1] and widths[0] + room - widths[-1] >= _NARROW:
+        widths[0] += room - widths[-1]
 
     def lines(cells: Sequence[str]) -> list[str]:
-        parts = textwrap.wrap(cells[-1], widths[-1]) or [""]
-        first = "  ".join(
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip([*cells[:-1], parts[0]], widths, numeric, strict=True)
-        )
-        return [first.rstrip(), *(" " * indent + part for part in parts[1:])]
+        parts = [
+            _broken(cell, width) if len(cell) > width else [cell]
+            for cell, width in zip(cells, widths, strict=True)
+        ]
+        return [
+            "  ".join(
+                part.rjust(width) if right else part.ljust(width)
+                for part, width, right in zip(line, widths, numeric, strict=True)
+            ).rstrip()
+            for line in zip_longest(*parts, fillvalue="")
+        ]
 
     return "\n".join([*lines(header), "  ".join("-" * width for width in widths), *chain(*map(lines, rows))])
+
+
+def _broken(text: str, width: int) -> list[str]:
+    """Return the lines of a text, broken at spaces, or where there are none, after commas."""
+    if " " in text or "," not in text:
+        return textwrap.wrap(text, width)
+    lines = textwrap.wrap(re.sub("([,;])", r"\1 ", text), width)
+    return [re.sub("([,;]) ", r"\1", line) for line in lines]
 
 
 #: Columns that words need beside others.

@@ -213,7 +213,7 @@ def _reinforce_sampler(spec: StudySpec, worker: int) -> BaseSampler:
 
 @SAMPLERS.register("ppo")
 def _ppo_sampler(spec: StudySpec, worker: int) -> BaseSampler:
-    """The same LSTM, by clipped updates over several trials."""
+    """An LSTM that learns the same by clipped updates over several trials."""
     from zenopt.samplers.ppo import PPOSampler
 
     _check_one_objective(spec)
