@@ -283,6 +283,25 @@ def predictions(task: Task, trained: int, seeds: int) -> tuple[float, float]:
     return float(np.mean(kendalls)), float(np.mean(covered))
 
 
+def kept_results(
+    path: Path | None, about: dict[str, Any], parser: argparse.ArgumentParser
+) -> dict[str, dict[str, Any]]:
+    """Return what an earlier run has kept in a file, by table and method; it must be about the same."""
+    if path is None or not path.is_file():
+        return {}
+    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if kept["about"] != about:
+        parser.error(f"{path} holds results of {kept['about']}, not of {about}.")
+    found: dict[str, dict[str, Any]] = kept["results"]
+    return found
+
+
+def keep_results(path: Path | None, about: dict[str, Any], results: dict[str, dict[str, Any]]) -> None:
+    """Write results for a later run, where there is a file for them."""
+    if path is not None:
+        path.write_text(json.dumps({"about": about, "results": results}) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -305,12 +324,7 @@ def main() -> None:
     limit = arguments.evaluations
     folder = tempfile.TemporaryDirectory()
     about = {"rows": arguments.rows, "macs_share": arguments.macs_share}
-    results: dict[str, dict[str, Any]] = {}
-    if arguments.json is not None and arguments.json.is_file():
-        kept = json.loads(arguments.json.read_text(encoding="utf-8"))
-        if kept["about"] != about:
-            parser.error(f"{arguments.json} holds results of {kept['about']}, not of {about}.")
-        results = kept["results"]
+    results = kept_results(arguments.json, about, parser)
     for name in filter(None, arguments.tables.split(",")):
         task = Task.of(arguments.folder, name.strip(), arguments.macs_share)
         print(f"\n{name}: {len(task.values):,} networks", flush=True)
@@ -339,9 +353,7 @@ def main() -> None:
             found = summary(tasks, runs, limit)
             found["cpu_s_per_proposal"] = (time.process_time() - cpu) / max(1, sum(map(len, runs)))
             results.setdefault(name.strip(), {})[method] = found
-            if arguments.json is not None:
-                written = {"about": about, "results": results}
-                arguments.json.write_text(json.dumps(written) + "\n", encoding="utf-8")
+            keep_results(arguments.json, about, results)
             print(
                 f"{method:10} "
                 + " ".join(f"{_shown(found['until'][share], limit):>14}" for share in SHARES)

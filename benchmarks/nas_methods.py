@@ -14,7 +14,6 @@ evaluations are look-ups). ``--json`` keeps methods and tables of earlier runs.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-from learned_search import TABLES, Task
+from learned_search import TABLES, Task, keep_results, kept_results
 from scipy.stats import t as student
 
 CELLS = ("nasbench201 cifar10", "nasbench201 cifar100", "nasbench201 imagenet16")
@@ -86,12 +85,7 @@ def main() -> None:
     if min([arguments.seeds, *few.values()]) < 2:
         parser.error("an interval needs at least 2 seeds.")
     about = {"evaluations": arguments.evaluations, "noise": arguments.noise}
-    results: dict[str, dict[str, Any]] = {}
-    if arguments.json is not None and arguments.json.is_file():
-        kept = json.loads(arguments.json.read_text(encoding="utf-8"))
-        if kept["about"] != about:
-            parser.error(f"{arguments.json} holds results of {kept['about']}, not of {about}.")
-        results = kept["results"]
+    results = kept_results(arguments.json, about, parser)
     for name in arguments.tables.split(","):
         task = Task.of(arguments.folder, name, None)
         best = max(task.values.values())
@@ -102,9 +96,7 @@ def main() -> None:
             seeds = few.get(method, arguments.seeds)
             found = judge(task, method, seeds, arguments.evaluations, arguments.noise)
             results.setdefault(name, {})[method] = found
-            if arguments.json is not None:
-                written = json.dumps({"about": about, "results": results})
-                arguments.json.write_text(written + "\n", encoding="utf-8")
+            keep_results(arguments.json, about, results)
             mean, half = mean_interval(found["returned"])
             published = PUBLISHED.get(method, {}).get(name)
             print(

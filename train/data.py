@@ -19,6 +19,7 @@ from zenopt.core.errors import DataError
 from zenopt.core.paths import existing_path
 from zenopt.core.text import one_line, quoted, shortened_path
 from zenopt.train.cifar import read_cifar
+from zenopt.train.errors import TrainError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
 MEMORY_LIMIT = 512 * 2**20  # bytes of decoded images; 174,000 images of 32 px
@@ -109,6 +110,17 @@ class DataSet:
     test: Images
     statistics: StatisticsName | Statistics = "imagenet"
     broken: tuple[str, ...] = field(default=())
+
+    def check_classes(self, wanted: int) -> None:
+        """Find out whether the data has as many classes as the networks of a study.
+
+        Raises:
+            TrainError: If it has not.
+        """
+        if len(self.classes) != wanted:
+            raise TrainError(
+                f"{self.name} has {len(self.classes)} classes, the study's networks have {wanted}; set num_classes."
+            )
 
 
 def open_data(name: str, *, seed: int = 0, memory_limit: int = MEMORY_LIMIT) -> DataSet:

@@ -246,6 +246,30 @@ def load_recipe(name: str = DEFAULT_RECIPE, overrides: Overrides = (), **fields:
         raise SpecError(source.explain(error, Recipe)) from None
 
 
+def of_single_networks(recipe: Recipe) -> list[str]:
+    """Return the fields of a recipe that ask for what only the training of a single network has."""
+    asked = {
+        "loss.auxiliary": recipe.loss.auxiliary is not None,
+        "distill": recipe.distill is not None,
+        "model.drop_path": recipe.model.drop_path > 0,
+        "model.dropout": recipe.model.dropout is not None,
+        "model.bn_momentum": recipe.model.bn_momentum is not None,
+        "precision.compile": bool(recipe.precision.compile),
+        "sync_bn": recipe.sync_bn,
+    }
+    return [name for name, is_asked in asked.items() if is_asked]
+
+
+def without_custom_init(recipe: Recipe) -> Recipe:
+    """Return a recipe for weights that networks share: PyTorch's initial ones unless it names others.
+
+    Zen-NAS's initial weights count on residuals that begin as their shortcuts.
+    """
+    if recipe.model.init != "custom":
+        return recipe
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"init": "default"})})
+
+
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Return the dotted paths at which two nested mappings differ."""
     paths: list[str] = []

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import commands
 import optuna
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from zenopt.cli import cli, explain
 from zenopt.latency.predict import predict_latency_ms
 from zenopt.report.build import write_report
 from zenopt.spaces.registry import get_space
@@ -21,18 +21,11 @@ SMALL = (
 
 
 def run(*words: object) -> Result:
-    return CliRunner().invoke(cli, [str(word) for word in ("differentiable", *words)])
+    return commands.run("differentiable", *words)
 
 
 def refusal(*words: object) -> str:
-    """Return the line that the command ends with."""
-    result = run(*words)
-    assert result.exit_code != 0
-    if isinstance(result.exception, SystemExit):
-        return result.output
-    said = explain(result.exception)  # type: ignore[arg-type]
-    assert said is not None and "\n" not in said, result.exception
-    return said
+    return commands.refusal("differentiable", *words)
 
 
 @pytest.fixture(scope="module")

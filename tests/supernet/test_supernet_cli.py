@@ -9,10 +9,9 @@ import optuna
 import pytest
 import torch
 import yaml
-from click.testing import CliRunner, Result
+from commands import refusal, run
 from supernets import TINY_OPTIONS
 
-from zenopt.cli import cli, explain
 from zenopt.nn.weights import read_torch_file
 from zenopt.storage import open_storage
 from zenopt.study.spec import StudySpec
@@ -33,21 +32,6 @@ SPEC = {
     "budget": {"params": 60_000},
     "trials": 4,
 }
-
-
-def run(*words: object) -> Result:
-    return CliRunner().invoke(cli, [str(word) for word in words])
-
-
-def refusal(*words: object) -> str:
-    """Return the line that a command ends with."""
-    result = run(*words)
-    assert result.exit_code != 0
-    if isinstance(result.exception, SystemExit):
-        return result.output
-    said = explain(result.exception)  # type: ignore[arg-type]
-    assert said is not None and "\n" not in said, result.exception
-    return said
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from zenopt.cli.options import (
     study_option,
     table,
 )
-from zenopt.cli.study_choice import chosen_study
+from zenopt.cli.study_choice import searched_study
 from zenopt.core.text import printable
 from zenopt.core.words import plural, rounded
 from zenopt.progress.panel import Panel
@@ -73,15 +73,10 @@ def derive(
     if output is not None:
         prepare_output(output, ENDINGS)
     with Panel(quiet=quiet or as_json) as panel:
-        from zenopt.report.trainings import parent_of
-        from zenopt.study.study import load_study, open_existing
+        from zenopt.study.study import open_existing
         from zenopt.verify.derive import derive_best
 
-        study = chosen_study(open_existing(storage), name)
-        parent = parent_of(study)
-        if parent is not None:
-            panel.note(f"Study {study.study_name} holds trainings of study {parent}: the best of {parent}.")
-            study = load_study(study._storage, parent)
+        study = searched_study(open_existing(storage), name, panel, "the best of")
         found = derive_best(
             study,
             top,

@@ -130,7 +130,6 @@ def differentiable(
     from zenopt.differentiable.settings import load_method
     from zenopt.train.data import DataSet
     from zenopt.train.distributed import World, resolve_device
-    from zenopt.train.errors import TrainError
     from zenopt.train.progress import observer
     from zenopt.train.run import loader_workers as fitting_workers
     from zenopt.train.run import prepare_data
@@ -150,11 +149,7 @@ def differentiable(
         whole: DataSet = prepare_data(
             data_name, world=world, share=share, download=download, observer=watcher
         )
-        if len(whole.classes) != plan.num_classes:
-            raise TrainError(
-                f"{whole.name} has {len(whole.classes)} classes, the study's networks have {plan.num_classes}; set "
-                "num_classes."
-            )
+        whole.check_classes(plan.num_classes)
         data = hold_back(whole, plan.method.held_back)
         lines, facts = _described(plan, data, method_name, recipe_name, world.device)
         if dry_run:

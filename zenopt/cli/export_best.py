@@ -18,7 +18,7 @@ from zenopt.cli.options import (
     study_option,
     wrapped,
 )
-from zenopt.cli.study_choice import chosen_study
+from zenopt.cli.study_choice import searched_study
 from zenopt.core.text import one_line, printable
 from zenopt.core.words import plural
 from zenopt.progress.panel import Panel
@@ -92,16 +92,9 @@ def export_best(
     check_bundle_folder(output, overwrite=force)
     _check_formats(formats)
     with Panel(quiet=quiet or as_json) as panel:
-        from zenopt.report.trainings import parent_of
-        from zenopt.study.study import load_study, open_existing
+        from zenopt.study.study import open_existing
 
-        study = chosen_study(open_existing(storage), name)
-        parent = parent_of(study)
-        if parent is not None:
-            panel.note(
-                f"Study {study.study_name} holds trainings of study {parent}: exporting from {parent}."
-            )
-            study = load_study(study._storage, parent)
+        study = searched_study(open_existing(storage), name, panel, "exporting from")
         # Imported late: scoring imports torch, which takes seconds.
         import optuna
         import sqlalchemy.exc

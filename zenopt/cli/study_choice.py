@@ -16,6 +16,7 @@ from zenopt.core.words import plural
 if TYPE_CHECKING:
     import optuna
 
+    from zenopt.progress.panel import Panel
     from zenopt.study.spec import StudySpec
 
 #: Studies that an error lists; a storage may hold thousands.
@@ -44,6 +45,33 @@ def chosen_study(storage: optuna.storages.BaseStorage, name: str | None) -> optu
     from zenopt.study.study import load_study
 
     return load_study(storage, name if name is not None else _only(storage))
+
+
+def searched_study(
+    storage: optuna.storages.BaseStorage, name: str | None, panel: Panel, doing: str
+) -> optuna.Study:
+    """Return the chosen study; of one that holds trainings, the study whose networks they are.
+
+    Args:
+        storage, name:
+            As for :func:`chosen_study`.
+        panel:
+            Says that another study is meant than was named.
+        doing:
+            What is done with it, e.g. ``"exporting from"``.
+
+    Raises:
+        StudyError, ClickException: As :func:`chosen_study` does.
+    """
+    from zenopt.report.trainings import parent_of
+    from zenopt.study.study import load_study
+
+    study = chosen_study(storage, name)
+    parent = parent_of(study)
+    if parent is None:
+        return study
+    panel.note(f"Study {study.study_name} holds trainings of study {parent}: {doing} {parent}.")
+    return load_study(storage, parent)
 
 
 def _only(storage: optuna.storages.BaseStorage) -> str:

@@ -159,10 +159,10 @@ def measure(
     names = list(versions)
     cache = ScoreCache(None) if cache is None else cache
     identities = {
-        name: {**settings.identity(), **({"version": version} if version else {})}
-        for name, version in versions.items()
+        version: {**settings.identity(), **({"version": version} if version else {})}
+        for version in set(versions.values())
     }
-    scores = {name: cache.get(identities[name], name) for name in names}
+    scores = {name: cache.get(identities[version], name) for name, version in versions.items()}
     targets = list(architectures)
     failed = 0
     progress.start(len(targets), "architecture")
@@ -184,12 +184,14 @@ def measure(
             advance(text)
     for index, found in spread(partial(_score, settings, torch.get_num_threads()), todo):
         text = str(todo[index][0])
+        for version, identity in identities.items():
+            own = {name: score for name, score in found.items() if versions[name] == version}
+            if own:
+                cache.put(identity, text, own)
         for name, score in found.items():
-            cache.put(identities[name], text, {name: score})
             scores[name][text] = score
         advance(text)
-    wanted = [str(architecture) for architecture in targets]
-    return {name: {text: scores[name][text] for text in wanted} for name in names}
+    return {name: {text: scores[name][text] for text in texts} for name in names}
 
 
 def _score(settings: Measurement, threads: int, item: tuple[Any, Sequence[str]]) -> dict[str, Score]:

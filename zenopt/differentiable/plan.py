@@ -13,7 +13,7 @@ from zenopt.differentiable.network import SearchNetwork
 from zenopt.differentiable.settings import Method
 from zenopt.spaces.opened import OpenNetwork
 from zenopt.train.data import DataSet
-from zenopt.train.recipe import Recipe
+from zenopt.train.recipe import Recipe, of_single_networks, without_custom_init
 
 
 @dataclass(frozen=True)
@@ -79,25 +79,14 @@ def check_recipe(recipe: Recipe, method: Method) -> Recipe:
     Raises:
         SpecError: If it asks for what only the training of a single network has.
     """
-    for is_asked, name in (
-        (recipe.loss.auxiliary is not None, "loss.auxiliary"),
-        (recipe.distill is not None, "distill"),
-        (recipe.model.drop_path > 0, "model.drop_path"),
-        (recipe.model.dropout is not None, "model.dropout"),
-        (recipe.model.bn_momentum is not None, "model.bn_momentum"),
-        (recipe.ema_decay is not None, "ema_decay"),
-        (recipe.accumulate > 1, "accumulate"),
-        (recipe.sync_bn, "sync_bn"),
-        (bool(recipe.precision.compile), "precision.compile"),
-        (recipe.precision.amp == "fp16", "precision.amp fp16 (bf16 works)"),
-    ):
-        if is_asked:
-            raise SpecError(f"The recipe's {name} is not for search networks; leave it out.")
+    asked = of_single_networks(recipe)
+    asked += ["ema_decay"] if recipe.ema_decay is not None else []
+    asked += ["accumulate"] if recipe.accumulate > 1 else []
+    asked += ["precision.amp fp16 (bf16 works)"] if recipe.precision.amp == "fp16" else []
+    if asked:
+        raise SpecError(f"The recipe's {asked[0]} is not for search networks; leave it out.")
     if method.order == 2 and recipe.optimizer.name != "sgd":
         raise SpecError(
             f"Order 2 looks one step of SGD ahead; the recipe's optimizer is {recipe.optimizer.name}."
         )
-    if recipe.model.init != "custom":
-        return recipe
-    # Zen-NAS's initial weights count on residuals that begin as their shortcuts.
-    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"init": "default"})})
+    return without_custom_init(recipe)

@@ -9,6 +9,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from zenopt.core.errors import ExecutorError
 from zenopt.core.paths import reason
@@ -53,7 +54,7 @@ def unpack(text: str, parts: Iterator[bytes]) -> None:
                 return
             place.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as folder:
-                with tarfile.open(fileobj=_Joined(parts), mode="r|") as archive:
+                with tarfile.open(fileobj=io.BufferedReader(_Joined(parts)), mode="r|") as archive:
                     archive.extractall(folder, filter="data")
                 # Whole, or not at all.
                 (Path(folder) / _INSIDE).rename(place)
@@ -77,25 +78,21 @@ def _taken(buffer: io.BytesIO, chunk: int) -> Iterator[bytes]:
 
 
 class _Joined(io.RawIOBase):
-    """Parts as one stream."""
+    """Parts as one stream; each is looked at where it lies, not copied for every piece that is read of it."""
 
     def __init__(self, parts: Iterator[bytes]) -> None:
         self._parts = parts
-        self._left = b""
+        self._left = memoryview(b"")
 
     def readable(self) -> bool:
         return True
 
-    def read(self, size: int = -1) -> bytes:
-        found = bytearray()
-        while size < 0 or len(found) < size:
-            if not self._left:
-                part = next(self._parts, None)
-                if part is None:
-                    break
-                self._left = part
-                continue
-            wanted = len(self._left) if size < 0 else size - len(found)
-            found += self._left[:wanted]
-            self._left = self._left[wanted:]
-        return bytes(found)
+    def readinto(self, buffer: Any) -> int:
+        while not self._left:
+            part = next(self._parts, None)
+            if part is None:
+                return 0
+            self._left = memoryview(part)
+        size = min(len(buffer), len(self._left))
+        buffer[:size], self._left = self._left[:size], self._left[size:]
+        return size

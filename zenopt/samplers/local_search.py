@@ -45,7 +45,7 @@ class LocalSearchSampler(GuidedSampler):
     def __init__(self, space: Any, limits: Limits, *, seed: int = 0, random_initial: int = 1) -> None:
         super().__init__(space, limits, seed=seed)
         self._begin = max(1, random_initial)
-        self._starts: list[Any] = []
+        self._starts: list[tuple[str, Any]] = []
         self._near: dict[str, dict[str, Any]] = {}
         self._over: set[str] = set()
 
@@ -70,10 +70,11 @@ class LocalSearchSampler(GuidedSampler):
         for index in range(len(population.known) + STARTS):
             if index == len(self._starts):
                 rng = derive_rng(self._seed, index, "start")
-                self._starts += draw_candidates(self._space, self._limits, 1, rng)
-            start = self._starts[index]
-            if str(start) in population.known:
-                begun.append(str(start))
+                (start,) = draw_candidates(self._space, self._limits, 1, rng)
+                self._starts.append((str(start), start))
+            text, start = self._starts[index]
+            if text in population.known:
+                begun.append(text)
             else:
                 further.append(start)
                 if len(further) == STARTS:

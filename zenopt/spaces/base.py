@@ -191,6 +191,7 @@ class BaseSpace(ABC):
         has_networks: Whether its architectures have a description, so that they can be built, trained and drawn.
         reads_files: Whether it reads a file that may be missing, when something is asked of it; a spec is then read
             without trying the initial architecture.
+        examples: Options that only its user knows, with values that stand for them in a study file to begin with.
     """
 
     initial: str
@@ -199,6 +200,7 @@ class BaseSpace(ABC):
     default_resolution: ClassVar[int] = 224
     default_num_classes: ClassVar[int] = 1000
     array_screen: ClassVar[str] = ""
+    examples: ClassVar[Mapping[str, Any]] = {}
 
     # -- text -------------------------------------------------------------------------------------------------------
 

@@ -35,12 +35,11 @@ from zenopt.train.recipe import list_recipes
 WIDTH = 100
 #: Trials of a run, since a run needs an end.
 TRIALS = 100
-#: What only its user knows, by evaluator and by space; the values stand for it.
+#: What only its user knows, by evaluator; the values stand for it. Of a space it says itself what that is.
 _YOURS: dict[str, dict[str, Any]] = {
     "table": {"objective.table": "results.csv", "objective.column": "accuracy"},
     "train": {"training.data": "imagefolder:images"},
     "supernet": {"objective.weights": "supernet"},
-    "columns": {"space.options.table": "results.csv", "space.options.parameters": ["width", "depth"]},
 }
 #: Fields of the objective that one evaluator reads.
 _OF_EVALUATOR = {
@@ -114,13 +113,10 @@ def make_template(
     kind = "proxy" if is_proxy else objective
     given = Source("", {})
     override(given, overrides)
-    yours = {
-        path: value
-        for owner in (space, kind)
-        for path, value in _YOURS.get(owner, {}).items()
-        if _at(given.data, path) is None
-    }
-    if space == "columns" and _at(given.data, "objective.table") is not None:
+    examples = getattr(get_space(space), "examples", {})
+    wanted = {**{f"space.options.{name}": value for name, value in examples.items()}, **_YOURS.get(kind, {})}
+    yours = {path: value for path, value in wanted.items() if _at(given.data, path) is None}
+    if _at(given.data, "objective.table") is not None:
         # A study names its table once.
         yours.pop("space.options.table", None)
     content = {

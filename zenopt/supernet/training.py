@@ -27,7 +27,7 @@ from zenopt.train.errors import TrainError
 from zenopt.train.loader import StepSampler
 from zenopt.train.networks import NetworkSource
 from zenopt.train.progress import Observer
-from zenopt.train.recipe import Recipe
+from zenopt.train.recipe import Recipe, of_single_networks, without_custom_init
 from zenopt.train.run import loader_workers
 from zenopt.train.subsets import hold_back, shuffled
 
@@ -101,21 +101,10 @@ def check_recipe(recipe: Recipe) -> Recipe:
     Raises:
         SpecError: If it asks for what only a single network has.
     """
-    for is_asked, name in (
-        (recipe.loss.auxiliary is not None, "loss.auxiliary"),
-        (recipe.distill is not None, "distill"),
-        (recipe.model.drop_path > 0, "model.drop_path"),
-        (recipe.model.dropout is not None, "model.dropout"),
-        (recipe.model.bn_momentum is not None, "model.bn_momentum"),
-        (bool(recipe.precision.compile), "precision.compile"),
-        (recipe.sync_bn, "sync_bn"),
-    ):
-        if is_asked:
-            raise SpecError(f"The recipe's {name} is for single networks; leave it out to train a supernet.")
-    if recipe.model.init != "custom":
-        return recipe
-    # Zen-NAS's initial weights count on residuals that begin as their shortcuts.
-    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"init": "default"})})
+    asked = of_single_networks(recipe)
+    if asked:
+        raise SpecError(f"The recipe's {asked[0]} is for single networks; leave it out to train a supernet.")
+    return without_custom_init(recipe)
 
 
 def split(data: DataSet, share: float, plan: SupernetPlan) -> DataSet:
@@ -126,11 +115,7 @@ def split(data: DataSet, share: float, plan: SupernetPlan) -> DataSet:
     Raises:
         TrainError: If the data has other classes than the supernet, or nothing could be held back.
     """
-    if len(data.classes) != plan.limits.num_classes:
-        raise TrainError(
-            f"{data.name} has {len(data.classes)} classes, the study's networks have {plan.limits.num_classes}; set "
-            "num_classes."
-        )
+    data.check_classes(plan.limits.num_classes)
     found = hold_back(data, share)
     return replace(found, test=shuffled(found.test))
 

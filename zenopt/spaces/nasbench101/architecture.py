@@ -133,12 +133,7 @@ class Nb101Architecture(BaseArchitecture):
         return Description(tuple(units), names, divisor=2 ** (self.settings.stacks - 1))
 
     def __str__(self) -> str:
-        cell = self.cell
-        vertices = [
-            f"{name}~{'+'.join(map(str, cell.into(index)))}"
-            for index, name in enumerate((*cell.operations, "out"), start=1)
-        ]
-        return f"nb101-{self.settings}-{','.join(vertices)}"
+        return f"nb101-{self.settings}-{_vertices(self.cell)}"
 
     def shape_features(self) -> dict[str, float]:
         return cell_features(self.cell)
@@ -219,11 +214,8 @@ class CellUnit(Unit):
         return () if channels[source] == width else (Slice(channels[source], 0, width),)
 
     def __str__(self) -> str:
-        vertices = ",".join(
-            f"{name}~{'+'.join(map(str, self.cell.into(index)))}"
-            for index, name in enumerate((*self.cell.operations, "out"), start=1)
-        )
-        return f"NB101Cell{'H' * self.halves}({vertices};{self.in_channels},{self.out_channels})"
+        sizes = f"{self.in_channels},{self.out_channels}"
+        return f"NB101Cell{'H' * self.halves}({_vertices(self.cell)};{sizes})"
 
 
 def vertex_channels(cell: Cell, out_channels: int) -> tuple[int, ...]:
@@ -249,6 +241,12 @@ def _operation(name: str, channels: int) -> tuple[Node, ...]:
     return conv_norm_relu(channels, channels, int(name[-1]))
 
 
+def _vertices(cell: Cell) -> str:
+    """Return the operation of each vertex with the vertices that lead to it."""
+    names = enumerate((*cell.operations, "out"), start=1)
+    return ",".join(f"{name}~{'+'.join(map(str, cell.into(index)))}" for index, name in names)
+
+
 def _read_vertices(text: str) -> Cell:
     operations, edges = [], []
     for index, item in enumerate(text.split(","), start=1):
@@ -257,7 +255,7 @@ def _read_vertices(text: str) -> Cell:
             raise StructureError(f"Vertex {index}: expected a term such as conv3~0+1, got {item[:30]!r}.")
         operations.append(match[1])
         edges += [(int(start), index) for start in match[2].split("+")]
-    return _checked(operations[:-1], edges)
+    return Cell(tuple(operations[:-1]), tuple(edges))
 
 
 def _read_fields(text: str) -> Cell | None:
@@ -281,8 +279,4 @@ def _read_fields(text: str) -> Cell | None:
             f"A NAS-Bench-101 matrix has a row and a column for each of its {size} operations, with input and output."
         )
     edges = [(start, end) for start, row in enumerate(rows) for end, value in enumerate(row) if value]
-    return _checked([SHORT_NAMES.get(name, name) for name in names[1:-1]], edges)
-
-
-def _checked(operations: list[str], edges: list[tuple[int, int]]) -> Cell:
-    return Cell(tuple(operations), tuple(edges))
+    return Cell(tuple(SHORT_NAMES.get(name, name) for name in names[1:-1]), tuple(edges))

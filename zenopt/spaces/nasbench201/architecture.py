@@ -8,7 +8,7 @@ channels; a residual block that halves the map; 5 cells of 32; another; 5 cells 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -127,28 +127,42 @@ class CellArchitecture(BaseArchitecture):
         """
         if build not in self.builds:
             raise StructureError(f"Unknown NAS-Bench-201 build {build!r}; allowed: {', '.join(self.builds)}.")
-        units: list[Unit] = [stem(CHANNELS[0])]
-        for stage, channels in enumerate(CHANNELS):
-            if stage:
-                units.append(Reduction(CHANNELS[stage - 1], channels, build))
-            units += [Cell(self.operations, channels, build)] * CELLS_PER_STAGE
-        units.append(head(CHANNELS[-1]))
-        names = ("stem", *(f"blocks.{index}" for index in range(len(units) - 2)), "head")
-        return Description(tuple(units), names, divisor=4)
+        return stacked(lambda channels: Cell(self.operations, channels, build), build=build)
 
     def shape_features(self) -> dict[str, float]:
         """Return what lies on paths from the cell's input to its output."""
         return cell_features(self.operations)
 
 
-def stem(channels: int) -> Stack:
-    """Return what comes before the cells."""
-    return Stack("stem", (Conv(3, channels, 3), Norm(channels, EPS)), 3, channels)
+def stacked(
+    make_cell: Callable[[int], Unit],
+    channels: int = CHANNELS[0],
+    cells: int = CELLS_PER_STAGE,
+    build: str = "official",
+) -> Description:
+    """Return a network of cells, each made of its channels.
 
-
-def head(channels: int) -> Stack:
-    """Return what follows the cells."""
-    return Stack("head", (Norm(channels, EPS), Relu(channels)), channels, channels)
+    Args:
+        make_cell:
+            Returns the cell of a number of channels.
+        channels:
+            Of the first stage; each further one has twice as many.
+        cells:
+            Of every stage.
+        build:
+            Which release's reductions.
+    """
+    stem = (Conv(3, channels, 3), Norm(channels, EPS))
+    units: list[Unit] = [Stack("stem", stem, 3, channels)]
+    width = channels
+    for stage in range(len(CHANNELS)):
+        if stage:
+            units.append(Reduction(width, 2 * width, build))
+            width *= 2
+        units += [make_cell(width)] * cells
+    units.append(Stack("head", (Norm(width, EPS), Relu(width)), width, width))
+    names = ("stem", *(f"blocks.{index}" for index in range(len(units) - 2)), "head")
+    return Description(tuple(units), names, divisor=4)
 
 
 @dataclass(frozen=True)

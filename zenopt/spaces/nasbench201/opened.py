@@ -13,7 +13,7 @@ from typing import ClassVar
 from zenopt.core.description import Description, Unit
 from zenopt.core.errors import StructureError
 from zenopt.core.primitives import Node
-from zenopt.spaces.nasbench201.architecture import CellArchitecture, Reduction, head, open_cell, stem
+from zenopt.spaces.nasbench201.architecture import CellArchitecture, open_cell, stacked
 from zenopt.spaces.nasbench201.cell import CELLS_PER_STAGE, CHANNELS, EDGES, OPERATIONS
 from zenopt.spaces.opened import OpenNetwork, Weights, without_affine
 
@@ -78,15 +78,7 @@ class OpenNasBench201(OpenNetwork):
 
     @cached_property
     def description(self) -> Description:
-        units: list[Unit] = [stem(self.channels)]
-        for stage in range(len(CHANNELS)):
-            width = self.channels * 2**stage
-            if stage:
-                units.append(Reduction(width // 2, width))
-            units += [OpenCell(width, self.operations)] * self.cells
-        units.append(head(width))
-        names = ("stem", *(f"blocks.{index}" for index in range(len(units) - 2)), "head")
-        return Description(tuple(units), names, divisor=4)
+        return stacked(lambda width: OpenCell(width, self.operations), self.channels, self.cells)
 
     @property
     def choices(self) -> dict[str, tuple[str, ...]]:
