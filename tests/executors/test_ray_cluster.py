@@ -235,8 +235,10 @@ def test_images_are_brought_to_a_node_that_lacks_them(
     )
     try:
         ray.init(address=nodes.cluster.address, logging_level="error")
-        wait_for(lambda: len([found for found in ray.nodes() if found["Alive"]]) == 2, node)
-        ray.shutdown()
+        try:
+            wait_for(lambda: len([found for found in ray.nodes() if found["Alive"]]) == 2, node)
+        finally:
+            ray.shutdown()
         driver = optimize(
             "--trials", "2", "--workers", "2", *(part for text in settings for part in ("--set", text))
         )
