@@ -44,7 +44,7 @@ class Distiller(nn.Module):
         # broadcast it.
         self._teacher = (teacher.eval(),)
         self._student = student
-        self._options = options
+        self.options = options
         self._input_size = input_size
         self._tap: FeatureTap | None = None
         self.adapters = nn.ModuleDict()
@@ -75,15 +75,15 @@ class Distiller(nn.Module):
                 goal = self._tap.maps[int(ratio)].to(feature.dtype)
                 if goal.shape[-2:] != feature.shape[-2:]:
                     goal = F.interpolate(goal, size=feature.shape[-2:], mode="bilinear", align_corners=False)
-                loss = loss + self._options.feature_weight * F.smooth_l1_loss(feature, goal)
-        if self._options.logit_weight:
+                loss = loss + self.options.feature_weight * F.smooth_l1_loss(feature, goal)
+        if self.options.logit_weight:
             if teacher_logits.shape != logits.shape:
                 raise TrainError(
                     f"The teacher knows {teacher_logits.shape[1]} classes, the data {logits.shape[1]}; "
                     "set distill.logit_weight=0 to learn from its features alone."
                 )
-            t = self._options.temperature
+            t = self.options.temperature
             soft = F.softmax(teacher_logits.float() / t, dim=1)
             cross = -(soft * F.log_softmax(logits.float() / t, dim=1)).sum(dim=1).mean()
-            loss = loss + self._options.logit_weight * t * t * cross
+            loss = loss + self.options.logit_weight * t * t * cross
         return loss

@@ -40,11 +40,17 @@ from zenopt.train.layout import put_channels_last
 from zenopt.train.loader import Batch, StepSampler, resident, test_loader, train_loader
 from zenopt.train.loggers import Loggers
 from zenopt.train.objective import Objective
-from zenopt.train.optim import REFERENCE_BATCH, MovingAverage, build_optimizer, learning_rate
+from zenopt.train.optim import (
+    REFERENCE_BATCH,
+    MovingAverage,
+    build_optimizer,
+    learning_rate,
+    set_numbers,
+)
 from zenopt.train.progress import Observer, Silent
 from zenopt.train.recipe import Recipe
-from zenopt.train.record import logged, write_history, write_metrics
-from zenopt.train.regularise import prepare, set_drop_path
+from zenopt.train.record import COLUMNS, logged, write_history, write_metrics
+from zenopt.train.regularise import check_rates, prepare, set_rates
 
 AMP = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -195,6 +201,9 @@ class _Run:
         self.device = world.device
         self.amp = AMP[recipe.precision.amp] if recipe.precision.amp else None
         self.state = RunState()
+        #: The recipe of the current epoch.
+        self.now = recipe.at_epoch(0)
+        self.changing = recipe.changing()
         self.broken = set(data.broken)
         self.evaluation: Evaluation | None = None
         self.facts = {
@@ -214,7 +223,8 @@ class _Run:
         """Make the network ready, its losses, its optimiser."""
         recipe, device = self.recipe, self.device
         generator = torch.Generator().manual_seed(self.seed)
-        self.network = prepare(self.network, recipe.model, generator, sync_bn=recipe.sync_bn).to(device)
+        check_rates(self.network, recipe.model)
+        self.network = prepare(self.network, self.now.model, generator, sync_bn=recipe.sync_bn).to(device)
         self.channels_last = recipe.precision.channels_last
         if self.channels_last:
             self.network = put_channels_last(self.network, device)
@@ -224,7 +234,7 @@ class _Run:
         classes = len(self.data.classes)
         self.objective = Objective(self.network, recipe, classes, self.resolution, teacher).to(device)
         self.optimizer = build_optimizer(
-            [self.network, self.objective.extras], recipe.optimizer, recipe.batch_size
+            [self.network, self.objective.extras], self.now.optimizer, recipe.batch_size
         )
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp is torch.float16)
         self.average = MovingAverage(self.network, recipe.ema_decay) if recipe.ema_decay else None
@@ -311,14 +321,14 @@ class _Run:
             self._keep()
             metrics = _metrics(state, self.facts, self.broken, self.data)
             if world.is_first:
-                write_history(self.output, state.history)
+                write_history(self.output, state.history, (*COLUMNS, *self.changing))
                 write_metrics(self.output, metrics)
                 log.log(state.epoch, logged(row))
             self.observer.end(row)
         metrics = _metrics(state, self.facts, self.broken, self.data)
         if world.is_first and self.evaluation is None:
             # The run was complete; whatever ended it may have come between its last checkpoint and these files.
-            write_history(self.output, state.history)
+            write_history(self.output, state.history, (*COLUMNS, *self.changing))
             write_metrics(self.output, metrics)
         world.wait()
         return RunResult(metrics, self.evaluation, state.history, state.confusion, self.data.classes)
@@ -327,10 +337,7 @@ class _Run:
         """Train an epoch, or what is left of it, and evaluate; return its row of the history."""
         state, recipe, sampler = self.state, self.recipe, self.sampler
         self.observer.start(state.epoch + 1, recipe.epochs, sampler.steps, state.step)
-        if recipe.model.drop_path and recipe.model.drop_path_ramp == "epoch":
-            set_drop_path(self.network, recipe.model.drop_path, state.epoch / recipe.epochs)
-            if isinstance(self.backward, GraphedStep):
-                self.backward.forget()  # the probability is a constant of the graph
+        self._take_numbers()
         sampler.epoch, sampler.first_step = state.epoch, state.step
         self.objective.train()
         # Apple's GPUs have no float64.
@@ -359,7 +366,22 @@ class _Run:
             "top5": found.top5 if found else None,
             "images_per_second": self.images_done / seconds,
             "seconds": seconds,
+            **{path: float(own.at(state.epoch - 1)) for path, own in self.changing.items()},
         }
+
+    def _take_numbers(self) -> None:
+        """Give network, losses and optimiser the numbers of the epoch that begins; batches know theirs."""
+        recipe, epoch = self.recipe, self.state.epoch
+        ramps = bool(recipe.model.drop_path) and recipe.model.drop_path_ramp == "epoch"
+        before, self.now = self.now, recipe.at_epoch(epoch)
+        if self.now is recipe and not ramps:
+            return
+        set_rates(self.network, self.now.model, epoch / recipe.epochs)
+        self.objective.take(self.now)
+        set_numbers(self.optimizer, self.now.optimizer)
+        parts = [(own.model, own.loss, own.distill) for own in (before, self.now)]
+        if isinstance(self.backward, GraphedStep) and (ramps or parts[0] != parts[1]):
+            self.backward.forget()  # these are constants of the graph
 
     def _step(self, step: int, parts: Iterator[Batch]) -> float:
         """Take one step of the optimiser; return its learning rate."""
@@ -378,9 +400,9 @@ class _Run:
                 loss = self.backward(images, targets)
             self.loss_sum += loss / self.world.size
             self.images_done += len(images) * self.world.size
-        if recipe.optimizer.clip_norm is not None:
+        if (clip_norm := self.now.optimizer.clip_norm) is not None:
             self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.objective.parameters(), recipe.optimizer.clip_norm)
+            torch.nn.utils.clip_grad_norm_(self.objective.parameters(), clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)

@@ -139,12 +139,22 @@ class TrainBatches(Dataset[Batch]):
         self._pads = recipe.augment.crop.kind == "pad"
         self._images = _reduced(images, crop_size, recipe.augment.interpolation) if self._pads else images
         self._classes = classes
-        self._augment = recipe.augment
+        self._recipe = recipe
         self._crop_size = crop_size
         self._normalise = Normalise(*channel_statistics(recipe, statistics))
-        self._each = ops.image_transform(recipe.augment, crop_size)
+        self._take(0)
+
+    def _take(self, epoch: int) -> None:
+        """Take the numbers of an epoch."""
+        self._epoch = epoch
+        # Held-back images, where they are few, begin more epochs than the recipe has.
+        self._augment = self._recipe.at_epoch(min(epoch, self._recipe.epochs - 1)).augment
+        self._each = ops.image_transform(self._augment, self._crop_size)
 
     def __getitem__(self, key: Key) -> Batch:
+        _, epoch, _ = key.seed
+        if epoch != self._epoch:
+            self._take(epoch)
         # SeedSequence tells (seed, epoch) of the order from (seed, epoch, step) of the images.
         random = ops.BatchRandom(key.seed, len(key.indices), key.part)
         augment, seeds = self._augment, random.seeds()
@@ -270,10 +280,15 @@ def resident(data: DataSet, recipe: Recipe, crop_size: int, device: torch.device
     """
     parts = []
     for images in (data.train, data.test):
-        if not is_stack(images, crop_size) or ops.image_transform(recipe.augment, crop_size) is not None:
+        if not is_stack(images, crop_size) or _transforms_each(recipe):
             return None
         parts.append(MemoryImages(images.pixels.to(device), images.labels.to(device)))
     return replace(data, train=parts[0], test=parts[1])
+
+
+def _transforms_each(recipe: Recipe) -> bool:
+    """Return whether images are transformed one at a time."""
+    return ops.image_transform(recipe.at_epoch(0).augment, 8) is not None
 
 
 def train_loader(
@@ -332,7 +347,7 @@ def _loader(dataset: Dataset[Batch], workers: int, **options: Any) -> DataLoader
 
 def default_workers(data: DataSet, recipe: Recipe, cores: int) -> int:
     """Return how many loader processes pay: none where a batch is a few tensor operations, else a process a core."""
-    simple = isinstance(data.train, MemoryImages) and ops.image_transform(recipe.augment, 8) is None
+    simple = isinstance(data.train, MemoryImages) and not _transforms_each(recipe)
     return 0 if simple else max(1, cores - 1)
 
 

@@ -64,7 +64,6 @@ class Objective(nn.Module):
         super().__init__()
         self.network = network
         self._resolution = resolution
-        self._smoothing = recipe.loss.label_smoothing
         self._auxiliary = recipe.loss.auxiliary
         # `extras` learn along with the network, but are no part of it.
         self.extras = nn.ModuleDict()
@@ -86,6 +85,14 @@ class Objective(nn.Module):
             self.extras["auxiliary"] = AuxiliaryHead(self._tap.channels[self._auxiliary.ratio], num_classes)
         if recipe.distill is not None and teacher is not None:
             self.extras["distiller"] = Distiller(teacher[0], self._tap, recipe.distill, teacher[1])
+        self.take(recipe.at_epoch(0))
+
+    def take(self, recipe: Recipe) -> None:
+        """Take the numbers of the recipe of an epoch; which losses there are is settled."""
+        self._smoothing = recipe.loss.label_smoothing
+        self._auxiliary = recipe.loss.auxiliary
+        if "distiller" in self.extras:
+            self.extras["distiller"].options = recipe.distill  # type: ignore[assignment]
 
     def forward(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the loss of a batch.

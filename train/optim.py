@@ -27,12 +27,25 @@ def parameter_groups(modules: Iterable[nn.Module], options: OptimizerOptions) ->
     for module in modules:
         for parameter in module.parameters():
             if parameter.requires_grad:
-                (decayed if parameter.ndim > 1 or options.decay_norm_and_bias else kept).append(parameter)
+                (decayed if _decays(parameter, options) else kept).append(parameter)
     groups = [
         {"params": decayed, "weight_decay": options.weight_decay},
         {"params": kept, "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
+
+
+def _decays(parameter: nn.Parameter, options: OptimizerOptions) -> bool:
+    return parameter.ndim > 1 or options.decay_norm_and_bias
+
+
+def set_numbers(optimizer: Optimizer, options: OptimizerOptions) -> None:
+    """Give an optimiser the weight decay and momentum of an epoch."""
+    for group in optimizer.param_groups:
+        if _decays(group["params"][0], options):
+            group["weight_decay"] = options.weight_decay
+        if options.name == "sgd":
+            group["momentum"] = options.momentum
 
 
 def build_optimizer(modules: Iterable[nn.Module], options: OptimizerOptions, batch_size: int) -> Optimizer:

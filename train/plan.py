@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -34,6 +35,7 @@ class Plan:
         processes: That share every batch.
         estimate: How long it takes.
         is_slow: Whether it takes long on a CPU.
+        changes: Settings that change over the training, in words.
     """
 
     network: str
@@ -51,6 +53,7 @@ class Plan:
     processes: int
     estimate: Estimate
     is_slow: bool
+    changes: Sequence[str] = ()
 
     def facts(self) -> dict[str, Any]:
         """Return the plan as plain data."""
@@ -66,6 +69,7 @@ class Plan:
             f"Data     {self.data}: {self.train_images:,} training and {plural(self.test_images, 'test image')}",
             f"Recipe   {self.recipe}: {plural(self.epochs, 'epoch')} of {plural(self.steps_per_epoch, 'step')} of "
             f"{plural(self.batch_size, 'image')}{shared}",
+            *(f"         {change}" for change in self.changes),
             f"Time     {self.estimate.text()}",
         ]
         if self.is_slow:
@@ -119,6 +123,7 @@ def make_plan(
         world.size,
         estimate,
         world.device.type == "cpu" and estimate.total_seconds > LONG_S,
+        recipe.changes(),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from zenopt.core.changing import Changing, MayChange, at, changing, check_range
 from zenopt.core.errors import SpecError
 from zenopt.core.files import RECIPE
 from zenopt.core.yamlfile import Overrides, named_file, names_in, override, read_yaml
@@ -21,6 +22,11 @@ DEFAULT_RECIPE = "basic"
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+# These may change from epoch to epoch, `{start: 0, every: 1, add: 0.01, max: 0.2}`.
+ChangingFraction = Annotated[float, Field(ge=0, le=1), MayChange()]
+ChangingProbability = Annotated[float, Field(ge=0, lt=1), MayChange()]
+ChangingPositive = Annotated[float, Field(gt=0), MayChange()]
+ChangingWeight = Annotated[float, Field(ge=0), MayChange()]
 Range = tuple[Positive, Positive]
 
 
@@ -33,20 +39,22 @@ class Optimizer(Section):
 
     name: str = "sgd"  # sgd, adamw, rmsprop, or timm:NAME
     lr: Positive = 0.1
-    momentum: Fraction = 0.9
+    momentum: ChangingFraction = 0.9
     nesterov: bool = True
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     alpha: Fraction = 0.9  # smoothing of RMSprop's squared gradient
     eps: Positive = 1e-8
-    weight_decay: float = Field(default=5e-4, ge=0)
+    weight_decay: ChangingWeight = 5e-4
     decay_norm_and_bias: bool = False
-    clip_norm: Positive | None = None
+    clip_norm: ChangingPositive | None = None
 
     @model_validator(mode="after")
     def _known(self) -> Optimizer:
         known = ("sgd", "adamw", "rmsprop")
         if self.name not in known and not self.name.startswith("timm:"):
             raise ValueError(f"optimizer name is {self.name!r}; allowed: {', '.join(known)}, timm:NAME")
+        if isinstance(self.momentum, Changing) and self.name != "sgd":
+            raise ValueError(f"momentum changes over a run with name: sgd, not {self.name}")
         return self
 
 
@@ -67,12 +75,12 @@ class Auxiliary(Section):
     feature map at a down-sampling ratio.
     """
 
-    weight: Positive = 0.4
+    weight: ChangingWeight = 0.4
     ratio: int = Field(default=4, ge=1)
 
 
 class Loss(Section):
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    label_smoothing: ChangingProbability = 0.1
     auxiliary: Auxiliary | None = None
 
 
@@ -91,7 +99,7 @@ class Crop(Section):
 
 class RandAugment(Section):
     ops: int = Field(default=2, ge=1)
-    magnitude: int = Field(default=9, ge=0, le=30)
+    magnitude: Annotated[int, Field(ge=0, le=30), MayChange()] = 9
 
 
 class ColorJitter(Section):
@@ -102,7 +110,7 @@ class ColorJitter(Section):
 
 
 class Erasing(Section):
-    probability: Fraction = 0.5
+    probability: ChangingFraction = 0.5
     area: Range = (0.02, 0.33)
     ratio: Range = (0.3, 3.3)
 
@@ -124,9 +132,9 @@ class Augment(Section):
     color_jitter: ColorJitter | None = None
     lighting: float = Field(default=0.0, ge=0)  # standard deviation of AlexNet's PCA noise; 0.1 is usual
     erasing: Erasing | None = None
-    cutout: int | None = Field(default=None, ge=1)  # side of one square hole, pixels
-    mixup: Positive | None = None  # alpha of Beta(alpha, alpha), one draw per batch
-    cutmix: Positive | None = None  # with both, each batch takes one of them at random
+    cutout: Annotated[int, Field(ge=1), MayChange()] | None = None  # side of one square hole, pixels
+    mixup: ChangingPositive | None = None  # alpha of Beta(alpha, alpha), one draw per batch
+    cutmix: ChangingPositive | None = None  # with both, each batch takes one of them at random
 
 
 class Evaluation(Section):
@@ -153,12 +161,16 @@ Init = Literal[
 
 class Model(Section):
     init: Init = "custom"
-    dropout: Annotated[float, Field(ge=0, lt=1)] | None = (
-        None  # before the classifier; None: the network's own
-    )
+    dropout: ChangingProbability | None = None  # before the classifier; None: the network's own
     bn_momentum: Annotated[float, Field(gt=0, le=1)] | None = None
-    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    drop_path_ramp: Literal["depth", "epoch"] = "depth"
+    drop_path: ChangingProbability = 0.0
+    drop_path_ramp: Literal["depth", "epoch", "none"] = "depth"
+
+    @model_validator(mode="after")
+    def _one_ramp(self) -> Model:
+        if isinstance(self.drop_path, Changing) and self.drop_path_ramp == "epoch":
+            raise ValueError("drop_path changes by itself; set drop_path_ramp: none, or depth")
+        return self
 
 
 class Precision(Section):
@@ -176,9 +188,9 @@ class Distill(Section):
     weights: str | None = None  # a local state_dict; none: the library's own, from its cache or download
     input_size: int | None = Field(default=None, ge=8)  # pixels; none: what the teacher was made for
     ratios: tuple[int, ...] = (16, 32)
-    feature_weight: float = Field(default=1.0, ge=0)
-    logit_weight: float = Field(default=1.0, ge=0)
-    temperature: Positive = 1.0
+    feature_weight: ChangingWeight = 1.0
+    logit_weight: ChangingWeight = 1.0
+    temperature: ChangingPositive = 1.0
 
 
 class Recipe(Section):
@@ -209,7 +221,20 @@ class Recipe(Section):
             raise ValueError(
                 f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}"
             )
+        check_range(self, self.epochs - 1, "epoch")
         return self
+
+    def at_epoch(self, epoch: int) -> Recipe:
+        """Return the recipe of an epoch, counted from 0: numbers that change over the run have its values."""
+        return at(self, epoch)
+
+    def changing(self) -> dict[str, Changing]:
+        """Return the numbers that change over the run, by dotted path."""
+        return dict(changing(self))
+
+    def changes(self) -> list[str]:
+        """Return what changes over the run, in words."""
+        return [f"{path} {own.words('epoch')}" for path, own in self.changing().items()]
 
     def at_rate(self, lr: float) -> Recipe:
         """Return the recipe with another learning rate, for 256 images a step."""
@@ -251,7 +276,7 @@ def of_single_networks(recipe: Recipe) -> list[str]:
     asked = {
         "loss.auxiliary": recipe.loss.auxiliary is not None,
         "distill": recipe.distill is not None,
-        "model.drop_path": recipe.model.drop_path > 0,
+        "model.drop_path": recipe.model.drop_path != 0,
         "model.dropout": recipe.model.dropout is not None,
         "model.bn_momentum": recipe.model.bn_momentum is not None,
         "precision.compile": bool(recipe.precision.compile),

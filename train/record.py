@@ -28,7 +28,7 @@ def write_metrics(folder: Path, metrics: dict[str, Any]) -> None:
 
 
 def logged(row: dict[str, Any]) -> dict[str, float | None]:
-    """Return what loggers are told of an epoch."""
+    """Return what loggers are told of an epoch; a row has the settings that change over the run beside the columns."""
     return {
         "loss/train": row["train_loss"],
         "loss/test": row["test_loss"],
@@ -36,4 +36,5 @@ def logged(row: dict[str, Any]) -> dict[str, float | None]:
         "accuracy/top5_percent": row["top5"],
         "optimizer/lr": row["lr"],
         "speed/images_per_second": row["images_per_second"],
+        **{f"settings/{name}": value for name, value in row.items() if name not in COLUMNS},
     }

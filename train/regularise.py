@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from zenopt.core.changing import Changing
 from zenopt.nn.modules import DropPath, ResidualModule
 from zenopt.train.distributed import sync_batch_norm
 from zenopt.train.errors import TrainError
@@ -133,10 +133,13 @@ def set_dropout(network: nn.Module, rate: float) -> None:
     layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
     if not layers:
         raise TrainError("model.dropout needs a linear classifier; this network has none.")
-    layers[-1].register_forward_pre_hook(partial(_drop, rate))
+    if not hasattr(layers[-1], "dropped"):
+        layers[-1].register_forward_pre_hook(_drop)
+    layers[-1].dropped = rate  # type: ignore[assignment]
 
 
-def _drop(rate: float, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+def _drop(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    rate: float = module.dropped  # type: ignore[assignment]
     return (F.dropout(inputs[0], rate, training=module.training), *inputs[1:])
 
 
@@ -147,12 +150,36 @@ def set_drop_path(network: nn.Module, rate: float, share: float | None = None) -
         rate:
             The highest probability.
         share:
-            How much of the run is over, in [0, 1]: all then get `rate * share` (aw_nas). None: it rises with depth,
-            from `rate / modules` to `rate`.
+            All get `rate * share`; with the share of the run that is over this is aw_nas' ramp. None: it rises with
+            depth, from `rate / modules` to `rate`.
     """
     modules = [module for module in network.modules() if isinstance(module, DropPath)]
     for number, module in enumerate(modules, start=1):
         module.drop_path = rate * (share if share is not None else number / len(modules))
+
+
+def check_rates(network: nn.Module, options: Model) -> None:
+    """Find out whether a network can do what a recipe wants to change in it.
+
+    Raises:
+        TrainError: Its drop-path shall change, and it has none that can be set.
+    """
+    if isinstance(options.drop_path, Changing) and not any(
+        isinstance(module, DropPath) for module in network.modules()
+    ):
+        raise TrainError(
+            "model.drop_path cannot change over this training: the network has no drop-path that can be set "
+            "(timm's and torchvision's are fixed); give one number, or leave it out."
+        )
+
+
+def set_rates(network: nn.Module, options: Model, share: float) -> None:
+    """Set dropout and drop-path as a recipe has them in an epoch before which a share of the run is over."""
+    if options.dropout is not None:
+        set_dropout(network, options.dropout)
+    set_drop_path(
+        network, options.drop_path, {"depth": None, "epoch": share, "none": 1.0}[options.drop_path_ramp]
+    )
 
 
 def prepare(
@@ -167,8 +194,5 @@ def prepare(
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = options.bn_momentum
-    if options.dropout is not None:
-        set_dropout(network, options.dropout)
-    if options.drop_path and options.drop_path_ramp == "depth":
-        set_drop_path(network, options.drop_path)
+    set_rates(network, options, 0.0)
     return sync_batch_norm(network) if sync_bn else network

@@ -78,7 +78,7 @@ def build_for_training(
         # Without their norms and residuals Zen-NAS's weights explode.
         recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"init": "default"})})
     torch.manual_seed(seed)  # `init: default` is what the layers draw themselves
-    network = source.build(classes, drop_path=recipe.model.drop_path)
+    network = source.build(classes, drop_path=recipe.at_epoch(0).model.drop_path)
     loaded = weights is None or load_weights(network, weights, new_classifier=True)
     return network, recipe, loaded
 

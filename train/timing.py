@@ -92,7 +92,7 @@ def estimate_training(
         seconds:
             About how long to measure for each of the two; a slow network takes as long as one small step.
     """
-    device = torch.device(device)
+    device, recipe = torch.device(device), recipe.at_epoch(0)
     crop = recipe.crop_size or resolution
     batch = min(recipe.batch_size, train_images)
     piece = max(1, batch // (processes * recipe.accumulate))

@@ -311,6 +311,7 @@ def _described(
         "held_back_images": len(data.test),
         "recipe": recipe_name,
         "epochs": plan.recipe.epochs,
+        "changes": plan.recipe.changes(),
         "seed": plan.seed,
         "estimated_seconds": seconds,
     }
@@ -320,6 +321,7 @@ def _described(
         f"Method   {method_name}: {plan.method.description}",
         f"Data     {data.name}: {len(data.train):,} images for weights, {len(data.test):,} for alphas",
         f"Recipe   {recipe_name}: {plural(plan.recipe.epochs, 'epoch')}, batches of {plan.recipe.batch_size}",
+        *(f"         {change}" for change in plan.recipe.changes()),
         f"Time     about {duration(seconds)} on {device}",
     ]
     return [wrapped(line, indent_more=9) for line in lines], facts

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from zenopt.core.changing import Changing
 from zenopt.core.errors import SpecError
 from zenopt.core.files import SPEC, Format, read_text
 from zenopt.core.text import one_line, quoted, shortened, shortened_path
@@ -58,6 +59,8 @@ class Source:
             message = "this key is required"
         elif problem["type"] in ("model_type", "dict_type"):
             message = f"expected keys and values below it, got {quoted(problem['input'])}"
+        elif problem["type"] in ("float_type", "int_type") and isinstance(problem["input"], dict):
+            message = "expected a number; this setting cannot change over a run"
         elif not isinstance(problem["input"], dict):
             message = f"{message[0].lower()}{message[1:]}, got {quoted(problem['input'])}"
         more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
@@ -81,7 +84,9 @@ def _fields_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
             continue
         annotation = model.model_fields[str(part)].annotation
         options = [annotation, *get_args(annotation)]
-        model = next(item for item in options if isinstance(item, type) and issubclass(item, BaseModel))
+        # A number has keys where it may change over a run.
+        models = (item for item in options if isinstance(item, type) and issubclass(item, BaseModel))
+        model = next(models, Changing)
     return list(model.model_fields)
 
 

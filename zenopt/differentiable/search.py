@@ -38,7 +38,7 @@ from zenopt.train.folder import held
 from zenopt.train.layout import put_channels_last
 from zenopt.train.loader import Batch, StepSampler, resident, train_loader
 from zenopt.train.loggers import Loggers
-from zenopt.train.optim import REFERENCE_BATCH, build_optimizer, learning_rate
+from zenopt.train.optim import REFERENCE_BATCH, build_optimizer, learning_rate, set_numbers
 from zenopt.train.progress import Observer, Silent
 from zenopt.train.record import write_history, write_metrics
 from zenopt.train.regularise import prepare
@@ -141,6 +141,9 @@ class Search:
     ) -> None:
         self.plan, self.data, self.output, self.device, self.observer = plan, data, output, device, observer
         self.method, self.recipe = plan.method, plan.recipe
+        #: The recipe of the current epoch.
+        self.now = plan.recipe.at_epoch(0)
+        self.changing = plan.recipe.changing()
         self.amp = AMP[plan.recipe.precision.amp] if plan.recipe.precision.amp else None
         self.facts = plan.facts(data)
         self.state = SearchState()
@@ -157,13 +160,13 @@ class Search:
         recipe = self.recipe
         model = self.plan.build()
         generator = torch.Generator().manual_seed(self.plan.seed)
-        model.network = prepare(model.network, recipe.model, generator)  # type: ignore[assignment]
+        model.network = prepare(model.network, self.now.model, generator)  # type: ignore[assignment]
         self.model = model.to(self.device)
         if recipe.precision.channels_last:
             put_channels_last(model.network, self.device)
         self.weights = list(model.network.parameters())
         self.alphas = list(model.alphas.values())
-        self.optimizer = build_optimizer([model.network], recipe.optimizer, recipe.batch_size)
+        self.optimizer = build_optimizer([model.network], self.now.optimizer, recipe.batch_size)
         own = self.method.alphas
         self.alpha_optimizer = torch.optim.Adam(
             self.alphas, lr=own.lr, betas=own.betas, weight_decay=own.weight_decay
@@ -218,17 +221,17 @@ class Search:
         state, epochs = self.state, self.recipe.epochs
         if state.curve:
             # A crash may have come between checkpoint and log.
-            log.log(state.epoch, logged(state.curve[-1], self.plan.opened.choices))
+            log.log(state.epoch, self._logged(state.curve[-1]))
         while state.epoch < epochs and state.taken is None:
             row = self._epoch(checkpoint_steps)
             state.curve.append(row)
             state.taken = self._taken()
             self._keep()
-            log.log(state.epoch, logged(row, self.plan.opened.choices))
+            log.log(state.epoch, self._logged(row))
             self.observer.note(row_text(row, epochs))
         result = self._result()
-        rows = [row.model_dump() for row in state.curve]
-        write_history(self.output, rows, COLUMNS)
+        rows = [{**row.model_dump(), **self._settings(row)} for row in state.curve]
+        write_history(self.output, rows, (*COLUMNS, *self.changing))
         write_metrics(
             self.output,
             {
@@ -242,6 +245,14 @@ class Search:
             },
         )
         return result
+
+    def _settings(self, row: EpochRow) -> dict[str, float]:
+        """Return the settings that change over the search as they were in an epoch."""
+        return {path: float(own.at(row.epoch - 1)) for path, own in self.changing.items()}
+
+    def _logged(self, row: EpochRow) -> dict[str, float | None]:
+        settings = {f"settings/{path}": value for path, value in self._settings(row).items()}
+        return {**logged(row, self.plan.opened.choices), **settings}
 
     def _result(self) -> SearchResult:
         state = self.state
@@ -260,6 +271,9 @@ class Search:
         precise = torch.float32 if self.device.type == "mps" else torch.float64
         self.sums = torch.tensor(state.sums, dtype=precise, device=self.device)
         self.temperature = self.method.temperature.at(state.epoch, self.recipe.epochs)
+        self.now = self.recipe.at_epoch(state.epoch)
+        if self.now is not self.recipe:
+            set_numbers(self.optimizer, self.now.optimizer)
         started = time.perf_counter()
         self.model.train()
         lr = 0.0
@@ -296,7 +310,7 @@ class Search:
 
     def _step(self, step: int, batch: Batch, held_batch: Batch | None) -> float:
         """Take a step of the alphas and one of the weights; return the learning rate of the weights."""
-        state, recipe = self.state, self.recipe
+        state = self.state
         lr = self._learning_rate(step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -310,8 +324,8 @@ class Search:
         loss = self._loss(mixture, *pair, of=_OF_WEIGHTS)
         parameters = [*self.weights, *(self.alphas if joint else ())]
         self._set(parameters, gradients(self._with_terms(loss, mixture) if joint else loss, parameters))
-        if recipe.optimizer.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.weights, recipe.optimizer.clip_norm)
+        if (clip_norm := self.now.optimizer.clip_norm) is not None:
+            torch.nn.utils.clip_grad_norm_(self.weights, clip_norm)
         self.optimizer.step()
         if joint:
             self.alpha_optimizer.step()
@@ -353,7 +367,7 @@ class Search:
         """Return the loss of a batch; ``of`` says to which sums it adds."""
         with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
             logits = self.model(images, mixture)
-            loss = F.cross_entropy(logits, targets, label_smoothing=self.recipe.loss.label_smoothing)
+            loss = F.cross_entropy(logits, targets, label_smoothing=self.now.loss.label_smoothing)
         if of is not None:
             labels = targets if targets.ndim == 1 else targets.argmax(1)
             own = self.sums[3 * of : 3 * of + 3]

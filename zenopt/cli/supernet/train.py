@@ -278,6 +278,7 @@ def _described(
         "judging_images": len(data.test),
         "recipe": recipe_name,
         "epochs": recipe.epochs,
+        "changes": recipe.changes(),
         "seconds": estimate.total_seconds,
     }
     lines = [
@@ -286,6 +287,7 @@ def _described(
         f"Paths    {sampling}{', within the budget' if network.sampler.limits is not None else ''}",
         f"Data     {data.name}: {len(data.train):,} training images, {plural(len(data.test), 'image')} held back",
         f"Recipe   {recipe_name}: {plural(recipe.epochs, 'epoch')}, batches of {recipe.batch_size}",
+        *(f"         {change}" for change in recipe.changes()),
         f"Time     {estimate.text()}",
     ]
     return [wrapped(line, indent_more=9) for line in lines], facts
