@@ -41,6 +41,7 @@ def of(**fields: Any) -> Outer:
         # 3 x 1.5 x 1.5 = 6.75: an integer stays one.
         ({"start": 3, "mul": 1.5}, [0, 1, 2], [3, 4, 7]),
         ({"start": 1.0, "mul": 2, "max": 8.0}, [2, 3, MOST_TRIALS], [4.0, 8.0, 8.0]),
+        ({"start": 1, "mul": 0.5}, [1, MOST_TRIALS], [0, 0]),
     ],
 )
 def test_values(value: dict[str, Any], numbers: list[int], expected: list[float]) -> None:
@@ -132,3 +133,4 @@ def test_a_range_that_is_left_says_when_and_what_helps() -> None:
     with pytest.raises(ValueError, match=r"inner.count would be 0 after 5 trials .*give it a min$"):
         check_range(of(count={"start": 4, "mul": 0.6}), MOST_TRIALS, "trial")
     check_range(of(share={"start": 0.4, "mul": 0.5}), MOST_TRIALS, "trial")
+    assert 0 < Changing(start=0.4, mul=0.5).at(MOST_TRIALS) < 1e-300

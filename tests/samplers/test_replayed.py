@@ -16,6 +16,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from zenopt.core.budget import Budget
+from zenopt.core.changing import Changing
 from zenopt.core.errors import BudgetError, SpecError
 from zenopt.latency.limits import Limits
 from zenopt.samplers.annealing import AnnealingSampler, Walk
@@ -109,6 +110,33 @@ def test_a_resumed_run_repeats_an_uninterrupted_one(kind: str, tmp_path: Path) -
 
     run(opened(), 17)
     assert run(opened(), 13) == whole
+
+
+FADING = Changing(start=0.3, every=4, mul=0.1)
+GROWING = Changing(start=0.01, every=4, mul=3, max=0.3)
+CHANGING: dict[str, dict[str, Any]] = {
+    "annealing": {"temperature": FADING, "random_initial": 2},
+    "reinforce": {"entropy": FADING, "learning_rate": GROWING, "hidden": 16},
+    "ppo": {"learning_rate": GROWING, "clip": Changing(start=0.2, add=0.02, max=0.5), "hidden": 16},
+}
+
+
+@pytest.mark.parametrize("kind", CHANGING)
+def test_settings_that_change_over_a_study_are_those_of_the_trials_numbers(kind: str, tmp_path: Path) -> None:
+    """A resumed search repeats an uninterrupted one; another one than with the value at its start."""
+    whole = search(made(kind, **CHANGING[kind]), 18)
+
+    def opened() -> optuna.Study:
+        sampler = made(kind, **CHANGING[kind])
+        storage = open_storage(f"sqlite:///{tmp_path}/x.db")
+        return optuna.create_study(
+            study_name="x", storage=storage, direction="maximize", sampler=sampler, load_if_exists=True
+        )
+
+    run(opened(), 10)
+    assert run(opened(), 8) == whole
+    fixed = {name: own.start if isinstance(own, Changing) else own for name, own in CHANGING[kind].items()}
+    assert search(made(kind, **fixed), 18) != whole
 
 
 @every_kind
@@ -368,7 +396,7 @@ def test_an_update_makes_likelier_what_is_better_than_the_average(kind: str) -> 
         for action, advantage in ((3, 0.4), (0, -0.4))
     )
     weights = sampler._policy.initial(1)
-    learned, _ = sampler.learn(weights, Adam.of(weights), [good, bad])
+    learned, _ = sampler.learn(weights, Adam.of(weights), [good, bad], 0)
     assert chance(sampler, learned, good) > 1.05 * chance(sampler, weights, good)
     assert chance(sampler, learned, bad) < chance(sampler, weights, bad) / 1.05
 
@@ -393,10 +421,10 @@ def test_ppo_stops_at_the_clip_and_reinforce_learns_of_every_trial() -> None:
             SPACE, LIMITS, epochs=epochs, batch=2, clip=0.1, entropy=0.0, learning_rate=0.001
         )
         weights = sampler._policy.initial(1)
-        learned, _ = sampler.learn(weights, Adam.of(weights), [lesson, lesson])
+        learned, _ = sampler.learn(weights, Adam.of(weights), [lesson, lesson], 0)
         grown.append(chance(sampler, learned, lesson) / chance(sampler, weights, lesson))
     free = PPOSampler(SPACE, LIMITS, epochs=40, batch=2, clip=0.99, entropy=0.0, learning_rate=0.001)
-    learned, _ = free.learn(weights, Adam.of(weights), [lesson, lesson])
+    learned, _ = free.learn(weights, Adam.of(weights), [lesson, lesson], 0)
     # Adam's moments carry it a little farther than the clip.
     assert 1.0 < grown[0] < grown[1] < 0.9 * chance(free, learned, lesson) / chance(free, weights, lesson)
 

@@ -7,7 +7,8 @@ it where it was. (aw_nas calls such settings schedulable.)
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from math import inf
+from math import copysign, inf
+from sys import float_info
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
@@ -90,6 +91,9 @@ class Changing(BaseModel):
                 value = self.start * float(self.mul) ** times
             except OverflowError:
                 value = self.start * inf if self.start else 0.0
+            if value == 0 and self.start:
+                # What is halved ever again is never nothing, but for the computer's smallest number.
+                value = copysign(float_info.min, self.start)
         low, high = self._bounds
         value = min(max(value, low), high)
         return round(value) if isinstance(self.start, int) and abs(value) != inf else value

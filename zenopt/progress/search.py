@@ -95,7 +95,9 @@ class Reporter:
         batch = f", batch {spec.proxy.batch_size}" if spec.objective.kind == "proxy" else ""
         count = beginning.workers
         workers = "as many workers as have room" if count is None else plural(count, "worker")
-        lines.append(f"Score: {spec.evaluator().label(spec)}{batch}; sampler {spec.sampler.name}, {workers}.")
+        lines.append(
+            f"Score: {spec.evaluator().label(spec)}{batch}; sampler {spec.sampler.label}, {workers}."
+        )
         for line in lines:
             self._write(line)
             self._panel.note(line)

@@ -32,7 +32,7 @@ def describe_settings(data: StudyData) -> str:
         f"score {score_source(spec)}"
         + (f" at batch {spec.proxy.batch_size}" if spec.objective.kind == "proxy" else ""),
         f"budget {limits or 'none'}" + (" (ZenNAS counts)" if spec.budget.counting == "zennas" else ""),
-        f"sampler {spec.sampler.name}",
+        f"sampler {spec.sampler.label}",
     ]
     if spec.latency is not None:
         parts.append(f"latency {spec.latency.label}")

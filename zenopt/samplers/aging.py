@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
+from zenopt.core.changing import MOST_TRIALS, Changing
 from zenopt.core.errors import SpecError
 from zenopt.latency.limits import Limits
 from zenopt.samplers.guided import Guide, GuidedSampler, refuse_several
@@ -66,7 +67,7 @@ class AgingSampler(GuidedSampler):
         population_size:
             Trials that are alive.
         tournament:
-            Members compared for a parent.
+            Members compared for a parent; it may change over the study.
         random_initial:
             Architectures evaluated before the evolution begins; by default as many as are alive, with a warm-up its
             ``first``, with move proposal alone 8.
@@ -81,16 +82,19 @@ class AgingSampler(GuidedSampler):
         *,
         seed: int = 0,
         population_size: int = 64,
-        tournament: int = 10,
+        tournament: int | Changing = 10,
         random_initial: int | None = None,
         guide: Guide | None = None,
     ) -> None:
-        if not 1 <= tournament <= population_size:
-            raise SpecError(
-                f"sampler.tournament must be from 1 to sampler.population ({population_size}), got {tournament}."
-            )
+        self._tournament = Changing.of(tournament)
+        for number in (0, MOST_TRIALS):
+            size = self._tournament.at(number)
+            if not 1 <= size <= population_size:
+                raise SpecError(
+                    f"sampler.tournament must be from 1 to sampler.population ({population_size}), got {size:g}"
+                    f"{' with time; give it a max' if number else ''}."
+                )
         super().__init__(space, limits, seed=seed, population_size=population_size, guide=guide)
-        self._tournament = tournament
         if random_initial is not None:
             self._begin = max(1, random_initial)
         elif guide is not None and guide.warm_up:
@@ -116,9 +120,9 @@ class AgingSampler(GuidedSampler):
         # The budget leaves too few architectures for a random population: evolve what there is.
         return None if len(population) else self._fitted_initial()
 
-    def _parent(self, population: Population, rng: random.Random) -> Any:
+    def _parent(self, population: Population, number: int, rng: random.Random) -> Any:
         assert isinstance(population, RecentPopulation)
-        return population.best_of(self._tournament, rng)
+        return population.best_of(self._tournament.at(number), rng)
 
     def _blocks(self, population: Population) -> int:
         return 1

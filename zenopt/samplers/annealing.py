@@ -11,6 +11,7 @@ from math import exp
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from zenopt.core.changing import Changing
 from zenopt.core.errors import SpecError
 from zenopt.core.seeds import derive_rng
 from zenopt.latency.limits import Limits
@@ -60,7 +61,7 @@ class AnnealingSampler(GuidedSampler):
         space, limits, seed, mutation:
             As for :class:`~zenopt.samplers.ZenSampler`.
         temperature:
-            At the beginning, in spreads; 0 takes only what is better.
+            At the beginning, in spreads; 0 takes only what is better. One that changes over the study is cooled, too.
         cooling:
             Factor per step, above 0, at most 1.
         random_initial:
@@ -73,18 +74,19 @@ class AnnealingSampler(GuidedSampler):
         limits: Limits,
         *,
         seed: int = 0,
-        temperature: float = 0.3,
+        temperature: float | Changing = 0.3,
         cooling: float = 0.98,
         random_initial: int = 8,
         mutation: str = "zen",
     ) -> None:
-        if not temperature >= 0 or not 0 < cooling <= 1:
+        self._temperature = Changing.of(temperature)
+        if not self._temperature.start >= 0 or not 0 < cooling <= 1:
             raise SpecError(
                 "annealing needs a temperature of at least 0 and a cooling above 0 and at most 1; got "
-                f"{temperature:g} and {cooling:g}."
+                f"{self._temperature.start:g} and {cooling:g}."
             )
         super().__init__(space, limits, seed=seed, mutation=mutation)
-        self._temperature, self._cooling = temperature, cooling
+        self._cooling = cooling
         self._begin = max(1, random_initial)
 
     def advance(self, walk: Walk, outcome: Outcome) -> Walk:
@@ -103,7 +105,7 @@ class AnnealingSampler(GuidedSampler):
     def _takes(self, walk: Walk, outcome: Outcome) -> bool:
         assert outcome.score is not None
         loss = walk.score - outcome.score
-        temperature = self._temperature * walk.spread * self._cooling**walk.steps
+        temperature = self._temperature.at(outcome.number) * walk.spread * self._cooling**walk.steps
         if loss <= 0 or temperature <= 0:
             return loss <= 0
         return derive_rng(self._seed, outcome.number, "accept").random() < exp(-loss / temperature)
@@ -120,7 +122,7 @@ class AnnealingSampler(GuidedSampler):
         # The budget leaves too few architectures: walk among what there is.
         return found if found is not None or walk.current is not None else self._fitted_initial()
 
-    def _parent(self, population: Population, rng: random.Random) -> Any:
+    def _parent(self, population: Population, number: int, rng: random.Random) -> Any:
         assert isinstance(population, Replay) and population.state.current is not None
         return self._space.parse(population.state.current)
 

@@ -16,6 +16,7 @@ from itertools import accumulate
 from math import exp
 from typing import TYPE_CHECKING, Any
 
+from zenopt.core.changing import Changing
 from zenopt.core.errors import BudgetError, SpecError, StructureError
 from zenopt.core.seeds import derive_seed
 from zenopt.latency.limits import Limits
@@ -88,7 +89,7 @@ class ControllerSampler(GuidedSampler):
         seed:
             Seed of the first weights and of all proposals.
         learning_rate:
-            Of Adam.
+            Of Adam; it may change over the study, as may ``entropy``.
         entropy:
             Weight of the policy's entropy beside the reward; more explores longer.
         baseline_decay:
@@ -105,29 +106,31 @@ class ControllerSampler(GuidedSampler):
         limits: Limits,
         *,
         seed: int = 0,
-        learning_rate: float = 0.01,
-        entropy: float = 0.01,
+        learning_rate: float | Changing = 0.01,
+        entropy: float | Changing = 0.01,
         baseline_decay: float = 0.9,
         hidden: int = 64,
         batch: int = 1,
     ) -> None:
-        if not (learning_rate > 0 and entropy >= 0 and 0 <= baseline_decay < 1):
+        self._rate, self._entropy = Changing.of(learning_rate), Changing.of(entropy)
+        if not (self._rate.start > 0 and self._entropy.start >= 0 and 0 <= baseline_decay < 1):
             raise SpecError(
                 "a controller needs learning_rate above 0, entropy of at least 0 and baseline_decay from 0 to below 1; "
-                f"got {learning_rate:g}, {entropy:g} and {baseline_decay:g}."
+                f"got {self._rate.start:g}, {self._entropy.start:g} and {baseline_decay:g}."
             )
         super().__init__(space, limits, seed=seed)
         self._decisions = Decisions(space)
         sizes = {name: len(actions) for name, actions in self._decisions.actions.items()}
         self._policy = Policy(sizes, hidden=hidden, bound=BOUND, temperature=TEMPERATURE)
-        self._rate, self._entropy, self._decay = learning_rate, entropy, baseline_decay
-        self._batch = batch
+        self._decay, self._batch = baseline_decay, batch
 
     # -- learning ---------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def learn(self, weights: Array, moments: Adam, batch: Sequence[Lesson]) -> tuple[Array, Adam]:
-        """Return weights and moments after an update."""
+    def learn(
+        self, weights: Array, moments: Adam, batch: Sequence[Lesson], number: int
+    ) -> tuple[Array, Adam]:
+        """Return weights and moments after an update, in which the trial of that number has come last."""
 
     def advance(self, learned: Learned, outcome: Outcome) -> Learned:
         """Return what is learned after one more outcome."""
@@ -148,7 +151,7 @@ class ControllerSampler(GuidedSampler):
         found = replace(learned, recent=recent, baseline=baseline, batch=(*learned.batch, lesson))
         if len(found.batch) < self._batch:
             return found
-        weights, moments = self.learn(learned.weights, learned.moments, found.batch)
+        weights, moments = self.learn(learned.weights, learned.moments, found.batch, outcome.number)
         return replace(found, weights=weights, moments=moments, batch=())
 
     # -- proposing --------------------------------------------------------------------------------------------------
@@ -202,7 +205,7 @@ class ControllerSampler(GuidedSampler):
         decisions = self._decisions.of(self._space.encode(architecture))
         return sum(step.log_probability for step in self._policy.follow(weights, decisions))
 
-    def _parent(self, population: Population, rng: random.Random) -> Any:
+    def _parent(self, population: Population, number: int, rng: random.Random) -> Any:
         # Everything near is known: look farther from the best.
         assert isinstance(population, Replay)
         return population.best() or self._fitted_initial()

@@ -114,7 +114,7 @@ class GuidedSampler(ZenSampler):
         population.release(number)
         rng = derive_rng(self._seed, number, "propose")
         first = self._propose_first(population, number, rng)
-        return first if first is not None else self._propose_move(population, rng)
+        return first if first is not None else self._propose_move(population, number, rng)
 
     # -- warm-up ----------------------------------------------------------------------------------------------------
 
@@ -139,11 +139,11 @@ class GuidedSampler(ZenSampler):
 
     # -- move proposal ----------------------------------------------------------------------------------------------
 
-    def _propose_move(self, population: Population, rng: random.Random) -> Any:
+    def _propose_move(self, population: Population, number: int, rng: random.Random) -> Any:
         for attempt in range(MAX_ATTEMPTS // DRAWS_PER_MOVE):
             # Where everything near the parents is known or over budget, steps become longer.
             children = self._children(
-                self._parent(population, rng), population, rng, attempt // ATTEMPTS_PER_STEP
+                self._parent(population, number, rng), population, rng, attempt // ATTEMPTS_PER_STEP
             )
             if children:
                 return children[0] if self._guide is None else self._guide.rank(children)[0]
@@ -168,7 +168,7 @@ class GuidedSampler(ZenSampler):
                 return found
         return None
 
-    def _parent(self, population: Population, rng: random.Random) -> Any:
+    def _parent(self, population: Population, number: int, rng: random.Random) -> Any:
         """Draw a parent uniformly from the best, as Zen-NAS does."""
         if not self._is_warming(population) or (
             self._guide is not None and self._guide.warm_up and len(population)

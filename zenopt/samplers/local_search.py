@@ -103,7 +103,7 @@ class LocalSearchSampler(GuidedSampler):
             self._near[text] = {str(own): own for own in found}
         return self._near[text]
 
-    def _parent(self, population: Population, rng: random.Random) -> Any:
+    def _parent(self, population: Population, number: int, rng: random.Random) -> Any:
         # No climb leads on: look farther from the best.
         assert isinstance(population, Outcomes)
         return population.best() or self._fitted_initial()

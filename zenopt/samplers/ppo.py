@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from zenopt.core.changing import Changing
 from zenopt.core.errors import SpecError
 from zenopt.latency.limits import Limits
 from zenopt.samplers.controller import ControllerSampler, Lesson
@@ -31,7 +32,7 @@ class PPOSampler(ControllerSampler):
         epochs:
             Steps per batch.
         clip:
-            How much likelier or less likely an update may make the decisions of a trial.
+            How much likelier or less likely an update may make the decisions of a trial; it may change over the study.
         options:
             Further keyword arguments of :class:`~zenopt.samplers.controller.ControllerSampler`.
     """
@@ -43,16 +44,19 @@ class PPOSampler(ControllerSampler):
         *,
         batch: int = 4,
         epochs: int = 4,
-        clip: float = 0.2,
+        clip: float | Changing = 0.2,
         **options: Any,
     ) -> None:
-        if not 0 < clip < 1:
-            raise SpecError(f"ppo needs a clip between 0 and 1, got {clip:g}.")
+        self._epochs, self._clip = epochs, Changing.of(clip)
+        if not 0 < self._clip.start < 1:
+            raise SpecError(f"ppo needs a clip between 0 and 1, got {self._clip.start:g}.")
         super().__init__(space, limits, batch=batch, **options)
-        self._epochs, self._clip = epochs, clip
 
-    def learn(self, weights: Array, moments: Adam, batch: Sequence[Lesson]) -> tuple[Array, Adam]:
+    def learn(
+        self, weights: Array, moments: Adam, batch: Sequence[Lesson], number: int
+    ) -> tuple[Array, Adam]:
         """Return weights and moments after the steps of a batch."""
+        rate, entropy, clip = self._rate.at(number), self._entropy.at(number), self._clip.at(number)
         before: list[float] = []
         for _ in range(self._epochs):
             traces = [self._policy.follow(weights, lesson.decisions) for lesson in batch]
@@ -62,8 +66,8 @@ class PPOSampler(ControllerSampler):
             for lesson, steps, now, then in zip(batch, traces, likely, before, strict=True):
                 ratio = exp(now - then)
                 # Past the clip the objective is flat, on the side that the advantage leads to.
-                is_flat = ratio > 1 + self._clip if lesson.advantage > 0 else ratio < 1 - self._clip
+                is_flat = ratio > 1 + clip if lesson.advantage > 0 else ratio < 1 - clip
                 weight = 0.0 if is_flat else ratio * lesson.advantage
-                gradient += self._policy.gradient(weights, steps, weight, self._entropy)
-            weights, moments = moments.ascend(weights, gradient / len(batch), self._rate)
+                gradient += self._policy.gradient(weights, steps, weight, entropy)
+            weights, moments = moments.ascend(weights, gradient / len(batch), rate)
         return weights, moments

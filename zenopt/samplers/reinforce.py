@@ -24,10 +24,12 @@ class ReinforceSampler(ControllerSampler):
     accuracies with a learning rate of 0.001: an LSTM, ranks as rewards, 0.01, and nothing is evaluated twice.
     """
 
-    def learn(self, weights: Array, moments: Adam, batch: Sequence[Lesson]) -> tuple[Array, Adam]:
+    def learn(
+        self, weights: Array, moments: Adam, batch: Sequence[Lesson], number: int
+    ) -> tuple[Array, Adam]:
         """Return weights and moments after one step."""
-        gradient = np.zeros_like(weights)
+        gradient, entropy = np.zeros_like(weights), self._entropy.at(number)
         for lesson in batch:
             steps = self._policy.follow(weights, lesson.decisions)
-            gradient += self._policy.gradient(weights, steps, lesson.advantage, self._entropy)
-        return moments.ascend(weights, gradient / len(batch), self._rate)
+            gradient += self._policy.gradient(weights, steps, lesson.advantage, entropy)
+        return moments.ascend(weights, gradient / len(batch), self._rate.at(number))

@@ -24,6 +24,6 @@ class RejectionSampler(GuidedSampler):
         found = self._draw_within(population.known, rng)
         return found if found is not None else self._draw_new(population.known, rng)
 
-    def _parent(self, population: Population, rng: random.Random) -> Any:
+    def _parent(self, population: Population, number: int, rng: random.Random) -> Any:
         # Nothing random was new: what is left is looked for beside random architectures.
         return self._draw_new((), rng) or self._fitted_initial()

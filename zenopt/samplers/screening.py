@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from zenopt.core.changing import Changing
 from zenopt.latency.limits import Limits
 
 
@@ -24,7 +25,7 @@ class Screening:
 
     candidates: int = 4000
     elites: int = 64
-    explore: float = 0.1
+    explore: float | Changing = 0.1
 
 
 def screen(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import TrialState
 
+from zenopt.core.changing import Changing
 from zenopt.core.errors import BudgetError, SpecError
 from zenopt.core.seeds import derive_rng, derive_seed
 from zenopt.latency.limits import Limits
@@ -104,6 +105,7 @@ class ZenSampler(BaseSampler):
         self._seed = seed
         self._population_size = population_size
         self._screening = screening
+        self._explore = Changing.of(screening.explore if screening is not None else 0.0)
         self._mutate_once: Mutation = space.moves[mutation]
         self._mutation = mutation
         self._batch_size = batch_size
@@ -207,7 +209,7 @@ class ZenSampler(BaseSampler):
                 return found
         is_warm = len(population) > min(WARM_UP, self._population_size - 1)
         parents = population.architectures() if is_warm else [initial]
-        if self._screening is not None and rng.random() >= self._screening.explore:
+        if self._screening is not None and rng.random() >= self._explore.at(number):
             members = parents if len(parents) > 1 else [*population.architectures(), initial]
             found = self._screened(members, population.known, self._screening, rng)
             if found is not None:

@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from zenopt.core.changing import MayChange
 from zenopt.core.costs import COST_KINDS
 
 #: What the fields of a study spec mean, by dotted path. A field without an entry is an error.
@@ -75,7 +76,8 @@ FIELDS = {
     "proxy.repeats": "Draws that are averaged into one score.",
     "proxy.gamma": "Size of the input change of the Zen-score.",
     "proxy.residual": "Score with shortcuts or without; else the proxy's own default.",
-    "sampler": "What proposes architectures.",
+    "sampler": "What proposes architectures. Numbers that may change over the study are given as "
+    "`{start: 0.1, every: 50, mul: 0.5}`.",
     "sampler.options": "Options of a sampler that is not zenopt's own, as its class takes them.",
     "sampler.name": "`zen` and `aging` are evolutions, `surrogate`, `reinforce` and `ppo` learn from the study's own "
     "trials, `local-search` and `annealing` walk, `rejection` is random within the budget, the others are Optuna's.",
@@ -170,7 +172,8 @@ def type_words(field: FieldInfo) -> str:
         for kind, sign in ((Ge, "≥"), (Gt, ">"), (Le, "≤"), (Lt, "<")):
             if isinstance(item, kind):
                 ranges.append(f"{sign} {_limit(getattr(item, kind.__name__.lower()))}")
-    return ", ".join([text, *ranges])
+    may_change = any(isinstance(item, MayChange) for item in field.metadata)
+    return ", ".join([text, *ranges, *(["may change"] if may_change else [])])
 
 
 def may_be_missing(field: FieldInfo) -> bool:

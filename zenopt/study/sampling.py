@@ -207,7 +207,8 @@ def _reinforce_sampler(spec: StudySpec, worker: int) -> BaseSampler:
     from zenopt.samplers.reinforce import ReinforceSampler
 
     _check_one_objective(spec)
-    options = spec.sampler.controller.model_dump(exclude_none=True, exclude={"epochs", "clip"})
+    options = _controller_options(spec)
+    del options["epochs"], options["clip"]
     return ReinforceSampler(spec.build_space(), spec.limits(), seed=spec.seed, **options)
 
 
@@ -217,8 +218,12 @@ def _ppo_sampler(spec: StudySpec, worker: int) -> BaseSampler:
     from zenopt.samplers.ppo import PPOSampler
 
     _check_one_objective(spec)
-    options = spec.sampler.controller.model_dump(exclude_none=True)
+    options = _controller_options(spec)
     return PPOSampler(spec.build_space(), spec.limits(), seed=spec.seed, **options)
+
+
+def _controller_options(spec: StudySpec) -> dict[str, Any]:
+    return {name: value for name, value in spec.sampler.controller if value is not None}
 
 
 @SAMPLERS.register("surrogate")

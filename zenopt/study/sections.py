@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 
 from zenopt.core.budget import LIMITS, is_lower_limit
+from zenopt.core.changing import MOST_TRIALS, MayChange, changing, check_range
 from zenopt.core.costs import COST_KINDS
 from zenopt.core.errors import SpecError, ZenoptError
 from zenopt.core.text import one_line, quoted
@@ -264,7 +265,7 @@ class SurrogateSection(Section):
 class AnnealingSection(Section):
     """How warm the sampler ``annealing`` begins, in spreads of its random architectures' scores, and how it cools."""
 
-    temperature: float = Field(0.3, ge=0)
+    temperature: Annotated[float, Field(ge=0), MayChange()] = 0.3
     cooling: float = Field(0.98, gt=0, le=1)
 
 
@@ -274,13 +275,13 @@ class ControllerSection(Section):
     ``batch`` trials make an update, by default 1 of ``reinforce`` and 4 of ``ppo``.
     """
 
-    learning_rate: float = Field(0.01, gt=0)
-    entropy: float = Field(0.01, ge=0)
+    learning_rate: Annotated[float, Field(gt=0), MayChange()] = 0.01
+    entropy: Annotated[float, Field(ge=0), MayChange()] = 0.01
     baseline_decay: float = Field(0.9, ge=0, lt=1)
     hidden: int = Field(64, ge=1, le=1024)
     batch: int | None = Field(None, ge=1)
     epochs: int = Field(4, ge=1)
-    clip: float = Field(0.2, gt=0, lt=1)
+    clip: Annotated[float, Field(gt=0, lt=1), MayChange()] = 0.2
 
 
 class SamplerSection(Section):
@@ -293,6 +294,9 @@ class SamplerSection(Section):
     ``tournament`` is for aging evolution, ``guide`` for the two evolutions, ``surrogate``, ``annealing`` and
     ``controller`` for the samplers that these sections name. ``population`` is by default 512 as in Zen-NAS, and 64 for
     aging evolution, which is random until it is full.
+
+    ``explore``, ``tournament``, ``annealing.temperature`` and ``learning_rate``, ``entropy`` and ``clip`` of
+    ``controller`` may change over the study, ``{start: 0.1, every: 50, mul: 0.5}``: a trial's number tells the value.
     """
 
     name: str = "zen"
@@ -302,8 +306,8 @@ class SamplerSection(Section):
     random_initial: int | None = Field(None, ge=0)
     screening: Literal["auto", "on", "off"] = "auto"
     screening_candidates: int = Field(4000, ge=1)
-    explore: float = Field(0.1, ge=0, le=1)
-    tournament: int = Field(10, ge=1)
+    explore: Annotated[float, Field(ge=0, le=1), MayChange()] = 0.1
+    tournament: Annotated[int, Field(ge=1), MayChange()] = 10
     guide: GuideSection | None = None
     surrogate: SurrogateSection = SurrogateSection()
     annealing: AnnealingSection = AnnealingSection()
@@ -314,7 +318,14 @@ class SamplerSection(Section):
         if self.population is None:
             # The section is frozen for everybody else.
             object.__setattr__(self, "population", 64 if self.name == "aging" else 512)
+        check_range(self, MOST_TRIALS, "trial")
         return self
+
+    @property
+    def label(self) -> str:
+        """The sampler with what changes over the study, in words."""
+        changes = "; ".join(f"{path} {own.words('trial')}" for path, own in changing(self))
+        return f"{self.name} ({changes})" if changes else self.name
 
     @field_validator("screening", mode="before")
     @classmethod
