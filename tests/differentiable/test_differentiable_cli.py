@@ -13,6 +13,9 @@ from click.testing import Result
 from zenopt.latency.predict import predict_latency_ms
 from zenopt.report.build import write_report
 from zenopt.spaces.registry import get_space
+from zenopt.storage import open_storage
+from zenopt.study.spec import StudySpec
+from zenopt.study.study import join_study
 
 SMALL = (
     "--method-set", "network.channels=2", "--method-set", "network.cells=1", "--set", "resolution=8",
@@ -118,6 +121,21 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     facts = json.loads(result.stdout)
     assert facts["alphas"] == 30 and facts["estimated_seconds"] > 0
     assert facts["train_images"] == 128 and facts["held_back_images"] == 32
+
+
+def test_a_study_that_cannot_take_the_result_is_said_before_the_search(tmp_path: Path) -> None:
+    storage, output = f"sqlite:///{tmp_path / 'studies.db'}", tmp_path / "run"
+    own = ("--study", "nasbench201", *SMALL, "--epochs", 1, "--output", output)
+    assert "nowhere" in refusal(*own, "--storage", f"sqlite:///{tmp_path}/nowhere/studies.db")
+    optuna.create_study(study_name="foreign", storage=storage).ask()
+    assert "--study-name" in refusal(*own, "--storage", storage, "--study-name", "foreign")
+    join_study(StudySpec.load("nasbench201"), open_storage(storage), "own", "cpu")
+    other = (*own, "--set", "budget.params=2e6", "--storage", storage, "--study-name", "own")
+    assert "budget.params" in refusal(*other)
+    # Nothing was searched, and a study of the wrong data is not made.
+    assert "classes" in refusal(*own, "--storage", storage, "--study-name", "new", "--set", "num_classes=7")
+    assert not (output / "last.pt").exists()
+    assert sorted(study.study_name for study in optuna.get_all_study_summaries(storage)) == ["foreign", "own"]
 
 
 def test_bad_input_is_one_line(tmp_path: Path) -> None:

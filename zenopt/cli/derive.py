@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from zenopt.cli.hints import say_next
 from zenopt.cli.options import (
@@ -28,6 +30,17 @@ if TYPE_CHECKING:
 
 @click.command()
 @study_option
+@click.option(
+    "--alphas",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Of a differentiable search instead: the folder that it was given as --output.",
+)
+@click.option(
+    "--epoch",
+    type=click.IntRange(1),
+    help="After which epoch of that search; by default the one it took, its last unless a rule ended it.",
+)
 @storage_option
 @click.option(
     "--top", type=click.IntRange(1, 1000), default=1, show_default=True, help="How many, best first."
@@ -47,6 +60,8 @@ if TYPE_CHECKING:
 @json_option
 def derive(
     name: str | None,
+    alphas: Path | None,
+    epoch: int | None,
     storage: str,
     top: int,
     candidates: int,
@@ -57,21 +72,32 @@ def derive(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Print the best architectures of a study, chosen as export-best chooses; nothing is written.
+    """Print the best architectures of a study, chosen as export-best chooses, or what trained alphas stand for.
 
     Standard output has the architectures alone, one a line; how they were chosen is said beside it, unless --quiet.
+    Nothing is written but --output.
 
     \b
     zenopt derive --study demo
     zenopt derive --study nasbench201 --top 10 --quiet > best.txt
+    zenopt derive --alphas beta-0 --epoch 30
     zenopt evaluate-architectures best.txt --study nasbench201 \\
         --set objective.kind=train --set training.data=cifar10:data
     """
     from zenopt.core.outputs import prepare_output
-    from zenopt.study.lists import ENDINGS, write_rows
+    from zenopt.study.lists import ENDINGS
 
     if output is not None:
         prepare_output(output, ENDINGS)
+    if alphas is not None:
+        _refuse_others(click.get_current_context())
+        from zenopt.verify.derive import derive_alphas
+
+        found, epoch = derive_alphas(alphas, epoch)
+        _show(found, {"alphas": str(alphas), "epoch": epoch}, output, quiet, as_json)
+        return
+    if epoch is not None:
+        raise click.UsageError("--epoch is of a differentiable search; name its folder with --alphas.")
     with Panel(quiet=quiet or as_json) as panel:
         from zenopt.study.study import open_existing
         from zenopt.verify.derive import derive_best
@@ -86,13 +112,30 @@ def derive(
             device=device,
             progress=panel,
         )
+    _show(found, {"study": study.study_name}, output, quiet, as_json)
+
+
+def _refuse_others(context: click.Context) -> None:
+    """Refuse options that choose among the trials of a study."""
+    for name in ("name", "storage", "top", "candidates", "repeats", "device", "by"):
+        if context.get_parameter_source(name) == ParameterSource.COMMANDLINE:
+            option = next(item.opts[-1] for item in context.command.params if item.name == name)
+            raise click.UsageError(f"{option} is of a study; --alphas names a differentiable search instead.")
+
+
+def _show(
+    found: Derivation, source: dict[str, object], output: str | None, quiet: bool, as_json: bool
+) -> None:
+    """Print what was found, and write it where asked; ``source`` says of what."""
+    from zenopt.study.lists import write_rows
+
     rows = [item.to_json() for item in found.best]
     if output is not None:
         write_rows(output, rows)
     if as_json:
         print_json(
             {
-                "study": study.study_name,
+                **source,
                 "by": found.by,
                 "value": found.label,
                 "output": output,

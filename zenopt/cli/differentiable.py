@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ from zenopt.cli.training import data_options, recipe_options, resume_mode, run_o
 from zenopt.core.words import plural
 
 if TYPE_CHECKING:
+    import optuna
+
     from zenopt.differentiable.plan import SearchPlan
     from zenopt.differentiable.search import SearchResult
     from zenopt.differentiable.settings import Method
@@ -128,6 +131,7 @@ def differentiable(
     from zenopt.differentiable.plan import check_recipe
     from zenopt.differentiable.search import search
     from zenopt.differentiable.settings import load_method
+    from zenopt.study import derived
     from zenopt.train.data import DataSet
     from zenopt.train.distributed import World, resolve_device
     from zenopt.train.progress import observer
@@ -144,6 +148,7 @@ def differentiable(
     if output is not None and not dry_run:
         check_free(output, mode)
     world = World(0, 1, resolve_device(device))
+    study_name = study_name or f"{spec.name}-differentiable"
     watcher = observer(shown=True)
     with until_interrupted(watcher, True):
         whole: DataSet = prepare_data(
@@ -156,6 +161,9 @@ def differentiable(
             watcher.close()
             print_json(facts) if as_json else click.echo("\n".join(lines))
             return
+        with _opened_storage(storage) as own_storage:
+            # A study that cannot take the result is said now, not after the search.
+            derived.join(spec, own_storage, study_name, str(world.device))
         for line in lines:
             watcher.note(line)
         assert output is not None
@@ -330,14 +338,13 @@ def _described(
 def _record(
     spec: StudySpec,
     storage: str,
-    study_name: str | None,
+    study_name: str,
     method_name: str,
     plan: SearchPlan,
     result: SearchResult,
     device: str,
 ) -> Recorded:
     from zenopt.differentiable.files import curve_columns
-    from zenopt.storage import open_storage
     from zenopt.study import derived
 
     curve = result.curve
@@ -351,18 +358,26 @@ def _record(
         "search_epochs": len(curve),
         "search_seconds": result.seconds,
     }
-    opened = open_storage(storage)
-    try:
+    with _opened_storage(storage) as opened:
         return derived.record(
             spec,
             opened,
-            study_name or f"{spec.name}-differentiable",
+            study_name,
             result.architecture,
             search=derived.identity(result.facts),
             attributes=attributes,
             values={row.epoch: row.value for row in curve if row.value is not None},
             device=device,
         )
+
+
+@contextmanager
+def _opened_storage(url: str) -> Iterator[optuna.storages.BaseStorage]:
+    from zenopt.storage import open_storage
+
+    opened = open_storage(url)
+    try:
+        yield opened
     finally:
         opened.remove_session()
 

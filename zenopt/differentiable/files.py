@@ -14,6 +14,7 @@ from typing_extensions import TypedDict
 
 from zenopt.core.errors import CheckpointError
 from zenopt.core.files import CHECKPOINT, validated
+from zenopt.core.text import shortened_path
 from zenopt.nn.weights import read_torch_file
 from zenopt.train import checkpoint
 from zenopt.train.folder import check_free
@@ -139,13 +140,18 @@ class SearchState:
     taken: _Count | None = None
 
     def check(self, choices: Mapping[str, Sequence[str]], epochs: int) -> None:
-        """Raise a ValueError unless the numbers fit each other, a search network and the length of the search."""
+        """Raise a ValueError unless the numbers fit each other, a search network and the length of the search.
+
+        Without choices, the weights are not looked at.
+        """
         if not len(self.curve) == self.epoch <= epochs or len(self.sums) != len(SearchState().sums):
             raise ValueError(f"{len(self.curve)} rows for {self.epoch} epochs")
         if self.taken is not None and not 1 <= self.taken <= self.epoch:
             raise ValueError(f"the architecture of epoch {self.taken}")
         sizes = {choice: len(operations) for choice, operations in choices.items()}
-        if any({name: len(own) for name, own in row.probabilities.items()} != sizes for row in self.curve):
+        if choices and any(
+            {name: len(own) for name, own in row.probabilities.items()} != sizes for row in self.curve
+        ):
             raise ValueError("weights of other operations")
 
 
@@ -180,6 +186,35 @@ def save(
     checkpoint.save(folder / checkpoint.LAST, content)
 
 
+def read_search(folder: Path) -> tuple[dict[str, Any], SearchState]:
+    """Return what was searched in a folder, and where the search stands; it may be under way, or cut off.
+
+    Raises:
+        CheckpointError: There is no search, its file is damaged, or its first epoch is not over.
+    """
+    path = folder / checkpoint.LAST
+    if not path.is_file():
+        raise CheckpointError(
+            f"There is no differentiable search in {shortened_path(folder)}: it has no {path.name}."
+        )
+    found = _read(path)
+    state = found["state"]
+    try:
+        state.check({}, state.epoch)
+    except ValueError as error:
+        raise CHECKPOINT.refusal(path, f"it holds {error}") from None
+    if not state.curve:
+        raise CheckpointError(f"The search in {shortened_path(folder)} is still in its first epoch.")
+    return found["facts"], state
+
+
+def _read(path: Path) -> _Content:
+    content = read_torch_file(path)
+    if "facts" not in content:
+        raise CHECKPOINT.refusal(path, "it is not a checkpoint of a differentiable search")
+    return validated(_ADAPTER, content, path, CHECKPOINT)
+
+
 def find_search(folder: Path, resume: str, facts: dict[str, Any]) -> _Content | None:
     """Return the checkpoint to go on from, after checking that it is of the same search.
 
@@ -190,10 +225,7 @@ def find_search(folder: Path, resume: str, facts: dict[str, Any]) -> _Content | 
     if not check_free(folder, resume):
         return None
     path = folder / checkpoint.LAST
-    content = read_torch_file(path)
-    if "facts" not in content:
-        raise CHECKPOINT.refusal(path, "it is not a checkpoint of a differentiable search")
-    saved = validated(_ADAPTER, content, path, CHECKPOINT)
+    saved = _read(path)
     different = differences(saved["facts"], facts)
     if different:
         raise CheckpointError(

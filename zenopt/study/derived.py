@@ -52,6 +52,26 @@ def identity(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def join(spec: StudySpec, storage: optuna.storages.BaseStorage, name: str, device: str = "cpu") -> StudySpec:
+    """Create or join a study of searches; whoever does so before a search learns then what is wrong with it.
+
+    Args:
+        spec, storage, name, device:
+            As for :func:`record`.
+
+    Returns:
+        The spec with the study's score batch.
+
+    Raises:
+        ZenoptError: If the study is another one, cannot be written, or something its evaluation needs is missing.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    spec.check()
+    spec = join_study(spec, storage, name, device)
+    load_study(storage, name).set_user_attr(SEARCHES_KEY, True)
+    return spec
+
+
 def record(
     spec: StudySpec,
     storage: optuna.storages.BaseStorage,
@@ -89,9 +109,7 @@ def record(
     Raises:
         ZenoptError: If the study is another one, or something its evaluation needs is missing.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    spec.check()
-    spec = join_study(spec, storage, name, device)
+    spec = join(spec, storage, name, device)
     study = load_study(storage, name)
     structure = str(architecture)
     for known in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)):
@@ -103,7 +121,6 @@ def record(
     # As Optuna keeps the parameters of a trial that was enqueued.
     backend.set_trial_system_attr(trial_id, "fixed_params", spec.build_space().encode(architecture))
     trial = optuna.Trial(study, trial_id)
-    study.set_user_attr(SEARCHES_KEY, True)
     for key, value in {SEARCH_KEY: search, **attributes}.items():
         trial.set_user_attr(key, value)
     if spec.evaluator()(spec, device, folder).last_step is None:

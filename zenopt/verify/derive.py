@@ -1,18 +1,25 @@
-"""The best of a study, as an export would choose it, without a bundle."""
+"""The best of a study, as an export would choose it, without a bundle; and what trained alphas stand for."""
 
 from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import optuna
 
-from zenopt.core.errors import StudyError
+from zenopt.core.budget import Budget
+from zenopt.core.errors import SpecError, StudyError
+from zenopt.core.files import CHECKPOINT
 from zenopt.core.progress import SILENT, Progress
+from zenopt.core.text import one_line, shortened_path
+from zenopt.core.words import plural
+from zenopt.latency.limits import Limits
 from zenopt.storage.history import top
 from zenopt.study.best import rescore_top
-from zenopt.study.lists import Sample, sample_of
+from zenopt.study.lists import Sample, costs_of, sample_of
+from zenopt.study.sections import SpaceSection
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import read_spec
 from zenopt.verify.final import decide
@@ -55,12 +62,13 @@ class Derivation:
     """What was chosen, and by what.
 
     Attributes:
-        by: ``"score"``: fresh draws; ``"training"``: short trainings; ``"search"``: the values of the search.
+        by: ``"score"``: fresh draws; ``"training"``: short trainings; ``"search"``: the values of the search;
+            ``"alphas"``: the weights of operations after an epoch.
         label: What a value is, in words.
         best: The architectures, best first.
     """
 
-    by: Literal["score", "training", "search"]
+    by: Literal["score", "training", "search", "alphas"]
     label: str
     best: tuple[Derived, ...]
 
@@ -134,6 +142,48 @@ def derive_best(
         for item in scored[:count]
     )
     return Derivation("score", label, found)
+
+
+def derive_alphas(folder: Path, epoch: int | None = None) -> tuple[Derivation, int]:
+    """Return the architecture that a differentiable search stands for, and after which of its epochs.
+
+    Args:
+        folder:
+            What ``zenopt differentiable`` was given as ``--output``; the search need not be over.
+        epoch:
+            After which of its epochs, counted from 1; by default the last one, or the one chosen by the rule that ended
+            it.
+
+    Raises:
+        CheckpointError: If there is no search in the folder, or it does not fit its space.
+        SpecError: If the epoch is none of the search's.
+    """
+    from zenopt.differentiable.files import read_search
+
+    facts, state = read_search(folder)
+    chosen = epoch or state.taken or state.epoch
+    if chosen > state.epoch:
+        raise SpecError(
+            f"The search in {shortened_path(folder)} has done {plural(state.epoch, 'epoch')}; it has no epoch {chosen}."
+        )
+    row = state.curve[chosen - 1]
+    path = folder / "last.pt"
+    try:
+        options = dict(facts["options"])
+        section = SpaceSection(name=facts["space"], initial=options.pop("initial", None), options=options)
+        limits = Limits(Budget(), facts["resolution"], len(facts["classes"]))
+        epochs = int(facts["recipe"]["epochs"])
+    except (LookupError, TypeError, ValueError) as error:
+        raise CHECKPOINT.refusal(
+            path, f"it does not say what was searched ({one_line(str(error), 120)})"
+        ) from None
+    architecture = section.build().parse(row.architecture)
+    sample = Sample(row.architecture, costs_of(limits.check(architecture)), True, architecture)
+    known = row.held_back_top1 if row.value is None else row.value
+    what = "held-back top-1 (%) of the search network" if row.value is None else "its value in the table"
+    ended = "" if chosen != state.taken else f", chosen after {state.epoch}"
+    label = f"{what}, after epoch {chosen} of {epochs}{ended}"
+    return Derivation("alphas", label, (Derived(sample, known),)), chosen
 
 
 def _as_searched(study: optuna.Study, spec: StudySpec, count: int) -> tuple[Derived, ...]:
