@@ -185,3 +185,15 @@ def test_a_study_must_fit_the_supernet(place: Path, tmp_path: Path) -> None:
     assert "images, settling and amp are keys of a supernet" in refusal(
         *optimize, place / "tiny.yaml", "--set", "objective.images=5"
     )
+
+
+def test_a_space_without_a_supernet_is_refused_before_any_work(tmp_path: Path) -> None:
+    reason = "The space nasbench101 has no supernet: widths of vertices depend on the whole graph"
+    # The data is never looked at: there is none.
+    train = ("supernet", "train", "--study", "nasbench101", "--data", f"cifar10:{tmp_path}/none", "--dry-run")
+    assert reason in refusal(*train)
+    search = ("optimize", "--study", "nasbench101", "--set", "objective={kind: supernet, weights: none}")
+    assert reason in refusal(*search)
+    template = ("init-study", "--space", "nasbench101", "--objective", "supernet")
+    assert reason in refusal(*template)
+    assert "has no search network" in refusal("differentiable", *train[2:])

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
+import commands
 import pytest
 import torch
 from supernets import TINY_OPTIONS, Killer, space_of, tiny_plan
@@ -200,6 +202,13 @@ def test_a_supernet_is_a_proxy_by_name(trained: Path, tmp_path: Path) -> None:
         assert cache.get({**settings.identity(), "version": str(before.st_mtime_ns)}, name)
     with pytest.raises(ProxyError, match="holds no supernet"):
         get_proxy(f"supernet:{tmp_path}")
+    # It is judged at the resolution of the supernet, whatever is asked for.
+    text, own = next(iter(architectures.items()))
+    assert score_architecture(own, name, resolution=32).resolution == 16
+    done = commands.run("score", text, "--resolution", 32, "--proxy", name)
+    assert "(at 16 px; " in done.stdout, done.output
+    facts = json.loads(commands.run("score", text, "--resolution", 32, "--proxy", name, "--json").stdout)
+    assert facts["resolution"] == 16 and "num_classes" not in facts
     outside = get_space("nasbench-macro")().parse("11111111")
     with pytest.raises(ProxyError, match="does not hold 11111111"):
         score_architecture(outside, name, resolution=16)

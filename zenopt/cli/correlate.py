@@ -334,7 +334,7 @@ def _say_next(
         )
         if not click.get_current_context().params["quiet"]:
             click.echo(wrapped(words, stream=sys.stderr), err=True)
-        preset = _table_preset(space)
+        preset = _preset(space, "table")
         if preset is not None:
             table = shlex.join(
                 ["--set", f"objective.table={path}", "--set", f"objective.column={best.column}"]
@@ -342,9 +342,8 @@ def _say_next(
             search = f"zenopt optimize --study {preset} --sampler surrogate {table}"
             say_next((search, "search the table"))
         return
-    preset = {"nasbench201": "nasbench201", "superres": "cifar-params1m"}.get(space)
+    preset = _preset(space, "proxy")
     if preset is None:
-        # The presets of the other families search a table, or another kind of network.
         return
     search = f"zenopt optimize --study {preset}"
     if learn_path is not None:
@@ -382,13 +381,13 @@ def _write_learned(path: str, known: Any, scores: Any, column: str, features: An
         raise DataError(f"Learned score {path} cannot be written: {error.strerror}.") from None
 
 
-def _table_preset(space: str) -> str | None:
-    """Return the preset that searches a table of a space."""
+def _preset(space: str, kind: str) -> str | None:
+    """Return the first preset that searches a space by an objective of a kind."""
     from zenopt.study.spec import StudySpec, list_presets
 
     specs = map(StudySpec.load, list_presets())
     return next(
-        (spec.name for spec in specs if spec.space.name == space and spec.objective.kind == "table"), None
+        (spec.name for spec in specs if spec.space.name == space and spec.objective.kind == kind), None
     )
 
 

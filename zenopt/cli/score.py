@@ -80,9 +80,10 @@ def score(
     from zenopt.proxies import get_proxy
     from zenopt.study.scoring import score_target
 
+    proxy_found = get_proxy(proxy)
     result = score_target(
         found,
-        get_proxy(proxy),
+        proxy_found,
         batch_size=batch_size,
         repeats=repeats,
         gamma=gamma,
@@ -90,12 +91,14 @@ def score(
         device=device,
         residual=residual,
     )
+    brings_images = proxy_found.own_resolution is not None
     if as_json:
-        print_json({**result.to_json(), "num_classes": found.num_classes, "use_se": found.use_se})
+        asked = {"num_classes": found.num_classes, "use_se": found.use_se}
+        print_json({**result.to_json(), **({} if brings_images else asked)})
         return
     spread = f" +- {result.std:.4g} over {len(result.values)} draws" if len(result.values) > 1 else ""
-    gates = ", squeeze-excite" if found.use_se else ""
+    asked_for = f", {plural(found.num_classes, 'class')}{', squeeze-excite' if found.use_se else ''}"
     click.echo(
-        f"{result.source}: {result.mean:.6g}{spread} (at {found.resolution} px, "
-        f"{plural(found.num_classes, 'class')}{gates}; {result.seconds:.2f} s on {result.device})"
+        f"{result.source}: {result.mean:.6g}{spread} (at {result.resolution} px"
+        f"{'' if brings_images else asked_for}; {result.seconds:.2f} s on {result.device})"
     )

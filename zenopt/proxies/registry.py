@@ -72,6 +72,8 @@ class Proxy:
         shares: Which shared passes it reads (see :mod:`zenopt.proxies.passes`), so that they are planned together.
         per_layer: For a score that is a sum over layers, what each layer adds, by its name; called with a Probe.
         version: Which version of a file it was read from; scores of another one are not its own.
+        own_resolution: Side of the images that it brings along, pixels: resolution, classes and gates that it is asked
+            for are not looked at. ``None`` where it has no images of its own.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Proxy:
     shares: tuple[Feature, ...] = ()
     per_layer: Callable[..., dict[str, Any]] | None = None
     version: str = ""
+    own_resolution: int | None = None
 
 
 _F = TypeVar("_F", bound=Callable[..., float])

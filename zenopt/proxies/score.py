@@ -111,7 +111,7 @@ def score_architecture(
         values=tuple(values),
         seconds=time.perf_counter() - start,
         batch_size=batch_size,
-        resolution=resolution,
+        resolution=found.own_resolution or resolution,
         seed=seed,
         device=str(where),
     )

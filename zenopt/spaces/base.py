@@ -16,7 +16,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from zenopt.core.description import Description
-from zenopt.core.errors import StructureError
+from zenopt.core.errors import SpecError, StructureError
 
 if TYPE_CHECKING:
     import optuna
@@ -192,6 +192,8 @@ class BaseSpace(ABC):
         reads_files: Whether it reads a file that may be missing, when something is asked of it; a spec is then read
             without trying the initial architecture.
         examples: Options that only its user knows, with values that stand for them in a study file to begin with.
+        shares_table: Whether its option ``table`` is the table of a study's objective, where nobody names another.
+        no_supernet: Why its networks cannot share weights; empty where they can.
     """
 
     initial: str
@@ -201,6 +203,8 @@ class BaseSpace(ABC):
     default_num_classes: ClassVar[int] = 1000
     array_screen: ClassVar[str] = ""
     examples: ClassVar[Mapping[str, Any]] = {}
+    shares_table: ClassVar[bool] = False
+    no_supernet: ClassVar[str] = ""
 
     # -- text -------------------------------------------------------------------------------------------------------
 
@@ -412,6 +416,17 @@ class BaseSpace(ABC):
         except StructureError:
             return None
         return child if self.contains(child) else None
+
+
+def require_supernet(space: Any, name: str) -> None:
+    """Refuse a space, or what makes it, whose networks cannot share weights.
+
+    Raises:
+        SpecError: If they cannot; the message says why.
+    """
+    reason = getattr(space, "no_supernet", "")
+    if reason:
+        raise SpecError(f"The space {name} has no supernet: {reason}.")
 
 
 def check_factors(**factors: float) -> None:

@@ -24,7 +24,7 @@ from zenopt.latency.limits import Limits
 from zenopt.latency.profile import load_profile
 from zenopt.proxies.catalogue import COMBINATIONS
 from zenopt.proxies.registry import check_proxy
-from zenopt.spaces.base import BaseSpace
+from zenopt.spaces.base import BaseSpace, require_supernet
 from zenopt.spaces.registry import get_space
 from zenopt.spaces.tabular import TabularSpace, space_table
 from zenopt.study.registries import EVALUATORS, check_pruner, check_sampler
@@ -67,19 +67,6 @@ class StudySpec(Section):
     trials: int | None = Field(None, ge=1)
     timeout_s: float | None = Field(None, gt=0)
     seed: int = Field(0, ge=0, lt=2**63)
-
-    @model_validator(mode="after")
-    def _name_table_once(self) -> StudySpec:
-        """Let a space of columns read the table of the objective, unless it names its own."""
-        if (
-            self.space.name == "columns"
-            and self.objective.table is not None
-            and "table" not in self.space.options
-        ):
-            options = {"table": self.objective.table, **self.space.options}
-            # The section is frozen for everybody else.
-            object.__setattr__(self, "space", self.space.model_copy(update={"options": options}))
-        return self
 
     @model_validator(mode="after")
     def _check_parts(self) -> StudySpec:
@@ -165,6 +152,7 @@ class StudySpec(Section):
                 given = (place[:length] in source.overridden for length in range(1, len(place) + 1))
                 if not source.is_stored or any(given):
                     import_named(name)
+            spec = spec._with_table_once()
             spec.build_space()
             spec._check_needs()
             spec.limits()
@@ -177,6 +165,16 @@ class StudySpec(Section):
         except ZenoptError as error:
             raise SpecError(one_line(f"{shortened_path(source.name)}: {error}", 390)) from None
         return spec
+
+    def _with_table_once(self) -> StudySpec:
+        """Return the spec with the objective's table as the space's, where the space reads it and names none."""
+        table, options = self.objective.table, self.space.options
+        if table is None or "table" in options:
+            return self
+        if not getattr(get_space(self.space.name, stored=True), "shares_table", False):
+            return self
+        space = self.space.model_copy(update={"options": {"table": table, **options}})
+        return self.model_copy(update={"space": space})
 
     def objects(self) -> dict[tuple[str | int, ...], str]:
         """Return every name that may be ``package.module:object``, by its place in the spec."""
@@ -234,6 +232,8 @@ class StudySpec(Section):
             "sampler.guide.proxy": self.sampler.guide is not None and self.sampler.guide.proxy is not None,
             "latency": self.latency is not None,
         }
+        if self.evaluator().needs_supernet:
+            require_supernet(get_space(self.space.name, stored=True), self.space.name)
         reason = self.why_no_networks()
         for what, is_needed in needs.items():
             if is_needed and reason is not None:

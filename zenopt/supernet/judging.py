@@ -42,6 +42,8 @@ class PathJudge:
         self._weights = supernet.weights
         self._device = torch.device(device)
         kept, side = supernet.images, supernet.facts.resolution
+        #: Side of the images that judge, pixels.
+        self.resolution = side
         self._judged = self._placed(kept.normalised(kept.judged[:images], side))
         self._labels = kept.labels[:images].to(self._device)
         self._settling = self._placed(kept.normalised(kept.settling[:settling], side))

@@ -39,6 +39,7 @@ def supernet_proxy(name: str) -> Proxy:
         function=partial(_score, folder),
         deterministic=True,
         version=str(_stamp(folder)),
+        own_resolution=judge.resolution,
     )
 
 

@@ -13,6 +13,7 @@ import torch
 from zenopt.core.errors import SpecError
 from zenopt.core.files import CHECKPOINT
 from zenopt.latency.limits import Limits
+from zenopt.spaces.base import require_supernet
 from zenopt.supernet.files import SupernetFacts, write_supernet
 from zenopt.supernet.images import collect, write_images
 from zenopt.supernet.kernels import Kernels
@@ -69,6 +70,7 @@ class SupernetPlan:
     sampler: PathSampler = field(init=False)
 
     def __post_init__(self) -> None:
+        require_supernet(self.space, self.space_name)
         limits = self.limits if self.limits.budget.limits() else None
         object.__setattr__(self, "sampler", PathSampler(self.space, self.sampling, self.seed, limits))
 

@@ -60,6 +60,7 @@ class ColumnsSpace(SlotSpace):
     has_networks: ClassVar[bool] = False
     reads_files: ClassVar[bool] = True
     architecture_type: ClassVar[type] = ColumnsArchitecture
+    shares_table: ClassVar[bool] = True
     examples: ClassVar[Mapping[str, Any]] = {"table": "results.csv", "parameters": ["width", "depth"]}
 
     def __init__(

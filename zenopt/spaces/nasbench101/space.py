@@ -58,6 +58,9 @@ class NasBench101Space(SlotSpace):
     default_resolution: ClassVar[int] = RESOLUTION
     default_num_classes: ClassVar[int] = NUM_CLASSES
     architecture_type: ClassVar[type] = Nb101Architecture
+    no_supernet: ClassVar[str] = (
+        "widths of vertices depend on the whole graph, and no few networks have all its layers"
+    )
 
     def __post_init__(self) -> None:
         first = self.parse(self.initial or "conv3~0,conv3~1,out~0+2")

@@ -38,10 +38,12 @@ class Evaluator(ABC):
     Attributes:
         keeps_files: Whether it writes to its folder.
         needs_networks: Whether an architecture must have a network.
+        needs_supernet: Whether the space must have a supernet.
     """
 
     keeps_files: ClassVar[bool] = False
     needs_networks: ClassVar[bool] = False
+    needs_supernet: ClassVar[bool] = False
     #: Trial user attribute that holds :meth:`identity`.
     identity_key: ClassVar[str] = "structure"
 
