@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -198,3 +200,21 @@ def test_a_heavy_cost_leaves_nothing(patches: DataSet, tmp_path: Path) -> None:
     free = {"none", "skip_connect", "avg_pool_3x3"}
     assert set(result.architecture.operations) <= free
     assert result.curve[1].expected_cost < result.curve[0].expected_cost
+
+
+def test_numbers_of_the_recipe_may_change_and_a_resumed_search_has_the_same(
+    patches: DataSet, tmp_path: Path
+) -> None:
+    changing = ["loss.label_smoothing={start: 0, add: 0.2}", "optimizer.weight_decay={start: 1e-3, mul: 0.1}"]
+    plan = tiny_plan()
+    recipe = load_recipe("cell-search", ["batch_size=16", "augment.crop.padding=1", *changing], epochs=2)
+    plan = replace(plan, recipe=check_recipe(recipe, plan.method))
+    whole = run(plan, patches, tmp_path / "whole", loggers=["csv"])
+    with pytest.raises(Killed):
+        run(plan, patches, tmp_path / "cut", checkpoint_steps=1, observer=KillAfter(5))
+    resumed = run(plan, patches, tmp_path / "cut", resume="must")
+    assert [row.probabilities for row in whole.curve] == [row.probabilities for row in resumed.curve]
+    rows = list(csv.DictReader((tmp_path / "whole" / "metrics.csv").open()))
+    assert [float(row["loss.label_smoothing"]) for row in rows] == [0, 0.2]
+    logged = list(csv.DictReader((tmp_path / "whole" / "log.csv").open()))
+    assert [float(row["settings/optimizer.weight_decay"]) for row in logged] == pytest.approx([1e-3, 1e-4])

@@ -84,6 +84,14 @@ PUBLISHED = {
     "oneshot-supernet": ONESHOT | {"epochs": 120, "optimizer.weight_decay": 4e-5},
     "cell-search": SEARCH | {"optimizer.nesterov": True, "optimizer.weight_decay": 5e-4},
     "darts-search": SEARCH | {"optimizer.nesterov": False, "optimizer.weight_decay": 3e-4},
+    "nasbench101": {
+        "epochs": 108, "batch_size": 256, "optimizer.name": "rmsprop", "optimizer.lr": 0.2, "optimizer.momentum": 0.9,
+        "optimizer.alpha": 0.9, "optimizer.eps": 1.0, "optimizer.weight_decay": 1e-4,
+        "optimizer.decay_norm_and_bias": True, "optimizer.clip_norm": None, "schedule.name": "cosine",
+        "schedule.warmup_epochs": 0, "schedule.final_lr": 0, "loss.label_smoothing": 0, "loss.auxiliary": None,
+        "augment.crop.kind": "pad", "augment.crop.padding": 4, "augment.flip": 0.5, "augment.policy": None,
+        "augment.cutout": None, "model.bn_momentum": 0.003, "model.drop_path": 0,
+    },
     "supernet": {
         "batch_size": 64, "optimizer.name": "adamw", "optimizer.lr": 0.008, "optimizer.weight_decay": 0.05,
         "optimizer.clip_norm": 1, "loss.label_smoothing": 0, "evaluation.crop_ratio": 1, "model.init": "default",
