@@ -16,12 +16,13 @@ from zenopt.study.registries import EVALUATORS, SAMPLERS, list_samplers
 from zenopt.study.spec import StudySpec
 from zenopt.study.template import Template, make_template
 
-#: Everything that can be asked for; a table of columns has no networks to score or train.
+#: Everything that can be asked for; a table of columns has no networks to score or train, some spaces no supernet.
 PAIRS = [
     (space, objective)
     for space in sorted(SPACES.built_in)
     for objective in (*sorted(EVALUATORS.built_in), "naswot")
-    if space != "columns" or objective == "table"
+    if (space != "columns" or objective == "table")
+    and (objective != "supernet" or not get_space(space).no_supernet)
 ]
 
 
