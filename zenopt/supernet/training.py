@@ -13,6 +13,7 @@ import torch
 from zenopt.core.errors import SpecError
 from zenopt.core.files import CHECKPOINT
 from zenopt.latency.limits import Limits
+from zenopt.supernet.band import Band, BandLimits
 from zenopt.supernet.files import SupernetFacts, write_supernet
 from zenopt.supernet.images import collect, write_images
 from zenopt.supernet.kernels import Kernels
@@ -56,6 +57,8 @@ class SupernetPlan:
             How smaller kernels come out of larger ones (see :mod:`zenopt.supernet.kernels`).
         schedule:
             Which values paths may take while the training goes on; by default all of them.
+        band:
+            Lowest and highest costs of trained paths, besides the budget.
     """
 
     space: Any
@@ -66,10 +69,12 @@ class SupernetPlan:
     seed: int = 0
     kernels: Kernels = "centre"
     schedule: Schedule | None = None
+    band: Band = field(default_factory=dict)
     sampler: PathSampler = field(init=False)
 
     def __post_init__(self) -> None:
-        limits = self.limits if self.limits.budget.limits() else None
+        bounded = self.limits if self.limits.budget.limits() else None
+        limits = BandLimits(self.limits, self.band) if self.band else bounded
         object.__setattr__(self, "sampler", PathSampler(self.space, self.sampling, self.seed, limits))
 
     def build(self) -> Supernet:
@@ -90,6 +95,7 @@ class SupernetPlan:
             # Of runs that began before there was a choice, it is not said.
             **({} if self.kernels == "centre" else {"kernels": self.kernels}),
             **({} if self.schedule is None else {"schedule": self.schedule.model_dump(mode="json")}),
+            **({"band": dict(self.band)} if self.band else {}),
         }
         text = json.dumps(facts, sort_keys=True)
         return NetworkSource("supernet", text, self.limits.resolution, self.limits.use_se, self.space_name)
@@ -184,6 +190,7 @@ def train_supernet(
         sampling=plan.sampling,
         kernels=plan.kernels,
         schedule=plan.schedule,
+        band=dict(plan.band),
         budget=limits.budget.limits(),
         seed=plan.seed,
         recipe=recipe,
