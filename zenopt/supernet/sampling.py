@@ -47,6 +47,8 @@ class PathSampler:
             Fixes all of them.
         limits:
             Paths outside are drawn anew; a sandwich's largest and smallest are those of the space all the same.
+        count:
+            How many paths a step draws; by default one, or two besides a sandwich's ends.
 
     Raises:
         SpecError: If there is nothing to make a sandwich of, or no band to stroll over.
@@ -56,6 +58,7 @@ class PathSampler:
     sampling: Sampling = "uniform"
     seed: int = 0
     limits: Checker | BandLimits | None = None
+    count: int | None = None
     _strolls: dict[str, Stroll] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -74,10 +77,11 @@ class PathSampler:
             BudgetError, SpecError: If none of many drawn architectures is within the limits.
         """
         if self.sampling != "sandwich":
-            return [self.draw(step, "path", is_fair=self.sampling == "fair")]
+            count, is_fair = self.count or 1, self.sampling == "fair"
+            return [self.draw(step * count + index, "path", is_fair=is_fair) for index in range(count)]
         rng = derive_rng(self.seed, step, "sandwich")
         ends = [extreme(self.space, rng, largest=largest) for largest in (True, False)]
-        return [ends[0], *(self.draw(step, f"path{index}") for index in range(DRAWN)), ends[1]]
+        return [ends[0], *(self.draw(step, f"path{index}") for index in range(self.count or DRAWN)), ends[1]]
 
     def draw(self, step: int, purpose: str, *, is_fair: bool = False) -> Any:
         """Return an architecture within the limits: a drawn one, or that of a walk.

@@ -31,7 +31,7 @@ _OPTIONS = (
         "--schedule",
         "schedule_name",
         metavar="NAME|FILE",
-        help="Which values paths may take while the training goes on: progressive-shrinking (once-for-all), "
+        help="Which values paths may take while the training goes on: progressive-shrinking or ofa (once-for-all), "
         "channel-warm-up (single-path one-shot), or a YAML file; by default all of them.",
     ),
     click.option(

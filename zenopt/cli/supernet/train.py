@@ -17,8 +17,8 @@ from zenopt.core.words import plural
 
 if TYPE_CHECKING:
     from zenopt.study.spec import StudySpec
-    from zenopt.supernet.module import Supernet
-    from zenopt.supernet.schedule import Schedule
+    from zenopt.supernet.training import SupernetPlan
+    from zenopt.train.distributed import World
 
 
 @click.command()
@@ -128,7 +128,6 @@ def train(
 
     recipe = check_recipe(recipe)
     plan = make_plan(spec, path_choice, seed=seed, sampling=sampling, kernels=kernels)
-    schedule = plan.schedule
     mode = resume_mode(resume, auto_resume)
     if output is not None and not dry_run:
         check_free(output, mode)
@@ -137,19 +136,17 @@ def train(
         with until_interrupted(watcher, world.is_first):
             whole = prepare_data(data_name, world=world, share=share, download=download, observer=watcher)
             data = split(whole, held_back, plan)
-            network = plan.build()
-            lines, facts = _described(network, spec, data, recipe, recipe_name, sampling, world.device)
-            if schedule is not None:
-                # Said before anything is trained: a phase that does not fit the space, or keeps no budget.
-                schedule.timetable(plan.sampler, recipe.epochs)
-                lines.insert(2, _phases(schedule, recipe.epochs))
-                facts["phases"] = {phase.name: end for phase, end in schedule.ends(recipe.epochs)}
+            facts: dict[str, Any] = {}
+            if world.is_first:
+                lines, facts = _described(plan, spec, data, recipe, recipe_name, world)
+                if dry_run:
+                    watcher.close()
+                    print_json(facts) if as_json else click.echo("\n".join(lines))
+                else:
+                    for line in lines:
+                        watcher.note(line)
             if dry_run:
-                watcher.close()
-                print_json(facts) if as_json else click.echo("\n".join(lines))
                 return
-            for line in lines:
-                watcher.note(line)
             assert output is not None
             result = train_supernet(
                 plan,
@@ -165,6 +162,8 @@ def train(
                 loggers=loggers,
                 observer=watcher,
             )
+        if not world.is_first:
+            return
     metrics = result.metrics
     if as_json:
         print_json({"output": str(output), **facts, **metrics})
@@ -186,12 +185,6 @@ def train(
     )
 
 
-def _phases(schedule: Schedule, epochs: int) -> str:
-    """Return the phases with the epochs at which they end."""
-    ends = (f"{phase.name} to {end:.3g}" for phase, end in schedule.ends(epochs))
-    return wrapped(f"Phases   {', '.join(ends)} of {plural(epochs, 'epoch')}", indent_more=9)
-
-
 def _kept(limits: Any) -> list[str]:
     """Return what drawn paths keep, in words."""
     from zenopt.supernet.band import BandLimits
@@ -203,17 +196,15 @@ def _kept(limits: Any) -> list[str]:
 
 
 def _described(
-    network: Supernet,
-    spec: StudySpec,
-    data: Any,
-    recipe: Any,
-    recipe_name: str,
-    sampling: str,
-    device: Any,
+    plan: SupernetPlan, spec: StudySpec, data: Any, recipe: Any, recipe_name: str, world: World
 ) -> tuple[list[str], dict[str, Any]]:
     """Return what will be trained, as lines for people and as plain data."""
     from zenopt.train.timing import estimate_training
 
+    network, schedule = plan.build(), plan.schedule
+    if schedule is not None:
+        # Said before anything is trained: a phase that does not fit the space, or keeps no budget.
+        schedule.timetable(plan.sampler, recipe.epochs)
     estimate = estimate_training(
         network,
         recipe,
@@ -221,27 +212,34 @@ def _described(
         num_classes=spec.num_classes,
         train_images=len(data.train),
         test_images=len(data.test),
-        device=device,
+        device=world.device,
         data=data,
+        processes=world.size,
     )
     facts = {
         "space": spec.space.name,
         "supernet_params": network.params,
         "layers_shared": len(network.layers),
         "resolution": spec.resolution,
-        "sampling": sampling,
+        "sampling": plan.sampling,
         "train_images": len(data.train),
         "judging_images": len(data.test),
         "recipe": recipe_name,
         "epochs": recipe.epochs,
         "seconds": estimate.total_seconds,
     }
+    shared = f", shared by {world.size} processes" if world.size > 1 else ""
     lines = [
         f"Supernet of the space {spec.space.name}: {network.params:,} params in {len(network.layers):,} shared layers, "
         f"{spec.resolution} px, {plural(spec.num_classes, 'class')}",
-        f"Paths    {', '.join((sampling, *_kept(network.sampler.limits)))}",
+        f"Paths    {', '.join((plan.sampling, *_kept(network.sampler.limits)))}",
         f"Data     {data.name}: {len(data.train):,} training images, {plural(len(data.test), 'image')} held back",
-        f"Recipe   {recipe_name}: {plural(recipe.epochs, 'epoch')}, batches of {recipe.batch_size}",
+        f"Recipe   {recipe_name}: {plural(recipe.epochs, 'epoch')}, batches of {recipe.batch_size}{shared}",
         f"Time     {estimate.text()}",
     ]
+    if schedule is not None:
+        ends = {phase.name: end for phase, end in schedule.ends(recipe.epochs)}
+        phases = ", ".join(f"{name} to {end:.3g}" for name, end in ends.items())
+        lines.insert(2, f"Phases   {phases} of {plural(recipe.epochs, 'epoch')}")
+        facts["phases"] = ends
     return [wrapped(line, indent_more=9) for line in lines], facts
