@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite, isnan, nan
+from math import isfinite
 from typing import Any
 
 from zenopt.core.budget import LIMITS
@@ -58,19 +58,7 @@ class BandLimits:
         Raises:
             BudgetError: If nothing records one of them.
         """
-        params, macs = check.costs.counted(self.limits.budget.counting)
-        own = {
-            "params": params,
-            "macs": macs,
-            "latency_ms": nan if check.latency_ms is None else check.latency_ms,
-        }
-        found: dict[str, float] = {
-            name: own[name] if name in own else getattr(check.costs, name) for name in self.band
-        }
-        for name, used in found.items():
-            if isnan(used):
-                raise BudgetError(f"Nothing records {name} of the networks of this space.")
-        return found
+        return self.limits.used(check, self.band)
 
 
 def read_band(texts: Sequence[str]) -> dict[str, tuple[float, float]]:

@@ -15,7 +15,7 @@ from zenopt.core.costs import COST_KINDS
 from zenopt.core.outputs import prepare_output
 from zenopt.core.page import write_page
 from zenopt.core.words import plural
-from zenopt.supernet.band import Band, BandLimits
+from zenopt.supernet.band import Band
 from zenopt.supernet.training import SupernetPlan
 
 #: Equal parts of a band that are counted, and bars of a histogram.
@@ -62,7 +62,6 @@ def cover(plan: SupernetPlan, steps: int) -> Coverage:
     """
     timetable = plan.schedule.timetable(plan.sampler, steps) if plan.schedule is not None else None
     names = tuple(dict.fromkeys((*plan.band, *_SHOWN)))
-    counter = BandLimits(plan.limits, dict.fromkeys(names, (0.0, 1.0)))
     started = time.perf_counter()
     paths = [
         path
@@ -70,7 +69,7 @@ def cover(plan: SupernetPlan, steps: int) -> Coverage:
         for path in (timetable.at(step) if timetable is not None else plan.sampler).paths(step)
     ]
     seconds = (time.perf_counter() - started) / steps
-    rows = [counter.costs(counter.limits.check(path)) for path in paths]
+    rows = [plan.limits.used(plan.limits.check(path), names) for path in paths]
     return Coverage(plan.sampling, {name: [row[name] for row in rows] for name in names}, seconds)
 
 
