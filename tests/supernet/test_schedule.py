@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from supernets import TINY_OPTIONS, Killer
+from supernets import TINY_OPTIONS, Killer, tiny_plan
 
 from zenopt.core.budget import Budget
 from zenopt.core.errors import CheckpointError, SpecError
@@ -18,7 +18,7 @@ from zenopt.spaces.registry import get_space
 from zenopt.supernet.files import read_supernet
 from zenopt.supernet.module import Supernet
 from zenopt.supernet.sampling import PathSampler, Sampling
-from zenopt.supernet.schedule import Schedule, largest_values, list_schedules, load_schedule
+from zenopt.supernet.schedule import Schedule, Timetable, largest_values, list_schedules, load_schedule
 from zenopt.supernet.shared import SharedWeights
 from zenopt.supernet.training import (
     SupernetPlan,
@@ -195,6 +195,31 @@ def test_once_for_all_as_published() -> None:
     assert list(timetable.teachers) == [180] and list(timetable.sorts) == [455, 480]
     short = load_schedule("ofa").stretches(recipe.model_copy(update={"epochs": 121}), steps)  # a fifth
     assert (short[1].start, short[1].end, short[1].warmup) == (360, 610, 10)
+
+
+def test_images_of_a_batch_have_one_of_many_sides() -> None:
+    timetable = load_schedule("ofa").timetable(PathSampler(OFA), 605)
+    sides = [timetable.side(batch, 224) for batch in range(400)]
+    assert set(sides) == set(range(128, 225, 4)) and sides == [
+        timetable.side(batch, 224) for batch in range(400)
+    ]
+    assert {timetable.side(batch, 32) for batch in range(40)} == {20, 24, 28, 32}
+    assert timetable.side(0, 3) == 3 and Timetable((), timetable.samplers).side(0, 30) == 30
+
+
+def test_a_batch_is_reduced_to_its_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    supernet = tiny_plan().build()
+    supernet.timetable = Timetable((), supernet.timetable.samplers, smallest_side=0.5)
+    seen: list[tuple[int, ...]] = []
+
+    def logits(self: SharedWeights, path: object, images: torch.Tensor, **_: object) -> torch.Tensor:
+        seen.append(tuple(images.shape[2:]))
+        return torch.zeros(len(images), 4, requires_grad=True)
+
+    monkeypatch.setattr(SharedWeights, "__call__", logits)
+    for _ in range(12):
+        supernet.training_loss(torch.zeros(2, 3, 16, 16), torch.tensor([0, 1]), 0.0)
+    assert seen == [(supernet.timetable.side(batch, 16),) * 2 for batch in range(12)] and len(set(seen)) == 3
 
 
 def test_phases_without_rates_follow_the_one_before() -> None:

@@ -19,6 +19,7 @@ from zenopt.supernet.layers import Shapes, closing_norms, shapes_of
 from zenopt.supernet.sampling import PathSampler
 from zenopt.supernet.schedule import Timetable
 from zenopt.supernet.shared import SharedWeights, new_layers, union
+from zenopt.train.features import reduce_images
 
 #: Parameters of the largest supernet that is built: 2 GiB of weights, and as much again for an optimiser.
 MAX_PARAMS = 500_000_000
@@ -183,6 +184,7 @@ class Supernet(nn.Module):
             self.keep_teacher()
         if batch in self.timetable.sorts:
             self.sort(self.timetable.sorts[batch])
+        images = reduce_images(images, self.timetable.side(batch, images.shape[-1]))
         sampler = self.timetable.at(batch)
         # While a schedule leaves little open, the largest may be the smallest, too.
         paths = dict.fromkeys(sampler.paths(self._turn(batch)))

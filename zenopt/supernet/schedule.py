@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from zenopt.core.errors import SpecError
 from zenopt.core.files import SCHEDULE
+from zenopt.core.seeds import derive_rng
 from zenopt.core.text import quoted
 from zenopt.core.yamlfile import named_file, names_in, read_yaml
 from zenopt.supernet.sampling import PathSampler
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
     from optuna.distributions import BaseDistribution
 
+#: Pixels by which drawn sides of images differ.
+SIDE_STEP = 4
 FOLDER = Path(__file__).resolve().parent / "schedules"
 
 
@@ -77,10 +80,18 @@ class Phase(Section):
 
 
 class Schedule(Section):
-    """Phases of a training, in order."""
+    """Phases of a training, in order.
+
+    Attributes:
+        description: Shown to people.
+        phases: The phases.
+        smallest_side: Images of a batch have one side in pixels, a multiple of 4, drawn from this share of the study's
+            resolution up to all of it; by default always the resolution.
+    """
 
     description: str = ""
     phases: Annotated[tuple[Phase, ...], Field(min_length=1)]
+    smallest_side: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     @model_validator(mode="after")
     def _consistent(self) -> Schedule:
@@ -153,7 +164,7 @@ class Schedule(Section):
                 teachers[round(end)] = own.space
             ends.append(round(end))
             samplers.append(own)
-        return Timetable(tuple(ends), tuple(samplers), sorts, teachers)
+        return Timetable(tuple(ends), tuple(samplers), sorts, teachers, self.smallest_side)
 
 
 @dataclass(frozen=True)
@@ -186,16 +197,28 @@ class Timetable:
             Batch before which channels are sorted -> the space of the phase that ends there.
         teachers:
             Batch before which the largest network becomes the teacher -> the space of which it is the largest.
+        smallest_side:
+            The smallest side of images, as a share of theirs.
     """
 
     ends: tuple[int, ...]
     samplers: tuple[PathSampler, ...]
     sorts: Mapping[int, Any] = field(default_factory=dict)
     teachers: Mapping[int, Any] = field(default_factory=dict)
+    smallest_side: float = 1.0
 
     def at(self, batch: int) -> PathSampler:
         """Return the sampler of a batch, counted from 0."""
         return self.samplers[min(bisect_right(self.ends, batch), len(self.samplers) - 1)]
+
+    def side(self, batch: int, largest: int) -> int:
+        """Return the side of the images of a batch, in pixels; the same one in all processes."""
+        sides = [
+            side for side in range(SIDE_STEP, largest + 1, SIDE_STEP) if side >= self.smallest_side * largest
+        ]
+        if self.smallest_side == 1 or not sides:
+            return largest
+        return derive_rng(self.samplers[0].seed, batch, "side").choice(sides)
 
 
 def list_schedules() -> list[str]:
