@@ -18,7 +18,7 @@ from zenopt.latency.limits import Limits
 from zenopt.spaces.registry import get_space
 from zenopt.supernet import strolling
 from zenopt.supernet.band import BandLimits, read_band
-from zenopt.supernet.figure import Coverage, cover
+from zenopt.supernet.coverage import Coverage, cover
 from zenopt.supernet.files import read_supernet
 from zenopt.supernet.sampling import SAMPLINGS, PathSampler
 from zenopt.supernet.schedule import Schedule

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from zenopt.core import figurepage
 from zenopt.core.errors import DeviceError
-from zenopt.core.outputs import prepare_output
-from zenopt.core.page import write_page
 from zenopt.core.statistics import spearman
 from zenopt.core.text import one_line, quoted
 from zenopt.latency.profile import DeviceProfile
@@ -171,8 +170,7 @@ def write_figure(pairs: Sequence[tuple[str, float, float]], title: str, output: 
     Raises:
         OutputError: If the ending is another, or the file cannot be written.
     """
-    path = prepare_output(output, (".html", ".json"))
-    write_page(path, predicted_against_measured(pairs, title), title, f"{errors_of(pairs)}.")
+    figurepage.write_figure(predicted_against_measured(pairs, title), title, f"{errors_of(pairs)}.", output)
 
 
 def _diagonal(figure: Any, measured: np.ndarray, predicted: np.ndarray) -> None:

@@ -9,6 +9,7 @@ import click
 from zenopt.cli.options import json_option, print_json, shown, table
 from zenopt.cli.study_choice import chosen_spec
 from zenopt.cli.supernet.plan import SAMPLINGS, make_plan, path_options
+from zenopt.core.figurepage import ENDINGS
 from zenopt.core.outputs import prepare_output
 from zenopt.core.words import plural
 
@@ -55,9 +56,9 @@ def paths(
         --sampling uniform --sampling strolling --output paths.html
     """
     if output is not None:
-        prepare_output(output, (".html", ".json"))
+        prepare_output(output, ENDINGS)
     spec = chosen_spec(name, storage, overrides)
-    from zenopt.supernet.figure import cover, summary, write_coverage
+    from zenopt.supernet.coverage import cover, summary, write_coverage
 
     plans = [make_plan(spec, path_choice, seed=seed, sampling=own) for own in dict.fromkeys(samplings)]
     found = [cover(plan, steps) for plan in plans]

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from zenopt.core.costs import COST_KINDS
-from zenopt.core.outputs import prepare_output
-from zenopt.core.page import write_page
+from zenopt.core.figurepage import write_figure
 from zenopt.core.words import plural
 from zenopt.supernet.band import Band
 from zenopt.supernet.training import SupernetPlan
@@ -79,10 +78,10 @@ def write_coverage(found: Sequence[Coverage], band: Band, title: str, output: st
     Raises:
         OutputError: If the ending is another, or the file cannot be written.
     """
-    path = prepare_output(output, (".html", ".json"))
     paths = {own.sampling: len(own.costs["macs"]) for own in found}
     words = ", ".join(f"{name}: {plural(count, 'path')}" for name, count in paths.items())
-    write_page(path, _figure(found, band), title, f"{words}. Dotted lines: the ends of the band.")
+    note = " Dotted lines: the ends of the band." if band else ""
+    write_figure(_figure(found, band), title, f"{words}.{note}", output)
 
 
 def _figure(found: Sequence[Coverage], band: Band) -> Any:

@@ -1,4 +1,4 @@
-"""A plotly figure as an HTML page of its own."""
+"""A plotly figure as a page of its own: needs no network, as wide as can be read, light or dark like other pages."""
 
 from __future__ import annotations
 
@@ -7,32 +7,38 @@ from pathlib import Path
 from typing import Any
 
 from zenopt.core.errors import OutputError
+from zenopt.core.outputs import prepare_output
+
+#: Ends of the names of files that a figure is written to: a page, or plotly's JSON.
+ENDINGS = (".html", ".json")
 
 
-def write_page(path: Path, figure: Any, title: str, words: str) -> None:
-    """Write a figure as one HTML page that needs no network (``.html``), or as plotly's JSON (any other ending).
+def write_figure(figure: Any, title: str, words: str, output: str | Path) -> None:
+    """Write a figure as an HTML page with a title and words above it, or as plotly's JSON.
 
     Args:
-        path:
-            The file.
         figure:
-            A ``plotly.graph_objects.Figure``; its title gives way to the page's.
-        title, words:
-            What stands above it.
+            A ``plotly.graph_objects.Figure``; in the page it does without a title of its own.
+        title:
+            Title of the page.
+        words:
+            What it shows, in a sentence or two.
+        output:
+            A file whose name ends in ``.html`` or ``.json``.
 
     Raises:
-        OutputError: If the file cannot be written.
+        OutputError: If the ending is another, or the file cannot be written.
     """
-    text = page(figure, title, words) if path.suffix == ".html" else figure.to_json()
+    path = prepare_output(output, ENDINGS)
+    text = _page(figure, title, words) if path.suffix == ".html" else figure.to_json()
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise OutputError(f"Cannot write {path}: {error.strerror}.") from error
 
 
-def page(figure: Any, title: str, words: str) -> str:
-    """Return a figure in a page as wide as can be read, light or dark as the reader's other pages are."""
-    # Words of the page break on a phone, those of a figure do not.
+def _page(figure: Any, title: str, words: str) -> str:
+    # Words of a page break on a phone, those of a figure do not.
     figure.update_layout(title=None, margin_t=90)
     content = figure.to_html(
         full_html=False,
@@ -53,7 +59,7 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 function colours() {{
   const grid = dark.matches ? "#2a303a" : "#e6e9ef", ink = dark.matches ? "#e6e9ef" : "#1d2430";
   const page = dark.matches ? "#0f1216" : "#ffffff", axes = {{}};
-  for (const axis of Object.keys(document.getElementById("figure").layout).filter(name => /^[xy]axis/.test(name)))
+  for (const axis of Object.keys(document.getElementById("figure").layout).filter((key) => /^[xy]axis/.test(key)))
     for (const line of ["gridcolor", "zerolinecolor", "linecolor"]) axes[axis + "." + line] = grid;
   document.body.style.background = page;
   document.body.style.color = ink;
