@@ -164,7 +164,7 @@ def test_torchrun_trains_a_supernet(tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [*launcher, *words, *options, "--output", str(tmp_path / "net")],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=170, check=False,
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (
