@@ -36,7 +36,7 @@ Operation = tuple[str, str]
 def path_columns(architecture: Any) -> NDArray[np.float64] | None:
     """Return the columns of an architecture's cells; ``None`` if no part of it branches."""
     found = views_of(architecture)
-    return None if found is None else np.asarray(sum(map(_signs, found), np.zeros(COLUMNS)), dtype=np.float64)
+    return None if found is None else sum(map(_signs, found), np.zeros(COLUMNS))
 
 
 def views_of(architecture: Any) -> frozenset[str] | None:
@@ -69,7 +69,7 @@ def _views(label: str, sketch: Sketch) -> frozenset[str]:
 @lru_cache(maxsize=65536)
 def _signs(view: str) -> NDArray[np.float64]:
     bits = np.frombuffer(hashlib.shake_256(view.encode()).digest(COLUMNS // 8), np.uint8)
-    return np.unpackbits(bits) * 2.0 - 1.0
+    return np.unpackbits(bits).astype(np.float64) * 2 - 1
 
 
 def _paths(sketch: Sketch) -> set[tuple[str, tuple[Operation, ...]]]:
