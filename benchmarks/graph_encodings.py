@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau, rankdata
 from torch import Tensor, nn
 
-from zenopt.core.cells import Sketch, sketches_of
+from zenopt.core.cells import Sketch, Step, sketches_of
 from zenopt.predictors.observations import Observations
 from zenopt.predictors.paths import PATHS
 from zenopt.predictors.surrogate import Surrogate
@@ -75,10 +75,7 @@ def cells_of(architectures: Sequence[Any]) -> list[Cells]:
 
 def _cells(sketches: Sequence[Sketch]) -> Cells:
     """Return cells whose operations are on edges."""
-    steps = [
-        [step for step in own.steps if not (own.is_joined and step.target == len(own.places) - 1)]
-        for own in sketches
-    ]
+    steps = [_live(own) for own in sketches]
     words = sorted({step.label for own in steps for step in own})
     inputs, size = sketches[0].inputs, max(map(len, steps))
     operations = np.zeros((len(steps), size), dtype=np.int64)
@@ -94,6 +91,25 @@ def _cells(sketches: Sequence[Sketch]) -> Cells:
             edges[row, index, inputs:][[i for i, other in enumerate(own) if other.target == source]] = 1.0
             edges[row, size, inputs + index] = float(step.target in ends)
     return Cells(torch.from_numpy(operations), torch.from_numpy(edges), len(words) + 1)
+
+
+def _live(sketch: Sketch) -> list[Step]:
+    """Return the operations on paths from an input to the output."""
+    last = len(sketch.places) - 1
+    reached, needed = set(range(sketch.inputs)), {last}
+    for step in sketch.steps:
+        if reached & set(step.sources):
+            reached.add(step.target)
+    for step in reversed(sketch.steps):
+        if step.target in needed:
+            needed |= set(step.sources)
+    return [
+        step
+        for step in sketch.steps
+        if step.sources[0] in reached
+        and step.target in needed
+        and not (sketch.is_joined and step.target == last)
+    ]
 
 
 class Gates(nn.Module):
