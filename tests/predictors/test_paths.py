@@ -198,6 +198,8 @@ def test_groups_that_enter_need_evidence() -> None:
     assert fit.groups == ("shape", PATHS)
     few = Sample.of(matrix[:6])
     assert choose(columns, (1.0,), few, values[:6], entering=(PATHS,)).groups == ("shape", "noise")
+    fit = choose(columns, (1.0,), Sample.of(matrix[:29]), values[:29], entering=(PATHS,))
+    assert not any(PATHS in trial.groups for trial in fit.trials)
     assert choose({PATHS: np.arange(3, 6)}, (1.0,), few, values[:6], entering=(PATHS,)).groups == (PATHS,)
 
 

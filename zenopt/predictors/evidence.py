@@ -23,6 +23,8 @@ Array = NDArray[np.float64]
 MARGIN = 1.0
 #: Fewer observations than this decide nothing: all groups are read that need not enter.
 FEWEST = 10
+#: Fewer observations than this let none enter: their evidence for a hundred columns misleads.
+FEWEST_ENTERING = 30
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def choose(
     evidence(best)
     if selects and len(values) >= FEWEST:
         best = without_needless(best)
-        for name in outside:
+        for name in outside if len(values) >= FEWEST_ENTERING else ():
             larger = tuple(n for n in names if n in best or n == name)
             if evidence(larger) >= evidence(best) + MARGIN:
                 best = without_needless(larger)
