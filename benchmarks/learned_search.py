@@ -11,7 +11,8 @@ out with ``--methods``, or give it fewer seeds in a run of its own; ``--json`` k
 methods and tables, and ``--figure`` draws all of it: the regret over evaluations, a panel for each table.
 
 ``--predict 50,100`` judges the predictor instead: of so many random networks of a table it learns, and of the others
-Kendall's correlation with their values is printed, and the share that lies in its 90 % intervals.
+Kendall's correlation with their values is printed, and the share that lies in its 90 % intervals. ``--without
+paths`` leaves a group of inputs out, here and in searches; ``graph_encodings.py`` says what that one is worth.
 """
 
 from __future__ import annotations
@@ -96,12 +97,19 @@ class Task:
         spec: The study; its space is what the table lists.
         values: Within the budget, by text.
         candidates: Of the learned search; gathered when it is first asked for.
+        without: Groups of inputs that it may not read.
     """
 
     spec: StudySpec
     space: Any
     values: Mapping[str, float]
     candidates: Candidates | None = None
+    without: Sequence[str] = ()
+
+    @property
+    def groups(self) -> list[str]:
+        """Groups of inputs that the learned search may read."""
+        return [name for name in self.gathered().inputs.group_names if name not in self.without]
 
     def part(self, rows: float, seed: int, file: Path) -> Task:
         """Return the task of a random part of the table, which is written to a file."""
@@ -115,7 +123,8 @@ class Task:
         whole = self.gathered()
         places = [index for index, text in enumerate(whole.texts) if text in kept]
         inputs, names = whole.inputs.rows(places), tuple(whole.texts[index] for index in places)
-        return Task(spec, spec.build_space(), kept, Candidates(names, inputs, whole.reader, is_whole=True))
+        candidates = Candidates(names, inputs, whole.reader, is_whole=True)
+        return Task(spec, spec.build_space(), kept, candidates, self.without)
 
     def gathered(self) -> Candidates:
         """Return the candidates of the learned search."""
@@ -149,7 +158,10 @@ class Task:
         spec = self.spec.overridden({"sampler": settings, "seed": seed})
         if method != "surrogate":
             return make_sampler(spec), needs_all_slots(spec)
-        return SurrogateSampler(self.space, spec.limits(), seed=seed, candidates=self.gathered()), False
+        limits, candidates = spec.limits(), self.gathered()
+        return SurrogateSampler(
+            self.space, limits, seed=seed, candidates=candidates, inputs=self.groups
+        ), False
 
     def search(
         self, method: str, seed: int, evaluations: int, told: Mapping[str, float] | None = None
@@ -273,7 +285,7 @@ def predictions(task: Task, trained: int, seeds: int) -> tuple[float, float]:
     for seed in range(seeds):
         order = np.random.default_rng(seed).permutation(len(values))
         known, unseen = order[:trained], order[trained : trained + UNSEEN]
-        surrogate = Surrogate(candidates.inputs)
+        surrogate = Surrogate(candidates.inputs, groups=task.groups)
         texts = [candidates.texts[index] for index in known]
         surrogate.learn(Observations.of(candidates.inputs.rows(known), texts, values[known]))
         found = surrogate.predict(candidates.inputs.rows(unseen))
@@ -315,6 +327,9 @@ def main() -> None:
     parser.add_argument("--macs-share", type=float)
     parser.add_argument("--minutes", type=float, help="No further seed begins after this time per table.")
     parser.add_argument("--predict", metavar="N[,N...]")
+    parser.add_argument(
+        "--without", metavar="G[,G...]", default="", help="Groups of inputs that are not read."
+    )
     parser.add_argument("--json", type=Path, help="What it holds of other methods and tables is kept.")
     parser.add_argument("--figure", type=Path)
     arguments = parser.parse_args()
@@ -327,6 +342,7 @@ def main() -> None:
     results = kept_results(arguments.json, about, parser)
     for name in filter(None, arguments.tables.split(",")):
         task = Task.of(arguments.folder, name.strip(), arguments.macs_share)
+        task.without = arguments.without.split(",")
         print(f"\n{name}: {len(task.values):,} networks", flush=True)
         if arguments.predict is not None:
             for trained in map(int, arguments.predict.split(",")):

@@ -320,6 +320,7 @@ def test_combinations_are_judged_on_what_they_did_not_see(
     assert results["surrogate"]["n"] == len(cells) - len(cells) // 2
     assert results["surrogate"]["spearman"] > results["mean-rank"]["spearman"]
     assert found["splits"]["acc"]["surrogate"]["mean"] > 0.7
+    assert set(found["surrogate_reads"]["acc"]) <= {"genes", "shape", "costs", "scores", "paths", "proxies"}
     weights = found["learned_weights"]["acc"]
     assert weights["params"] > 2 * abs(weights["random"])
     written = load_table(scores_path)
@@ -337,6 +338,14 @@ def test_combinations_are_judged_on_what_they_did_not_see(
         (("--proxies", "params", "--scores", "file/x.csv"), "Cannot write file/x.csv: "),
         (("--proxies", "params", "--figure", "file/x.html"), "Cannot write file/x.html: "),
         (("--proxies", "parms"), "Unknown proxy 'parms'"),
+        (
+            ("--proxies", "params", "--inputs", "genes"),
+            "--inputs says what a combination may read; add --combine",
+        ),
+        (
+            ("--proxies", "params", "--combine", "--inputs", "genes,gene"),
+            "inputs: no group is called 'gene'; there are genes, shape, costs, scores, paths.",
+        ),
         (
             ("--proxies", "params", "--space", "superres"),
             "table.csv: row 2: Block 0 at position 0: cannot read",

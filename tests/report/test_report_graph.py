@@ -7,11 +7,12 @@ from typing import ClassVar
 
 import pytest
 
+from zenopt.core.cells import operation_words, sketches_of
 from zenopt.core.description import Unit
 from zenopt.core.errors import ZenoptError
 from zenopt.core.primitives import Conv, Edge, Graph, Identity, Node, Norm, Pool, Zero
 from zenopt.report import dissect, draw
-from zenopt.report.cells import cell_text, cells_of, diagram_of, operation_words, sketches_of
+from zenopt.report.cells import cell_text, cells_of, diagram_of
 from zenopt.report.diagram import draw_diagram
 from zenopt.report.graph import Box, Diagram, lay_out, layers_of
 from zenopt.spaces.chain.architecture import Architecture

@@ -292,6 +292,22 @@ def test_study_files_name_it() -> None:
         StudySpec.load("nasbench201", {"sampler.name": "surrogate", "sampler.surrogate.begin": 0})
 
 
+def test_study_files_name_groups_of_inputs() -> None:
+    settings = {"sampler.name": "surrogate", "sampler.surrogate.inputs": ["costs", "paths"]}
+    sampler = make_sampler(StudySpec.load("nasbench201", settings))
+    assert isinstance(sampler, SurrogateSampler) and sampler._groups == ("costs", "paths")
+    study = make(inputs=["paths"])
+    run(study, CELLS, accuracy, 6)
+    lines = study.user_attrs[RECORD_KEY]["record"].splitlines()[1:]
+    read = {name.strip() for line in lines for name in line.split(" nats ")[1].split(",")}
+    assert read == {"paths"}
+    settings["sampler.surrogate.inputs"] = ["costs", "path"]
+    with pytest.raises(
+        PredictorError, match="no group is called 'path'; there are genes, shape, costs, scores, paths"
+    ):
+        make_sampler(StudySpec.load("nasbench201", settings))
+
+
 # -- earlier results -------------------------------------------------------------------------------------------------
 
 

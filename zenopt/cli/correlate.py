@@ -136,6 +136,12 @@ if TYPE_CHECKING:
     help="Let what is learned also read the shape of a network: paths and operations of a cell, size and depth.",
 )
 @click.option(
+    "--inputs",
+    metavar="G[,G...]",
+    help="Groups of inputs that surrogate may read (genes, shape, costs, scores, paths); by default all. Which of "
+    "them it reads, evidence decides.",
+)
+@click.option(
     "--train",
     type=click.IntRange(min=3),
     metavar="N",
@@ -184,6 +190,7 @@ def correlate(
     cache_path: str,
     is_combined: bool,
     has_features: bool,
+    inputs: str | None,
     train: int | None,
     learn_path: str | None,
     scores_path: str | None,
@@ -214,6 +221,9 @@ def correlate(
         )
     if train is not None and not is_combined:
         raise click.UsageError("--train says how many --combine learns from; --learn takes all.")
+    if inputs is not None and not is_combined:
+        raise click.UsageError("--inputs says what a combination may read; add --combine.")
+    groups = () if inputs is None else _names(inputs, "--inputs")
     show_warnings()
     wanted = _names(proxies)
     path, column_named = split_column(path)
@@ -233,6 +243,13 @@ def correlate(
             known.column(column)
         for asked in wanted:
             check_proxy(asked)
+        reader = None
+        if is_combined:
+            from zenopt.predictors.inputs import check_groups
+            from zenopt.predictors.networks import NetworkReader
+
+            reader = NetworkReader(drawn_from, resolution, classes)
+            check_groups(groups, reader.groups)
         if learn_path is not None:
             _check_learnable(learn_path, chosen, wanted, data, build)
         for output in (scores_path, figure, learn_path):
@@ -268,16 +285,14 @@ def correlate(
         found = compare(known, scores, chosen, **options)
         features = features_of(architectures, resolution, classes) if has_features else None
         combined = Combined()
-        if is_combined:
-            from zenopt.predictors.networks import NetworkReader
-
-            inputs = NetworkReader(drawn_from, resolution, classes).read(architectures)
+        if reader is not None:
             combined = combine(
                 known,
                 scores,
                 chosen,
                 features=features,
-                inputs=inputs,
+                inputs=reader.read(architectures),
+                groups=groups,
                 train=train,
                 progress=panel,
                 **options,

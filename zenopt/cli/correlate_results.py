@@ -34,6 +34,10 @@ def results_text(found: Sequence[Correlation], combined: Combined) -> str:
             )
             for name, item in by_name.items()
         ]
+    lines += [
+        wrapped(f"{printable(column)}, surrogate reads {', '.join(groups)}")
+        for column, groups in combined.reads.items()
+    ]
     return "\n".join(lines)
 
 
@@ -51,6 +55,7 @@ def results_json(found: Sequence[Correlation], combined: Combined | None) -> dic
         "results": results_json([*found, *combined.correlations]),
         "learned_weights": combined.weights,
         "splits": splits,
+        "surrogate_reads": combined.reads,
     }
 
 

@@ -82,10 +82,11 @@ def _describe_architecture(
     found: Target, show_layers: bool, device: str | None, spellings: bool, verify: bool, as_json: bool
 ) -> None:
     """Print what is known of an architecture without building it."""
+    from zenopt.core.cells import sketches_of
     from zenopt.core.costs import count
     from zenopt.core.lowering import lower
     from zenopt.latency.training_speed import training_speed
-    from zenopt.report.cells import cell_text, sketches_of
+    from zenopt.report.cells import cell_text
 
     architecture: Any = found.architecture
     resolution, classes, use_se = found.resolution, found.num_classes, found.use_se

@@ -27,6 +27,8 @@ from zenopt.proxies.registry import get_proxy
 VOTE, MEAN, LEARNED, PROCESS = "vote", "mean-rank", "learned-ranks", "learned-process"
 #: The predictor of the learned search, on what it reads of networks and on the proxies.
 SURROGATE = "surrogate"
+#: Its group of inputs that the proxies are.
+PROXIES = "proxies"
 
 Features = Mapping[str, Mapping[str, float]]
 
@@ -58,11 +60,13 @@ class Combined:
         correlations: Statistics on what a combination was not learned from.
         weights: Learned weights of ranks, by column and proxy.
         splits: Learned combinations over random splits, by column and name.
+        reads: Groups of inputs that ``surrogate`` reads, by column.
     """
 
     correlations: list[Correlation] = field(default_factory=list)
     weights: dict[str, dict[str, float]] = field(default_factory=dict)
     splits: dict[str, dict[str, Splits]] = field(default_factory=dict)
+    reads: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def combine(
@@ -72,6 +76,7 @@ def combine(
     *,
     features: Features | None = None,
     inputs: Inputs | None = None,
+    groups: Sequence[str] = (),
     train: int | None = None,
     repeats: int = 20,
     top_share: float = 0.1,
@@ -93,6 +98,8 @@ def combine(
             Features by architecture (see :func:`features_of`).
         inputs:
             What the learned search reads of the architectures, in the order of the scores.
+        groups:
+            Groups of these inputs that it may read, besides the proxies; all if not given.
         train:
             Architectures that are learned from; half of them if not given.
         repeats:
@@ -102,11 +109,12 @@ def combine(
 
     Raises:
         DataError: If too few architectures, or too many, would be learned from.
+        PredictorError: If a group of inputs does not exist.
     """
     result = Combined()
     names = list(scores)
     progress.start(len(columns) * (1 + repeats), "split")
-    read = None if inputs is None else _Read(inputs, scores)
+    read = None if inputs is None else _Read(inputs, scores, groups)
     for column in columns:
         truth = table.column(column)
         texts = [text for text in scores[names[0]] if text in truth]
@@ -122,6 +130,8 @@ def combine(
         combined[MEAN] = (texts, weighted_ranks(_rows(scores, texts, names), equal).tolist())
         known, test = _split(texts, count, f"halves {seed}")
         learned, weights = _learn(scores, features, read, truth, known, test)
+        if read is not None:
+            result.reads[column] = read.chosen
         progress.advance()
         result.weights[column] = weights
         combined.update({name: (test, values) for name, values in learned.items()})
@@ -188,7 +198,10 @@ def _learn(
 class _Read:
     """What the learned search reads of architectures, and the scores of proxies as one more group."""
 
-    def __init__(self, inputs: Inputs, scores: Scores) -> None:
+    def __init__(self, inputs: Inputs, scores: Scores, groups: Sequence[str]) -> None:
+        self._groups = (*groups, PROXIES) if groups else ()
+        #: Groups that were read by the last prediction.
+        self.chosen: tuple[str, ...] = ()
         texts = list(next(iter(scores.values())))
         self._places = {text: index for index, text in enumerate(texts)}
         columns = [
@@ -198,13 +211,14 @@ class _Read:
         proxies = np.stack(columns, axis=1)
         self._inputs = Inputs(
             (*inputs.names, *(f"proxy {name}" for name in scores)),
-            (*inputs.groups, *("proxies" for _ in scores)),
+            (*inputs.groups, *(PROXIES for _ in scores)),
             np.concatenate([inputs.matrix, proxies], axis=1),
         )
 
     def predict(self, known: Sequence[str], wanted: Sequence[float], test: Sequence[str]) -> list[float]:
-        surrogate = Surrogate(self._inputs)
+        surrogate = Surrogate(self._inputs, groups=self._groups)
         surrogate.learn(Observations.of(self._of(known), known, wanted))
+        self.chosen = surrogate.reads
         return surrogate.predict(self._of(test), test).mean.tolist()
 
     def _of(self, texts: Sequence[str]) -> Inputs:

@@ -1,12 +1,13 @@
 """Which groups of inputs, and which scale of the outputs: decided by evidence whenever a process is fitted.
 
 The evidence of a choice is the log marginal likelihood of the values in their own units (the scale's slope counted)
-plus the log prior of the hyperparameters, at its maximum. Groups are dropped one by one as long as that raises it.
+plus the log prior of the hyperparameters, at its maximum. Groups are dropped one by one as long as that raises it;
+some are not read at first, and enter if they raise it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,10 +19,12 @@ from zenopt.predictors.warp import SHAPES, Warp
 
 Array = NDArray[np.float64]
 
-#: Nats by which a smaller set of groups must be better to be taken.
+#: Nats by which a set of groups must be better to be taken for another.
 MARGIN = 1.0
-#: Fewer observations than this decide nothing: all groups are read.
+#: Fewer observations than this decide nothing: all groups are read that need not enter.
 FEWEST = 10
+#: Fewer observations than this let none enter: their evidence for a hundred columns misleads.
+FEWEST_ENTERING = 30
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ def choose(
     values: Array,
     *,
     selects: bool = True,
+    entering: Collection[str] = (),
 ) -> Fit:
     """Fit processes on sets of groups and keep the one with most evidence.
 
@@ -76,9 +80,13 @@ def choose(
         sample, values:
             The observations; values in their own units, higher is better.
         selects:
-            Whether groups may be dropped.
+            Whether groups may be dropped, or enter.
+        entering:
+            Groups that are not read unless evidence is for them; all others, unless it is against them.
     """
     names = tuple(columns)
+    best = tuple(name for name in names if name not in entering) or names
+    outside = [name for name in names if name not in best]
     tried: dict[tuple[str, ...], tuple[float, Process, tuple[Warp, ...]]] = {}
 
     def evidence(groups: tuple[str, ...]) -> float:
@@ -87,15 +95,22 @@ def choose(
             tried[groups] = fit_scale(kernel, sample, values)
         return tried[groups][0]
 
-    best = names
-    evidence(best)
-    if selects and len(names) > 1 and len(values) >= FEWEST:
+    def without_needless(best: tuple[str, ...]) -> tuple[str, ...]:
         while len(best) > 1:
             smaller = [tuple(n for n in best if n != name) for name in best]
             winner = max(smaller, key=evidence)
             if evidence(winner) < evidence(best) + MARGIN:
                 break
             best = winner
+        return best
+
+    evidence(best)
+    if selects and len(values) >= FEWEST:
+        best = without_needless(best)
+        for name in outside if len(values) >= FEWEST_ENTERING else ():
+            larger = tuple(n for n in names if n in best or n == name)
+            if evidence(larger) >= evidence(best) + MARGIN:
+                best = without_needless(larger)
     order = sorted(tried, key=lambda groups: -tried[groups][0])
     _, process, warps = tried[best]
     return Fit(process, warps, best, tuple(Trial(groups, tried[groups][0]) for groups in order))

@@ -10,11 +10,26 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from zenopt.core.errors import PredictorError
+from zenopt.core.text import quoted
+from zenopt.predictors.paths import PATHS
 
 Array = NDArray[np.float64]
 
 #: Columns whose spread is below this share of their size are constants.
 CONSTANT = 1e-9
+
+
+def rankings(names: Sequence[str], groups: Sequence[str]) -> list[str]:
+    """Return the inputs that say something alone, so that networks can be ranked by them."""
+    return [name for name, group in zip(names, groups, strict=True) if group != PATHS]
+
+
+def check_groups(wanted: Sequence[str], groups: Sequence[str]) -> None:
+    """Raise a :class:`PredictorError` naming the first group of inputs that networks do not have."""
+    known = tuple(dict.fromkeys(groups))
+    for group in wanted:
+        if group not in known:
+            raise PredictorError(f"inputs: no group is called {quoted(group)}; there are {', '.join(known)}.")
 
 
 @dataclass(frozen=True)
@@ -50,6 +65,11 @@ class Inputs:
     def group_names(self) -> tuple[str, ...]:
         """Every group once, in the order of its first column."""
         return tuple(dict.fromkeys(self.groups))
+
+    @property
+    def rankings(self) -> list[str]:
+        """The inputs that say something alone, so that networks can be ranked by them."""
+        return rankings(self.names, self.groups)
 
     def rows(self, index: Sequence[int] | NDArray[np.intp]) -> Inputs:
         """Return the inputs of some of the networks."""
@@ -120,8 +140,8 @@ class Ranking:
     @classmethod
     def of(cls, inputs: Inputs, name: str) -> Ranking:
         """Make the ranking by a column of reference networks."""
-        if name not in inputs.names:
-            raise PredictorError(f"No input is called {name!r}; there are {', '.join(inputs.names)}.")
+        if name not in inputs.rankings:
+            raise PredictorError(f"No input is called {name!r}; there are {', '.join(inputs.rankings)}.")
         column = inputs.names.index(name)
         return cls(column, np.sort(inputs.matrix[:, column]))
 

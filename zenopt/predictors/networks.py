@@ -5,7 +5,8 @@ Groups of inputs:
 - ``genes``: the parameters, where all are categories or numbers of few values;
 - ``shape``: what the family says of its networks' shape, else depths, widths and kernels at every map size;
 - ``costs``: logarithms of params and multiply-adds;
-- ``scores``: closed forms of training-free scores.
+- ``scores``: closed forms of training-free scores;
+- ``paths``: the paths through cells, where networks have any (:mod:`zenopt.predictors.paths`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from zenopt.core.costs import count
 from zenopt.core.errors import ProxyError, StructureError
 from zenopt.core.text import shortened
 from zenopt.predictors.inputs import Inputs
+from zenopt.predictors.paths import COLUMNS, PATHS, path_columns
 from zenopt.spaces.shape import shape_profile
 
 if TYPE_CHECKING:
@@ -80,11 +82,13 @@ class NetworkReader:
         initial = space.parse(space.initial)
         self._type = type(initial)
         self._scores = tuple(name for name in SCORES if name in type(initial).closed_forms)
+        self._has_paths = space.has_networks and path_columns(initial) is not None
         groups = {
             "genes": [name for names in self._genes.values() for name in names],
             "shape": list(self._shape(initial)),
             "costs": ["log params", "log MACs"],
             "scores": list(self._scores),
+            PATHS: [f"{PATHS} {number}" for number in range(1, COLUMNS + 1)] if self._has_paths else [],
         }
         self.names = tuple(name for names in groups.values() for name in names)
         self.groups = tuple(group for group, names in groups.items() for _ in names)
@@ -125,6 +129,7 @@ class NetworkReader:
             *shape,
             *(log(cost) if cost > 0 else -inf for cost in (costs.params, costs.macs)),
             *(self._score(architecture, name) for name in self._scores),
+            *self._paths(architecture),
         ]
         if len(row) != len(self.names):
             raise StructureError(
@@ -136,6 +141,12 @@ class NetworkReader:
     def _shape(self, architecture: Any) -> Mapping[str, float]:
         own: dict[str, float] = architecture.shape_features()
         return own or shape_profile(architecture, self._resolution, self._levels)
+
+    def _paths(self, architecture: Any) -> list[float]:
+        if not self._has_paths:
+            return []
+        found = path_columns(architecture)
+        return [0.0] * COLUMNS if found is None else found.tolist()
 
     def _score(self, architecture: Any, name: str) -> float:
         try:

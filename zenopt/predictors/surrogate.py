@@ -23,10 +23,11 @@ from zenopt.core.errors import PredictorError
 from zenopt.predictors.acquisition import gain_of_repeats
 from zenopt.predictors.beginning import spread_from_top
 from zenopt.predictors.evidence import Fit, choose, make_warps, warp
-from zenopt.predictors.inputs import Inputs, Ranking, Scaling
+from zenopt.predictors.inputs import Inputs, Ranking, Scaling, check_groups
 from zenopt.predictors.intervals import interval, interval_factor, value_moments
 from zenopt.predictors.kernels import Sample
 from zenopt.predictors.observations import Observations
+from zenopt.predictors.paths import PATHS
 from zenopt.predictors.pool import Pool
 from zenopt.predictors.process import Process
 from zenopt.predictors.view import View
@@ -36,6 +37,8 @@ Array = NDArray[np.float64]
 
 #: Hyperparameters are fitted anew when there is this much more to learn from.
 GROWTH = 1.2
+#: Groups of inputs that are read only where evidence is for them: they help where much is known of cells.
+ENTERING = (PATHS,)
 #: Trainings that hyperparameters are fitted to at most; predictions use all.
 FITTED = 300
 
@@ -68,13 +71,28 @@ class Surrogate:
             Name of the input whose larger values are thought better before anything is trained (a closed form, MACs,
             params); how far it is to be trusted is learned.
         selects:
-            Whether groups of inputs may be dropped when evidence is against them.
+            Whether evidence decides which groups of inputs are read.
+        groups:
+            Groups that it may read; all if not given.
     """
 
-    def __init__(self, reference: Inputs, *, ranking: str | None = None, selects: bool = True) -> None:
+    def __init__(
+        self,
+        reference: Inputs,
+        *,
+        ranking: str | None = None,
+        selects: bool = True,
+        groups: Sequence[str] = (),
+    ) -> None:
+        check_groups(groups, reference.groups)
         self._scaling = Scaling.of(reference)
         self._ranking = None if ranking is None else Ranking.of(reference, ranking)
         self._selects = selects
+        self._groups = tuple(n for n in self._scaling.group_names if not groups or n in groups)
+        if not self._groups:
+            raise PredictorError(
+                f"Networks do not differ in {', '.join(groups)}: there is nothing to learn from."
+            )
         self._ids: dict[Hashable, int] = {}
         self._told: Observations | None = None
         self._fitted: tuple[int, tuple[float, ...]] | None = None
@@ -114,9 +132,10 @@ class Surrogate:
 
     def _refit(self, sample: Sample, values: Array, target: int, shares: tuple[float, ...]) -> None:
         index = _informative(values[:target], FITTED)
-        names = self._scaling.group_names
-        columns = dict(zip(names, self._scaling.columns(names), strict=True))
-        fit = choose(columns, shares, sample.rows(index), values[index], selects=self._selects)
+        columns = dict(zip(self._groups, self._scaling.columns(self._groups), strict=True))
+        fit = choose(
+            columns, shares, sample.rows(index), values[index], selects=self._selects, entering=ENTERING
+        )
         self._fit, self._fitted, self._pool = fit, (target, shares), None
         outputs = warp(values[:target], sample.levels[:target], fit.warps)
         self._process = Process.condition(
@@ -126,6 +145,11 @@ class Surrogate:
     def record(self) -> str:
         """Return which inputs and scale were chosen, with the evidence of everything that was compared."""
         return str(self._known()[0])
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The groups of inputs that were chosen."""
+        return self._known()[0].groups
 
     # -- predicting -------------------------------------------------------------------------------------------------
 

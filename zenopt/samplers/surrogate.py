@@ -17,6 +17,7 @@ from zenopt.core.seeds import derive_rng, derive_seed
 from zenopt.latency.limits import Limits
 from zenopt.predictors.earlier import InformedReader
 from zenopt.predictors.front import KnownObjective, propose_front
+from zenopt.predictors.inputs import check_groups, rankings
 from zenopt.predictors.networks import NetworkReader, Reader
 from zenopt.predictors.observations import Observations
 from zenopt.predictors.surrogate import Surrogate
@@ -83,6 +84,8 @@ class SurrogateSampler(ZenSampler):
             Costs that are the objectives after the first; they are computed instead of learned.
         last_step:
             Step with which a full training ends; by default that of the longest one.
+        inputs:
+            Groups of inputs that may be read, e.g. ``("costs", "paths")``; all if not given.
         earlier:
             Results of other studies or tables: source -> text -> value, higher is better; see
             :class:`~zenopt.predictors.earlier.InformedReader`.
@@ -109,6 +112,7 @@ class SurrogateSampler(ZenSampler):
         ranking: str | None = "auto",
         costs: Sequence[str] = (),
         last_step: int | None = None,
+        inputs: Sequence[str] = (),
         earlier: Mapping[str, Mapping[str, float]] | None = None,
         mutation: str = "zen",
     ) -> None:
@@ -123,10 +127,13 @@ class SurrogateSampler(ZenSampler):
             if earlier:
                 self._reader = InformedReader(self._reader, space, earlier)
         self._ranking = self._reader.ranking if ranking == "auto" else ranking
-        if self._ranking is not None and self._ranking not in self._reader.names:
+        self._groups = tuple(inputs)
+        check_groups(self._groups, self._reader.groups)
+        allowed = rankings(self._reader.names, self._reader.groups)
+        if self._ranking is not None and self._ranking not in allowed:
             raise PredictorError(
                 f"sampler.surrogate.ranking: no input is called {self._ranking!r}; there are auto, none, "
-                f"{', '.join(self._reader.names)}."
+                f"{', '.join(allowed)}."
             )
         self._wanted = candidates
         self._cost_names = tuple(costs)
@@ -314,7 +321,7 @@ class SurrogateSampler(ZenSampler):
         )
 
     def _surrogate(self, candidates: Candidates) -> Surrogate:
-        return Surrogate(candidates.inputs, ranking=self._ranking)
+        return Surrogate(candidates.inputs, ranking=self._ranking, groups=self._groups)
 
     def _candidates(self) -> Candidates:
         if self._gathered is None:

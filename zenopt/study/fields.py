@@ -108,6 +108,8 @@ FIELDS = {
     "sampler.surrogate.candidates": "Candidates of a space that is not listed; a listed one is compared as a whole.",
     "sampler.surrogate.ranking": "Input whose larger values are thought better before anything is trained, e.g. "
     "`log MACs`; `auto`: the family's, `none`: none.",
+    "sampler.surrogate.inputs": "Groups of inputs that may be read, e.g. `[costs, paths]`; by default all. Evidence "
+    "decides which of them are read.",
     "sampler.surrogate.warm_start": "Earlier results, `STORAGE#STUDY` or `TABLE.csv#COLUMN`; how far they are to be "
     "trusted is learned.",
     "sampler.annealing": "How the sampler `annealing` begins and cools.",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from zenopt.core.errors import StudyError
 from zenopt.core.seeds import derive_rng
 from zenopt.core.text import quoted
+from zenopt.predictors.earlier import GROUP as EARLIER
 from zenopt.predictors.networks import NetworkReader
 from zenopt.predictors.surrogate import Surrogate
 from zenopt.samplers.guided import draw_candidates
@@ -99,6 +100,8 @@ def predict_networks(
     surrogate = Surrogate(
         reference.join(observations.inputs),
         ranking={"auto": reader.ranking, "none": None}.get(ranking, ranking),
+        # Earlier results are no inputs of a prediction.
+        groups=[name for name in spec.sampler.surrogate.inputs if name != EARLIER],
     )
     surrogate.learn(observations)
     texts = [str(own) for own in architectures]

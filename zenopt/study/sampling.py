@@ -243,6 +243,7 @@ def _surrogate_sampler(spec: StudySpec, worker: int) -> BaseSampler:
         ranking=None if settings.ranking == "none" else settings.ranking,
         costs=spec.objectives[1:],
         last_step=spec.evaluator()(spec).last_step,
+        inputs=settings.inputs,
         earlier=earlier_results(spec),
         mutation=spec.sampler.mutation,
     )

@@ -252,13 +252,15 @@ class SurrogateSection(Section):
     """What the sampler ``surrogate`` begins with, and what it chooses from.
 
     The first ``begin`` trials come from the top of ``ranking``, far apart: an input of the predictor, ``auto`` for the
-    one that is best for the family, or ``none``. Spaces that cannot be listed have ``candidates`` candidates.
+    one that is best for the family, or ``none``. Spaces that cannot be listed have ``candidates`` candidates. Of the
+    groups of inputs, or of those that ``inputs`` names, it reads those that evidence is for.
     ``warm_start`` names earlier results, ``STORAGE#STUDY`` or ``TABLE.csv#COLUMN``.
     """
 
     begin: int = Field(4, ge=1, le=1000)
     candidates: int = Field(10_000, ge=100, le=1_000_000)
     ranking: str = "auto"
+    inputs: tuple[str, ...] = ()
     warm_start: tuple[str, ...] = ()
 
     @field_validator("ranking", mode="before")
