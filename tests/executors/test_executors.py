@@ -13,12 +13,12 @@ import jobs
 import optuna
 import pytest
 from optuna.trial import TrialState
+from running import run
 
 from zenopt.core.errors import ZenoptError
-from zenopt.executors import Ended, Job, make_executor, read_resources
+from zenopt.executors import make_executor, read_resources
 from zenopt.executors.resources import bytes_of, minutes_of
-from zenopt.executors.runs import RUN_KEY, Run, begin_run, of_run
-from zenopt.executors.supervise import supervise
+from zenopt.executors.runs import RUN_KEY, Run, of_run
 from zenopt.storage import open_storage
 from zenopt.study.search import run_search
 from zenopt.study.study import load_study
@@ -42,61 +42,6 @@ def _executor(on: str) -> Any:
     if name in ("slurm", "ray"):
         _needs({"slurm": "submitit", "ray": "ray"}[name])
     return make_executor(on)
-
-
-@pytest.fixture
-def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> optuna.Study:
-    # Worker processes import the jobs.
-    folders = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(folders))
-    return optuna.create_study(
-        study_name="s", storage=open_storage(f"sqlite:///{tmp_path}/s.db"), direction="maximize"
-    )
-
-
-def run(
-    study: optuna.Study,
-    executor: Any,
-    folder: Path,
-    *,
-    wanted: int,
-    work: Callable[..., None] = jobs.count,
-    stop: threading.Event | None = None,
-    report: Callable[[int], None] = lambda alive: None,
-    **task: Any,
-) -> tuple[list[Ended], Run]:
-    """Run two workers."""
-    own = begin_run(study, wanted)
-
-    def done() -> int:
-        finished = [trial for trial in study.get_trials() if trial.state.is_finished()]
-        return sum(of_run(trial.user_attrs.get(RUN_KEY), own.id) for trial in finished)
-
-    job = Job(
-        work,
-        jobs.Counting(own.id, **task),
-        f"sqlite:///{folder}/s.db",
-        "s",
-        own.id,
-        folder=str(folder),
-        notes=own,
-    )
-    try:
-        executor.open(job)
-        ended = supervise(
-            executor,
-            study,
-            workers=2,
-            devices=("cpu",),
-            wanted=wanted,
-            done=done,
-            stop=stop or threading.Event(),
-            report=report,
-        )
-    finally:
-        executor.close()
-        own.end()
-    return ended, own
 
 
 @pytest.mark.parametrize("on", NAMES)
