@@ -17,6 +17,7 @@ from running import run
 
 from zenopt.core.errors import ZenoptError
 from zenopt.executors import make_executor, read_resources
+from zenopt.executors.proxy import LocalFile, absolute_url
 from zenopt.executors.resources import bytes_of, minutes_of
 from zenopt.executors.runs import RUN_KEY, Run, of_run
 from zenopt.storage import open_storage
@@ -197,6 +198,22 @@ def test_what_a_storage_or_cluster_cannot_do_is_said_before_a_study_is_made(
         with pytest.raises(ZenoptError, match=complaint):
             run_search(tiny_spec(), storage, "s", trials=2, on=on)
     assert not (tmp_path / "x.db").exists()
+
+
+def test_a_sqlite_file_is_opened_on_its_machine_alone(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    path.touch()
+    file = LocalFile.of(f"sqlite:///{path}")
+    assert file is not None and file.is_here
+    assert not replace(file, host="another machine, or container").is_here
+    # Another file of the same name, as in another container; and none.
+    path.rename(tmp_path / "y.db")
+    assert not file.is_here
+    path.touch()
+    assert not file.is_here
+    assert LocalFile.of("postgresql://user@host/db") is None
+    assert absolute_url("postgresql://user@host/db") == "postgresql://user@host/db"
+    assert absolute_url("journal:///x.log") == f"journal:///{Path('x.log').resolve()}"
 
 
 def test_resources() -> None:

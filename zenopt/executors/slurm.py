@@ -16,7 +16,7 @@ from zenopt.core.errors import ExecutorError, StorageError, StudyError
 from zenopt.core.text import one_line, shortened_path
 from zenopt.executors import EXECUTORS
 from zenopt.executors.base import Ended, Executor, Job
-from zenopt.executors.proxy import reachable_url
+from zenopt.executors.proxy import absolute_url
 from zenopt.executors.resources import Resources, minutes_of
 from zenopt.executors.shift import Shift, identity_file
 from zenopt.executors.slurm_queue import JOB_NAME, Queue, cancel, check_script, complaint
@@ -97,9 +97,8 @@ class SlurmJobs(Executor):
         raise ExecutorError("--on slurm: say with --workers how many jobs the array is to have.")
 
     def open(self, job: Job) -> list[str]:
-        url, _ = reachable_url(job.url, job.synchronous, "", is_local=True)
         self._notes = job.notes
-        self._job = replace(job, url=url, threads=self.resources.threads, notes=None)
+        self._job = replace(job, url=absolute_url(job.url), threads=self.resources.threads, notes=None)
         self._folder = str(Path(job.folder).resolve() / "slurm")
         self._made = self._executor(self._folder)
         kept = {} if job.notes is None else job.notes.notes.get("jobs", {})
