@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import fake_slurm
@@ -23,6 +24,7 @@ from zenopt.executors import make_executor
 from zenopt.executors.runs import RUN_KEY
 from zenopt.executors.slurm_queue import Queue
 from zenopt.storage import Worker
+from zenopt.study.search import Progress, run_search
 
 pytest.importorskip("submitit", reason="submitit is not installed")
 
@@ -70,6 +72,29 @@ def test_jobs_that_wait_are_shown_with_the_reason_and_leave_the_queue_with_the_r
     ended, _ = run(study, executor, tmp_path, wanted=4, stop=stop, report=report)
     assert "2 jobs (Resources)" in said
     assert [item.reason for item in ended] == ["finished"] * 2
+    assert [_state(cluster, job) for job in ("1_0", "1_1")] == ["CANCELLED"] * 2
+
+
+def test_the_progress_of_a_search_says_what_waits_and_an_interrupt_leaves_no_jobs(
+    tiny_spec: Callable, tmp_path: Path, cluster: Path
+) -> None:
+    (cluster / "taken").write_text("0")
+
+    def interrupt(progress: Progress) -> None:
+        if progress.waiting == "2 jobs (Resources)":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_search(
+            tiny_spec(),
+            f"journal:///{tmp_path}/x.log",
+            "s",
+            trials=4,
+            workers=2,
+            on="slurm",
+            runs=tmp_path,
+            on_progress=interrupt,
+        )
     assert [_state(cluster, job) for job in ("1_0", "1_1")] == ["CANCELLED"] * 2
 
 
