@@ -130,7 +130,7 @@ def test_a_queue_that_does_not_answer_is_said_once(
     queue = Queue()
     queue.follow(["7_0"])
     (cluster / "deaf").touch()
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING, logger="zenopt"):
         assert [queue.status("7_0").state for _ in range(3)] == ["PENDING"] * 3
     assert [record.message for record in caplog.records] == [
         "SLURM does not say how the jobs are (slurm_load_jobs error: Unable to contact slurm controller); they go on "
@@ -178,7 +178,7 @@ def test_a_job_that_is_cancelled_is_replaced_and_what_workers_say_is_shown(
         if "1" in marks and _state(cluster, "1_1") == "RUNNING":
             subprocess.run(["scancel", "1_1"], check=True)
 
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING, logger="zenopt"):
         ended, _ = run(
             study, make_executor("slurm"), tmp_path, wanted=8, seconds=0.3, report=report, says="[here I am]"
         )
