@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,15 @@ from zenopt.storage import open_storage
 
 @dataclass(frozen=True)
 class Counting:
-    """Trials of a study ``s``; a worker that makes the file ``killed`` is killed in the middle of its trial."""
+    """Trials of a study ``s``; a worker that makes the file ``killed`` is killed in the middle of its trial.
+
+    With every trial, workers say ``says`` on stderr.
+    """
 
     run: str
     seconds: float = 0.0
     killed: str = ""
+    says: str = ""
 
 
 def count(task: Counting, post: Post) -> None:
@@ -33,6 +38,8 @@ def count(task: Counting, post: Post) -> None:
         trial = study.ask()
         trial.set_user_attr(RUN_KEY, mark_of(task.run, post.index))
         time.sleep(task.seconds)
+        if task.says:
+            print(task.says, file=sys.stderr, flush=True)
         if task.killed:
             try:
                 Path(task.killed).touch(exist_ok=False)

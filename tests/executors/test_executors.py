@@ -13,12 +13,13 @@ import jobs
 import optuna
 import pytest
 from optuna.trial import TrialState
+from running import run
 
 from zenopt.core.errors import ZenoptError
-from zenopt.executors import Ended, Job, make_executor, read_resources
+from zenopt.executors import make_executor, read_resources
+from zenopt.executors.proxy import LocalFile, absolute_url
 from zenopt.executors.resources import bytes_of, minutes_of
-from zenopt.executors.runs import RUN_KEY, Run, begin_run, of_run
-from zenopt.executors.supervise import supervise
+from zenopt.executors.runs import RUN_KEY, Run, of_run
 from zenopt.storage import open_storage
 from zenopt.study.search import run_search
 from zenopt.study.study import load_study
@@ -42,61 +43,6 @@ def _executor(on: str) -> Any:
     if name in ("slurm", "ray"):
         _needs({"slurm": "submitit", "ray": "ray"}[name])
     return make_executor(on)
-
-
-@pytest.fixture
-def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> optuna.Study:
-    # Worker processes import the jobs.
-    folders = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(folders))
-    return optuna.create_study(
-        study_name="s", storage=open_storage(f"sqlite:///{tmp_path}/s.db"), direction="maximize"
-    )
-
-
-def run(
-    study: optuna.Study,
-    executor: Any,
-    folder: Path,
-    *,
-    wanted: int,
-    work: Callable[..., None] = jobs.count,
-    stop: threading.Event | None = None,
-    report: Callable[[int], None] = lambda alive: None,
-    **task: Any,
-) -> tuple[list[Ended], Run]:
-    """Run two workers."""
-    own = begin_run(study, wanted)
-
-    def done() -> int:
-        finished = [trial for trial in study.get_trials() if trial.state.is_finished()]
-        return sum(of_run(trial.user_attrs.get(RUN_KEY), own.id) for trial in finished)
-
-    job = Job(
-        work,
-        jobs.Counting(own.id, **task),
-        f"sqlite:///{folder}/s.db",
-        "s",
-        own.id,
-        folder=str(folder),
-        notes=own,
-    )
-    try:
-        executor.open(job)
-        ended = supervise(
-            executor,
-            study,
-            workers=2,
-            devices=("cpu",),
-            wanted=wanted,
-            done=done,
-            stop=stop or threading.Event(),
-            report=report,
-        )
-    finally:
-        executor.close()
-        own.end()
-    return ended, own
 
 
 @pytest.mark.parametrize("on", NAMES)
@@ -252,6 +198,22 @@ def test_what_a_storage_or_cluster_cannot_do_is_said_before_a_study_is_made(
         with pytest.raises(ZenoptError, match=complaint):
             run_search(tiny_spec(), storage, "s", trials=2, on=on)
     assert not (tmp_path / "x.db").exists()
+
+
+def test_a_sqlite_file_is_opened_on_its_machine_alone(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    path.touch()
+    file = LocalFile.of(f"sqlite:///{path}")
+    assert file is not None and file.is_here
+    assert not replace(file, host="another machine, or container").is_here
+    # Another file of the same name, as in another container; and none.
+    path.rename(tmp_path / "y.db")
+    assert not file.is_here
+    path.touch()
+    assert not file.is_here
+    assert LocalFile.of("postgresql://user@host/db") is None
+    assert absolute_url("postgresql://user@host/db") == "postgresql://user@host/db"
+    assert absolute_url("journal:///x.log") == f"journal:///{Path('x.log').resolve()}"
 
 
 def test_resources() -> None:

@@ -173,8 +173,9 @@ def optimize(
     used = read_devices(devices)
     if dry_run:
         from zenopt.executors import make_executor
+        from zenopt.study.search import folder_of
 
-        click.echo(make_executor(on, resources).describe(workers, runs))
+        click.echo(make_executor(on, resources).describe(workers, str(folder_of(spec, name, runs))))
         return
     opened = open_existing(storage) if trials == 0 else None
     result = None

@@ -15,6 +15,7 @@ from zenopt.core.errors import ExecutorError, ZenoptError
 from zenopt.core.extensions import know_again
 from zenopt.executors.base import Job, Post
 from zenopt.executors.luggage import lacking, unpack
+from zenopt.executors.proxy import LocalFile
 from zenopt.storage.workers import current_worker
 
 #: Seconds without a sign of its driver after which a worker ends itself.
@@ -42,15 +43,18 @@ class Actor:
             Torch device.
         folder:
             The driver's working folder; the worker's, where this node has it too.
+        file:
+            The study's storage, where it is a file that a process elsewhere cannot open.
     """
 
-    def __init__(self, job: Job, index: int, device: str, folder: str) -> None:
+    def __init__(self, job: Job, index: int, device: str, folder: str, file: LocalFile | None) -> None:
         # So that relative paths mean the same everywhere.
         with contextlib.suppress(OSError):
             os.makedirs(folder, exist_ok=True)
             os.chdir(folder)
         self._job = job
         self._lacking = lacking(job.files)
+        self._url = job.url if file is None or file.is_here else None
         self._is_equipped = not self._lacking
         self._lease = 0
         self._is_hungry = self._is_dismissed = False
@@ -58,15 +62,20 @@ class Actor:
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._seen = time.monotonic()
-        post = Post(index, device, job.threads, job.url, self._claim, self._stop.is_set)
-        threading.Thread(target=self._work, args=(post,), daemon=True).start()
+        threading.Thread(target=self._work, args=(index, device), daemon=True).start()
         threading.Thread(target=self._watch, daemon=True).start()
 
-    def hello(self) -> tuple[str, str, tuple[str, ...]]:
-        """Return who this is, on which node, and which files of the job that node lacks: they are waited for."""
+    def hello(self) -> tuple[str, str, tuple[str, ...], bool]:
+        """Return who this is, on which node, and what it waits for: files that the node lacks, and a storage's URL."""
         import ray
 
-        return str(current_worker()), str(ray.util.get_node_ip_address()), self._lacking
+        return str(current_worker()), str(ray.util.get_node_ip_address()), self._lacking, self._url is None
+
+    def reach(self, url: str) -> None:
+        """Take the URL by which this node reaches the storage."""
+        with self._changed:
+            self._url = url
+            self._changed.notify_all()
 
     def bring(self, files: Mapping[str, Sequence[Any]]) -> None:
         """Take files that the node lacks, as references of parts of archives, and begin."""
@@ -120,17 +129,19 @@ class Actor:
             self._lease -= 1
             return True
 
-    def _work(self, post: Post) -> None:
+    def _work(self, index: int, device: str) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._is_equipped or self._stop.is_set())
-            if not self._is_equipped:
+            self._changed.wait_for(lambda: (self._is_equipped and self._url) or self._stop.is_set())
+            url = self._url
+            if not self._is_equipped or url is None:
                 self._news = News("finished")
                 self._changed.notify_all()
-            if self._news is not None:
+            if self._news is not None or url is None:
                 return
         news = News("finished")
         try:
             know_again(self._job.modules)
+            post = Post(index, device, self._job.threads, url, self._claim, self._stop.is_set)
             self._job.work(self._job.argument, post)
         except ZenoptError as error:
             news = News("refused", str(error), type(error).__name__)

@@ -170,6 +170,10 @@ class Executor(ABC):
         """Return the numbers of workers of an earlier driver that go on; asked once, after :meth:`open`."""
         return set()
 
+    def begun(self) -> int:
+        """Return the first number that no worker of an earlier driver had; asked once, after :meth:`open`."""
+        return max(self.running(), default=-1) + 1
+
     @abstractmethod
     def start(self, indices: Sequence[int]) -> None:
         """Start workers of these numbers."""
@@ -177,6 +181,10 @@ class Executor(ABC):
     @abstractmethod
     def poll(self, seconds: float) -> list[Ended]:
         """Wait at most so long, and return the workers that have ended since the last call."""
+
+    def waiting(self) -> str | None:
+        """Return in words how many workers have not begun, and why, where that is known; ``None``: all have."""
+        return None
 
     @abstractmethod
     def refill(self, left: Callable[[], int]) -> int:

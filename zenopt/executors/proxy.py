@@ -1,4 +1,4 @@
-"""A storage as workers on other machines reach it: a SQLite file is served by a process beside the driver."""
+"""A storage as workers reach it: on other machines, a SQLite file is served by a process beside the driver."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from zenopt.core.errors import StorageError
 from zenopt.storage import parse_url
+from zenopt.storage.workers import host_name
 
 #: Seconds that the server stays for workers whose driver was killed, so that they can put back their trials.
 _AFTERWARDS_S = 600.0
@@ -31,30 +32,59 @@ class Proxy:
         self.process.join()
 
 
-def reachable_url(url: str, synchronous: str, host: str, *, is_local: bool) -> tuple[str, Proxy | None]:
-    """Return the URL by which workers reach a storage, and the server that was begun for it, if any.
+def absolute_url(url: str) -> str:
+    """Return a storage URL that means the same in every folder of this machine, or of a shared file system."""
+    target = parse_url(url)
+    return f"{target.kind}:///{Path(target.path).resolve()}" if target.kind in ("journal", "sqlite") else url
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A SQLite file of one machine, where processes may open it; those of others reach it through a server.
+
+    Attributes:
+        path: Where it is.
+        host: Where process ids are the driver's, and with them the machine, boot and container.
+        identity: Device and inode: another container may have another file there.
+    """
+
+    path: str
+    host: str
+    identity: tuple[int, int]
+
+    @classmethod
+    def of(cls, url: str) -> LocalFile | None:
+        """Return the file of a storage that is there; ``None`` for other storages."""
+        target = parse_url(url)
+        if target.kind != "sqlite":
+            return None
+        found = os.stat(target.path)
+        return cls(str(Path(target.path).resolve()), host_name(), (found.st_dev, found.st_ino))
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this process may open it: SQLite's locks hold among the processes of one machine."""
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return False
+        return self.host == host_name() and self.identity == (found.st_dev, found.st_ino)
+
+
+def serve_file(url: str, synchronous: str, host: str) -> tuple[str, Proxy]:
+    """Begin a server of a SQLite file on this machine; return the URL by which others reach it, too.
 
     Args:
         url:
-            The driver's URL.
+            URL of the file.
         synchronous:
             SQLite's durability.
         host:
             Address of this machine.
-        is_local:
-            Whether all workers are on this machine.
 
     Raises:
         StorageError: If it cannot be served.
     """
-    target = parse_url(url)
-    if target.kind == "journal":
-        return f"journal:///{Path(target.path).resolve()}", None
-    if target.kind != "sqlite":
-        return url, None
-    file = f"sqlite:///{Path(target.path).resolve()}"
-    if is_local:
-        return file, None
     try:
         import grpc
     except ImportError:
@@ -66,7 +96,7 @@ def reachable_url(url: str, synchronous: str, host: str, *, is_local: bool) -> t
         probe.bind((host, 0))
         port = probe.getsockname()[1]
     process = multiprocessing.get_context("spawn").Process(
-        target=_serve, args=(file, host, port, synchronous, os.getpid()), name="zenopt storage server"
+        target=_serve, args=(url, host, port, synchronous, os.getpid()), name="zenopt storage server"
     )
     process.start()
     with grpc.insecure_channel(f"{host}:{port}") as channel:
@@ -74,7 +104,9 @@ def reachable_url(url: str, synchronous: str, host: str, *, is_local: bool) -> t
             grpc.channel_ready_future(channel).result(timeout=60.0)
         except grpc.FutureTimeoutError:
             process.terminate()
-            raise StorageError(f"the server of {target.display!r} does not answer on {host}:{port}") from None
+            raise StorageError(
+                f"the server of {parse_url(url).display!r} does not answer on {host}:{port}"
+            ) from None
     return f"grpc://{host}:{port}", Proxy(process)
 
 

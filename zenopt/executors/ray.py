@@ -24,7 +24,7 @@ from zenopt.executors.actor import Actor, News
 from zenopt.executors.base import Ended, Executor, Job
 from zenopt.executors.code import user_modules
 from zenopt.executors.luggage import packed
-from zenopt.executors.proxy import Proxy, reachable_url
+from zenopt.executors.proxy import LocalFile, Proxy, absolute_url, serve_file
 from zenopt.executors.resources import Resources, bytes_of, number
 
 T = TypeVar("T")
@@ -73,7 +73,8 @@ class RayActors(Executor):
         self._hired: dict[int, _Hired] = {}
         self._unclaimed: int | None = None
         self._is_stopping = False
-        self._proxy: Proxy | None = None
+        # Begun when the first worker has joined that is on another machine than a SQLite file.
+        self._proxy: tuple[str, Proxy] | None = None
         # Parts of archives of files that some node lacks; in the cluster's memory until the run is over.
         self._sent: dict[str, list[Any]] = {}
         self._over = threading.Event()
@@ -116,10 +117,8 @@ class RayActors(Executor):
     def open(self, job: Job) -> list[str]:
         self._connect()
         ended = self._end_earlier(job.run)
-        url, self._proxy = reachable_url(
-            job.url, job.synchronous, self._ray.util.get_node_ip_address(), is_local=_began_here
-        )
-        self._job = replace(job, url=url, threads=self.resources.threads, notes=None)
+        self._file = LocalFile.of(job.url)
+        self._job = replace(job, url=absolute_url(job.url), threads=self.resources.threads, notes=None)
         threading.Thread(target=self._ping, name="zenopt-ray", daemon=True).start()
         return ended
 
@@ -130,7 +129,7 @@ class RayActors(Executor):
             hire = self._ray.remote(Actor).options(
                 **options, name=name, namespace=_NAMESPACE, lifetime="detached", max_concurrency=8
             )
-            handle = hire.remote(self._job, index, self._job.devices[0], os.getcwd())
+            handle = hire.remote(self._job, index, self._job.devices[0], os.getcwd(), self._file)
             self._hired[index] = _Hired(index, handle, handle.hello.remote())
 
     def poll(self, seconds: float) -> list[Ended]:
@@ -152,9 +151,11 @@ class RayActors(Executor):
         except self._ray.exceptions.RayError as error:
             return self._lost(hired, error)
         if isinstance(news, tuple):
-            hired.identity, hired.node, lacking = news
+            hired.identity, hired.node, lacking, lacks_storage = news
             if lacking:
                 self._send(hired, lacking)
+            if lacks_storage:
+                hired.handle.reach.remote(self._served())
             self._lease(hired)
             return None
         if news.reason is None:
@@ -184,7 +185,7 @@ class RayActors(Executor):
         for hired in list(self._hired.values()):
             self._dismiss(hired)
         if self._proxy is not None:
-            self._proxy.close()
+            self._proxy[1].close()
         return killed
 
     def map(
@@ -216,6 +217,13 @@ class RayActors(Executor):
         finally:
             for reference in running:
                 self._ray.cancel(reference, force=True)
+
+    def _served(self) -> str:
+        """Return the URL by which other machines reach the SQLite file of the study."""
+        if self._proxy is None:
+            host = self._ray.util.get_node_ip_address()
+            self._proxy = serve_file(self._job.url, self._job.synchronous, host)
+        return self._proxy[0]
 
     def _send(self, hired: _Hired, files: Sequence[str]) -> None:
         """Send files to a node that lacks them; every worker there asks, and the first puts them in their place."""
@@ -335,12 +343,7 @@ class RayActors(Executor):
         )
 
 
-#: Whether this process has begun a cluster of its own: all of it is on this machine.
-_began_here = False
-
-
 def _begin(ray: Any, common: Mapping[str, Any]) -> None:
-    global _began_here
     ray.init(
         address="local",
         include_dashboard=False,
@@ -349,7 +352,6 @@ def _begin(ray: Any, common: Mapping[str, Any]) -> None:
         _system_config={"worker_niceness": 0},
         **common,
     )
-    _began_here = True
 
 
 def _check_address(address: str) -> None:

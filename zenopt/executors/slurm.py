@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import optuna
-
-from zenopt.core.errors import ExecutorError, StorageError, StudyError, ZenoptError
-from zenopt.core.extensions import know_again
-from zenopt.core.text import one_line
+from zenopt.core.errors import ExecutorError, StorageError, StudyError
+from zenopt.core.text import one_line, shortened_path
 from zenopt.executors import EXECUTORS
-from zenopt.executors.base import Ended, Executor, Job, Post
-from zenopt.executors.proxy import reachable_url
+from zenopt.executors.base import Ended, Executor, Job
+from zenopt.executors.proxy import absolute_url
 from zenopt.executors.resources import Resources, minutes_of
-from zenopt.executors.runs import count_of, is_stopping
-from zenopt.storage import JOIN_PATIENCE_S, WORKER_KEY, current_worker, open_storage, parse_url
-from zenopt.storage.orphans import put_back
+from zenopt.executors.shift import Shift, identity_file
+from zenopt.executors.slurm_queue import JOB_NAME, Queue, cancel, check_script, complaint
+from zenopt.storage import Worker, parse_url
 
-#: Seconds between looks at whether the run is to end, and of a last trial when the job's time is over.
-_LOOK_S, _LAST_S = 5.0, 60.0
 _DEFAULT_TIME = "4h"
-_ACTIVE = ("PENDING", "RUNNING", "REQUEUED", "CONFIGURING", "COMPLETING", "SUSPENDED", "UNKNOWN")
+#: Minutes of the shortest job: SLURM may tell it up to two and a half minutes before the end that it is to end.
+_LEAST_MIN = 4
+#: Seconds after which a job that is over and has left no result is lost, and between looks at what jobs write.
+_SETTLE_S, _READ_S = 10.0, 1.0
+#: Lines of a job that are shown at a time.
+_LINES = 40
+#: Beginnings of lines that say nothing of a worker.
+_CHATTER = ("submitit ", "srun: got ", "srun: forcing ", "srun: Job step aborted", "srun: Force ")
+_logger = logging.getLogger(__name__)
 
 
 @EXECUTORS.register("slurm")
@@ -54,7 +58,16 @@ class SlurmJobs(Executor):
                 "--resources: SLURM hands out whole cores and GPUs; fractions are for --on ray."
             )
         self._minutes = minutes_of("time", own.others.get("time", _DEFAULT_TIME))
+        if self._minutes < _LEAST_MIN:
+            raise ExecutorError(
+                f"--resources: time must be {_LEAST_MIN}m or more: workers stop about two minutes before."
+            )
         self._jobs: dict[int, Any] = {}
+        self._queue = Queue()
+        # Since when jobs are over without a result, and how much of what they wrote was shown.
+        self._over: dict[int, float] = {}
+        self._shown: dict[int, int] = {}
+        self._read_s = 0.0
         self._unclaimed: int | None = None
         self._is_stopping = False
 
@@ -71,6 +84,11 @@ class SlurmJobs(Executor):
             )
         if not self._is_local:
             self._executor("runs")
+            try:
+                check_script(self.describe(1, "runs"))
+            except ExecutorError as error:
+                asked = f" with --resources {self.resources}" if self.resources else ""
+                raise ExecutorError(f"--on slurm: SLURM takes no job{asked} ({error}).") from None
 
     def devices(self, devices: Sequence[str]) -> Sequence[str]:
         return ("cuda:0",) if self.resources.gpu else ("cpu",)
@@ -79,40 +97,59 @@ class SlurmJobs(Executor):
         raise ExecutorError("--on slurm: say with --workers how many jobs the array is to have.")
 
     def open(self, job: Job) -> list[str]:
-        url, _ = reachable_url(job.url, job.synchronous, "", is_local=True)
         self._notes = job.notes
-        self._job = replace(job, url=url, threads=self.resources.threads, notes=None)
+        self._job = replace(job, url=absolute_url(job.url), threads=self.resources.threads, notes=None)
         self._folder = str(Path(job.folder).resolve() / "slurm")
         self._made = self._executor(self._folder)
         kept = {} if job.notes is None else job.notes.notes.get("jobs", {})
         kind = self._submitit.LocalJob if self._is_local else self._submitit.SlurmJob
-        for index, job_id in kept.items():
-            earlier = kind(self._folder, job_id, tasks=[0])
-            if earlier.state in _ACTIVE:
-                self._jobs[int(index)] = earlier
+        earlier = {int(index): kind(self._folder, job_id, tasks=[0]) for index, job_id in kept.items()}
+        self._queue.follow([item.job_id for item in earlier.values()])
+        self._jobs = {index: item for index, item in earlier.items() if not self._is_over(item)}
+        self._shown = {index: _size(item.paths.stderr) for index, item in self._jobs.items()}
         return []
 
     def running(self) -> set[int]:
         return set(self._jobs)
 
+    def begun(self) -> int:
+        # By its number a job finds what it has done of its share: no other is to have it, though it be over.
+        return 0 if self._notes is None else int(self._notes.notes.get("begun", 0))
+
     def start(self, indices: Sequence[int]) -> None:
         left = self._unclaimed
-        with self._made.batch():
-            for position, index in enumerate(indices):
-                share = None if left is None else left // len(indices) + (position < left % len(indices))
-                shift = Shift(self._job, index, share, os.getcwd(), list(sys.path))
-                self._jobs[index] = self._made.submit(shift)
+        shifts = []
+        for position, index in enumerate(indices):
+            share = None if left is None else left // len(indices) + (position < left % len(indices))
+            shifts.append(Shift(self._job, index, share, os.getcwd(), list(sys.path)))
+        try:
+            jobs = self._made.submit_array(shifts)
+        except self._submitit.core.utils.FailedJobError as error:
+            raise ExecutorError(f"--on slurm: SLURM took no jobs ({complaint(str(error))}).") from None
+        self._jobs.update(zip(indices, jobs, strict=True))
+        self._queue.follow([job.job_id for job in jobs])
         self._unclaimed = None if left is None else 0
         if self._notes is not None:
-            self._notes.note(jobs={str(index): job.job_id for index, job in self._jobs.items()})
+            kept = {str(index): job.job_id for index, job in self._jobs.items()}
+            self._notes.note(jobs=kept, begun=max(indices) + 1)
 
     def poll(self, seconds: float) -> list[Ended]:
-        deadline = time.monotonic() + seconds
-        over = [index for index, job in self._jobs.items() if job.done()]
-        while not over and self._jobs and time.monotonic() < deadline:
-            time.sleep(min(0.1, seconds))
-            over = [index for index, job in self._jobs.items() if job.done()]
+        time.sleep(seconds)
+        # So that a network file system looks anew: https://stackoverflow.com/questions/3112546
+        os.utime(self._folder)
+        if self._is_stopping and self.waiting() is not None:
+            # Also those that queue themselves again only now.
+            cancel([job.job_id for job in self._jobs.values()], pending_only=True)
+            self._queue.hurry()
+        over = [index for index, job in self._jobs.items() if self._is_settled(index, job)]
+        if over or time.monotonic() - self._read_s > _READ_S:
+            self._read_s = time.monotonic()
+            for index, job in self._jobs.items():
+                self._show(index, job)
         return [self._ended(index, self._jobs.pop(index)) for index in over]
+
+    def waiting(self) -> str | None:
+        return None if self._is_local else self._queue.waiting([job.job_id for job in self._jobs.values()])
 
     def refill(self, left: Callable[[], int]) -> int:
         # Jobs have their shares for good: what is missing shows when the last one is over.
@@ -123,13 +160,17 @@ class SlurmJobs(Executor):
         self._is_stopping = True
         if self._notes is not None:
             self._notes.ask_to_stop()
-        for job in self._jobs.values():
-            if job.state == "PENDING":
-                job.cancel(check=False)
+        self._queue.hurry()
 
     def close(self) -> list[str]:
-        for job in self._jobs.values():
-            job.cancel(check=False)
+        if not self._is_local:
+            cancel([job.job_id for job in self._jobs.values()])
+        for job in self._jobs.values() if self._is_local else ():
+            worker = self._worker(job)
+            if worker is not None and worker.is_alive_here():
+                os.kill(worker.pid, signal.SIGTERM)
+            else:
+                job.cancel(check=False)
         return []
 
     def describe(self, workers: int | None, runs: str) -> str:
@@ -169,7 +210,7 @@ class SlurmJobs(Executor):
     def _parameters(self) -> dict[str, Any]:
         own = self.resources
         found: dict[str, Any] = {
-            "name": "zenopt",
+            "name": JOB_NAME,
             "timeout_min": self._minutes,
             "cpus_per_task": own.threads,
             "gpus_per_node": int(own.gpu) or None,
@@ -178,97 +219,71 @@ class SlurmJobs(Executor):
         found.update({f"slurm_{name}": text for name, text in own.others.items() if name != "time"})
         return {name: value for name, value in found.items() if value is not None}
 
-    def _ended(self, index: int, job: Any) -> Ended:
-        if self._is_stopping:
-            return Ended(index, "finished")
+    def _worker(self, job: Any) -> Worker | None:
         try:
-            ended: Ended = job.result()
-        except (
-            self._submitit.core.utils.UncompletedJobError,
-            self._submitit.core.utils.FailedJobError,
-        ) as error:
-            last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-            return Ended(index, "lost", f"of job {job.job_id} was lost ({one_line(last[0], 200)})")
-        return ended
+            return Worker.parse(identity_file(self._folder, job.job_id).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
 
+    def _is_over(self, job: Any) -> bool:
+        """Return whether a job runs no more and does not come again."""
+        if job.paths.result_pickle.exists():
+            return True
+        if not self._is_local:
+            return self._queue.status(job.job_id).is_final
+        if job._process is not None:
+            return bool(job.done())
+        # Of a driver that was killed, which processes outlive.
+        worker = self._worker(job)
+        return worker is None or not worker.is_alive_here()
 
-@dataclass
-class Shift:
-    """A worker's share of a run: what one job does, as often as it is queued.
+    def _is_settled(self, index: int, job: Any) -> bool:
+        """Return whether a job is over and its result there, or too late."""
+        if not self._is_over(job):
+            self._over.pop(index, None)
+            return False
+        since = self._over.setdefault(index, time.monotonic())
+        is_there = self._is_local or self._is_stopping or job.paths.result_pickle.exists()
+        return is_there or time.monotonic() - since > _SETTLE_S
 
-    Attributes:
-        job: What to do.
-        index: Number of the worker.
-        share: Its trials; ``None`` for as many as there is time for.
-        folder: Working folder of the driver.
-        path: Where the driver finds modules.
-    """
-
-    job: Job
-    index: int
-    share: int | None
-    folder: str
-    path: list[str]
-
-    def __call__(self) -> Ended:
-        """Work until the share is done; called by submitit."""
-        os.chdir(self.folder)
-        sys.path[:] = list(dict.fromkeys([*sys.path, *self.path]))
-        self._stop = threading.Event()
-        self._ended = Ended(self.index, "lost")
-        # Signals reach the main thread, which is to be free for them.
-        self._thread = threading.Thread(target=self._work)
-        self._thread.start()
-        self._thread.join()
-        return self._ended
-
-    def checkpoint(self) -> Any:
-        """End in good order and come again; called by submitit before the job's time is over, or it is preempted."""
-        import submitit
-
-        self._stop.set()
-        self._thread.join(_LAST_S)
-        if self._thread.is_alive():
-            study = self._study()
-            for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-                if trial.user_attrs.get(WORKER_KEY) == str(current_worker()):
-                    put_back(study, optuna.Trial(study, trial._trial_id))
-        return submitit.helpers.DelayedSubmission(
-            Shift(self.job, self.index, self.share, self.folder, self.path)
-        )
-
-    def _study(self) -> optuna.Study:
-        storage = open_storage(self.job.url, synchronous=self.job.synchronous, wait_s=JOIN_PATIENCE_S)
-        return optuna.load_study(study_name=self.job.study, storage=storage)
-
-    def _work(self) -> None:
-        job, identity = self.job, str(current_worker())
-        try:
-            study = self._study()
-            left = None if self.share is None else self.share - count_of(study, job.run, self.index)
-            threading.Thread(target=self._listen, args=(study,), daemon=True).start()
-
-            def claim() -> bool:
-                nonlocal left
-                if self._stop.is_set() or (job.deadline is not None and time.time() >= job.deadline):
-                    return False
-                if left is not None:
-                    left -= 1
-                return left is None or left >= 0
-
-            know_again(job.modules)
-            device = job.devices[self.index % len(job.devices)]
-            job.work(job.argument, Post(self.index, device, job.threads, job.url, claim, self._stop.is_set))
-            self._ended = Ended(self.index, "finished", identity=identity)
-        except ZenoptError as error:
-            self._ended = Ended(self.index, "refused", str(error), type(error).__name__, identity)
-        except Exception as error:
-            self._ended = Ended(
-                self.index, "crashed", f"failed: {type(error).__name__}: {error}", identity=identity
+    def _show(self, index: int, job: Any) -> None:
+        """Show what a job has written on stderr since the last time."""
+        path, begin = job.paths.stderr, self._shown.get(index, 0)
+        if _size(path) <= begin:
+            return
+        with open(path, "rb") as file:
+            file.seek(begin)
+            # A line that is not whole comes later.
+            text = file.read().rpartition(b"\n")[0]
+        self._shown[index] = begin + len(text) + bool(text)
+        lines = text.decode(errors="replace").splitlines()
+        lines = [line for line in lines if line.strip() and not line.startswith(_CHATTER)]
+        for line in lines[:_LINES]:
+            _logger.warning("worker %d (job %s): %s", index, job.job_id, line)
+        if len(lines) > _LINES:
+            _logger.warning(
+                "worker %d (job %s): %d more lines in %s", index, job.job_id, len(lines) - _LINES, path
             )
-            raise
 
-    def _listen(self, study: optuna.Study) -> None:
-        while not self._stop.wait(_LOOK_S):
-            if is_stopping(study._storage, study._study_id, self.job.run):
-                self._stop.set()
+    def _ended(self, index: int, job: Any) -> Ended:
+        worker = self._worker(job)
+        identity = None if worker is None else str(worker)
+        if job.paths.result_pickle.exists():
+            try:
+                ended: Ended = job.result()
+                return ended
+            except self._submitit.core.utils.FailedJobError as error:
+                # Its last line but the ruler and the paths of the logs is the error of the job.
+                trace = str(error).rpartition("\n-----")[0].strip().splitlines()
+                why = trace[-1] if trace else type(error).__name__
+        else:
+            why = "no result" if self._is_local else self._queue.status(job.job_id).state
+        if self._is_stopping:
+            return Ended(index, "finished", identity=identity)
+        log = f"; {shortened_path(str(job.paths.stderr))}" if _size(job.paths.stderr) else ""
+        text = f"of job {job.job_id} was lost ({one_line(why, 200)}{log})"
+        return Ended(index, "lost", text, identity=identity)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

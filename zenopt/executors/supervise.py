@@ -53,9 +53,11 @@ def supervise(
     alive = executor.running()
     ended: list[Ended] = []
     lost: list[tuple[Ended, float]] = []
-    began = max(alive, default=-1) + 1
+    began = executor.begun()
     losses, done_before = 0, done()
-    is_over = is_stopping = lacks_some = False
+    is_over = is_stopping = False
+    # What workers of an earlier driver have lost before they were followed shows when they have ended.
+    lacks_some = bool(alive)
 
     def left() -> int:
         return 0 if wanted is None else wanted - done()

@@ -113,6 +113,7 @@ class Reporter:
             len(progress.new),
             under_way=progress.under_way,
             running=progress.running,
+            waiting=progress.waiting,
             best="none yet" if progress.best is None else f"{progress.best:.2f}",
             feasible=f"{progress.feasible / progress.finished:.0%}" if progress.finished else None,
         )

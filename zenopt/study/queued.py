@@ -131,7 +131,7 @@ def work_through(
         place.on_progress(found)
         if found.new:
             tell()
-        place.progress.advance(0, under_way=found.under_way, running=found.running)
+        place.progress.advance(0, under_way=found.under_way, running=found.running, waiting=found.waiting)
 
     result = run_search(
         spec.model_copy(update={"sampler": spec.sampler.model_copy(update={"name": "queue"})}),

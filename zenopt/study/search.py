@@ -170,8 +170,7 @@ def run_search(
     start = time.monotonic()
     # A sampler that cannot be made leaves no empty study behind.
     make_sampler(spec)
-    # Only evaluations that keep files need a folder, and a name that can be one.
-    folder = Path(runs) / file_name(name, "The study's name") if spec.evaluator().keeps_files else Path(runs)
+    folder = folder_of(spec, name, runs)
     if storage is None:
         storage = open_storage(url, synchronous=synchronous)
     spec = join_study(spec, storage, name, devices[0], linked=linked)
@@ -211,7 +210,7 @@ def run_search(
                     wanted=watch.wanted,
                     done=watch.count,
                     stop=stop,
-                    report=watch.report,
+                    report=lambda alive: watch.report(alive, executor.waiting()),
                 )
         watch.report(0)
     finally:
@@ -230,6 +229,12 @@ def run_search(
     )
     failures = tuple(failures_of(ended))
     return SearchResult(watch.done, seconds, stop.is_set(), requeued, failures, storage, is_complete)
+
+
+def folder_of(spec: StudySpec, name: str, runs: str | Path) -> Path:
+    """Return the folder in which the workers of a study write files."""
+    # Only evaluations that keep files need one of their own, and a name that can be one.
+    return Path(runs) / file_name(name, "The study's name") if spec.evaluator().keeps_files else Path(runs)
 
 
 def _work_here(job: Job, storage: optuna.storages.BaseStorage, watch: Watch, stop: threading.Event) -> None:

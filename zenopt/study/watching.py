@@ -32,6 +32,7 @@ class Progress:
         feasible: How many of them are within the budget.
         best: Best feasible value of the study.
         workers: Workers that are alive.
+        waiting: How many of them have not begun, and why, in words; ``None`` if all have.
         new: Trials that finished since the last report, with what :data:`NEW_KEYS` names.
         epochs: Last step that each running trial has reported, where evaluations report steps.
         last_step: Step with which an evaluation ends; ``None`` where none are reported.
@@ -45,6 +46,7 @@ class Progress:
     feasible: int
     best: float | None
     workers: int
+    waiting: str | None = None
     new: tuple[TrialRecord, ...] = ()
     epochs: tuple[int, ...] = ()
     last_step: int | None = None
@@ -122,7 +124,7 @@ class Watch:
         self._sync()
         return self.done
 
-    def report(self, workers: int) -> None:
+    def report(self, workers: int, waiting: str | None = None) -> None:
         """Tell how far the run has come."""
         self._sync()
         self._look_at_running()
@@ -137,6 +139,7 @@ class Watch:
                 self._feasible,
                 self._best,
                 workers,
+                waiting,
                 tuple(self._new),
                 tuple(self._running[number] for number in sorted(self._running)) if workers else (),
                 self._last_step,
