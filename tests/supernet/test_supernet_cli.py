@@ -89,6 +89,29 @@ def test_search_export_and_fine_tune(place: Path) -> None:
     assert bare.exit_code == 0 and not (bundle / "best.pt").exists()
 
 
+@pytest.mark.slow
+def test_a_second_stage_trains_the_best_paths(place: Path, tmp_path: Path) -> None:
+    storage = ("--storage", f"sqlite:///{tmp_path / 's.db'}")
+    objective = f"objective={{kind: supernet, weights: {place / 'net'}, then: train}}"
+    training = (
+        "training={data: 'synthetic:160', epochs: 1, per_class: 3, finalists: 1, overrides: [batch_size=32]}"
+    )
+    searched = run(
+        "optimize", "--study", place / "tiny.yaml", "--study-name", "two", *storage, "--set", objective,
+        "--set", training, "--sampler", "aging", "--trials", 8, "--workers", 1, "--quiet", "--runs", tmp_path / "runs",
+    )  # fmt: skip
+    assert searched.exit_code == 0, searched.output
+    study = optuna.load_study(study_name="two", storage=storage[1])
+    values = {trial.user_attrs["structure"]: trial.values[0] for trial in study.trials if trial.values}
+    linked = optuna.load_study(study_name="two-trained", storage=storage[1])
+    trained = {trial.user_attrs["structure"] for trial in linked.trials}
+    assert len(trained) == 3
+    assert min(values[text] for text in trained) >= sorted(values.values())[-3]
+    ranked = run("supernet", "rank", "--weights", place / "net", "--study", "two-trained", *storage, "--json")
+    assert ranked.exit_code == 0, ranked.output
+    assert json.loads(ranked.output)["networks"] == 3
+
+
 def test_rank_by_a_table_and_by_trainings(place: Path, tmp_path: Path) -> None:
     texts = [
         f"SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,{width},2,8,1)SuperResK1K3K1({width},8,2,8,1)SuperConvK1BNRELU(8,{head},1,1)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,7 +18,7 @@ from zenopt.cli.options import (
     table,
 )
 from zenopt.cli.study_choice import searched_study
-from zenopt.core.text import printable
+from zenopt.core.text import printable, quoted
 from zenopt.core.words import plural, rounded
 from zenopt.progress.panel import Panel
 
@@ -41,6 +41,16 @@ if TYPE_CHECKING:
 )
 @choosing_options
 @click.option(
+    "--predicted",
+    is_flag=True,
+    help="Of all networks of the space, those of which the study's values make most expected, as predict says.",
+)
+@click.option(
+    "--beside",
+    metavar="COST",
+    help="With --predicted: by the mean of the ranks of prediction and this cost, of which more is better, e.g. macs.",
+)
+@click.option(
     "-o", "--output", type=click.Path(dir_okay=False), help="Also write them here: .csv, .json or .txt."
 )
 @quiet_option
@@ -53,6 +63,8 @@ def derive(
     repeats: int,
     device: str,
     by: str,
+    predicted: bool,
+    beside: str | None,
     output: str | None,
     quiet: bool,
     as_json: bool,
@@ -61,31 +73,38 @@ def derive(
 
     Standard output has the architectures alone, one a line; how they were chosen is said beside it, unless --quiet.
 
+    With --predicted they need not have been evaluated: after some hundred paths of a supernet, for example.
+
     \b
     zenopt derive --study demo
     zenopt derive --study nasbench201 --top 10 --quiet > best.txt
     zenopt evaluate-architectures best.txt --study nasbench201 \\
         --set objective.kind=train --set training.data=cifar10:data
+    zenopt derive --study by-supernet --predicted --beside macs --top 10
     """
+    from zenopt.core.costs import COST_KINDS
     from zenopt.core.outputs import prepare_output
     from zenopt.study.lists import ENDINGS, write_rows
 
+    if beside is not None and not predicted:
+        raise click.UsageError("--beside needs --predicted.")
+    if predicted and by != "auto":
+        raise click.UsageError("--predicted and --by exclude each other.")
+    if beside is not None and beside not in COST_KINDS:
+        raise click.UsageError(f"--beside is one of {', '.join(COST_KINDS)}, not {quoted(beside)}.")
     if output is not None:
         prepare_output(output, ENDINGS)
     with Panel(quiet=quiet or as_json) as panel:
         from zenopt.study.study import open_existing
-        from zenopt.verify.derive import derive_best
+        from zenopt.verify.derive import derive_best, derive_predicted
 
         study = searched_study(open_existing(storage), name, panel, "the best of")
-        found = derive_best(
-            study,
-            top,
-            by=by,
-            candidates=candidates,
-            repeats=repeats,
-            device=device,
-            progress=panel,
-        )
+        options: dict[str, Any] = {"by": by, "candidates": candidates, "repeats": repeats, "device": device}
+        if predicted:
+            panel.start(None, "")
+            found = derive_predicted(study, top, beside=beside)
+        else:
+            found = derive_best(study, top, **options, progress=panel)
     rows = [item.to_json() for item in found.best]
     if output is not None:
         write_rows(output, rows)
@@ -114,7 +133,7 @@ def _table(found: Derivation) -> str:
     costs = [name for name in ("params", "macs") if all(name in item.sample.costs for item in found.best)]
     is_drawn = any(item.std is not None for item in found.best)
     is_measured = any(item.latency_ms is not None for item in found.best)
-    said = {"training": ", by short trainings", "search": ", as searched"}.get(
+    said = {"training": ", by short trainings", "search": ", as searched", "prediction": ""}.get(
         found.by, ", scored again" if is_drawn else ""
     )
     has_trial = any(item.trial is not None for item in found.best)

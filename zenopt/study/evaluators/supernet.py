@@ -27,6 +27,7 @@ class SupernetEvaluator(Evaluator):
     """Judges architectures as paths of the supernet in ``objective.weights``."""
 
     needs_networks = True
+    gives_accuracies = True
 
     @classmethod
     def direction(cls, spec: StudySpec) -> Direction:
