@@ -13,6 +13,7 @@ import torch
 from zenopt.core.errors import SpecError
 from zenopt.core.files import CHECKPOINT
 from zenopt.latency.limits import Limits
+from zenopt.supernet.band import Band, BandLimits
 from zenopt.supernet.files import SupernetFacts, write_supernet
 from zenopt.supernet.images import IMAGES_FILE, collect, write_images
 from zenopt.supernet.kernels import Kernels
@@ -23,9 +24,9 @@ from zenopt.train import checkpoint
 from zenopt.train.data import DataSet
 from zenopt.train.distributed import World
 from zenopt.train.engine import RunResult, fit
-from zenopt.train.errors import TrainError
 from zenopt.train.loader import StepSampler
 from zenopt.train.networks import NetworkSource
+from zenopt.train.optim import Stretch
 from zenopt.train.progress import Observer
 from zenopt.train.recipe import Recipe, of_single_networks, without_custom_init
 from zenopt.train.run import loader_workers
@@ -56,6 +57,8 @@ class SupernetPlan:
             How smaller kernels come out of larger ones (see :mod:`zenopt.supernet.kernels`).
         schedule:
             Which values paths may take while the training goes on; by default all of them.
+        band:
+            Lowest and highest costs of trained paths, besides the budget.
     """
 
     space: Any
@@ -66,18 +69,26 @@ class SupernetPlan:
     seed: int = 0
     kernels: Kernels = "centre"
     schedule: Schedule | None = None
+    band: Band = field(default_factory=dict)
     sampler: PathSampler = field(init=False)
 
     def __post_init__(self) -> None:
-        limits = self.limits if self.limits.budget.limits() else None
+        bounded = self.limits if self.limits.budget.limits() else None
+        limits = BandLimits(self.limits, self.band) if self.band else bounded
+        if self.sampling == "sandwich" and self.schedule is not None and self.schedule.teaches:
+            raise SpecError(
+                "A schedule with a phase that teaches needs drawn paths: --sampling uniform, fair or strolling; the "
+                "largest of a sandwich teaches it already."
+            )
         object.__setattr__(self, "sampler", PathSampler(self.space, self.sampling, self.seed, limits))
 
     def build(self) -> Supernet:
         """Return the supernet with initial weights."""
         torch.manual_seed(self.seed)
         limits = self.limits
-        sorts = self.schedule is not None and self.schedule.sorts
-        return Supernet(self.sampler, limits.num_classes, limits.use_se, self.kernels, sorts)
+        schedule = self.schedule
+        sorts, teaches = (False, False) if schedule is None else (schedule.sorts, schedule.teaches)
+        return Supernet(self.sampler, limits.num_classes, limits.use_se, self.kernels, sorts, teaches)
 
     def source(self) -> NetworkSource:
         """Return what its checkpoints say of it."""
@@ -90,6 +101,7 @@ class SupernetPlan:
             # Of runs that began before there was a choice, it is not said.
             **({} if self.kernels == "centre" else {"kernels": self.kernels}),
             **({} if self.schedule is None else {"schedule": self.schedule.model_dump(mode="json")}),
+            **({"band": dict(self.band)} if self.band else {}),
         }
         text = json.dumps(facts, sort_keys=True)
         return NetworkSource("supernet", text, self.limits.resolution, self.limits.use_se, self.space_name)
@@ -152,33 +164,17 @@ def train_supernet(
         keep_every:
             Also keep the weights after every so many epochs, so that their rankings can be compared.
 
-    The others are those of :func:`zenopt.train.engine.fit`.
-
-    Raises:
-        TrainError: If there are several processes.
+    The others are those of :func:`zenopt.train.engine.fit`. Each of several processes trains paths of its own; the
+    gradient of a step is that of the mean loss over them.
     """
-    if world.size > 1:
-        raise TrainError("A supernet is trained by one process.")
     limits, network = plan.limits, plan.build()
+    network.rank, network.processes = world.rank, world.size
+    stretches: tuple[Stretch, ...] = ()
     if plan.schedule is not None:
-        batches = recipe.epochs * batches_of_epoch(data, recipe)
-        network.timetable = plan.schedule.timetable(plan.sampler, batches)
-    facts = SupernetFacts(
-        space=plan.space_name,
-        options=plan.options,
-        resolution=limits.resolution,
-        num_classes=limits.num_classes,
-        use_se=limits.use_se,
-        sampling=plan.sampling,
-        kernels=plan.kernels,
-        schedule=plan.schedule,
-        budget=limits.budget.limits(),
-        seed=plan.seed,
-        recipe=recipe,
-        data=data.name,
-        classes=list(data.classes),
-        statistics=data.statistics,
-    )
+        batches = batches_of_epoch(data, recipe)
+        network.timetable = plan.schedule.timetable(plan.sampler, recipe.epochs * batches)
+        stretches = plan.schedule.stretches(recipe, batches // recipe.accumulate)
+    facts = _facts(plan, data, recipe)
 
     def keep_images() -> None:
         crop_size = recipe.crop_size or limits.resolution
@@ -206,12 +202,37 @@ def train_supernet(
         checkpoint_steps=checkpoint_steps,
         loggers=loggers,
         observer=observer,
+        stretches=stretches,
         on_epoch=keep,
     )
-    # Images first: the weights are what tells that the supernet is whole.
-    keep_images()
-    write_supernet(output, facts, network.arranged(last_weights(output)))
+    if world.is_first:
+        # Images first: the weights are what tells that the supernet is whole.
+        keep_images()
+        write_supernet(output, facts, network.arranged(last_weights(output)))
+    world.wait()
     return result
+
+
+def _facts(plan: SupernetPlan, data: DataSet, recipe: Recipe) -> SupernetFacts:
+    """Return what is kept with the weights of a supernet."""
+    limits = plan.limits
+    return SupernetFacts(
+        space=plan.space_name,
+        options=plan.options,
+        resolution=limits.resolution,
+        num_classes=limits.num_classes,
+        use_se=limits.use_se,
+        sampling=plan.sampling,
+        kernels=plan.kernels,
+        schedule=plan.schedule,
+        band=dict(plan.band),
+        budget=limits.budget.limits(),
+        seed=plan.seed,
+        recipe=recipe,
+        data=data.name,
+        classes=list(data.classes),
+        statistics=data.statistics,
+    )
 
 
 def batches_of_epoch(data: DataSet, recipe: Recipe) -> int:
