@@ -20,7 +20,7 @@ def cells(path: Path, kind: str) -> list[dict[str, Any]]:
 
 
 def test_there_are_notebooks() -> None:
-    assert {"first_search.ipynb", "own_proxy.ipynb"} <= set(IDS)
+    assert {"first_search.ipynb", "own_proxy.ipynb", "supernet.ipynb"} <= set(IDS)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -114,6 +114,7 @@ def fit(
     observer: Observer | None = None,
     resident_data: bool = True,
     stretches: Sequence[Stretch] = (),
+    on_epoch: Callable[[int, Mapping[str, torch.Tensor]], None] | None = None,
 ) -> RunResult:
     """Train a network, keeping `last.pt`, `best.pt`, `metrics.csv` and `metrics.json` in a folder.
 
@@ -150,6 +151,9 @@ def fit(
             On a GPU, keep images that lie in memory there, and make batches there; the batches are the same.
         stretches:
             Parts of the run with learning-rate schedules of their own, in order; by default it has the recipe's alone.
+        on_epoch:
+            Called in the first process after every epoch, before `last.pt` is written, with the number of epochs done
+            and the weights that are judged: what it keeps of an epoch is there once the run goes on from that epoch.
 
     Raises:
         DivergedError: A loss, weights or outputs are no longer numbers.
@@ -178,7 +182,7 @@ def fit(
                 note=observer.note,
             )
         )
-        return run.train(log, checkpoint_steps)
+        return run.train(log, checkpoint_steps, on_epoch)
 
 
 class _Run:
@@ -319,7 +323,12 @@ class _Run:
 
     # -- the loop ---------------------------------------------------------------------------------------------------
 
-    def train(self, log: Loggers, checkpoint_steps: int) -> RunResult:
+    def train(
+        self,
+        log: Loggers,
+        checkpoint_steps: int,
+        on_epoch: Callable[[int, Mapping[str, torch.Tensor]], None] | None = None,
+    ) -> RunResult:
         """Do the epochs that are left."""
         state, world = self.state, self.world
         if state.history:
@@ -329,6 +338,8 @@ class _Run:
             row = self._epoch(checkpoint_steps)
             state.history.append(row)
             self._keep_best(row)
+            if on_epoch is not None and world.is_first:
+                on_epoch(state.epoch, self.average.state if self.average else self.network.state_dict())
             self._keep()
             metrics = _metrics(state, self.facts, self.broken, self.data)
             if world.is_first:

@@ -17,7 +17,7 @@ from zenopt.train.errors import CheckpointError, TrainError
 LOCK = ".lock"
 # What atomic writers leave behind when they are killed: `.last.pt.4711`, `.report.html.x8r2kq`, `.export-a81b/`.
 _LEFTOVER = re.compile(
-    r"\.(last\.pt|best\.pt|metrics\.csv|metrics\.json|report\.html|deploy\.json|log\.csv)\.\w+|\.export-\w+"
+    r"\.((?:last|best|supernet|images|epoch-\d+)\.pt|metrics\.csv|metrics\.json|report\.html|deploy\.json|log\.csv)\.\w+|\.export-\w+"
 )
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 

@@ -11,6 +11,7 @@ import pytest
 import zenopt as package
 from zenopt.core.errors import StudyError
 from zenopt.core.score import Score
+from zenopt.core.statistics import average_ranks
 from zenopt.study.evaluators.base import Evaluator
 
 
@@ -66,6 +67,47 @@ def test_it_is_what_an_export_chooses(zenopt: Callable, study: str) -> None:
     assert sorted(path.name for path in Path().iterdir() if path.is_dir()) == ["bundle"]
     result = package.load_result(study)
     assert [item.structure for item in result.derive(3, repeats=3)] == [item["structure"] for item in ours]
+
+
+@pytest.mark.slow
+def test_what_a_study_expects_of_networks_it_never_evaluated(zenopt: Callable) -> None:
+    space = {"name": "nasbench201", "options": {"operations": ["skip_connect", "nor_conv_3x3"]}}
+    study = {
+        "name": "cells",
+        "space": space,
+        "resolution": 16,
+        "num_classes": 10,
+        "proxy": {"name": "params"},
+    }
+    result = package.optimize({**study, "sampler": {"name": "rejection"}}, n_trials=16, workers=1)
+    seen = {candidate.structure for candidate in result.top(16)}
+    found = zenopt("derive", "--predicted", "--top", "64", "--json").json
+    assert found["by"] == "prediction" and found["value"] == "predicted params"
+    every = found["architectures"]
+    assert len(every) == 64 > len(seen)
+    values = [item["value"] for item in every]
+    assert values == sorted(values, reverse=True)
+    # Six convolutions are the most there are, whether or not the search met them.
+    assert every[0]["structure"].count("nor_conv_3x3") >= 5 > every[-1]["structure"].count("nor_conv_3x3")
+    beside = zenopt("derive", "--predicted", "--beside", "layers", "--top", "64", "--json").json[
+        "architectures"
+    ]
+    ranks = average_ranks([item["value"] for item in beside]) + average_ranks(
+        [item["layers"] for item in beside]
+    )
+    assert all(ranks[:-1] >= ranks[1:])
+    assert zenopt("derive", "--predicted", "--top", "2", "--output", "two.txt").code == 0
+    assert Path("two.txt").read_text().split() == [item["structure"] for item in every[:2]]
+    for options, message in (
+        (("--beside", "macs"), "--beside needs --predicted"),
+        (("--predicted", "--by", "score"), "exclude each other"),
+        (("--predicted", "--beside", "beauty"), "--beside is one of"),
+    ):
+        refused = zenopt("derive", *options)
+        assert refused.code == 2 and message in refused.err
+    package.optimize({**study, "name": "few", "sampler": {"name": "rejection"}}, n_trials=2, workers=1)
+    few = zenopt("derive", "--study", "few", "--predicted")
+    assert few.code == 2 and "needs 4 trials with values" in few.err
 
 
 def test_rows_of_a_table_have_a_best_too(zenopt: Callable) -> None:

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from zenopt.core.errors import DataError
 from zenopt.core.statistics import (
     average_ranks,
     kendall,
+    nearly_equal,
     rank_statistics,
     spearman,
     top_overlap,
@@ -28,6 +30,29 @@ def test_correlations_equal_scipys(seed: int, has_ties: bool) -> None:
     assert average_ranks(x) == pytest.approx(stats.rankdata(x))
     assert spearman(x, y) == pytest.approx(stats.spearmanr(x, y).statistic)
     assert kendall(x, y) == pytest.approx(stats.kendalltau(x, y).statistic)
+
+
+def test_alike_pairs_alone_tell_what_counting_hides() -> None:
+    sizes = [100, 104, 200, 208, 209, 400]
+    # Rising with the size, falling among networks of nearly equal size.
+    truth = [2, 1, 12, 11, 10, 30]
+    are_alike = nearly_equal(sizes, 0.05)
+    assert are_alike.sum() == 6 + 2 * 4
+    found = rank_statistics(sizes, truth, resamples=50, are_alike=are_alike)
+    assert (
+        found.alike is not None and found.alike.value == pytest.approx(-1) and found.kendall.value == 7 / 15
+    )
+    assert found.alike.low == found.alike.high == -1
+    # All pairs are alike: the tau of all.
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(2, 40)).round(1)
+    every = rank_statistics(x, y, resamples=30, are_alike=np.ones((40, 40), dtype=bool))
+    assert every.alike is not None and every.alike.value == pytest.approx(stats.kendalltau(x, y).statistic)
+    assert every.alike.low == pytest.approx(every.kendall.low)
+    alone = rank_statistics([1, 2, 3], [1, 2, 3], are_alike=nearly_equal([1, 2, 4], 0.1)).alike
+    assert alone is not None and alone.value is None
+    with pytest.raises(DataError, match="at most 3,000 networks, not 3,001"):
+        nearly_equal(np.ones(3001), 0.1)
 
 
 def test_order_alone_counts_and_constants_have_no_correlation() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -88,6 +89,29 @@ def test_search_export_and_fine_tune(place: Path) -> None:
     assert bare.exit_code == 0 and not (bundle / "best.pt").exists()
 
 
+@pytest.mark.slow
+def test_a_second_stage_trains_the_best_paths(place: Path, tmp_path: Path) -> None:
+    storage = ("--storage", f"sqlite:///{tmp_path / 's.db'}")
+    objective = f"objective={{kind: supernet, weights: {place / 'net'}, then: train}}"
+    training = (
+        "training={data: 'synthetic:160', epochs: 1, per_class: 3, finalists: 1, overrides: [batch_size=32]}"
+    )
+    searched = run(
+        "optimize", "--study", place / "tiny.yaml", "--study-name", "two", *storage, "--set", objective,
+        "--set", training, "--sampler", "aging", "--trials", 8, "--workers", 1, "--quiet", "--runs", tmp_path / "runs",
+    )  # fmt: skip
+    assert searched.exit_code == 0, searched.output
+    study = optuna.load_study(study_name="two", storage=storage[1])
+    values = {trial.user_attrs["structure"]: trial.values[0] for trial in study.trials if trial.values}
+    linked = optuna.load_study(study_name="two-trained", storage=storage[1])
+    trained = {trial.user_attrs["structure"] for trial in linked.trials}
+    assert len(trained) == 3
+    assert min(values[text] for text in trained) >= sorted(values.values())[-3]
+    ranked = run("supernet", "rank", "--weights", place / "net", "--study", "two-trained", *storage, "--json")
+    assert ranked.exit_code == 0, ranked.output
+    assert json.loads(ranked.output)["networks"] == 3
+
+
 def test_accuracy_up_to_a_target_less_what_costs_take_off(place: Path, tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path / 'studies.db'}"
     objective = (
@@ -145,7 +169,13 @@ def test_rank_by_a_table_and_by_trainings(place: Path, tmp_path: Path) -> None:
     join_study(StudySpec.load(place / "tiny.yaml", {"objective": objective}), storage, "known", "cpu")
     study = load_study(storage, "known")
     for value, text in enumerate(texts):
-        study.add_trial(optuna.trial.create_trial(value=value, user_attrs={"structure": text}))
+        # Two seeds at the rate that suits, another rate, and a proposal that was known: the first two count.
+        rates = ((0.1, value - 0.5), (0.1, value + 0.5), (0.4, -value))
+        for rate, own in rates:
+            attributes = {"structure": text, "learning_rate": rate}
+            study.add_trial(optuna.trial.create_trial(value=own, user_attrs=attributes))
+        again = {"structure": text, "learning_rate": 0.1, "duplicate_of": 0}
+        study.add_trial(optuna.trial.create_trial(value=99.0, user_attrs=again))
     storage.close()
     scores = tmp_path / "scores.csv"
     by_study = run(
@@ -153,7 +183,61 @@ def test_rank_by_a_table_and_by_trainings(place: Path, tmp_path: Path) -> None:
         scores, "--resamples", 9,
     )  # fmt: skip
     assert by_study.exit_code == 0, by_study.output
-    assert scores.read_text().splitlines()[0] == "structure,supernet,known"
+    rows = list(csv.DictReader(scores.open(newline="")))
+    assert {row["structure"]: float(row["known"]) for row in rows} == {
+        text: value for value, text in enumerate(texts)
+    }
+
+
+@pytest.mark.slow
+def test_rank_over_epochs(place: Path, tmp_path: Path) -> None:
+    net, plain = tmp_path / "net", place / "net"
+    train = (
+        "supernet",
+        "train",
+        "--study",
+        place / "tiny.yaml",
+        "--data",
+        "synthetic:160",
+        "--device",
+        "cpu",
+    )
+    short = ("--recipe-set", "batch_size=64", "--loader-workers", 0)
+    trained = run(*train, *short, "--epochs", 3, "--keep-every", 2, "--output", net)
+    assert trained.exit_code == 0, trained.output
+    assert sorted(path.name for path in net.glob("epoch-*")) == ["epoch-0002.pt"]
+    assert (net / "epoch-0002.pt").stat().st_size < (net / "last.pt").stat().st_size / 2
+    texts = [
+        f"SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,{width},2,8,1)SuperResK1K3K1({width},8,2,8,1)SuperConvK1BNRELU(8,{head},1,1)"
+        for width, head in ((8, 16), (16, 16), (8, 32), (16, 32))
+    ]
+    table = tmp_path / "known.csv"
+    table.write_text("structure,top1\n" + "".join(f'"{text}",{value}\n' for value, text in enumerate(texts)))
+    rank = ("supernet", "rank", "--table", f"{table}#top1", "--resamples", 20, "--weights")
+    figure, scores = tmp_path / "epochs.html", tmp_path / "scores.csv"
+    over = run(
+        *rank, net, "--over-epochs", "--equal-macs", 0.5, "--figure", figure, "--scores", scores, "--quiet"
+    )
+    assert over.exit_code == 0, over.output
+    lines = over.output.splitlines()
+    assert [line.split()[0] for line in lines[2:6]] == ["epoch", "epoch", "params", "macs"], over.output
+    assert "at equal MACs" in lines[0] and "4 networks, judged on" in over.output
+    page = figure.read_text()
+    assert "over the epochs of its training" in page and "supernet, equal MACs" in page and '"MACs"' in page
+    assert scores.read_text().splitlines()[0] == "structure,supernet,known,epoch_2"
+    facts = json.loads(run(*rank, net, "--over-epochs", "--json").output)
+    assert [own["epoch"] for own in facts["epochs"]] == [2, 3]
+    last = json.loads(run(*rank, net, "--json", "--figure", tmp_path / "one.json").output)
+    assert last["supernet"] == facts["epochs"][1]["supernet"]
+    drawn = json.loads((tmp_path / "one.json").read_text())["data"][0]
+    assert sorted(drawn["text"]) == sorted(texts)
+    assert "No weights of earlier epochs are kept in" in refusal(*rank, plain, "--over-epochs")
+    assert ".html or .json" in refusal(*rank, net, "--figure", tmp_path / "one.gif")
+    # A training under way has no end yet.
+    (net / "supernet.pt").unlink()
+    assert "half trained" in refusal(*rank, net)
+    going = json.loads(run(*rank, net, "--over-epochs", "--json").output)
+    assert [own["epoch"] for own in going["epochs"]] == [2]
 
 
 def test_bad_input_is_one_line(place: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import commands
 import pytest
@@ -18,13 +19,14 @@ from zenopt.nn.modules import ResidualModule
 from zenopt.nn.weights import read_torch_file
 from zenopt.proxies import get_proxy, score_architecture
 from zenopt.spaces.registry import get_space
-from zenopt.supernet.files import SUPERNET_FILE, read_supernet
+from zenopt.supernet.files import SUPERNET_FILE, has_ended, kept_epochs, read_supernet
 from zenopt.supernet.images import IMAGES_FILE, collect
 from zenopt.supernet.judging import PathJudge, settle
 from zenopt.supernet.module import Supernet
 from zenopt.supernet.rank import rank
 from zenopt.supernet.sampling import PathSampler
 from zenopt.supernet.training import check_recipe, last_weights, split, train_supernet
+from zenopt.train import checkpoint
 from zenopt.train.data import DataSet, MemoryImages
 from zenopt.train.distributed import World
 from zenopt.train.errors import TrainError
@@ -53,6 +55,46 @@ def test_a_stopped_training_resumes_to_the_same_bits(
     one, other = (read_supernet(tmp_path / folder) for folder in ("whole", "stopped"))
     assert torch.equal(one.images.judged, other.images.judged)
     assert all(torch.equal(one.weights.tensors[name], whole[name]) for name in whole)
+
+
+def test_weights_of_epochs_are_kept_whatever_ends_a_run(
+    patches: DataSet, short: Recipe, tmp_path: Path, alone: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = tiny_plan("fair")
+    data, recipe = split(patches, 0.2, plan), check_recipe(short)
+    options: dict[str, Any] = {"world": alone, "workers": 0}
+    whole, ended, later = (tmp_path / name for name in ("whole", "ended", "later"))
+    train_supernet(plan, data, recipe, output=whole, keep_every=1, **options)
+    # The third epoch is the supernet itself.
+    assert kept_epochs(whole) == [1, 2]
+    save = checkpoint.save
+
+    def dies(path: Path, content: dict[str, Any]) -> None:
+        if path.name == checkpoint.LAST and content["state"]["epoch"] == 2:
+            raise KeyboardInterrupt
+        save(path, content)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoint, "save", dies)
+        train_supernet(plan, data, recipe, output=ended, keep_every=2, **options)
+    assert kept_epochs(ended) == [2]
+    assert not has_ended(ended)
+    # It can be ranked before its end, and one that began without keeping may keep from then on.
+    assert read_supernet(ended, 2).images.judged.shape == read_supernet(whole).images.judged.shape
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoint, "save", dies)
+        train_supernet(plan, data, recipe, output=later, **options)
+    assert kept_epochs(later) == []
+    for folder in (ended, later):
+        (folder / ".epoch-0002.pt.4711").write_text("half")
+        train_supernet(plan, data, recipe, output=folder, resume="must", keep_every=2, **options)
+        assert kept_epochs(folder) == [2] and has_ended(folder)
+        assert not (folder / ".epoch-0002.pt.4711").exists()
+        for epoch in (2, None):
+            one, other = (read_supernet(own, epoch).weights.tensors for own in (whole, folder))
+            assert all(torch.equal(one[name], other[name]) for name in one)
+    first, second = (read_supernet(whole, epoch).weights.tensors for epoch in (1, 2))
+    assert any(not torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.fixture(scope="module")

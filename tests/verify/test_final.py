@@ -176,6 +176,12 @@ def test_candidates_are_the_best_scores_of_each_class(searched: tuple[StudySpec,
     quarters = class_candidates(study, plain, 1)
     assert quarters[0].facts["convs"] <= quarters[-1].facts["convs"]
     assert len({item.label for item in quarters}) == len(quarters) >= 2
+    # Accuracies compare networks of any depth: the study's best, whatever they are.
+    objective = plain.objective.model_copy(update={"kind": "supernet", "weights": "net"})
+    best = class_candidates(study, plain.model_copy(update={"objective": objective}), 3)
+    every = sorted((value for _, value in values.values()), reverse=True)
+    assert [item.facts["closed_form"] for item in best] == pytest.approx(every[:3])
+    assert {item.label for item in best} == {"best"}
 
 
 def test_nothing_is_trained_twice_and_the_test_images_decide_nothing(

@@ -20,7 +20,7 @@ from zenopt.cli.options import (
     table,
 )
 from zenopt.cli.study_choice import searched_study
-from zenopt.core.text import printable
+from zenopt.core.text import printable, quoted
 from zenopt.core.words import plural, rounded
 from zenopt.progress.panel import Panel
 
@@ -54,6 +54,16 @@ if TYPE_CHECKING:
 )
 @choosing_options
 @click.option(
+    "--predicted",
+    is_flag=True,
+    help="Of all networks of the space, those of which the study's values make most expected, as predict says.",
+)
+@click.option(
+    "--beside",
+    metavar="COST",
+    help="With --predicted: by the mean of the ranks of prediction and this cost, of which more is better, e.g. macs.",
+)
+@click.option(
     "-o", "--output", type=click.Path(dir_okay=False), help="Also write them here: .csv, .json or .txt."
 )
 @quiet_option
@@ -68,6 +78,8 @@ def derive(
     repeats: int,
     device: str,
     by: str,
+    predicted: bool,
+    beside: str | None,
     output: str | None,
     quiet: bool,
     as_json: bool,
@@ -77,16 +89,26 @@ def derive(
     Standard output has the architectures alone, one a line; how they were chosen is said beside it, unless --quiet.
     Nothing is written but --output.
 
+    With --predicted they need not have been evaluated: after some hundred paths of a supernet, for example.
+
     \b
     zenopt derive --study demo
     zenopt derive --study nasbench201 --top 10 --quiet > best.txt
     zenopt derive --alphas beta-0 --epoch 30
     zenopt evaluate-architectures best.txt --study nasbench201 \\
         --set objective.kind=train --set training.data=cifar10:data
+    zenopt derive --study by-supernet --predicted --beside macs --top 10
     """
+    from zenopt.core.costs import COST_KINDS
     from zenopt.core.outputs import prepare_output
     from zenopt.study.lists import ENDINGS
 
+    if beside is not None and not predicted:
+        raise click.UsageError("--beside needs --predicted.")
+    if predicted and by != "auto":
+        raise click.UsageError("--predicted and --by exclude each other.")
+    if beside is not None and beside not in COST_KINDS:
+        raise click.UsageError(f"--beside is one of {', '.join(COST_KINDS)}, not {quoted(beside)}.")
     if output is not None:
         prepare_output(output, ENDINGS)
     if alphas is not None:
@@ -100,24 +122,28 @@ def derive(
         raise click.UsageError("--epoch is of a differentiable search; name its folder with --alphas.")
     with Panel(quiet=quiet or as_json) as panel:
         from zenopt.study.study import open_existing
-        from zenopt.verify.derive import derive_best
+        from zenopt.verify.derive import derive_best, derive_predicted
 
         study = searched_study(open_existing(storage), name, panel, "the best of")
-        found = derive_best(
-            study,
-            top,
-            by=by,
-            candidates=candidates,
-            repeats=repeats,
-            device=device,
-            progress=panel,
-        )
+        if predicted:
+            panel.start(None, "")
+            found = derive_predicted(study, top, beside=beside)
+        else:
+            found = derive_best(
+                study,
+                top,
+                by=by,
+                candidates=candidates,
+                repeats=repeats,
+                device=device,
+                progress=panel,
+            )
     _show(found, {"study": study.study_name}, output, quiet, as_json)
 
 
 def _refuse_others(context: click.Context) -> None:
     """Refuse options that choose among the trials of a study."""
-    for name in ("name", "storage", "top", "candidates", "repeats", "device", "by"):
+    for name in ("name", "storage", "top", "candidates", "repeats", "device", "by", "predicted", "beside"):
         if context.get_parameter_source(name) == ParameterSource.COMMANDLINE:
             option = next(item.opts[-1] for item in context.command.params if item.name == name)
             raise click.UsageError(f"{option} is of a study; --alphas names a differentiable search instead.")
@@ -157,7 +183,7 @@ def _table(found: Derivation) -> str:
     costs = [name for name in ("params", "macs") if all(name in item.sample.costs for item in found.best)]
     is_drawn = any(item.std is not None for item in found.best)
     is_measured = any(item.latency_ms is not None for item in found.best)
-    said = {"training": ", by short trainings", "search": ", as searched"}.get(
+    said = {"training": ", by short trainings", "search": ", as searched", "prediction": ""}.get(
         found.by, ", scored again" if is_drawn else ""
     )
     has_trial = any(item.trial is not None for item in found.best)

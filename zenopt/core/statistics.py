@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from zenopt.core.errors import DataError
+
 #: Kendall's interval needs all pairs in memory: beyond this many points it is left out.
 MAX_KENDALL_INTERVAL = 3000
 
@@ -69,6 +71,7 @@ class RankStatistics:
         spearman, kendall, top: The statistics; ``top`` is :func:`top_overlap`.
         top_count: How many are "top".
         n: Number of architectures.
+        alike: Kendall's tau over pairs of alike architectures alone, where it was asked for.
     """
 
     spearman: Interval
@@ -76,6 +79,7 @@ class RankStatistics:
     top: Interval
     top_count: int
     n: int
+    alike: Interval | None = None
 
 
 def rank_statistics(
@@ -86,6 +90,7 @@ def rank_statistics(
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
+    are_alike: NDArray[np.bool_] | None = None,
 ) -> RankStatistics:
     """Return rank statistics with percentile bootstrap intervals over architectures.
 
@@ -102,6 +107,8 @@ def rank_statistics(
             Of the intervals.
         seed:
             Of the resampling.
+        are_alike:
+            An ``n x n`` matrix of which pairs count for :attr:`RankStatistics.alike`, such as :func:`nearly_equal`.
     """
     # Only the order counts, and ranks are finite where a failure is not.
     x, y = average_ranks(scores), average_ranks(truth)
@@ -118,22 +125,56 @@ def rank_statistics(
         low, high = np.percentile(defined, ends)
         return Interval(value, float(low), float(high))
 
+    alike = None
+    if are_alike is not None:
+        whole = np.arange(n)[None, :]
+        alike = interval(
+            _kendall_of_pairs(x, y, whole, are_alike)[0], _kendall_of_pairs(x, y, draws, are_alike)
+        )
     return RankStatistics(
         spearman=interval(spearman(x, y), [spearman(x[draw], y[draw]) for draw in draws]),
         kendall=interval(kendall(x, y), _kendall_samples(x, y, draws)),
         top=interval(top_overlap(x, y, count), [_drawn_overlap(x, y, draw, count) for draw in draws]),
         top_count=count,
         n=n,
+        alike=alike,
     )
 
 
+def nearly_equal(values: ArrayLike, share: float) -> NDArray[np.bool_]:
+    """Return which pairs of positive values differ by at most a share of the smaller one.
+
+    Raises:
+        DataError: If there are more values than a matrix of all pairs is made for, or one is not positive.
+    """
+    own = np.asarray(values, dtype=float)
+    if len(own) > MAX_KENDALL_INTERVAL:
+        raise DataError(
+            f"Pairs of alike networks can be told of at most {MAX_KENDALL_INTERVAL:,} networks, not {len(own):,}; "
+            "take a sample."
+        )
+    if not (own > 0).all():
+        raise DataError("Only positive values can be equal but for a share of them.")
+    found = np.maximum(own[:, None], own) <= (1 + share) * np.minimum(own[:, None], own)
+    return np.asarray(found, dtype=bool)
+
+
 def _kendall_samples(x: Array, y: Array, draws: NDArray[np.int64]) -> list[float | None]:
-    """Resampled tau-b: signs of all pairs once, then a resample is a vector of how often each point was drawn."""
-    n = len(x)
-    if n > MAX_KENDALL_INTERVAL or len(draws) == 0:
+    """Return resampled tau-b; nothing where there are too many points."""
+    return [] if len(x) > MAX_KENDALL_INTERVAL else _kendall_of_pairs(x, y, draws)
+
+
+def _kendall_of_pairs(
+    x: Array, y: Array, draws: NDArray[np.int64], counted: NDArray[np.bool_] | None = None
+) -> list[float | None]:
+    """Return the tau-b of draws, of some pairs or all: signs once, then a draw is how often it has each point."""
+    if len(draws) == 0:
         return []
+    n = len(x)
     sign_x = np.sign(x[:, None] - x[None, :]).astype(np.float32)
     sign_y = np.sign(y[:, None] - y[None, :]).astype(np.float32)
+    if counted is not None:
+        sign_x, sign_y = sign_x * counted, sign_y * counted
     counts = np.stack([np.bincount(draw, minlength=n) for draw in draws]).astype(np.float32)
 
     def total(signs: NDArray[np.float32]) -> Array:

@@ -1,7 +1,8 @@
-"""The folder of a trained supernet: what it is and its weights (``supernet.pt``), and images (``images.pt``)."""
+"""The folder of a supernet: what it is with its weights (``supernet.pt``, ``epoch-0010.pt``), and ``images.pt``."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from zenopt.train.data import Statistics, StatisticsName
 from zenopt.train.recipe import Recipe
 
 SUPERNET_FILE = "supernet.pt"
+_EPOCH = re.compile(r"epoch-(\d+)\.pt")
 
 
 @dataclass(frozen=True)
@@ -80,27 +82,45 @@ class TrainedSupernet:
 _FACTS = TypeAdapter(SupernetFacts)
 
 
-def write_supernet(folder: Path, facts: SupernetFacts, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Write what a supernet is and its weights."""
+def write_supernet(
+    folder: Path, facts: SupernetFacts, tensors: Mapping[str, torch.Tensor], epoch: int | None = None
+) -> None:
+    """Write what a supernet is and its weights: those at the end of the training, or after some of its epochs."""
     content = {
         "supernet": _FACTS.dump_python(facts, mode="json"),
         "weights": {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
     }
-    checkpoint.save(folder / SUPERNET_FILE, content)
+    checkpoint.save(_file(folder, epoch), content)
 
 
-def read_supernet(folder: Path) -> TrainedSupernet:
+def kept_epochs(folder: Path) -> list[int]:
+    """Return the epochs after which the weights of a supernet were kept (``--keep-every``), in order."""
+    try:
+        names = [path.name for path in folder.iterdir()]
+    except OSError:
+        return []
+    return sorted(int(found[1]) for name in names if (found := _EPOCH.fullmatch(name)))
+
+
+def has_ended(folder: Path) -> bool:
+    """Return whether the training of a supernet has come to its end."""
+    return existing_path(str(_file(folder, None))) is not None
+
+
+def read_supernet(folder: Path, epoch: int | None = None) -> TrainedSupernet:
     """Read a trained supernet; its weights stay in the file until they are needed, and processes share them.
 
     Args:
         folder:
             Where ``zenopt supernet train`` wrote.
+        epoch:
+            One of :func:`kept_epochs`; by default the end of the training.
 
     Raises:
         CheckpointError: There is none, it is half trained, or something in it is damaged.
     """
-    path = folder / SUPERNET_FILE
-    if existing_path(str(path)) is None:
+    path = _file(folder, epoch)
+    if epoch is None and not has_ended(folder):
         raise CheckpointError(_why_missing(folder))
     content = read_torch_file(path, mmap=True)
     tensors = content.get("weights")
@@ -113,6 +133,10 @@ def read_supernet(folder: Path) -> TrainedSupernet:
     if len(bare) != len(tensors):
         raise CHECKPOINT.refusal(path, "a tensor in it does not hold float32 numbers")
     return TrainedSupernet(facts, SharedWeights(bare, facts.num_classes, facts.use_se), read_images(folder))
+
+
+def _file(folder: Path, epoch: int | None) -> Path:
+    return folder / (SUPERNET_FILE if epoch is None else f"epoch-{epoch:04d}.pt")
 
 
 def _why_missing(folder: Path) -> str:

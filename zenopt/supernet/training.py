@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from zenopt.latency.limits import Limits
 from zenopt.spaces.base import require_supernet
 from zenopt.supernet.band import Band, BandLimits
 from zenopt.supernet.files import SupernetFacts, write_supernet
-from zenopt.supernet.images import collect, write_images
+from zenopt.supernet.images import IMAGES_FILE, collect, write_images
 from zenopt.supernet.kernels import Kernels
 from zenopt.supernet.module import Supernet
 from zenopt.supernet.sampling import PathSampler, Sampling
@@ -146,6 +146,7 @@ def train_supernet(
     checkpoint_steps: int = 1000,
     judged: int = JUDGED,
     settling: int = SETTLING,
+    keep_every: int | None = None,
     loggers: Sequence[str] = (),
     observer: Observer | None = None,
 ) -> RunResult:
@@ -162,6 +163,8 @@ def train_supernet(
             What :func:`check_recipe` returned.
         judged, settling:
             How many images are kept, at most.
+        keep_every:
+            Also keep the weights after every so many epochs, so that their rankings can be compared.
 
     The others are those of :func:`zenopt.train.engine.fit`. Each of several processes trains paths of its own; the
     gradient of a step is that of the mean loss over them.
@@ -173,6 +176,20 @@ def train_supernet(
         batches = batches_of_epoch(data, recipe)
         network.timetable = plan.schedule.timetable(plan.sampler, recipe.epochs * batches)
         stretches = plan.schedule.stretches(recipe, batches // recipe.accumulate)
+    facts = _facts(plan, data, recipe)
+
+    def keep_images() -> None:
+        crop_size = recipe.crop_size or limits.resolution
+        found = collect(data, recipe, crop_size, judged=judged, settling=settling, seed=plan.seed)
+        write_images(output, found)
+
+    def keep(epoch: int, state: Mapping[str, torch.Tensor]) -> None:
+        # The last epoch is the supernet itself.
+        if keep_every is not None and epoch % keep_every == 0 and epoch < recipe.epochs:
+            if not (output / IMAGES_FILE).exists():
+                keep_images()
+            write_supernet(output, facts, network.arranged(shared_tensors(state)), epoch)
+
     result = fit(
         network,
         data,
@@ -188,25 +205,20 @@ def train_supernet(
         loggers=loggers,
         observer=observer,
         stretches=stretches,
+        on_epoch=keep,
     )
     if world.is_first:
-        _write(plan, data, recipe, network, output, judged, settling)
+        # Images first: the weights are what tells that the supernet is whole.
+        keep_images()
+        write_supernet(output, facts, network.arranged(last_weights(output)))
     world.wait()
     return result
 
 
-def _write(
-    plan: SupernetPlan,
-    data: DataSet,
-    recipe: Recipe,
-    network: Supernet,
-    output: Path,
-    judged: int,
-    settling: int,
-) -> None:
-    """Write what judges the paths of a supernet whose training has ended."""
+def _facts(plan: SupernetPlan, data: DataSet, recipe: Recipe) -> SupernetFacts:
+    """Return what is kept with the weights of a supernet."""
     limits = plan.limits
-    facts = SupernetFacts(
+    return SupernetFacts(
         space=plan.space_name,
         options=plan.options,
         resolution=limits.resolution,
@@ -223,10 +235,6 @@ def _write(
         classes=list(data.classes),
         statistics=data.statistics,
     )
-    crop_size = recipe.crop_size or limits.resolution
-    # Images first: the weights are what tells that the supernet is whole.
-    write_images(output, collect(data, recipe, crop_size, judged=judged, settling=settling, seed=plan.seed))
-    write_supernet(output, facts, network.arranged(last_weights(output)))
 
 
 def batches_of_epoch(data: DataSet, recipe: Recipe) -> int:
@@ -239,10 +247,13 @@ def last_weights(output: Path) -> dict[str, torch.Tensor]:
     """Return the shared tensors of a run's last checkpoint; of their moving average, where there is one."""
     path = output / checkpoint.LAST
     saved = checkpoint.read(path, checkpoint.RUN)
-    state = saved["ema"]["state"] if saved.get("ema") else saved["model"]
-    found = {
-        name.removeprefix("layers."): tensor for name, tensor in state.items() if name.startswith("layers.")
-    }
+    found = shared_tensors(saved["ema"]["state"] if saved.get("ema") else saved["model"])
     if not found:
         raise CHECKPOINT.refusal(path, "it holds no layers of a supernet")
     return found
+
+
+def shared_tensors(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the shared tensors in the state of a supernet, by their names in it."""
+    prefix = "layers."
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}

@@ -161,7 +161,8 @@ def _closed_form(architecture: Any, resolution: int) -> float:
 def class_candidates(study: optuna.Study, spec: StudySpec, per_class: int) -> list[Candidate]:
     """Return the best feasible structures of every class, none twice.
 
-    The classes are the spec's; without any, quarters of the study's networks by their number of convolutions.
+    The classes are the spec's. Without any they are quarters of the study's networks by their number of convolutions;
+    where values are accuracies (of a supernet), all networks are one class.
 
     Raises:
         StudyError: If the study has no feasible trial.
@@ -175,7 +176,8 @@ def class_candidates(study: optuna.Study, spec: StudySpec, per_class: int) -> li
         raise StudyError(f"Study {study.study_name!r} has no feasible trial to train; search on.")
     limits = spec.limits()
     costs = {structure: limits.count(space.parse(structure)) for structure in records}
-    classes = spec.class_limits() or _depth_classes(limits, [item.convs for item in costs.values()])
+    whole = [("best", limits)] if spec.evaluator().gives_accuracies else []
+    classes = spec.class_limits() or whole or _depth_classes(limits, [item.convs for item in costs.values()])
     found: dict[str, Candidate] = {}
     for label, own in classes:
         taken = 0

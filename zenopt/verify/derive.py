@@ -7,18 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import optuna
 
 from zenopt.core.budget import Budget
 from zenopt.core.errors import SpecError, StudyError
 from zenopt.core.files import CHECKPOINT
 from zenopt.core.progress import SILENT, Progress
+from zenopt.core.seeds import derive_rng
+from zenopt.core.statistics import average_ranks
 from zenopt.core.text import one_line, shortened_path
 from zenopt.core.words import plural
 from zenopt.latency.limits import Limits
+from zenopt.predictors.networks import NetworkReader
+from zenopt.samplers.candidates import gather
 from zenopt.storage.history import top
 from zenopt.study.best import rescore_top
 from zenopt.study.lists import Sample, costs_of, sample_of
+from zenopt.study.prediction import predict_networks
 from zenopt.study.sections import SpaceSection
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import read_spec
@@ -63,12 +69,12 @@ class Derivation:
 
     Attributes:
         by: ``"score"``: fresh draws; ``"training"``: short trainings; ``"search"``: the values of the search;
-            ``"alphas"``: the weights of operations after an epoch.
+            ``"prediction"``: what is expected of networks; ``"alphas"``: the weights of operations after an epoch.
         label: What a value is, in words.
         best: The architectures, best first.
     """
 
-    by: Literal["score", "training", "search", "alphas"]
+    by: Literal["score", "training", "search", "prediction", "alphas"]
     label: str
     best: tuple[Derived, ...]
 
@@ -184,6 +190,47 @@ def derive_alphas(folder: Path, epoch: int | None = None) -> tuple[Derivation, i
     ended = "" if chosen != state.taken else f", chosen after {state.epoch}"
     label = f"{what}, after epoch {chosen} of {epochs}{ended}"
     return Derivation("alphas", label, (Derived(sample, known),)), chosen
+
+
+def derive_predicted(study: optuna.Study, count: int = 1, *, beside: str | None = None) -> Derivation:
+    """Return the architectures of which a study's values make most expected, whether or not they were evaluated.
+
+    They are chosen among the whole space within the budget, where it can be listed, else among some thousands of it.
+    Values that scatter, or that a supernet gives, are smoothed by the predictor.
+
+    Args:
+        study:
+            A study made by zenopt, of :data:`zenopt.study.prediction.FEWEST` values or more.
+        count:
+            How many; fewer are returned where there are no more.
+        beside:
+            A cost of which more is thought better, such as ``"macs"``: the mean of the ranks by prediction and by it
+            decides.
+
+    Raises:
+        StudyError: If the study has too few values.
+        BudgetError: If nothing fits the budget.
+    """
+    spec = read_spec(study)
+    assert spec is not None
+    space, limits = spec.build_space(), spec.limits()
+    reader = NetworkReader(space, limits.resolution, limits.num_classes, limits.use_se)
+    candidates = gather(
+        space, limits, reader, spec.sampler.surrogate.candidates, derive_rng(spec.seed, 0, "candidates")
+    )
+    architectures = [space.parse(text) for text in candidates.texts]
+    sign = 1.0 if spec.direction() == "maximize" else -1.0
+    means = [own.mean for own in predict_networks(study, spec, architectures).networks]
+    order = average_ranks([sign * mean for mean in means])
+    if beside is not None:
+        costs = [float(getattr(limits.count(own), beside)) for own in architectures]
+        if not np.isfinite(costs).all():
+            raise StudyError(f"The {beside} of networks of this space are not known; leave out --beside.")
+        order = order + average_ranks(costs)
+    chosen = np.argsort(-order, kind="stable")[:count]
+    found = tuple(Derived(sample_of(spec, architectures[place]), means[place]) for place in chosen.tolist())
+    label = f"predicted {spec.evaluator().label(spec)}"
+    return Derivation("prediction", label if beside is None else f"{label}; mean rank with {beside}", found)
 
 
 def _as_searched(study: optuna.Study, spec: StudySpec, count: int) -> tuple[Derived, ...]:

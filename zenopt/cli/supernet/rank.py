@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zenopt.cli.options import (
+    FiniteRange,
     device_option,
     json_option,
     print_json,
@@ -19,13 +21,15 @@ from zenopt.cli.options import (
     table,
 )
 from zenopt.core.errors import DataError, StudyError
+from zenopt.core.figurepage import ENDINGS
 from zenopt.core.outputs import prepare_output
 from zenopt.core.words import plural
 from zenopt.progress.panel import Panel
 
 if TYPE_CHECKING:
     from zenopt.core.statistics import Interval, RankStatistics
-    from zenopt.supernet.files import SupernetFacts
+    from zenopt.supernet.files import SupernetFacts, TrainedSupernet
+    from zenopt.supernet.judging import PathJudge
     from zenopt.supernet.rank import Ranking
 
 
@@ -66,6 +70,23 @@ if TYPE_CHECKING:
     help="Bootstrap resamples.",
 )
 @click.option(
+    "--over-epochs",
+    is_flag=True,
+    help="Also rank by the weights that supernet train --keep-every kept; the training may still be under way.",
+)
+@click.option(
+    "--equal-macs",
+    type=FiniteRange(0, 1, min_open=True),
+    metavar="SHARE",
+    help="Also compare networks of equal MACs, those that differ by at most this share, e.g. 0.05.",
+)
+@click.option(
+    "--figure",
+    type=click.Path(dir_okay=False),
+    metavar="HTML",
+    help="Draw the ranking, or the agreement over epochs (.html, or .json for plotly).",
+)
+@click.option(
     "--scores", type=click.Path(dir_okay=False), metavar="CSV", help="Write the accuracies of all paths."
 )
 @device_option("cpu", "Torch device.")
@@ -82,6 +103,9 @@ def rank(
     amp: str | None,
     seed: int,
     resamples: int,
+    over_epochs: bool,
+    equal_macs: float | None,
+    figure: str | None,
     scores: str | None,
     device: str,
     quiet: bool,
@@ -95,37 +119,61 @@ def rank(
     zenopt supernet rank --weights macro-supernet --sample 200 \\
         --table nas_bench_macro_cifar10.csv.gz#mean_acc
     zenopt supernet rank --weights small-supernet --study cifar-small-trained
+    zenopt supernet rank --weights small-supernet --study cifar-small-trained \\
+        --over-epochs --figure epochs.html
     """
     if (table_name is None) == (study_name is None):
         raise click.UsageError("Give either --table CSV#COLUMN or --study NAME.")
     if scores is not None:
         prepare_output(scores)
+    if figure is not None:
+        prepare_output(figure, ENDINGS)
     with Panel(quiet=quiet or as_json) as panel:
-        from zenopt.supernet.files import read_supernet
+        from zenopt.supernet.files import kept_epochs, read_supernet
         from zenopt.supernet.judging import PathJudge
         from zenopt.supernet.rank import rank as compare
+        from zenopt.supernet.rank import rank_over_epochs
         from zenopt.train.distributed import resolve_device
 
-        supernet = read_supernet(weights)
+        def judge_of(supernet: TrainedSupernet) -> PathJudge:
+            return PathJudge(supernet, str(resolve_device(device)), images, settling, amp)
+
+        kept = kept_epochs(weights) if over_epochs else []
+        supernet = read_supernet(weights, kept[-1] if kept else None)
         architectures, known = (
             _of_table(supernet.facts, table_name, sample, seed)
             if table_name is not None
             else _of_study(supernet.facts, storage, str(study_name), sample, seed)
         )
-        judge = PathJudge(supernet, str(resolve_device(device)), images, settling, amp)
-        found = compare(supernet, architectures, known, judge, resamples=resamples, seed=seed, progress=panel)
+        options: dict[str, Any] = {
+            "equal_macs": equal_macs, "resamples": resamples, "seed": seed, "progress": panel
+        }  # fmt: skip
+        if over_epochs:
+            found = rank_over_epochs(weights, architectures, known, judge_of, **options)
+        else:
+            found = [compare(supernet, architectures, known, judge_of(supernet), **options)]
     if scores is not None:
         _write(scores, found)
+    if figure is not None:
+        _draw(figure, found, weights, over_epochs)
     if as_json:
-        print_json(_json(found, judge.images))
+        own = _json(found[-1])
+        print_json({**own, "epochs": [_json(own) for own in found]} if over_epochs else own)
         return
-    click.echo(_text(found))
-    left_out = len(architectures) - len(found.known)
+    click.echo(_text(found, over_epochs))
+    last = found[-1]
+    left_out = len(architectures) - len(last.known)
     if left_out:
         click.echo(f"{plural(left_out, 'network')} left out: outside the supernet's space.")
     click.echo(
-        f"{plural(len(found.known), 'network')}, judged on {plural(judge.images, 'image')}, {found.seconds:.2f} s each."
+        f"{plural(len(last.known), 'network')}, judged on {plural(last.images, 'image')}, {last.seconds:.2f} s each."
     )
+    if equal_macs is not None:
+        click.echo(
+            f"Equal MACs: Kendall over pairs of networks that differ by at most {equal_macs:.3g} of them."
+        )
+    if figure is not None:
+        click.echo(f"Figure: {figure}")
 
 
 def _of_table(
@@ -149,6 +197,7 @@ def _of_study(
 
     from optuna.trial import TrialState
 
+    from zenopt.study.evaluators.train import LEARNING_RATE_KEY
     from zenopt.study.study import load_study, open_existing, read_spec
 
     study = load_study(open_existing(storage), name)
@@ -159,18 +208,21 @@ def _of_study(
             f"The values of study {name!r} are no accuracies of trainings (objective.kind {spec.objective.kind}); name "
             "a study whose trials were trained, such as NAME-trained."
         )
-    values: dict[str, list[float]] = {}
+    rates: dict[str, dict[float | None, list[float]]] = {}
     for trial in study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]):
-        if "structure" in trial.user_attrs and trial.values:
-            values.setdefault(str(trial.user_attrs["structure"]), []).append(trial.values[0])
-    texts = sorted(values)
+        own = trial.user_attrs
+        if "structure" in own and trial.values and "duplicate_of" not in own:
+            by_rate = rates.setdefault(str(own["structure"]), {})
+            by_rate.setdefault(own.get(LEARNING_RATE_KEY), []).append(trial.values[0])
+    # Of several learning rates the one that suits a network, of several seeds the mean.
+    known = {text: max(map(statistics.fmean, by_rate.values())) for text, by_rate in rates.items()}
+    texts = sorted(known)
     if sample is not None and sample > len(texts):
         raise DataError(
             f"Study {name!r} has {plural(len(texts), 'trained network')}; --sample asks for {sample}."
         )
     random.Random(seed).shuffle(texts)
     space = _space(facts)
-    known = {text: statistics.fmean(own) for text, own in values.items()}
     return [space.parse(text) for text in texts[:sample]], known
 
 
@@ -185,12 +237,27 @@ def _rows(found: Ranking) -> list[tuple[str, RankStatistics]]:
     return [("supernet", found.statistics), *found.of_costs.items()]
 
 
-def _text(found: Ranking) -> str:
-    rows = [
-        (name, _interval(own.kendall), _interval(own.spearman), _interval(own.top))
-        for name, own in _rows(found)
-    ]
-    return table(rows, ("ranked by", "Kendall", "Spearman", "best tenth found"))
+def _text(found: Sequence[Ranking], over_epochs: bool) -> str:
+    """Return a line for the supernet, or for each of its epochs, and one for each cost."""
+    last = found[-1]
+    epochs = [(f"epoch {own.epoch}", own.statistics, f"{own.mean_accuracy:.1f} %") for own in found]
+    rows = epochs if over_epochs else [("supernet", last.statistics, f"{last.mean_accuracy:.1f} %")]
+    every = [*rows, *((name, own, "") for name, own in last.of_costs.items())]
+    has_alike = last.statistics.alike is not None
+    return table(
+        [
+            (
+                name,
+                _interval(own.kendall),
+                *([_interval(own.alike)] if own.alike is not None else ()),
+                _interval(own.spearman),
+                _interval(own.top),
+                accuracy,
+            )
+            for name, own, accuracy in every
+        ],
+        ("ranked by", "Kendall", *(["at equal MACs"] if has_alike else ()), "Spearman", "best tenth", "mean"),
+    )
 
 
 def _interval(found: Interval) -> str:
@@ -200,25 +267,44 @@ def _interval(found: Interval) -> str:
     return f"{found.value:.3f}{ends}"
 
 
-def _json(found: Ranking, images: int) -> dict[str, Any]:
+def _json(found: Ranking) -> dict[str, Any]:
     def facts(own: Interval) -> dict[str, float | None]:
         return {"value": own.value, "low": own.low, "high": own.high}
 
+    def agreement(own: RankStatistics) -> dict[str, Any]:
+        alike = {} if own.alike is None else {"equal_macs": facts(own.alike)}
+        return {
+            "kendall": facts(own.kendall), **alike, "spearman": facts(own.spearman), "top": facts(own.top)
+        }  # fmt: skip
+
     return {
         "networks": len(found.known),
-        "images": images,
+        "images": found.images,
         "seconds": found.seconds,
-        **{
-            name: {"kendall": facts(own.kendall), "spearman": facts(own.spearman), "top": facts(own.top)}
-            for name, own in _rows(found)
-        },
+        "epoch": found.epoch,
+        "mean_accuracy": None if math.isnan(found.mean_accuracy) else found.mean_accuracy,
+        **{name: agreement(own) for name, own in _rows(found)},
     }
 
 
-def _write(path: str, found: Ranking) -> None:
+def _draw(path: str, found: Sequence[Ranking], weights: Path, over_epochs: bool) -> None:
+    from zenopt.core.figurepage import write_figure
+    from zenopt.supernet.figure import epochs_figure, ranking_figure, words_of
+
+    drawn = epochs_figure(found) if over_epochs else ranking_figure(found[-1])
+    title = f"Ranking of {weights.name}{' over the epochs of its training' if over_epochs else ''}"
+    write_figure(drawn, title, words_of(found), path)
+
+
+def _write(path: str, found: Sequence[Ranking]) -> None:
+    """Write a row for each network; of earlier epochs a column each."""
     import csv
 
+    last, earlier = found[-1], found[:-1]
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(("structure", "supernet", "known"))
-        writer.writerows((text, value, found.known[text]) for text, value in found.accuracies.items())
+        writer.writerow(("structure", "supernet", "known", *(f"epoch_{own.epoch}" for own in earlier)))
+        writer.writerows(
+            (text, value, last.known[text], *(own.accuracies[text] for own in earlier))
+            for text, value in last.accuracies.items()
+        )

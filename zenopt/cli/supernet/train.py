@@ -65,6 +65,12 @@ if TYPE_CHECKING:
     help="Training images kept for the statistics of batch normalisation, at most.",
 )
 @click.option(
+    "--keep-every",
+    type=click.IntRange(1),
+    metavar="EPOCHS",
+    help="Also keep the weights after every so many epochs, for rank --over-epochs.",
+)
+@click.option(
     "--seed",
     type=click.IntRange(0),
     default=0,
@@ -90,6 +96,7 @@ def train(
     held_back: float,
     images: int,
     settling: int,
+    keep_every: int | None,
     seed: int,
     device: str,
     resume: bool,
@@ -159,6 +166,7 @@ def train(
                 checkpoint_steps=checkpoint_steps,
                 judged=images,
                 settling=settling,
+                keep_every=keep_every,
                 loggers=loggers,
                 observer=watcher,
             )

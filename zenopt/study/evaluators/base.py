@@ -39,11 +39,13 @@ class Evaluator(ABC):
         keeps_files: Whether it writes to its folder.
         needs_networks: Whether an architecture must have a network.
         needs_supernet: Whether the space must have a supernet.
+        gives_accuracies: Whether values are accuracies, so that the best ones are not all of one depth as with scores.
     """
 
     keeps_files: ClassVar[bool] = False
     needs_networks: ClassVar[bool] = False
     needs_supernet: ClassVar[bool] = False
+    gives_accuracies: ClassVar[bool] = False
     #: Trial user attribute that holds :meth:`identity`.
     identity_key: ClassVar[str] = "structure"
 

@@ -29,6 +29,7 @@ class SupernetEvaluator(Evaluator):
 
     needs_networks = True
     needs_supernet = True
+    gives_accuracies = True
 
     @classmethod
     def direction(cls, spec: StudySpec) -> Direction:

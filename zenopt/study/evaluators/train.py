@@ -41,6 +41,7 @@ class TrainEvaluator(Evaluator):
 
     keeps_files = True
     needs_networks = True
+    gives_accuracies = True
     identity_key = RUN_KEY
 
     @classmethod
