@@ -164,8 +164,8 @@ def test_bad_files_are_one_line(text: str, complaint: str, tmp_path: Path) -> No
 
 
 def test_unknown_schedules_are_refused_with_the_known_ones() -> None:
-    assert list_schedules() == ["channel-warm-up", "progressive-shrinking"]
+    assert list_schedules() == ["channel-warm-up", "few-shot", "progressive-shrinking", "sharing-curriculum"]
     with pytest.raises(
-        SpecError, match=r"Schedule 'spos' does not exist; known: channel-warm-up, progressive"
+        SpecError, match=r"Schedule 'spos' does not exist; known: channel-warm-up, few-shot, progressive"
     ):
         load_schedule("spos")

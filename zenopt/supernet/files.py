@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,10 +17,12 @@ from zenopt.core.text import quoted, shortened_path
 from zenopt.core.words import plural
 from zenopt.export.bundle import Count, FamilyName, Flag, Number, Side
 from zenopt.nn.weights import read_torch_file
+from zenopt.spaces.registry import get_space
 from zenopt.supernet.images import JudgeImages, read_images
 from zenopt.supernet.kernels import Kernels
 from zenopt.supernet.schedule import Schedule
 from zenopt.supernet.shared import SharedWeights
+from zenopt.supernet.splits import WHOLE, Split
 from zenopt.train import checkpoint
 from zenopt.train.data import Statistics, StatisticsName
 from zenopt.train.recipe import Recipe
@@ -47,6 +49,7 @@ class SupernetFacts:
         statistics: Means and deviations of the channels, or their name.
         kernels: How smaller kernels come out of larger ones.
         schedule: Which values paths might take while the training went on.
+        split: Parameters that split it into parts which share nothing.
     """
 
     space: FamilyName
@@ -63,6 +66,7 @@ class SupernetFacts:
     statistics: StatisticsName | Statistics
     kernels: Kernels = "centre"
     schedule: Schedule | None = None
+    split: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,27 @@ def read_supernet(folder: Path) -> TrainedSupernet:
     bare = {name: tensor for name, tensor in tensors.items() if tensor.dtype == torch.float32}
     if len(bare) != len(tensors):
         raise CHECKPOINT.refusal(path, "a tensor in it does not hold float32 numbers")
-    return TrainedSupernet(facts, SharedWeights(bare, facts.num_classes, facts.use_se), read_images(folder))
+    split = Split(_space(facts, path), tuple(facts.split)) if facts.split else WHOLE
+    weights = SharedWeights(bare, facts.num_classes, facts.use_se, split=split)
+    return TrainedSupernet(facts, weights, read_images(folder))
+
+
+def _space(facts: SupernetFacts, path: Path) -> Any:
+    """Return the space of a supernet, which knows the part of an architecture.
+
+    Raises:
+        CheckpointError: If the file does not say which.
+    """
+    factory = get_space(facts.space, stored=True)
+    try:
+        space = factory(**facts.options)
+        known = set(space.distributions)
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        raise CHECKPOINT.refusal(path, f"its options do not fit the space {facts.space}: {error}") from None
+    unknown = [name for name in facts.split if name not in known]
+    if unknown:
+        raise CHECKPOINT.refusal(path, f"{quoted(unknown[0])} is no parameter of its space")
+    return space
 
 
 def _why_missing(folder: Path) -> str:

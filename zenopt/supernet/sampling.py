@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -19,6 +20,7 @@ from zenopt.core.errors import SpecError, StructureError
 from zenopt.core.seeds import derive_rng
 from zenopt.spaces.base import Checker, draw_value
 from zenopt.supernet.covering import extreme, has_numbers
+from zenopt.supernet.restricted import values_of
 
 Sampling = Literal["uniform", "fair", "sandwich"]
 SAMPLINGS: tuple[Sampling, ...] = get_args(Sampling)
@@ -109,12 +111,8 @@ class PathSampler:
         return (order[step % len(values)],)
 
 
-def _values(distribution: Any) -> tuple[Any, ...]:
-    from optuna.distributions import CategoricalDistribution, IntDistribution
-
-    if isinstance(distribution, CategoricalDistribution):
-        return distribution.choices
-    if not isinstance(distribution, IntDistribution) or distribution.log:
+def _values(distribution: Any) -> Sequence[Any]:
+    found = values_of(distribution)
+    if found is None or getattr(distribution, "log", False):
         return ()
-    found = range(distribution.low, distribution.high + 1, distribution.step)
-    return tuple(found) if len(found) <= MOST_VALUES else ()
+    return found if not isinstance(found, range) or len(found) <= MOST_VALUES else ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,12 +14,13 @@ import torch
 from zenopt.core.errors import SpecError
 from zenopt.core.files import CHECKPOINT
 from zenopt.latency.limits import Limits
-from zenopt.supernet.files import SupernetFacts, write_supernet
+from zenopt.supernet.files import SUPERNET_FILE, SupernetFacts, read_supernet, write_supernet
 from zenopt.supernet.images import collect, write_images
 from zenopt.supernet.kernels import Kernels
 from zenopt.supernet.module import Supernet
 from zenopt.supernet.sampling import PathSampler, Sampling
 from zenopt.supernet.schedule import Schedule
+from zenopt.supernet.splits import Split
 from zenopt.train import checkpoint
 from zenopt.train.data import DataSet
 from zenopt.train.distributed import World
@@ -55,7 +57,15 @@ class SupernetPlan:
         kernels:
             How smaller kernels come out of larger ones (see :mod:`zenopt.supernet.kernels`).
         schedule:
-            Which values paths may take while the training goes on; by default all of them.
+            Which values paths may take while the training goes on, and what shares weights; by default all of them, and
+            nothing that has weights of its own.
+        split:
+            Patterns of the parameters that split it into parts which share nothing.
+        initial:
+            Folder of the trained supernet whose weights it begins with; parts begin as copies.
+
+    Raises:
+        SpecError: If it cannot be split so.
     """
 
     space: Any
@@ -66,18 +76,33 @@ class SupernetPlan:
     seed: int = 0
     kernels: Kernels = "centre"
     schedule: Schedule | None = None
+    split: tuple[str, ...] = ()
+    initial: Path | None = None
     sampler: PathSampler = field(init=False)
+    parts: Split = field(init=False)
 
     def __post_init__(self) -> None:
         limits = self.limits if self.limits.budget.limits() else None
         object.__setattr__(self, "sampler", PathSampler(self.space, self.sampling, self.seed, limits))
+        object.__setattr__(self, "parts", Split.named(self.space, self.split))
 
     def build(self) -> Supernet:
-        """Return the supernet with initial weights."""
+        """Return the supernet with initial weights.
+
+        Raises:
+            SpecError, CheckpointError: If there can be no such supernet, or none with these initial weights.
+        """
         torch.manual_seed(self.seed)
         limits = self.limits
-        sorts = self.schedule is not None and self.schedule.sorts
-        return Supernet(self.sampler, limits.num_classes, limits.use_se, self.kernels, sorts)
+        phases = () if self.schedule is None else self.schedule.phases
+        sorts = any(phase.sort for phase in phases)
+        shares = [(phase.name, phase.share) for phase in phases]
+        found = Supernet(
+            self.sampler, limits.num_classes, limits.use_se, self.kernels, sorts, self.parts, shares
+        )
+        if self.initial is not None:
+            found.begin_with(read_supernet(self.initial).weights, self.initial)
+        return found
 
     def source(self) -> NetworkSource:
         """Return what its checkpoints say of it."""
@@ -89,7 +114,9 @@ class SupernetPlan:
             "budget": self.limits.budget.limits(),
             # Of runs that began before there was a choice, it is not said.
             **({} if self.kernels == "centre" else {"kernels": self.kernels}),
-            **({} if self.schedule is None else {"schedule": self.schedule.model_dump(mode="json")}),
+            **({} if self.schedule is None else {"schedule": _plain(self.schedule)}),
+            **({} if not self.split else {"split": self.parts.names}),
+            **({} if self.initial is None else {"initial": _digest(self.initial / SUPERNET_FILE)}),
         }
         text = json.dumps(facts, sort_keys=True)
         return NetworkSource("supernet", text, self.limits.resolution, self.limits.use_se, self.space_name)
@@ -157,6 +184,9 @@ def train_supernet(
     if world.size > 1:
         raise TrainError("A supernet is trained by one process.")
     limits, network = plan.limits, plan.build()
+    if plan.initial is not None:
+        # Weights that are there are not drawn anew, nor set to zero.
+        recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"init": "default"})})
     if plan.schedule is not None:
         batches = recipe.epochs * batches_of_epoch(data, recipe)
         network.timetable = plan.schedule.timetable(plan.sampler, batches)
@@ -184,6 +214,7 @@ def train_supernet(
         sampling=plan.sampling,
         kernels=plan.kernels,
         schedule=plan.schedule,
+        split=list(plan.parts.names),
         budget=limits.budget.limits(),
         seed=plan.seed,
         recipe=recipe,
@@ -214,4 +245,17 @@ def last_weights(output: Path) -> dict[str, torch.Tensor]:
     }
     if not found:
         raise CHECKPOINT.refusal(path, "it holds no layers of a supernet")
+    return found
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _plain(schedule: Schedule) -> dict[str, Any]:
+    """Return a schedule as plain data; one that shares nothing as before there was a choice."""
+    found = schedule.model_dump(mode="json")
+    if not schedule.shares:
+        for phase in found["phases"]:
+            del phase["share"]
     return found

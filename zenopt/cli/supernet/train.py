@@ -53,8 +53,22 @@ if TYPE_CHECKING:
     "--schedule",
     "schedule_name",
     metavar="NAME|FILE",
-    help="Which values paths may take while the training goes on: progressive-shrinking (once-for-all), "
-    "channel-warm-up (single-path one-shot), or a YAML file; by default all of them.",
+    help="Which values paths may take, and what shares weights, while the training goes on: progressive-shrinking "
+    "(once-for-all), channel-warm-up (single-path one-shot), few-shot (parts begin as copies), sharing-curriculum "
+    "(edges of cells, CLOSE), or a YAML file; by default all values are open.",
+)
+@click.option(
+    "--split",
+    "splits",
+    multiple=True,
+    metavar="PARAMETER",
+    help="Few-shot: the values of this parameter of the space (a name or pattern) share nothing; repeatable.",
+)
+@click.option(
+    "--initial-weights",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Begin with the weights of this trained supernet; parts begin as copies of a whole one.",
 )
 @click.option(
     "--kernels",
@@ -111,6 +125,8 @@ def train(
     output: Path | None,
     sampling: Literal["uniform", "fair", "sandwich"],
     schedule_name: str | None,
+    splits: tuple[str, ...],
+    initial_weights: Path | None,
     kernels: Literal["centre", "transformed"],
     within_budget: bool,
     recipe_name: str,
@@ -139,6 +155,8 @@ def train(
         --epochs 50 --output macro-supernet
     zenopt supernet train --study cifar-small --set space.bounds=narrow \\
         --data imagefolder:PATH --sampling sandwich --output small-supernet
+    zenopt supernet train --study nasbench201 --data cifar10:PATH --whole-space \\
+        --split edge03 --schedule few-shot --output few-shot-supernet
     """
     # Imported late: what is wrong with the options is said before torch is imported.
     from zenopt.train.distributed import join_world
@@ -157,7 +175,7 @@ def train(
 
     recipe = check_recipe(recipe)
     schedule = load_schedule(schedule_name) if schedule_name is not None else None
-    plan = _plan(spec, sampling, seed, within_budget, kernels, schedule)
+    plan = _plan(spec, sampling, seed, within_budget, kernels, schedule, splits, initial_weights)
     mode = resume_mode(resume, auto_resume)
     if output is not None and not dry_run:
         check_free(output, mode)
@@ -221,6 +239,12 @@ def _phases(schedule: Schedule, epochs: int) -> str:
     return wrapped(f"Phases   {', '.join(ends)} of {plural(epochs, 'epoch')}", indent_more=9)
 
 
+def _parts(network: Supernet) -> list[str]:
+    """Return how a supernet is split; no line where it is whole."""
+    names = ", ".join(network.split.names)
+    return [f"Split    {plural(len(network.parts), 'part')} that share nothing, by {names}"] if names else []
+
+
 def _plan(
     spec: StudySpec,
     sampling: Literal["uniform", "fair", "sandwich"],
@@ -228,6 +252,8 @@ def _plan(
     within_budget: bool,
     kernels: Literal["centre", "transformed"],
     schedule: Schedule | None,
+    splits: tuple[str, ...],
+    initial: Path | None,
 ) -> Any:
     from zenopt.supernet.training import SupernetPlan
 
@@ -243,6 +269,8 @@ def _plan(
         seed,
         kernels,
         schedule,
+        splits,
+        initial,
     )
 
 
@@ -274,6 +302,7 @@ def _described(
         "layers_shared": len(network.layers),
         "resolution": spec.resolution,
         "sampling": sampling,
+        "parts": len(network.parts),
         "train_images": len(data.train),
         "judging_images": len(data.test),
         "recipe": recipe_name,
@@ -284,6 +313,7 @@ def _described(
         f"Supernet of the space {spec.space.name}: {network.params:,} params in {len(network.layers):,} shared layers, "
         f"{spec.resolution} px, {plural(spec.num_classes, 'class')}",
         f"Paths    {sampling}{', within the budget' if network.sampler.limits is not None else ''}",
+        *_parts(network),
         f"Data     {data.name}: {len(data.train):,} training images, {plural(len(data.test), 'image')} held back",
         f"Recipe   {recipe_name}: {plural(recipe.epochs, 'epoch')}, batches of {recipe.batch_size}",
         f"Time     {estimate.text()}",
