@@ -153,6 +153,14 @@ def test_phases_must_fit_the_space_and_the_budget() -> None:
         ("phases:\n  - {name: a, epochs: 0}", r"own.yaml, line 2: phases.0.epochs: .*greater than 0, got 0"),
         ("phases:\n  - {name: a, epochs: 1, largest: {x: 0}}", r"line 2: phases.0.largest.x: .*, got 0"),
         ("phases:\n  - {name: a, epochs: 1, open: {}}", r"unknown key.*; allowed: name, epochs, largest"),
+        (
+            "phases:\n  - {name: a, epochs: 1, share: [cells]}",
+            r"line 2: phases.0.share.0: .*'parts', 'edges' or 'targets'",
+        ),
+        (
+            "phases:\n  - {name: a, epochs: 1, share: [edges]}\n  - {name: b, epochs: 1, sort: true}",
+            "phases sort channels or share weights, not both",
+        ),
         ("description: none", "phases: this key is required"),
     ],
 )

@@ -17,11 +17,12 @@ from zenopt.supernet.files import read_supernet
 from zenopt.supernet.layers import Shapes
 from zenopt.supernet.module import Supernet
 from zenopt.supernet.schedule import load_schedule
-from zenopt.supernet.sharing import curriculum, leaders_of, widened
+from zenopt.supernet.sharing import curriculum, leaders_of, part_ways, widened
 from zenopt.supernet.splits import WHOLE
 from zenopt.supernet.training import SupernetPlan, check_recipe, split, train_supernet
 from zenopt.train.data import DataSet
 from zenopt.train.distributed import World
+from zenopt.train.optim import MovingAverage
 from zenopt.train.recipe import Recipe
 
 CELL = [
@@ -64,6 +65,34 @@ def test_layers_that_share_are_as_large_as_any_of_them_needs() -> None:
         "b.weight": (8, 6, 5, 5),
         "c.weight": (1, 1),
     }
+
+
+def test_layers_part_as_copies_with_what_training_knows_of_them() -> None:
+    """From equal states equal gradients lead to equal weights: to part changes nothing by itself."""
+    torch.manual_seed(0)
+    layers = torch.nn.ModuleDict({name: torch.nn.Linear(3, 2) for name in ("a", "b", "c")})
+    one, other = layers["a"], layers["b"]
+    together, apart = {"a": "a", "b": "a", "c": "c"}, {name: name for name in layers}
+    optimizer = torch.optim.AdamW(layers.parameters(), lr=0.1)
+    average = MovingAverage(layers, 0.9)
+
+    def step(*names: str) -> None:
+        optimizer.zero_grad()
+        sum((layers[name](torch.ones(1, 3)) ** 2).sum() for name in names).backward()
+        optimizer.step()
+        average.update(layers)
+
+    step("a", "c")
+    step("a")
+    others = {name: value.clone() for name, value in layers["c"].state_dict().items()}
+    part_ways(layers, together, apart, optimizer, average, "")
+    for _ in range(3):
+        assert all(torch.equal(value, other.get_parameter(name)) for name, value in one.named_parameters())
+        assert torch.equal(average.state["a.weight"], average.state["b.weight"])
+        step("a", "b")
+    assert all(torch.equal(value, others[name]) for name, value in layers["c"].state_dict().items())
+    step("a")
+    assert not torch.equal(one.get_parameter("weight"), other.get_parameter("weight"))
 
 
 @pytest.mark.slow
