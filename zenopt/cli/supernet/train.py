@@ -269,8 +269,8 @@ def _plan(
         seed,
         kernels,
         schedule,
-        splits,
-        initial,
+        split=splits,
+        initial=initial,
     )
 
 
