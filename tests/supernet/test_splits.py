@@ -29,7 +29,7 @@ from zenopt.train.recipe import Recipe
 #: Families with parameters that split them: alternatives, edges, numbers, repetitions, one that may not be in use.
 SPLITS = {
     "nasbench-macro": ("layer4",),
-    "nasbench201": ("edge0[12]",),
+    "nasbench201": ("edge01",),
     "superres": ("stage2.block2.type", "stage1.block1.kernel"),
     "nats-sizes": ("c1",),
     "ofa-mobilenetv3": ("stage1.depth",),
@@ -82,6 +82,17 @@ def test_parts_that_begin_with_a_whole_compute_what_it_does(name: str) -> None:
         architecture, images = sampler.draw(step, "same"), torch.randn(2, 3, resolution, resolution)
         part, own = (weights(architecture, images, training=False) for weights in (supernet.shared, whole))
         assert torch.equal(part, own)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_networks_of_other_spaces_are_refused_in_one_line(name: str) -> None:
+    weights = supernet_of(name).shared
+    for other in ("nasbench201" if name != "nasbench201" else "nasbench-macro", "mnasnet"):
+        outside = get_space(other)()
+        architecture = outside.parse(outside.initial)
+        assert weights.misfit(architecture) is not None
+        with pytest.raises(CheckpointError, match="The supernet does not hold "):
+            weights.network(architecture)
 
 
 def test_parts_share_nothing() -> None:

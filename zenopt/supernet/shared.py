@@ -104,11 +104,13 @@ class SharedWeights:
             CheckpointError: If one is not; the message names it and the layer.
         """
         for architecture in architectures:
-            problem = self.misfit(architecture)
-            if problem is not None:
-                raise CheckpointError(
-                    f"The supernet does not hold {shortened(str(architecture))}: {problem}."
-                )
+            if self.misfit(architecture) is not None:
+                raise self._refusal(architecture)
+
+    def _refusal(self, architecture: Any) -> CheckpointError:
+        return CheckpointError(
+            f"The supernet does not hold {shortened(str(architecture))}: {self.misfit(architecture)}."
+        )
 
     @property
     def _shapes(self) -> Shapes:
@@ -130,14 +132,15 @@ class SharedWeights:
         """Return the parts of the shared tensors by the names of a network's parameters."""
         names = {id(module): name for name, module in network.named_modules()}
         found: dict[str, torch.Tensor] = {}
-        prefix = self._split.prefix(architecture)
+        try:
+            prefix = self._split.prefix(architecture)
+        except StructureError:
+            raise self._refusal(architecture) from None
         for layer, module in layers_of(network).items():
             for tensor, own in module.named_parameters():
                 taken = self.part(f"{prefix}{layer}", tensor, tuple(own.shape))
                 if taken is None:
-                    raise CheckpointError(
-                        f"The supernet does not hold {shortened(str(architecture))}: {self.misfit(architecture)}."
-                    )
+                    raise self._refusal(architecture)
                 found[f"{names[id(module)]}.{tensor}"] = taken
         return found
 
