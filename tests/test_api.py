@@ -206,7 +206,9 @@ def test_parallel_coordinates(url: str, tiny_spec: Callable[..., StudySpec]) -> 
     assert best.customdata[0][0] == many.best.trial and best.y[0] == 1.0
 
 
-def test_export_and_report(result: zenopt.Result, tmp_path: Path) -> None:
+def test_export_and_report(url: str, tiny_spec: Callable[..., StudySpec], tmp_path: Path) -> None:
+    # What was exported is what cards of a study show from then on.
+    result = zenopt.optimize(tiny_spec(), url, "exported", n_trials=8)
     folder = result.export(tmp_path / "bundle", top=2, repeats=2)
     bundle = read_bundle(folder)
     assert bundle.trial in {item.trial for item in result.top(2)}

@@ -40,7 +40,14 @@ from zenopt.train.layout import put_channels_last
 from zenopt.train.loader import Batch, StepSampler, resident, test_loader, train_loader
 from zenopt.train.loggers import Loggers
 from zenopt.train.objective import Objective
-from zenopt.train.optim import REFERENCE_BATCH, MovingAverage, build_optimizer, learning_rate
+from zenopt.train.optim import (
+    MovingAverage,
+    Stretch,
+    build_optimizer,
+    learning_rate,
+    stretch_at,
+    whole_run,
+)
 from zenopt.train.progress import Observer, Silent
 from zenopt.train.recipe import Recipe
 from zenopt.train.record import logged, write_history, write_metrics
@@ -105,6 +112,7 @@ def fit(
     loggers: Sequence[str] = (),
     observer: Observer | None = None,
     resident_data: bool = True,
+    stretches: Sequence[Stretch] = (),
 ) -> RunResult:
     """Train a network, keeping `last.pt`, `best.pt`, `metrics.csv` and `metrics.json` in a folder.
 
@@ -140,6 +148,8 @@ def fit(
             Shown the progress.
         resident_data:
             On a GPU, keep images that lie in memory there, and make batches there; the batches are the same.
+        stretches:
+            Parts of the run with learning-rate schedules of their own, in order; by default it has the recipe's alone.
 
     Raises:
         DivergedError: A loss, weights or outputs are no longer numbers.
@@ -155,7 +165,7 @@ def fit(
         run.build(teacher)
         if saved is not None:
             run.restore(saved)
-        run.open_data(workers, resident_data)
+        run.open_data(workers, resident_data, stretches)
         run.distribute()
         wanted = [*loggers, *(["tensorboard"] if recipe.tensorboard else [])] if world.is_first else []
         log = stack.enter_context(
@@ -255,8 +265,8 @@ class _Run:
         done = f"{plural(state.epoch, 'epoch')} and {plural(state.step, 'step')}"
         self.observer.note(f"Resumed after {done}.")
 
-    def open_data(self, workers: int, resident_data: bool) -> None:
-        """Open the batches."""
+    def open_data(self, workers: int, resident_data: bool, stretches: Sequence[Stretch]) -> None:
+        """Open the batches; say how the learning rate goes over them."""
         data, recipe, world, state = self.data, self.recipe, self.world, self.state
         crop_size = recipe.crop_size or self.resolution
         self.sampler = StepSampler(
@@ -265,6 +275,7 @@ class _Run:
         if state.step and state.step >= self.sampler.steps:
             path, steps = self.output / checkpoint.LAST, self.sampler.steps
             raise CheckpointError(f"{path} stands at step {state.step} of an epoch of {steps} steps.")
+        self.stretches = stretches or (whole_run(recipe, self.sampler.steps),)
         on_gpu = self.device.type == "cuda"
         placed = resident(data, recipe, crop_size, self.device) if on_gpu and resident_data else None
         pin = on_gpu and placed is None
@@ -288,8 +299,13 @@ class _Run:
         device, precision = self.device, self.recipe.precision
         self.model: nn.Module = self.objective
         if self.world.size > 1:
+            # Processes of a network that makes its own loss train other parts of it in the same step: what one of them
+            # lacks counts as a gradient of zero, what all of them lack has none.
+            has_parts = hasattr(self.network, "training_loss")
             self.model = DistributedDataParallel(
-                self.objective, device_ids=[device] if device.type == "cuda" else None
+                self.objective,
+                device_ids=[device] if device.type == "cuda" else None,
+                find_unused_parameters=has_parts,
             )
         self.backward: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = self._backward
         if precision.compile == "graphs":
@@ -366,7 +382,11 @@ class _Run:
     def _step(self, step: int, parts: Iterator[Batch]) -> float:
         """Take one step of the optimiser; return its learning rate."""
         state, recipe = self.state, self.recipe
-        lr = self._learning_rate(step)
+        number = state.epoch * self.sampler.steps + step
+        stretch = stretch_at(self.stretches, number)
+        if stretch.is_new and number == stretch.start:
+            self.optimizer.state.clear()
+        lr = learning_rate(number, stretch, recipe)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         if self.before_step is not None:
@@ -417,17 +437,6 @@ class _Run:
                 loss = self.model(images, targets) / self.recipe.accumulate
             self.scaler.scale(loss).backward()
         return loss.detach()
-
-    def _learning_rate(self, step: int) -> float:
-        recipe, steps = self.recipe, self.sampler.steps
-        return learning_rate(
-            self.state.epoch * steps + step,
-            steps_per_epoch=steps,
-            epochs=recipe.epochs,
-            peak=recipe.optimizer.lr * recipe.batch_size / REFERENCE_BATCH,
-            final=recipe.schedule.final_lr * recipe.batch_size / REFERENCE_BATCH,
-            schedule=recipe.schedule,
-        )
 
     def _is_judged(self) -> bool:
         state, recipe = self.state, self.recipe

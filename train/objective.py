@@ -38,7 +38,8 @@ class AuxiliaryHead(nn.Module):
 class Objective(nn.Module):
     """The network together with its losses, as one module, so that DDP sees every gradient.
 
-    A network with a method `training_loss(images, targets, smoothing)` makes its own: a supernet is several networks.
+    A network with a method `training_loss(images, targets, smoothing)` makes its own, which may leave parameters out: a
+    supernet is several networks.
 
     Args:
         network:

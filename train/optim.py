@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -12,7 +13,7 @@ from torch.optim import SGD, AdamW, Optimizer, RMSprop
 from zenopt.core.errors import UnknownNameError
 from zenopt.train.errors import TrainError
 from zenopt.train.recipe import Optimizer as OptimizerOptions
-from zenopt.train.recipe import Schedule
+from zenopt.train.recipe import Recipe
 
 REFERENCE_BATCH = 256  # learning rates in recipes are for this many images a step
 
@@ -67,27 +68,56 @@ def build_optimizer(modules: Iterable[nn.Module], options: OptimizerOptions, bat
     return create_optimizer_v2(groups, opt=name, lr=lr, weight_decay=0.0, momentum=options.momentum)
 
 
-def learning_rate(
-    step: int, *, steps_per_epoch: int, epochs: int, peak: float, final: float, schedule: Schedule
-) -> float:
-    """Return the learning rate of optimiser step `step`, counted from 0.
+@dataclass(frozen=True)
+class Stretch:
+    """Steps of a run with a learning-rate schedule of their own.
 
-    Warm-up rises linearly and reaches `peak` at its last step; the decay then covers the steps that are
-    left, and comes within one step of `final` at the last one, as cosine schedules that are updated after
+    Attributes:
+        start, end: The first of them, and the first of the next ones, counted from 0.
+        warmup: How many of them warm up.
+        lr: Where the warm-up leads, for 256 images a step.
+        is_new: Whether the optimiser begins anew, too, without what it remembers of earlier steps.
+    """
+
+    start: int
+    end: int
+    warmup: int
+    lr: float
+    is_new: bool = False
+
+
+def whole_run(recipe: Recipe, steps_per_epoch: int) -> Stretch:
+    """Return the only stretch of a run that follows its recipe."""
+    warmup = round(recipe.schedule.warmup_epochs * steps_per_epoch)
+    return Stretch(0, recipe.epochs * steps_per_epoch, warmup, recipe.optimizer.lr)
+
+
+def stretch_at(stretches: Sequence[Stretch], step: int) -> Stretch:
+    """Return the stretch of a step; the last one has whatever comes after it, too."""
+    return next((own for own in stretches if step < own.end), stretches[-1])
+
+
+def learning_rate(step: int, stretch: Stretch, recipe: Recipe) -> float:
+    """Return the learning rate of an optimiser step, counted from 0.
+
+    Warm-up rises linearly and reaches the peak at its last step; the decay then covers the steps of the stretch that
+    are left, and comes within one step of the final rate at the last one, as cosine schedules that are updated after
     each step do.
     """
-    warmup = min(round(schedule.warmup_epochs * steps_per_epoch), epochs * steps_per_epoch - 1)
+    schedule, scale = recipe.schedule, recipe.batch_size / REFERENCE_BATCH
+    peak, final = stretch.lr * scale, schedule.final_lr * scale
+    length = stretch.end - stretch.start
+    warmup = min(stretch.warmup, length - 1)
+    step -= stretch.start
     if step < warmup:
         return peak * (step + 1) / warmup
-    total = epochs * steps_per_epoch - warmup
-    share = (step - warmup) / total
+    share = (step - warmup) / (length - warmup)
     if schedule.name == "cosine":
         return final + (peak - final) * 0.5 * (1 + math.cos(math.pi * share))
     if schedule.name == "linear":
         return peak + (final - peak) * share
     if schedule.name == "step":
-        run = step / (epochs * steps_per_epoch)
-        return peak * schedule.factor ** sum(run >= milestone for milestone in schedule.milestones)
+        return peak * schedule.factor ** sum(step / length >= milestone for milestone in schedule.milestones)
     return peak
 
 

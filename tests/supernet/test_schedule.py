@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from supernets import TINY_OPTIONS, Killer
+from supernets import TINY_OPTIONS, Killer, tiny_plan
 
 from zenopt.core.budget import Budget
 from zenopt.core.errors import CheckpointError, SpecError
@@ -16,7 +18,7 @@ from zenopt.spaces.registry import get_space
 from zenopt.supernet.files import read_supernet
 from zenopt.supernet.module import Supernet
 from zenopt.supernet.sampling import PathSampler, Sampling
-from zenopt.supernet.schedule import Schedule, largest_values, list_schedules, load_schedule
+from zenopt.supernet.schedule import Schedule, Timetable, largest_values, list_schedules, load_schedule
 from zenopt.supernet.shared import SharedWeights
 from zenopt.supernet.training import (
     SupernetPlan,
@@ -28,7 +30,7 @@ from zenopt.supernet.training import (
 )
 from zenopt.train.data import DataSet
 from zenopt.train.distributed import World
-from zenopt.train.recipe import Recipe
+from zenopt.train.recipe import Recipe, load_recipe
 
 OFA = get_space("ofa-mobilenetv3")(width=0.25)
 
@@ -161,6 +163,12 @@ def test_phases_must_fit_the_space_and_the_budget() -> None:
             "phases:\n  - {name: a, epochs: 1, share: [edges]}\n  - {name: b, epochs: 1, sort: true}",
             "phases sort channels or share weights, not both",
         ),
+        (
+            "phases:\n  - {name: a, epochs: 1, warmup_epochs: 1}",
+            "phase 'a' has warmup_epochs, but no lr that it leads to",
+        ),
+        ("phases:\n  - {name: a, epochs: 1, teaches: true}", "phase 'a' teaches nobody: it is the last one"),
+        ("phases:\n  - {name: a, epochs: 1, paths: 0}", r"phases.0.paths: .*, got 0"),
         ("description: none", "phases: this key is required"),
     ],
 )
@@ -172,8 +180,141 @@ def test_bad_files_are_one_line(text: str, complaint: str, tmp_path: Path) -> No
 
 
 def test_unknown_schedules_are_refused_with_the_known_ones() -> None:
-    assert list_schedules() == ["channel-warm-up", "few-shot", "progressive-shrinking", "sharing-curriculum"]
+    known = ["channel-warm-up", "few-shot", "ofa", "progressive-shrinking", "sharing-curriculum"]
+    assert list_schedules() == known
     with pytest.raises(
-        SpecError, match=r"Schedule 'spos' does not exist; known: channel-warm-up, few-shot, progressive"
+        SpecError, match=r"Schedule 'spos' does not exist; known: channel-warm-up, few-shot, ofa, progressive"
     ):
         load_schedule("spos")
+
+
+def test_once_for_all_as_published() -> None:
+    """Rates per GPU of 64 images; for each kind of phase as many paths a step as published."""
+    recipe, steps = load_recipe("ofa"), 10
+    stretches = load_schedule("ofa").stretches(recipe, steps)
+    assert [(own.end - own.start) / steps for own in stretches] == [180, 125, 25, 125, 25, 125]
+    assert [own.lr * 64 / 256 for own in stretches[1:]] == pytest.approx(
+        [3e-2, 2.5e-3, 7.5e-3, 2.5e-3, 7.5e-3]
+    )
+    assert [own.warmup / steps for own in stretches[1:]] == [5, 0, 5, 0, 5]
+    assert [own.is_new for own in stretches] == [False, *[True] * 5]
+    timetable = load_schedule("ofa").timetable(PathSampler(OFA), 605)
+    starts = (0, 180, 305, 330, 455, 480)
+    assert [len(timetable.at(start).paths(start)) for start in starts] == [1, 1, 2, 2, 4, 4]
+    assert list(timetable.teachers) == [180] and list(timetable.sorts) == [455, 480]
+    short = load_schedule("ofa").stretches(recipe.model_copy(update={"epochs": 121}), steps)  # a fifth
+    assert (short[1].start, short[1].end, short[1].warmup) == (360, 610, 10)
+
+
+def test_images_of_a_batch_have_one_of_many_sides() -> None:
+    timetable = load_schedule("ofa").timetable(PathSampler(OFA), 605)
+    sides = [timetable.side(batch, 224) for batch in range(400)]
+    assert set(sides) == set(range(128, 225, 4)) and sides == [
+        timetable.side(batch, 224) for batch in range(400)
+    ]
+    assert {timetable.side(batch, 32) for batch in range(40)} == {20, 24, 28, 32}
+    assert timetable.side(0, 3) == 3 and Timetable((), timetable.samplers).side(0, 30) == 30
+
+
+def test_a_batch_is_reduced_to_its_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    supernet = tiny_plan().build()
+    supernet.timetable = Timetable((), supernet.timetable.samplers, smallest_side=0.5)
+    seen: list[tuple[int, ...]] = []
+
+    def logits(self: SharedWeights, path: object, images: torch.Tensor, **_: object) -> torch.Tensor:
+        seen.append(tuple(images.shape[2:]))
+        return torch.zeros(len(images), 4, requires_grad=True)
+
+    monkeypatch.setattr(SharedWeights, "__call__", logits)
+    for _ in range(12):
+        supernet.training_loss(torch.zeros(2, 3, 16, 16), torch.tensor([0, 1]), 0.0)
+    assert seen == [(supernet.timetable.side(batch, 16),) * 2 for batch in range(12)] and len(set(seen)) == 3
+
+
+def test_phases_without_rates_follow_the_one_before() -> None:
+    phases = [{"name": "a", "epochs": 1}, {"name": "b", "epochs": 1, "lr": 0.5}, {"name": "c", "epochs": 2}]
+    recipe = Recipe(epochs=8, schedule={"warmup_epochs": 1})
+    found = Schedule.model_validate({"phases": phases}).stretches(recipe, 5)
+    assert [(own.start, own.end, own.lr, own.warmup) for own in found] == [
+        (0, 10, 0.1, 10),
+        (10, 40, 0.5, 10),
+    ]
+    assert load_schedule("progressive-shrinking").stretches(recipe, 5) == ()
+
+
+@pytest.mark.slow
+def test_the_largest_network_teaches_later_paths() -> None:
+    """Each path of a step learns from labels and from the frozen largest one; their gradients add up."""
+    phases = [
+        {"name": "largest", "epochs": 1, "largest": {"*": 1}, "teaches": True},
+        {"name": "all", "epochs": 1, "paths": 2, "sort": True},
+    ]
+    schedule = Schedule.model_validate({"phases": phases})
+    torch.manual_seed(0)
+    net = Supernet(PathSampler(OFA), 4, sorts=True, teaches=True)
+    net.timetable = schedule.timetable(net.sampler, 4)
+    images, labels = torch.randn(8, 3, 32, 32), torch.arange(8) % 4
+    largest = net.timetable.samplers[0].paths(0)[0]
+    for batch in (0, 1):
+        logits = net.shared(largest, images, training=False)
+        assert net.taught(batch, images) is None
+        loss = net.training_loss(images, labels, 0.0)
+        if not any(isinstance(own, torch.nn.Dropout) for own in net.shared.network(largest).modules()):
+            assert loss.item() == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
+    known = net.shared(largest, images, training=False).softmax(1)
+    net.eval()
+    total = net.training_loss(images, labels, 0.0)
+    assert int(net.batches) == 3
+    taught = net.taught(2, images)
+    assert taught is not None and torch.allclose(taught, known, atol=1e-5), (
+        "sorting channels changes no network"
+    )
+    with torch.no_grad():
+        for parameter in net.layers.parameters():
+            parameter.add_(0.1)
+    assert torch.equal(net.taught(3, images), taught), "it stays as it was"  # type: ignore[arg-type]
+    assert torch.isfinite(total)
+    assert all(not own.requires_grad for own in net.teacher.parameters())  # type: ignore[union-attr]
+
+
+def test_a_sandwich_has_a_teacher_already() -> None:
+    with pytest.raises(SpecError, match="needs drawn paths: --sampling uniform, fair or strolling"):
+        plan("sandwich", TAUGHT)
+
+
+TAUGHT = Schedule.model_validate(
+    {
+        "phases": [
+            {
+                "name": "deep",
+                "epochs": 1,
+                "largest": {"*.depth": 1},
+                "lr": 0.5,
+                "warmup_epochs": 0.5,
+                "teaches": True,
+            },
+            {"name": "all", "epochs": 2, "lr": 0.2, "warmup_epochs": 0, "paths": 2},
+        ]
+    }
+)
+
+
+@pytest.mark.slow
+def test_rates_and_teachers_resume(patches: DataSet, short: Recipe, tmp_path: Path, alone: World) -> None:
+    own = plan("uniform", TAUGHT)
+    data, recipe = split(patches, 0.2, own), check_recipe(short)
+    result = train_supernet(own, data, recipe, output=tmp_path / "whole", world=alone, workers=0)
+    # Four steps an epoch; each phase's cosine ends within a step of 0: the rates of the last steps, for batches of 16.
+    ends = [0.5 * (1 + math.cos(math.pi * share)) / 16 for share in (1 / 2, 3 / 8, 7 / 8)]
+    assert [row["lr"] for row in result.history] == pytest.approx(
+        [0.5 * ends[0], 0.2 * ends[1], 0.2 * ends[2]]
+    )
+    for steps in (4, 6):  # killed at the end of the first phase, and in the second
+        folder = tmp_path / f"stopped{steps}"
+        options = {"output": folder, "world": alone, "checkpoint_steps": 1, "workers": 0}
+        with pytest.raises(KeyboardInterrupt):
+            train_supernet(own, data, recipe, **options, observer=Killer(steps))  # type: ignore[arg-type]
+        train_supernet(own, data, recipe, **options, resume="auto")  # type: ignore[arg-type]
+        whole, stopped = last_weights(tmp_path / "whole"), last_weights(folder)
+        assert all(torch.equal(whole[name], stopped[name]) for name in whole)
+    assert read_supernet(tmp_path / "whole").facts.schedule == TAUGHT

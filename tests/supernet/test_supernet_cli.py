@@ -118,6 +118,32 @@ def test_a_supernet_in_parts_is_searched_ranked_and_exported(place: Path, tmp_pa
     assert scored.exit_code == 0 and f"{value:.2f}" in scored.output, scored.output
 
 
+def test_accuracy_up_to_a_target_less_what_costs_take_off(place: Path, tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path / 'studies.db'}"
+    objective = (
+        f"objective={{kind: supernet, weights: {place / 'net'}, target: 1, balance: {{params: 2, macs: 1}}}}"
+    )
+    words = ("optimize", "--study", place / "tiny.yaml", "--study-name", "balanced", "--storage", storage)
+    options = ("--set", objective, "--sampler", "random", "--trials", 4, "--workers", 1, "--quiet")
+    assert "objective.balance: macs is no cost that the budget limits; it limits params" in refusal(
+        *words, *options
+    )
+    done = run(*words, *options, "--set", "budget.macs=2e7")
+    assert done.exit_code == 0, done.output
+    study = optuna.load_study(study_name="balanced", storage=storage)
+    valued = [trial for trial in study.trials if trial.values and "accuracy" in trial.user_attrs]
+    assert valued
+    for trial in valued:
+        own = trial.user_attrs
+        taken = 2 * own["params"] / 60_000 + own["macs"] / 2e7
+        assert trial.values[0] == pytest.approx(min(own["accuracy"], 1) - taken)
+    assert any(trial.user_attrs["accuracy"] > 1 for trial in valued), "one of 16 images is 6 %"
+    alone = f"objective={{kind: supernet, weights: {place / 'net'}, target: 5}}"
+    assert "objective.target needs objective.balance or a cost in objectives" in refusal(
+        *words, "--set", alone
+    )
+
+
 def test_rank_by_a_table_and_by_trainings(place: Path, tmp_path: Path) -> None:
     texts = [
         f"SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,{width},2,8,1)SuperResK1K3K1({width},8,2,8,1)SuperConvK1BNRELU(8,{head},1,1)"
@@ -170,7 +196,7 @@ def test_bad_input_is_one_line(place: Path, tmp_path: Path) -> None:
         *train, "--study", "nasbench-macro-table", "--sampling", "sandwich", "--dry-run"
     )
     assert "Use centre" in refusal(*train, "--study", "nasbench201", "--kernels", "transformed", "--dry-run")
-    assert "Schedule 'none' does not exist; known: channel-warm-up, few-shot, progressive" in refusal(
+    assert "Schedule 'none' does not exist; known: channel-warm-up, few-shot, ofa, progressive" in refusal(
         *train, "--study", place / "tiny.yaml", "--schedule", "none", "--dry-run"
     )
     assert "Phase '200 %' of the schedule names '*.percent', which is no parameter" in refusal(
@@ -227,6 +253,6 @@ def test_a_study_must_fit_the_supernet(place: Path, tmp_path: Path) -> None:
     assert "needs the key weights" in refusal(
         *optimize, place / "tiny.yaml", "--set", "objective.kind=supernet"
     )
-    assert "images, settling and amp are keys of a supernet" in refusal(
+    assert "images, settling, amp, target and balance are keys of a supernet" in refusal(
         *optimize, place / "tiny.yaml", "--set", "objective.images=5"
     )

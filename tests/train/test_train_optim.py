@@ -13,8 +13,16 @@ from zenopt.nn.modules import ResidualModule
 from zenopt.spaces.chain.architecture import Architecture
 from zenopt.train.checkpoint import check_optimizer
 from zenopt.train.errors import TrainError
-from zenopt.train.optim import MovingAverage, build_optimizer, learning_rate, parameter_groups
-from zenopt.train.recipe import Init, Optimizer, Schedule
+from zenopt.train.optim import (
+    MovingAverage,
+    Stretch,
+    build_optimizer,
+    learning_rate,
+    parameter_groups,
+    stretch_at,
+    whole_run,
+)
+from zenopt.train.recipe import Init, Optimizer, Recipe, Schedule
 from zenopt.train.regularise import CUSTOM_GAIN, initialise, set_drop_path, set_dropout
 
 
@@ -54,10 +62,13 @@ def test_an_unknown_timm_optimiser_is_named() -> None:
 
 
 def rates(schedule: Schedule, steps: int = 10, epochs: int = 10, final: float = 0.0) -> list[float]:
-    return [
-        learning_rate(s, steps_per_epoch=steps, epochs=epochs, peak=1.0, final=final, schedule=schedule)
-        for s in range(steps * epochs)
-    ]
+    recipe = Recipe(
+        epochs=epochs,
+        batch_size=256,
+        optimizer=Optimizer(lr=1.0),
+        schedule=schedule.model_copy(update={"final_lr": final}),
+    )
+    return [learning_rate(step, whole_run(recipe, steps), recipe) for step in range(steps * epochs)]
 
 
 def test_warm_up_then_cosine() -> None:
@@ -76,6 +87,15 @@ def test_other_schedules() -> None:
     assert set(rates(Schedule(name="constant", warmup_epochs=0))) == {1.0}
     # Warm-up longer than the run still rises, and never divides by zero.
     assert rates(Schedule(warmup_epochs=50), steps=2, epochs=1) == [1.0, 1.0]
+
+
+def test_stretches_begin_anew() -> None:
+    recipe = Recipe(batch_size=128, schedule=Schedule(warmup_epochs=9))
+    stretches = (Stretch(0, 10, 0, 1.0), Stretch(10, 30, 4, 0.5, is_new=True))
+    values = [learning_rate(step, stretch_at(stretches, step), recipe) for step in range(31)]
+    assert values[0] == 0.5 and values[5] == pytest.approx(0.25)  # half of the rate: half of 256 images
+    assert values[10:14] == pytest.approx([0.25 / 4, 0.25 / 2, 0.75 / 4, 0.25]) and values[14] == 0.25
+    assert values[22] == pytest.approx(0.125) and values[30] == pytest.approx(0.0)
 
 
 def test_moving_average() -> None:

@@ -82,6 +82,15 @@ PUBLISHED = {
     "adlik-imagenet-05ms": ADLIK | {"batch_size": 8 * 128},
     "oneshot-imagenet": ONESHOT | {"epochs": 360, "optimizer.weight_decay": 3e-5},
     "oneshot-supernet": ONESHOT | {"epochs": 120, "optimizer.weight_decay": 4e-5},
+    "ofa": {
+        "epochs": 605, "batch_size": 2048, "optimizer.name": "sgd", "optimizer.lr": 2.6 / 8, "optimizer.momentum": 0.9,
+        "optimizer.nesterov": True, "optimizer.weight_decay": 3e-5, "optimizer.decay_norm_and_bias": False,
+        "schedule.name": "cosine", "schedule.final_lr": 0, "loss.label_smoothing": 0.1, "model.init": "kaiming",
+        "augment.crop.kind": "random_resized", "augment.crop.scale": (0.08, 1.0), "augment.flip": 0.5,
+        "augment.color_jitter.brightness": 0.1255, "augment.color_jitter.saturation": 0.5,
+        "augment.color_jitter.contrast": 0, "augment.color_jitter.hue": 0, "model.dropout": None,
+        "evaluation.crop_ratio": 0.875,
+    },
     "cell-search": SEARCH | {"optimizer.nesterov": True, "optimizer.weight_decay": 5e-4},
     "darts-search": SEARCH | {"optimizer.nesterov": False, "optimizer.weight_decay": 3e-4},
     "supernet": {

@@ -38,7 +38,7 @@ from zenopt.train.folder import held
 from zenopt.train.layout import put_channels_last
 from zenopt.train.loader import Batch, StepSampler, resident, train_loader
 from zenopt.train.loggers import Loggers
-from zenopt.train.optim import REFERENCE_BATCH, build_optimizer, learning_rate
+from zenopt.train.optim import build_optimizer, learning_rate, whole_run
 from zenopt.train.progress import Observer, Silent
 from zenopt.train.record import write_history, write_metrics
 from zenopt.train.regularise import prepare
@@ -297,7 +297,8 @@ class Search:
     def _step(self, step: int, batch: Batch, held_batch: Batch | None) -> float:
         """Take a step of the alphas and one of the weights; return the learning rate of the weights."""
         state, recipe = self.state, self.recipe
-        lr = self._learning_rate(step)
+        steps = self.sampler.steps
+        lr = learning_rate(self.state.epoch * steps + step, whole_run(recipe, steps), recipe)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         pair = self._placed(batch)
@@ -378,18 +379,6 @@ class Search:
         if self.recipe.precision.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         return images, batch.targets.to(self.device, non_blocking=True)
-
-    def _learning_rate(self, step: int) -> float:
-        recipe, steps = self.recipe, self.sampler.steps
-        scale = recipe.batch_size / REFERENCE_BATCH
-        return learning_rate(
-            self.state.epoch * steps + step,
-            steps_per_epoch=steps,
-            epochs=recipe.epochs,
-            peak=recipe.optimizer.lr * scale,
-            final=recipe.schedule.final_lr * scale,
-            schedule=recipe.schedule,
-        )
 
     # -- after an epoch ---------------------------------------------------------------------------------------------
 

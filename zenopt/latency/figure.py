@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from zenopt.core import figurepage
 from zenopt.core.errors import DeviceError
-from zenopt.core.outputs import prepare_output
 from zenopt.core.statistics import spearman
 from zenopt.core.text import one_line, quoted
 from zenopt.latency.profile import DeviceProfile
@@ -168,50 +168,9 @@ def write_figure(pairs: Sequence[tuple[str, float, float]], title: str, output: 
     """Write the figure as one HTML page (``.html``, needs no network) or as plotly's JSON (``.json``).
 
     Raises:
-        DeviceError: If the ending is another, or the file cannot be written.
+        OutputError: If the ending is another, or the file cannot be written.
     """
-    path = prepare_output(output, (".html", ".json"))
-    figure = predicted_against_measured(pairs, title)
-    text = _page(figure, title, errors_of(pairs)) if path.suffix == ".html" else figure.to_json()
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise DeviceError(f"Cannot write {path}: {error.strerror}.") from error
-
-
-def _page(figure: Any, title: str, errors: Errors) -> str:
-    """Return the figure in a page as wide as can be read, light or dark as the reader's other pages are."""
-    # Words of the page break on a phone, those of a figure do not.
-    figure.update_layout(title=None, margin_t=90)
-    content = figure.to_html(
-        full_html=False,
-        include_plotlyjs=True,
-        div_id="figure",
-        config={"responsive": True, "displaylogo": False},
-    )
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title><link rel="icon" href="data:,">
-<style>
-:root {{ color-scheme: light dark; }}
-h1 {{ font-size: 1.2rem; }}
-body {{ margin: 0 auto; max-width: 900px; padding: 8px; font-family: system-ui, "DejaVu Sans", sans-serif; }}
-</style></head><body><h1>{escape(title)}</h1><p>{errors}.</p>{content}
-<script>
-const dark = matchMedia("(prefers-color-scheme: dark)");
-function colours() {{
-  const grid = dark.matches ? "#2a303a" : "#e6e9ef", ink = dark.matches ? "#e6e9ef" : "#1d2430";
-  const page = dark.matches ? "#0f1216" : "#ffffff", axes = {{}};
-  for (const axis of ["xaxis", "yaxis", "xaxis2", "yaxis2"])
-    for (const line of ["gridcolor", "zerolinecolor", "linecolor"]) axes[axis + "." + line] = grid;
-  document.body.style.background = page;
-  document.body.style.color = ink;
-  Plotly.relayout("figure", {{ paper_bgcolor: page, plot_bgcolor: page, "font.color": ink, ...axes }});
-}}
-dark.addEventListener("change", colours);
-colours();
-</script></body></html>
-"""
+    figurepage.write_figure(predicted_against_measured(pairs, title), title, f"{errors_of(pairs)}.", output)
 
 
 def _diagonal(figure: Any, measured: np.ndarray, predicted: np.ndarray) -> None:

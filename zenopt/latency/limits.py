@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from math import inf, isfinite
+from math import inf, isfinite, isnan, nan
 from typing import Any
 
 from zenopt.core.budget import Budget, is_feasible
@@ -90,6 +91,23 @@ class Limits:
                 )
             )
         return Check(costs, latency_ms, violations)
+
+    def used(self, check: Check, names: Iterable[str]) -> dict[str, float]:
+        """Return some costs of an architecture that was checked, counted as the budget counts them.
+
+        Raises:
+            BudgetError: If nothing records one of them.
+        """
+        params, macs = check.costs.counted(self.budget.counting)
+        latency = nan if check.latency_ms is None else check.latency_ms
+        own = {"params": params, "macs": macs, "latency_ms": latency}
+        found: dict[str, float] = {
+            name: own[name] if name in own else getattr(check.costs, name) for name in names
+        }
+        for name, value in found.items():
+            if isnan(value):
+                raise BudgetError(f"Nothing records {name} of the networks of this space.")
+        return found
 
     @property
     def needs_check(self) -> bool:

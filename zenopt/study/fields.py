@@ -61,6 +61,10 @@ FIELDS = {
     "objective.images": "Held-back images that judge a path; all that are kept unless given.",
     "objective.settling": "Training images that give a path its statistics; all that are kept unless given.",
     "objective.amp": "Lower precision in which paths are judged: `bf16` or `fp16`.",
+    "objective.target": "Accuracy in percent above which more counts no more, so that the cheaper of two wins; needs "
+    "`balance` or further `objectives`.",
+    "objective.balance": "Points of accuracy that a path loses for each cost in proportion to the budget, e.g. "
+    "`{macs: 2, params: 2}`: 2 each at the limit, 1 at half of it.",
     "objective.then": "`train`: a second stage trains the best of each class; `export-best` writes what trained best.",
     "objectives": "What is optimised: `score` first; costs after it make a study of several objectives.",
     "proxy": "The training-free score.",

@@ -179,7 +179,7 @@ class ObjectiveSection(Section):
 
     ``weights`` is the folder of the supernet; ``images`` of those held back judge, after ``settling`` training images
     gave the statistics of batch normalisation, by default all that lie in the folder; ``amp`` computes them in lower
-    precision.
+    precision. ``balance`` takes points off for costs, ``target`` counts no more accuracy than is wanted.
     """
 
     kind: str = "proxy"
@@ -191,6 +191,8 @@ class ObjectiveSection(Section):
     images: int | None = Field(None, ge=1)
     settling: int | None = Field(None, ge=2)
     amp: Literal["bf16", "fp16"] | None = None
+    target: float | None = Field(None, gt=0, le=100)
+    balance: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     then: Literal["train"] | None = None
 
     @model_validator(mode="after")
@@ -209,8 +211,11 @@ class ObjectiveSection(Section):
             raise ValueError(
                 "a supernet objective needs the key weights (the folder of zenopt supernet train); others have none"
             )
-        if self.kind != "supernet" and (self.images, self.settling, self.amp) != (None, None, None):
-            raise ValueError("images, settling and amp are keys of a supernet objective; set kind: supernet")
+        own = (self.images, self.settling, self.amp, self.target, self.balance or None)
+        if self.kind != "supernet" and own != (None,) * len(own):
+            raise ValueError(
+                "images, settling, amp, target and balance are keys of a supernet objective; set kind: supernet"
+            )
         if self.kind == "train" and self.then is not None:
             raise ValueError("an objective of kind train trains every network; leave out then: train")
         return self

@@ -94,6 +94,17 @@ class StudySpec(Section):
             raise ValueError("objectives names one twice")
         if "latency_ms" in self.objectives and self.latency is None:
             raise ValueError("the objective latency_ms needs a latency section that names a device")
+        limited = [name for name in LIMITS if getattr(self.budget, name) and not is_lower_limit(name)]
+        for name in self.objective.balance:
+            if name not in limited:
+                known = ", ".join(limited) or "none"
+                raise ValueError(
+                    f"objective.balance: {name} is no cost that the budget limits; it limits {known}"
+                )
+        if self.objective.target is not None and not (self.objective.balance or self.objectives[1:]):
+            raise ValueError(
+                "objective.target needs objective.balance or a cost in objectives, to tell equals apart"
+            )
         if self.objective.then == "train" and len(self.objectives) > 1:
             raise ValueError("objective.then: train chooses by accuracy; it needs one objective, the score")
         if self.classes and len(self.objectives) > 1:

@@ -44,7 +44,7 @@ _YOURS: dict[str, dict[str, Any]] = {
 #: Fields of the objective that one evaluator reads.
 _OF_EVALUATOR = {
     "table": ("table", "column", "columns_by_epoch", "direction"),
-    "supernet": ("weights", "images", "settling", "amp"),
+    "supernet": ("weights", "images", "settling", "amp", "target", "balance"),
 }
 #: Fields of the sampler's section that these samplers read, beside its name.
 _OF_SAMPLER = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field, TypeAdapter
@@ -20,6 +20,7 @@ from zenopt.nn.weights import read_torch_file
 from zenopt.spaces.registry import get_space
 from zenopt.supernet.images import JudgeImages, read_images
 from zenopt.supernet.kernels import Kernels
+from zenopt.supernet.sampling import Sampling
 from zenopt.supernet.schedule import Schedule
 from zenopt.supernet.shared import SharedWeights
 from zenopt.supernet.splits import WHOLE, Split
@@ -49,6 +50,7 @@ class SupernetFacts:
         statistics: Means and deviations of the channels, or their name.
         kernels: How smaller kernels come out of larger ones.
         schedule: Which values paths might take while the training went on.
+        band: Lowest and highest costs of all drawn paths.
         split: Parameters that split it into parts which share nothing.
     """
 
@@ -57,7 +59,7 @@ class SupernetFacts:
     resolution: Side
     num_classes: Count
     use_se: Flag
-    sampling: Literal["uniform", "fair", "sandwich"]
+    sampling: Sampling
     budget: dict[str, float]
     seed: Number
     recipe: Recipe
@@ -66,6 +68,7 @@ class SupernetFacts:
     statistics: StatisticsName | Statistics
     kernels: Kernels = "centre"
     schedule: Schedule | None = None
+    band: dict[str, tuple[float, float]] = field(default_factory=dict)
     split: list[str] = field(default_factory=list)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
@@ -12,8 +13,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from zenopt.core.errors import CheckpointError, SpecError
+from zenopt.core.seeds import derive_rng
 from zenopt.core.text import shortened_path
-from zenopt.supernet.covering import covering
+from zenopt.supernet.covering import covering, extreme
 from zenopt.supernet.importance import groups_of, resorted
 from zenopt.supernet.kernels import Kernels, KernelSizes
 from zenopt.supernet.layers import Shapes, closing_norms, shapes_of
@@ -22,6 +24,7 @@ from zenopt.supernet.schedule import Timetable
 from zenopt.supernet.shared import SharedWeights, new_layers, union
 from zenopt.supernet.sharing import Extent, Leaders, curriculum, part_ways, widened
 from zenopt.supernet.splits import WHOLE, Split
+from zenopt.train.features import reduce_images
 
 if TYPE_CHECKING:
     from zenopt.train.optim import MovingAverage
@@ -44,6 +47,8 @@ class Supernet(nn.Module):
             Whether smaller kernels are the centres of larger ones, or centres transformed by learned matrices.
         sorts:
             Whether channels will be sorted by importance.
+        teaches:
+            Whether the largest network will be kept, as it is at a time, to teach others.
         split:
             What splits it into parts that share nothing.
         shares:
@@ -52,9 +57,11 @@ class Supernet(nn.Module):
     Attributes:
         batches: How many batches were trained on; saved with the weights, so that a resumed run takes the paths of an
             uninterrupted one.
+        teacher: A copy of the layers as they were when the largest network became the teacher.
         parts: What stands before the names of the layers of each part; one empty text where it is not split.
         closing_norms: The layers that end bodies of residuals; with weights of 0, the bodies add nothing.
         timetable: Who draws the paths of which batch, where that is not the sampler alone.
+        rank, processes: Which of the processes that train it this one is; each takes paths of its own.
 
     Raises:
         SpecError: If the space's bounds are so wide that the supernet would be too large, or kernels are to be
@@ -71,12 +78,14 @@ class Supernet(nn.Module):
         use_se: bool = False,
         kernels: Kernels = "centre",
         sorts: bool = False,
+        teaches: bool = False,
         split: Split = WHOLE,
         shares: Sequence[tuple[str, Sequence[Extent]]] = (),
     ) -> None:
         super().__init__()
         self.sampler = sampler
         self.timetable = Timetable((), (sampler,))
+        self.rank, self.processes = 0, 1
         self.num_classes = num_classes
         self.use_se = use_se
         if sorts and split.names:
@@ -108,7 +117,7 @@ class Supernet(nn.Module):
         self._leaders = curriculum(shapes, shares, split)
         if self._leaders:
             shapes = widened(shapes, self._leaders[0])
-            sizes.add(shapes)
+            sizes.share(self._leaders[0])
         layers = new_layers(shapes)
         if kernels == "transformed":
             matrices = sizes.add_matrices(layers)
@@ -119,6 +128,8 @@ class Supernet(nn.Module):
                 )
             self.params += matrices
         self.layers = nn.ModuleDict(layers)
+        # Parameters that learn nothing: they are saved, and processes do not exchange them as they do buffers.
+        self.teacher = copy.deepcopy(self.layers).requires_grad_(False) if teaches else None
         self.closing_norms = [self.layers[name] for name in sorted(closing)]
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
         if self._leaders:
@@ -195,14 +206,30 @@ class Supernet(nn.Module):
                         f"{whole}.{tensor} of shape {shape}."
                     )
 
+    def keep_teacher(self) -> None:
+        """Let the networks as they are now be those that teach."""
+        assert self.teacher is not None
+        kept = _tensors(self.teacher)
+        with torch.no_grad():
+            for name, value in self.arranged(_tensors(self.layers)).items():
+                kept[name].copy_(value)
+
+    def taught(self, batch: int, images: torch.Tensor) -> torch.Tensor | None:
+        """Return the probabilities of the classes that a teacher gives; ``None`` while there is none."""
+        first = max((own for own in self.timetable.teachers if own <= batch), default=None)
+        if first is None or self.teacher is None:
+            return None
+        space = self.timetable.teachers[first]
+        largest = extreme(space, derive_rng(self.sampler.seed, first, "teacher"), largest=True)
+        with torch.no_grad():
+            weights = SharedWeights(_tensors(self.teacher), self.num_classes, self.use_se, split=self.split)
+            # Not in training: the statistics are the batch's all the same, and nothing is dropped.
+            return weights(largest, images, training=False).softmax(1)
+
     @property
     def shared(self) -> SharedWeights:
         """The weights as they are now; they learn through it."""
-        tensors = {
-            f"{name}.{tensor}": value
-            for name, leader in self.leaders.items()
-            for tensor, value in self.layers[leader].named_parameters()
-        }
+        tensors = _tensors(self.layers, self.leaders)
         return SharedWeights(tensors, self.num_classes, self.use_se, self.orders, self.split)
 
     def before_step(self, optimizer: torch.optim.Optimizer, average: MovingAverage | None) -> None:
@@ -221,7 +248,10 @@ class Supernet(nn.Module):
         return self
 
     def training_loss(self, images: torch.Tensor, targets: torch.Tensor, smoothing: float) -> torch.Tensor:
-        """Return the mean loss of the batch's paths; the first learns from the labels, others from it.
+        """Return the loss of the batch's paths.
+
+        The mean over a sandwich, of which the first learns from the labels and the others from it; the sum over drawn
+        paths, which learn from the labels, and as much from a teacher where there is one.
 
         Args:
             images:
@@ -232,12 +262,26 @@ class Supernet(nn.Module):
                 Of the labels.
         """
         batch = int(self.batches)
+        if batch in self.timetable.teachers:
+            self.keep_teacher()
         if batch in self.timetable.sorts:
             self.sort(self.timetable.sorts[batch])
+        images = reduce_images(images, self.timetable.side(batch, images.shape[-1]))
+        sampler = self.timetable.at(batch)
         # While a schedule leaves little open, the largest may be the smallest, too.
-        first, *others = dict.fromkeys(self.timetable.at(batch).paths(batch))
+        paths = dict.fromkeys(sampler.paths(self._turn(batch)))
         self.batches += 1
         shared = self.shared
+        if sampler.sampling != "sandwich":
+            known = self.taught(batch, images)
+            losses = []
+            for path in paths:
+                logits = shared(path, images)
+                losses.append(F.cross_entropy(logits, targets, label_smoothing=smoothing))
+                if known is not None:
+                    losses.append(F.cross_entropy(logits, known))
+            return torch.stack(losses).sum()
+        first, *others = paths
         logits = shared(first, images)
         losses = [F.cross_entropy(logits, targets, label_smoothing=smoothing)]
         taught = logits.detach().softmax(1)
@@ -247,9 +291,22 @@ class Supernet(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the logits of one drawn path: of each batch another, the same ones after every epoch."""
         sampler = self.timetable.at(max(0, int(self.batches) - 1))
-        path: Any = sampler.draw(self._judged, "judged")
+        path: Any = sampler.draw(self._turn(self._judged), "judged")
         self._judged += 1
         return self.shared(path, images, training=self.training)
+
+    def _turn(self, batch: int) -> int:
+        """Return whose turn it is: processes share the turns, as the parts of accumulated batches do."""
+        return batch * self.processes + self.rank
+
+
+def _tensors(layers: nn.ModuleDict, leaders: Leaders | None = None) -> dict[str, torch.Tensor]:
+    """Return the tensors of layers by their names: their own, or those of their leaders."""
+    return {
+        f"{name}.{tensor}": value
+        for name, leader in (leaders or {name: name for name in layers}).items()
+        for tensor, value in layers[leader].named_parameters()
+    }
 
 
 def _count(shapes: Shapes) -> int:

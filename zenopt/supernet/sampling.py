@@ -8,21 +8,25 @@
 ``sandwich``
     The largest network, the smallest and two drawn ones in every step (Yu & Huang, "Universally Slimmable Networks",
     ICCV 2019); the others learn from the largest.
+``strolling``
+    A walk over a band of costs that takes all of it evenly (see :mod:`zenopt.supernet.strolling`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from zenopt.core.errors import SpecError, StructureError
-from zenopt.core.seeds import derive_rng
+from zenopt.core.seeds import derive_rng, derive_seed
 from zenopt.spaces.base import Checker, draw_value
+from zenopt.supernet.band import BandLimits
 from zenopt.supernet.covering import extreme, has_numbers
 from zenopt.supernet.restricted import values_of
+from zenopt.supernet.strolling import Stroll
 
-Sampling = Literal["uniform", "fair", "sandwich"]
+Sampling = Literal["uniform", "fair", "sandwich", "strolling"]
 SAMPLINGS: tuple[Sampling, ...] = get_args(Sampling)
 #: Draws before a budget counts as one that nothing keeps.
 MAX_DRAWS = 1000
@@ -45,15 +49,19 @@ class PathSampler:
             Fixes all of them.
         limits:
             Paths outside are drawn anew; a sandwich's largest and smallest are those of the space all the same.
+        count:
+            How many paths a step draws; by default one, or two besides a sandwich's ends.
 
     Raises:
-        SpecError: If there is nothing to make a sandwich of.
+        SpecError: If there is nothing to make a sandwich of, or no band to stroll over.
     """
 
     space: Any
     sampling: Sampling = "uniform"
     seed: int = 0
-    limits: Checker | None = None
+    limits: Checker | BandLimits | None = None
+    count: int | None = None
+    _strolls: dict[str, Stroll] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.sampling == "sandwich" and not has_numbers(self.space):
@@ -61,6 +69,8 @@ class PathSampler:
                 "Sampling 'sandwich' needs widths, depths or kernels to choose; this space has alternatives only. "
                 "Use uniform or fair."
             )
+        if self.sampling == "strolling" and not isinstance(self.limits, BandLimits):
+            raise SpecError("Sampling 'strolling' needs a band of costs: --band macs=LOW:HIGH.")
 
     def paths(self, step: int) -> list[Any]:
         """Return the architectures of a step, the one that teaches the others first.
@@ -69,13 +79,14 @@ class PathSampler:
             BudgetError, SpecError: If none of many drawn architectures is within the limits.
         """
         if self.sampling != "sandwich":
-            return [self.draw(step, "path", is_fair=self.sampling == "fair")]
+            count, is_fair = self.count or 1, self.sampling == "fair"
+            return [self.draw(step * count + index, "path", is_fair=is_fair) for index in range(count)]
         rng = derive_rng(self.seed, step, "sandwich")
         ends = [extreme(self.space, rng, largest=largest) for largest in (True, False)]
-        return [ends[0], *(self.draw(step, f"path{index}") for index in range(DRAWN)), ends[1]]
+        return [ends[0], *(self.draw(step, f"path{index}") for index in range(self.count or DRAWN)), ends[1]]
 
     def draw(self, step: int, purpose: str, *, is_fair: bool = False) -> Any:
-        """Return a drawn architecture within the limits.
+        """Return an architecture within the limits: a drawn one, or that of a walk.
 
         Args:
             step, purpose:
@@ -83,6 +94,10 @@ class PathSampler:
             is_fair:
                 Whether the first draw is that of the round.
         """
+        if self.sampling == "strolling":
+            assert isinstance(self.limits, BandLimits)
+            own = Stroll(self.space, self.limits, derive_seed(self.seed, 0, f"stroll {purpose}"))
+            return self._strolls.setdefault(purpose, own).path(step)
         rng = derive_rng(self.seed, step, purpose)
         for attempt in range(MAX_DRAWS):
             values: dict[str, Any] = {}
@@ -97,8 +112,10 @@ class PathSampler:
                 continue  # not every combination of values is an architecture
             if self.limits is None or self.limits.check(found).is_feasible:
                 return found
+        is_banded = isinstance(self.limits, BandLimits)
         raise SpecError(
-            f"None of {MAX_DRAWS} drawn architectures keeps the budget; widen it or narrow the space."
+            f"None of {MAX_DRAWS} drawn architectures keeps the budget{' and the band' if is_banded else ''}; "
+            f"widen it or narrow the space{', or use --sampling strolling' if is_banded else ''}."
         )
 
     def _in_turn(self, name: str, step: int) -> tuple[Any] | None:

@@ -19,18 +19,22 @@ from pydantic import Field, ValidationError, model_validator
 
 from zenopt.core.errors import SpecError
 from zenopt.core.files import SCHEDULE
+from zenopt.core.seeds import derive_rng
 from zenopt.core.text import quoted
 from zenopt.core.yamlfile import named_file, names_in, read_yaml
 from zenopt.supernet.restricted import OpenSpace, parameters_named
 from zenopt.supernet.sampling import PathSampler
 from zenopt.supernet.sharing import Extent
-from zenopt.train.recipe import Positive, Section
+from zenopt.train.optim import Stretch
+from zenopt.train.recipe import Positive, Recipe, Section
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from optuna.distributions import BaseDistribution
 
+#: Pixels by which drawn sides of images differ.
+SIDE_STEP = 4
 FOLDER = Path(__file__).resolve().parent / "schedules"
 
 
@@ -41,6 +45,11 @@ class Phase(Section):
         name: What it is called.
         epochs: Its length, in epochs of a run as long as all phases together; another run takes the same shares.
         largest: Pattern of parameters' names -> how many of their largest values are open.
+        lr: Peak, for 256 images a step, of a learning-rate schedule that begins with this phase, and lasts until a
+            phase names another; the optimiser begins anew with it. Without any, the recipe's is one over all phases.
+        warmup_epochs: How much of it warms up; by default as much as the recipe says.
+        paths: How many paths a step draws, whose gradients add up; by default one, or two besides a sandwich's ends.
+        teaches: Whether the largest network, as it is when the phase ends, teaches all later paths, besides the labels.
         sort: Whether channels inside blocks change places when it begins, so that narrower blocks take the most
             important ones; those that the narrowest blocks of the phase before took stay ahead of the others.
     """
@@ -48,6 +57,10 @@ class Phase(Section):
     name: str
     epochs: Positive
     largest: dict[str, Annotated[int, Field(ge=1)]] = {}
+    lr: Positive | None = None
+    warmup_epochs: Annotated[float, Field(ge=0)] | None = None
+    paths: Annotated[int, Field(ge=1, le=16)] | None = None
+    teaches: bool = False
     sort: bool = False
     share: tuple[Extent, ...] = ()
 
@@ -65,10 +78,29 @@ class Phase(Section):
 
 
 class Schedule(Section):
-    """Phases of a training, in order."""
+    """Phases of a training, in order.
+
+    Attributes:
+        description: Shown to people.
+        phases: The phases.
+        smallest_side: Images of a batch have one side in pixels, a multiple of 4, drawn from this share of the study's
+            resolution up to all of it; by default always the resolution.
+    """
 
     description: str = ""
     phases: Annotated[tuple[Phase, ...], Field(min_length=1)]
+    smallest_side: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Schedule:
+        for phase in self.phases:
+            if phase.warmup_epochs is not None and phase.lr is None:
+                raise ValueError(f"phase {phase.name!r} has warmup_epochs, but no lr that it leads to")
+        if self.phases[-1].teaches:
+            raise ValueError(f"phase {self.phases[-1].name!r} teaches nobody: it is the last one")
+        if self.sorts and self.shares:
+            raise ValueError("phases sort channels or share weights, not both")
+        return self
 
     @property
     def sorts(self) -> bool:
@@ -80,11 +112,28 @@ class Schedule(Section):
         """Whether layers share weights in any phase."""
         return any(phase.share for phase in self.phases)
 
-    @model_validator(mode="after")
-    def _check(self) -> Schedule:
-        if self.sorts and self.shares:
-            raise ValueError("phases sort channels or share weights, not both")
-        return self
+    @property
+    def teaches(self) -> bool:
+        """Whether any phase leaves a teacher behind."""
+        return any(phase.teaches for phase in self.phases)
+
+    def stretches(self, recipe: Recipe, steps_per_epoch: int) -> tuple[Stretch, ...]:
+        """Return the learning-rate schedules of a training; nothing where it has the recipe's alone."""
+        if all(phase.lr is None for phase in self.phases):
+            return ()
+        steps = recipe.epochs * steps_per_epoch
+        share = steps / sum(phase.epochs for phase in self.phases)
+        found: list[Stretch] = []
+        start = 0
+        for phase, end in self.ends(steps):
+            if phase.lr is not None or not found:
+                epochs = recipe.schedule.warmup_epochs if phase.warmup_epochs is None else phase.warmup_epochs
+                lr = recipe.optimizer.lr if phase.lr is None else phase.lr
+                found.append(Stretch(start, round(end), round(epochs * share), lr, is_new=start > 0))
+            else:
+                found[-1] = replace(found[-1], end=round(end))
+            start = round(end)
+        return tuple(found)
 
     def ends(self, length: float) -> Iterator[tuple[Phase, float]]:
         """Yield the phases with their ends in a training of some length."""
@@ -107,17 +156,20 @@ class Schedule(Section):
         ends: list[int] = []
         samplers: list[PathSampler] = []
         sorts: dict[int, Any] = {}
+        teachers: dict[int, Any] = {}
         for phase, end in self.ends(batches):
-            own = replace(sampler, space=phase.restricted(sampler.space))
+            own = replace(sampler, space=phase.restricted(sampler.space), count=phase.paths)
             try:
                 own.draw(0, "tried")
             except SpecError as error:
                 raise SpecError(f"Phase {quoted(phase.name)} of the schedule: {error}") from None
             if phase.sort and samplers:
                 sorts[ends[-1]] = samplers[-1].space
+            if phase.teaches:
+                teachers[round(end)] = own.space
             ends.append(round(end))
             samplers.append(own)
-        return Timetable(tuple(ends), tuple(samplers), sorts)
+        return Timetable(tuple(ends), tuple(samplers), sorts, teachers, self.smallest_side)
 
 
 @dataclass(frozen=True)
@@ -131,11 +183,17 @@ class Timetable:
             As many; the last one draws whatever comes after it, too.
         sorts:
             Batch before which channels are sorted -> the space of the phase that ends there.
+        teachers:
+            Batch before which the largest network becomes the teacher -> the space of which it is the largest.
+        smallest_side:
+            The smallest side of images, as a share of theirs.
     """
 
     ends: tuple[int, ...]
     samplers: tuple[PathSampler, ...]
     sorts: Mapping[int, Any] = field(default_factory=dict)
+    teachers: Mapping[int, Any] = field(default_factory=dict)
+    smallest_side: float = 1.0
 
     def at(self, batch: int) -> PathSampler:
         """Return the sampler of a batch, counted from 0."""
@@ -144,6 +202,15 @@ class Timetable:
     def phase(self, batch: int) -> int:
         """Return the index of the phase of a batch."""
         return min(bisect_right(self.ends, batch), len(self.samplers) - 1)
+
+    def side(self, batch: int, largest: int) -> int:
+        """Return the side of the images of a batch, in pixels; the same one in all processes."""
+        sides = [
+            side for side in range(SIDE_STEP, largest + 1, SIDE_STEP) if side >= self.smallest_side * largest
+        ]
+        if self.smallest_side == 1 or not sides:
+            return largest
+        return derive_rng(self.samplers[0].seed, batch, "side").choice(sides)
 
 
 def list_schedules() -> list[str]:

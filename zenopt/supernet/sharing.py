@@ -136,8 +136,6 @@ def part_ways(
             continue
         theirs = dict(layers[old].named_parameters())
         for name, own in layers[layer].named_parameters():
-            if name not in theirs:
-                continue  # a matrix for a kernel that no path of the leader has: it begins as what it was in effect
             own.copy_(theirs[name])
             known = optimizer.state.get(theirs[name], {})
             optimizer.state[own] = {

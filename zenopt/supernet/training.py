@@ -14,6 +14,7 @@ import torch
 from zenopt.core.errors import SpecError
 from zenopt.core.files import CHECKPOINT
 from zenopt.latency.limits import Limits
+from zenopt.supernet.band import Band, BandLimits
 from zenopt.supernet.files import SUPERNET_FILE, SupernetFacts, read_supernet, write_supernet
 from zenopt.supernet.images import collect, write_images
 from zenopt.supernet.kernels import Kernels
@@ -25,9 +26,9 @@ from zenopt.train import checkpoint
 from zenopt.train.data import DataSet
 from zenopt.train.distributed import World
 from zenopt.train.engine import RunResult, fit
-from zenopt.train.errors import TrainError
 from zenopt.train.loader import StepSampler
 from zenopt.train.networks import NetworkSource
+from zenopt.train.optim import Stretch
 from zenopt.train.progress import Observer
 from zenopt.train.recipe import Recipe, of_single_networks, without_custom_init
 from zenopt.train.run import loader_workers
@@ -59,6 +60,8 @@ class SupernetPlan:
         schedule:
             Which values paths may take while the training goes on, and what shares weights; by default all of them, and
             nothing that has weights of its own.
+        band:
+            Lowest and highest costs of trained paths, besides the budget.
         split:
             Patterns of the parameters that split it into parts which share nothing.
         initial:
@@ -76,13 +79,20 @@ class SupernetPlan:
     seed: int = 0
     kernels: Kernels = "centre"
     schedule: Schedule | None = None
+    band: Band = field(default_factory=dict)
     split: tuple[str, ...] = ()
     initial: Path | None = None
     sampler: PathSampler = field(init=False)
     parts: Split = field(init=False)
 
     def __post_init__(self) -> None:
-        limits = self.limits if self.limits.budget.limits() else None
+        bounded = self.limits if self.limits.budget.limits() else None
+        limits = BandLimits(self.limits, self.band) if self.band else bounded
+        if self.sampling == "sandwich" and self.schedule is not None and self.schedule.teaches:
+            raise SpecError(
+                "A schedule with a phase that teaches needs drawn paths: --sampling uniform, fair or strolling; the "
+                "largest of a sandwich teaches it already."
+            )
         object.__setattr__(self, "sampler", PathSampler(self.space, self.sampling, self.seed, limits))
         object.__setattr__(self, "parts", Split.named(self.space, self.split))
 
@@ -95,10 +105,15 @@ class SupernetPlan:
         torch.manual_seed(self.seed)
         limits = self.limits
         phases = () if self.schedule is None else self.schedule.phases
-        sorts = any(phase.sort for phase in phases)
-        shares = [(phase.name, phase.share) for phase in phases]
         found = Supernet(
-            self.sampler, limits.num_classes, limits.use_se, self.kernels, sorts, self.parts, shares
+            self.sampler,
+            limits.num_classes,
+            limits.use_se,
+            self.kernels,
+            any(phase.sort for phase in phases),
+            any(phase.teaches for phase in phases),
+            self.parts,
+            [(phase.name, phase.share) for phase in phases],
         )
         if self.initial is not None:
             found.begin_with(read_supernet(self.initial).weights, self.initial)
@@ -117,6 +132,7 @@ class SupernetPlan:
             **({} if self.schedule is None else {"schedule": _plain(self.schedule)}),
             **({} if not self.split else {"split": self.parts.names}),
             **({} if self.initial is None else {"initial": _digest(self.initial / SUPERNET_FILE)}),
+            **({"band": dict(self.band)} if self.band else {}),
         }
         text = json.dumps(facts, sort_keys=True)
         return NetworkSource("supernet", text, self.limits.resolution, self.limits.use_se, self.space_name)
@@ -176,20 +192,19 @@ def train_supernet(
         judged, settling:
             How many images are kept, at most.
 
-    The others are those of :func:`zenopt.train.engine.fit`.
-
-    Raises:
-        TrainError: If there are several processes.
+    The others are those of :func:`zenopt.train.engine.fit`. Each of several processes trains paths of its own; the
+    gradient of a step is that of the mean loss over them.
     """
-    if world.size > 1:
-        raise TrainError("A supernet is trained by one process.")
     limits, network = plan.limits, plan.build()
     if plan.initial is not None:
         # Weights that are there are not drawn anew, nor set to zero.
         recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"init": "default"})})
+    network.rank, network.processes = world.rank, world.size
+    stretches: tuple[Stretch, ...] = ()
     if plan.schedule is not None:
-        batches = recipe.epochs * batches_of_epoch(data, recipe)
-        network.timetable = plan.schedule.timetable(plan.sampler, batches)
+        batches = batches_of_epoch(data, recipe)
+        network.timetable = plan.schedule.timetable(plan.sampler, recipe.epochs * batches)
+        stretches = plan.schedule.stretches(recipe, batches // recipe.accumulate)
     result = fit(
         network,
         data,
@@ -204,7 +219,25 @@ def train_supernet(
         checkpoint_steps=checkpoint_steps,
         loggers=loggers,
         observer=observer,
+        stretches=stretches,
     )
+    if world.is_first:
+        _write(plan, data, recipe, network, output, judged, settling)
+    world.wait()
+    return result
+
+
+def _write(
+    plan: SupernetPlan,
+    data: DataSet,
+    recipe: Recipe,
+    network: Supernet,
+    output: Path,
+    judged: int,
+    settling: int,
+) -> None:
+    """Write what judges the paths of a supernet whose training has ended."""
+    limits = plan.limits
     facts = SupernetFacts(
         space=plan.space_name,
         options=plan.options,
@@ -214,6 +247,7 @@ def train_supernet(
         sampling=plan.sampling,
         kernels=plan.kernels,
         schedule=plan.schedule,
+        band=dict(plan.band),
         split=list(plan.parts.names),
         budget=limits.budget.limits(),
         seed=plan.seed,
@@ -226,7 +260,6 @@ def train_supernet(
     # Images first: the weights are what tells that the supernet is whole.
     write_images(output, collect(data, recipe, crop_size, judged=judged, settling=settling, seed=plan.seed))
     write_supernet(output, facts, network.arranged(last_weights(output)))
-    return result
 
 
 def batches_of_epoch(data: DataSet, recipe: Recipe) -> int:

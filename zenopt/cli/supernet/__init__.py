@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from zenopt.cli.supernet.paths import paths
 from zenopt.cli.supernet.rank import rank
 from zenopt.cli.supernet.train import train
 
@@ -15,6 +16,7 @@ def supernet() -> None:
 
 for _command, _line in (
     (train, "Train the supernet of a study's space."),
+    (paths, "Show what the paths of a training cost."),
     (rank, "Compare a supernet's ranking with known accuracies."),
 ):
     _command.short_help = _line

@@ -4,58 +4,36 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from zenopt.cli.hints import say_next
-from zenopt.cli.options import (
-    FiniteRange,
-    device_option,
-    json_option,
-    print_json,
-    set_option,
-    storage_option,
-    wrapped,
-)
+from zenopt.cli.options import FiniteRange, device_option, json_option, print_json, wrapped
 from zenopt.cli.study_choice import chosen_spec
+from zenopt.cli.supernet.plan import SAMPLINGS, make_plan, path_options
 from zenopt.cli.training import data_options, recipe_options, resume_mode, run_options, until_interrupted
 from zenopt.core.words import plural
 
 if TYPE_CHECKING:
     from zenopt.study.spec import StudySpec
-    from zenopt.supernet.module import Supernet
-    from zenopt.supernet.schedule import Schedule
+    from zenopt.supernet.training import SupernetPlan
+    from zenopt.train.distributed import World
 
 
 @click.command()
-@click.option(
-    "--study",
-    "name",
-    required=True,
-    metavar="NAME|PRESET|FILE",
-    help="Whose space, resolution, classes, gates and budget: a preset, a YAML file, or a stored study.",
-)
-@storage_option
-@set_option("Replaces a field of the study; repeatable.")
+@path_options
 @data_options(required=True)
 @click.option(
     "--output", type=click.Path(path_type=Path), help="Folder of the supernet; needed unless --dry-run."
 )
 @click.option(
     "--sampling",
-    type=click.Choice(["uniform", "fair", "sandwich"]),
+    type=click.Choice(SAMPLINGS),
     default="fair",
     show_default=True,
-    help="Paths of a step: one, drawn; one, each choice equally often; or largest, smallest and two drawn ones.",
-)
-@click.option(
-    "--schedule",
-    "schedule_name",
-    metavar="NAME|FILE",
-    help="Which values paths may take, and what shares weights, while the training goes on: progressive-shrinking "
-    "(once-for-all), channel-warm-up (single-path one-shot), few-shot (parts begin as copies), sharing-curriculum "
-    "(edges of cells, CLOSE), or a YAML file; by default all values are open.",
+    help="Paths of a step: one, drawn; one, each choice equally often; largest, smallest and two drawn ones; or one "
+    "that walks over the --band, so that all of it is taken evenly.",
 )
 @click.option(
     "--split",
@@ -76,12 +54,6 @@ if TYPE_CHECKING:
     default="centre",
     show_default=True,
     help="Smaller kernels: the centres of larger ones, or these times learned matrices (once-for-all).",
-)
-@click.option(
-    "--within-budget/--whole-space",
-    default=True,
-    show_default=True,
-    help="Whether drawn paths keep the study's budget.",
 )
 @recipe_options("supernet", "A recipe's name, or a YAML file.")
 @click.option(
@@ -123,12 +95,10 @@ def train(
     download: bool,
     share: float,
     output: Path | None,
-    sampling: Literal["uniform", "fair", "sandwich"],
-    schedule_name: str | None,
     splits: tuple[str, ...],
     initial_weights: Path | None,
-    kernels: Literal["centre", "transformed"],
-    within_budget: bool,
+    sampling: str,
+    kernels: str,
     recipe_name: str,
     epochs: int | None,
     recipe_overrides: tuple[str, ...],
@@ -144,6 +114,7 @@ def train(
     loggers: tuple[str, ...],
     dry_run: bool,
     as_json: bool,
+    **path_choice: Any,
 ) -> None:
     """Train every network of a study's space in one set of shared weights.
 
@@ -170,12 +141,18 @@ def train(
         raise click.UsageError("--output is needed: the folder of the supernet.")
     spec = chosen_spec(name, storage, overrides)
     recipe = load_recipe(recipe_name, recipe_overrides, **({"epochs": epochs} if epochs else {}))
-    from zenopt.supernet.schedule import load_schedule
     from zenopt.supernet.training import check_recipe, split, train_supernet
 
     recipe = check_recipe(recipe)
-    schedule = load_schedule(schedule_name) if schedule_name is not None else None
-    plan = _plan(spec, sampling, seed, within_budget, kernels, schedule, splits, initial_weights)
+    plan = make_plan(
+        spec,
+        path_choice,
+        seed=seed,
+        sampling=sampling,
+        kernels=kernels,
+        split=splits,
+        initial=initial_weights,
+    )
     mode = resume_mode(resume, auto_resume)
     if output is not None and not dry_run:
         check_free(output, mode)
@@ -184,19 +161,17 @@ def train(
         with until_interrupted(watcher, world.is_first):
             whole = prepare_data(data_name, world=world, share=share, download=download, observer=watcher)
             data = split(whole, held_back, plan)
-            network = plan.build()
-            lines, facts = _described(network, spec, data, recipe, recipe_name, sampling, world.device)
-            if schedule is not None:
-                # Said before anything is trained: a phase that does not fit the space, or keeps no budget.
-                schedule.timetable(plan.sampler, recipe.epochs)
-                lines.insert(2, _phases(schedule, recipe.epochs))
-                facts["phases"] = {phase.name: end for phase, end in schedule.ends(recipe.epochs)}
+            facts: dict[str, Any] = {}
+            if world.is_first:
+                lines, facts = _described(plan, spec, data, recipe, recipe_name, world)
+                if dry_run:
+                    watcher.close()
+                    print_json(facts) if as_json else click.echo("\n".join(lines))
+                else:
+                    for line in lines:
+                        watcher.note(line)
             if dry_run:
-                watcher.close()
-                print_json(facts) if as_json else click.echo("\n".join(lines))
                 return
-            for line in lines:
-                watcher.note(line)
             assert output is not None
             result = train_supernet(
                 plan,
@@ -212,6 +187,8 @@ def train(
                 loggers=loggers,
                 observer=watcher,
             )
+        if not world.is_first:
+            return
     metrics = result.metrics
     if as_json:
         print_json({"output": str(output), **facts, **metrics})
@@ -233,59 +210,32 @@ def train(
     )
 
 
-def _phases(schedule: Schedule, epochs: int) -> str:
-    """Return the phases with the epochs at which they end."""
-    ends = (f"{phase.name} to {end:.3g}" for phase, end in schedule.ends(epochs))
-    return wrapped(f"Phases   {', '.join(ends)} of {plural(epochs, 'epoch')}", indent_more=9)
+def _kept(limits: Any) -> list[str]:
+    """Return what drawn paths keep, in words."""
+    from zenopt.supernet.band import BandLimits
+
+    band = limits.band if isinstance(limits, BandLimits) else {}
+    own = limits.limits if isinstance(limits, BandLimits) else limits
+    budget = ["within the budget"] if own is not None and own.budget.limits() else []
+    return budget + [f"{name} {low:g} to {high:g}" for name, (low, high) in band.items()]
 
 
-def _parts(network: Supernet) -> list[str]:
+def _parts(network: Any) -> list[str]:
     """Return how a supernet is split; no line where it is whole."""
     names = ", ".join(network.split.names)
     return [f"Split    {plural(len(network.parts), 'part')} that share nothing, by {names}"] if names else []
 
 
-def _plan(
-    spec: StudySpec,
-    sampling: Literal["uniform", "fair", "sandwich"],
-    seed: int,
-    within_budget: bool,
-    kernels: Literal["centre", "transformed"],
-    schedule: Schedule | None,
-    splits: tuple[str, ...],
-    initial: Path | None,
-) -> Any:
-    from zenopt.supernet.training import SupernetPlan
-
-    spec.require_networks()
-    limits = spec.limits()
-    section = spec.space
-    return SupernetPlan(
-        section.build(),
-        section.name,
-        section.arguments(),
-        limits if within_budget else limits.unlimited(),
-        sampling,
-        seed,
-        kernels,
-        schedule,
-        split=splits,
-        initial=initial,
-    )
-
-
 def _described(
-    network: Supernet,
-    spec: StudySpec,
-    data: Any,
-    recipe: Any,
-    recipe_name: str,
-    sampling: str,
-    device: Any,
+    plan: SupernetPlan, spec: StudySpec, data: Any, recipe: Any, recipe_name: str, world: World
 ) -> tuple[list[str], dict[str, Any]]:
     """Return what will be trained, as lines for people and as plain data."""
     from zenopt.train.timing import estimate_training
 
+    network, schedule = plan.build(), plan.schedule
+    if schedule is not None:
+        # Said before anything is trained: a phase that does not fit the space, or keeps no budget.
+        schedule.timetable(plan.sampler, recipe.epochs)
     estimate = estimate_training(
         network,
         recipe,
@@ -293,29 +243,36 @@ def _described(
         num_classes=spec.num_classes,
         train_images=len(data.train),
         test_images=len(data.test),
-        device=device,
+        device=world.device,
         data=data,
+        processes=world.size,
     )
     facts = {
         "space": spec.space.name,
         "supernet_params": network.params,
         "layers_shared": len(network.layers),
         "resolution": spec.resolution,
-        "sampling": sampling,
         "parts": len(network.parts),
+        "sampling": plan.sampling,
         "train_images": len(data.train),
         "judging_images": len(data.test),
         "recipe": recipe_name,
         "epochs": recipe.epochs,
         "seconds": estimate.total_seconds,
     }
+    shared = f", shared by {world.size} processes" if world.size > 1 else ""
     lines = [
         f"Supernet of the space {spec.space.name}: {network.params:,} params in {len(network.layers):,} shared layers, "
         f"{spec.resolution} px, {plural(spec.num_classes, 'class')}",
-        f"Paths    {sampling}{', within the budget' if network.sampler.limits is not None else ''}",
+        f"Paths    {', '.join((plan.sampling, *_kept(network.sampler.limits)))}",
         *_parts(network),
         f"Data     {data.name}: {len(data.train):,} training images, {plural(len(data.test), 'image')} held back",
-        f"Recipe   {recipe_name}: {plural(recipe.epochs, 'epoch')}, batches of {recipe.batch_size}",
+        f"Recipe   {recipe_name}: {plural(recipe.epochs, 'epoch')}, batches of {recipe.batch_size}{shared}",
         f"Time     {estimate.text()}",
     ]
+    if schedule is not None:
+        ends = {phase.name: end for phase, end in schedule.ends(recipe.epochs)}
+        phases = ", ".join(f"{name} to {end:.3g}" for name, end in ends.items())
+        lines.insert(2, f"Phases   {phases} of {plural(recipe.epochs, 'epoch')}")
+        facts["phases"] = ends
     return [wrapped(line, indent_more=9) for line in lines], facts

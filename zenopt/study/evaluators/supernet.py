@@ -17,6 +17,7 @@ from zenopt.study.evaluators.base import Direction, Evaluator, Report, ignore
 from zenopt.study.registries import EVALUATORS
 
 if TYPE_CHECKING:
+    from zenopt.latency.limits import Limits
     from zenopt.study.spec import StudySpec
     from zenopt.supernet.files import TrainedSupernet
     from zenopt.supernet.judging import PathJudge
@@ -34,7 +35,10 @@ class SupernetEvaluator(Evaluator):
 
     @classmethod
     def label(cls, spec: StudySpec) -> str:
-        return "supernet: top-1 accuracy (%) on held-back images"
+        own = "supernet: top-1 accuracy (%) on held-back images"
+        target = "" if spec.objective.target is None else f", up to {spec.objective.target:g}"
+        costs = "".join(f" - {points:g} x {name}" for name, points in spec.objective.balance.items())
+        return f"{own}{target}{costs and f'{costs} in budgets'}"
 
     @classmethod
     def check(cls, spec: StudySpec) -> None:
@@ -46,7 +50,13 @@ class SupernetEvaluator(Evaluator):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        return 0.0, 100.0
+        section = self.spec.objective
+        highest = 100.0 if section.target is None else section.target
+        return -sum(section.balance.values()), highest
+
+    @cached_property
+    def _limits(self) -> Limits:
+        return self.spec.limits()
 
     @cached_property
     def supernet(self) -> TrainedSupernet:
@@ -71,16 +81,29 @@ class SupernetEvaluator(Evaluator):
         report: Report = ignore,
     ) -> Score:
         started = time.perf_counter()
-        value = self.judge.accuracy(architecture)
+        accuracy = self.judge.accuracy(architecture)
         return Score(
-            value,
+            self._balanced(accuracy, architecture),
             seconds=time.perf_counter() - started,
             source=self.label(self.spec),
-            values=(value,),
+            values=(accuracy,),
             resolution=self.spec.resolution,
             seed=seed,
             device=self.device,
         )
+
+    def attributes(self, score: Score, settings: Mapping[str, Any]) -> dict[str, Any]:
+        section = self.spec.objective
+        is_plain = section.target is None and not section.balance
+        return super().attributes(score, settings) | ({} if is_plain else {"accuracy": score.values[0]})
+
+    def _balanced(self, accuracy: float, architecture: Any) -> float:
+        """Return what an accuracy counts, less what the costs of the architecture take off."""
+        section, limits = self.spec.objective, self._limits
+        used = limits.used(limits.check(architecture), section.balance) if section.balance else {}
+        highest = accuracy if section.target is None else min(accuracy, section.target)
+        allowed = limits.budget.limits()
+        return highest - sum(points * used[name] / allowed[name] for name, points in section.balance.items())
 
 
 def _read(spec: StudySpec) -> TrainedSupernet:
