@@ -32,8 +32,8 @@ _OPTIONS = (
         "--schedule",
         "schedule_name",
         metavar="NAME|FILE",
-        help="Which values paths may take, and what shares weights, in the course of training: progressive-shrinking or "
-        "ofa (once-for-all), channel-warm-up (single-path one-shot), few-shot (parts begin as copies), "
+        help="Which values paths may take, and what shares weights, in the course of training: progressive-shrinking "
+        "or ofa (once-for-all), channel-warm-up (single-path one-shot), few-shot (parts begin as copies), "
         "sharing-curriculum (edges of cells, CLOSE), or a YAML file; by default all values are open.",
     ),
     click.option(
