@@ -120,7 +120,8 @@ def fit(
 
     Args:
         network:
-            A freshly built classifier for the data's classes; it is trained in place.
+            A freshly built classifier for the data's classes; it is trained in place. If it has a method
+            `before_step(optimizer, average)`, that is called before every step.
         data:
             Training and test images.
         recipe:
@@ -248,6 +249,7 @@ class _Run:
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp is torch.float16)
         self.average = MovingAverage(self.network, recipe.ema_decay) if recipe.ema_decay else None
         self.judged = copy.deepcopy(self.network) if self.average else self.network
+        self.before_step: Callable[..., None] | None = getattr(self.network, "before_step", None)
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Put everything where a checkpoint says."""
@@ -415,6 +417,8 @@ class _Run:
         lr = learning_rate(number, stretch, recipe)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
+        if self.before_step is not None:
+            self.before_step(self.optimizer, self.average)
         seed_step(self.seed, (state.epoch, step), self.world.rank)  # drop-path and dropout
         if recipe.precision.compile == "reduce-overhead":
             torch.compiler.cudagraph_mark_step_begin()

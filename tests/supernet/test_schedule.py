@@ -156,6 +156,14 @@ def test_phases_must_fit_the_space_and_the_budget() -> None:
         ("phases:\n  - {name: a, epochs: 1, largest: {x: 0}}", r"line 2: phases.0.largest.x: .*, got 0"),
         ("phases:\n  - {name: a, epochs: 1, open: {}}", r"unknown key.*; allowed: name, epochs, largest"),
         (
+            "phases:\n  - {name: a, epochs: 1, share: [cells]}",
+            r"line 2: phases.0.share.0: .*'parts', 'edges' or 'targets'",
+        ),
+        (
+            "phases:\n  - {name: a, epochs: 1, share: [edges]}\n  - {name: b, epochs: 1, sort: true}",
+            "phases sort channels or share weights, not both",
+        ),
+        (
             "phases:\n  - {name: a, epochs: 1, warmup_epochs: 1}",
             "phase 'a' has warmup_epochs, but no lr that it leads to",
         ),
@@ -172,9 +180,10 @@ def test_bad_files_are_one_line(text: str, complaint: str, tmp_path: Path) -> No
 
 
 def test_unknown_schedules_are_refused_with_the_known_ones() -> None:
-    assert list_schedules() == ["channel-warm-up", "ofa", "progressive-shrinking"]
+    known = ["channel-warm-up", "few-shot", "ofa", "progressive-shrinking", "sharing-curriculum"]
+    assert list_schedules() == known
     with pytest.raises(
-        SpecError, match=r"Schedule 'spos' does not exist; known: channel-warm-up, ofa, progressive"
+        SpecError, match=r"Schedule 'spos' does not exist; known: channel-warm-up, few-shot, ofa, progressive"
     ):
         load_schedule("spos")
 

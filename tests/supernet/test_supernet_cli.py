@@ -112,6 +112,36 @@ def test_a_second_stage_trains_the_best_paths(place: Path, tmp_path: Path) -> No
     assert json.loads(ranked.output)["networks"] == 3
 
 
+@pytest.mark.slow
+def test_a_supernet_in_parts_is_searched_ranked_and_exported(place: Path, tmp_path: Path) -> None:
+    """Parts begin with the weights of the whole; what comes after them needs no other command."""
+    net = tmp_path / "parts"
+    trained = run(
+        "supernet", "train", "--study", place / "tiny.yaml", "--data", "synthetic:160", "--epochs", 2,
+        "--device", "cpu", "--split", "stage?.block1.type", "--schedule", "few-shot", "--initial-weights",
+        place / "net", "--recipe-set", "batch_size=32", "--loader-workers", 0, "--output", net,
+    )  # fmt: skip
+    assert trained.exit_code == 0, trained.output
+    assert "4 parts that share nothing, by stage1.block1.type, stage2.block1.type" in trained.output
+    storage = f"sqlite:///{tmp_path / 'parts.db'}"
+    found = run(
+        "optimize", "--study", place / "tiny.yaml", "--study-name", "by-parts", "--storage", storage, "--set",
+        f"objective={{kind: supernet, weights: {net}}}", "--sampler", "aging", "--trials", 4, "--workers", 1, "--quiet",
+    )  # fmt: skip
+    assert found.exit_code == 0, found.output
+    bundle = tmp_path / "bundle"
+    exported = run("export-best", "--study", "by-parts", "--storage", storage, "--output", bundle)
+    assert exported.exit_code == 0 and "with the weights it inherits" in exported.output, exported.output
+    value = max(
+        trial.values[0]
+        for trial in optuna.load_study(study_name="by-parts", storage=storage).trials
+        if trial.values
+    )
+    assert read_torch_file(bundle / "best.pt")["top1"] == pytest.approx(value)
+    scored = run("score", bundle, "--proxy", f"supernet:{net}", "--device", "cpu")
+    assert scored.exit_code == 0 and f"{value:.2f}" in scored.output, scored.output
+
+
 def test_accuracy_up_to_a_target_less_what_costs_take_off(place: Path, tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path / 'studies.db'}"
     objective = (
@@ -250,11 +280,26 @@ def test_bad_input_is_one_line(place: Path, tmp_path: Path) -> None:
         *train, "--study", "nasbench-macro-table", "--sampling", "sandwich", "--dry-run"
     )
     assert "Use centre" in refusal(*train, "--study", "nasbench201", "--kernels", "transformed", "--dry-run")
-    assert "Schedule 'none' does not exist; known: channel-warm-up, ofa, progressive" in refusal(
+    assert "Schedule 'none' does not exist; known: channel-warm-up, few-shot, ofa, progressive" in refusal(
         *train, "--study", place / "tiny.yaml", "--schedule", "none", "--dry-run"
     )
     assert "Phase '200 %' of the schedule names '*.percent', which is no parameter" in refusal(
         *train, "--study", place / "tiny.yaml", "--schedule", "channel-warm-up", "--dry-run"
+    )
+    assert "Phase 'together' of the schedule shares parts, but this supernet is not split; name" in refusal(
+        *train, "--study", place / "tiny.yaml", "--schedule", "few-shot", "--dry-run"
+    )
+    assert "The split names 'layer9', which is no parameter of this space; it has layer1" in refusal(
+        *train, "--study", "nasbench-macro-table", "--split", "layer9", "--dry-run"
+    )
+    assert "has 6,561 parts; at most 128 are allowed" in refusal(
+        *train, "--study", "nasbench-macro-table", "--split", "layer?", "--dry-run"
+    )
+    assert "is of another space, or has other parts: it has no stem/conv0.weight of shape" in refusal(
+        *train, "--study", "nasbench-macro-table", "--initial-weights", place / "net", "--dry-run"
+    )
+    assert "There is no folder" in refusal(
+        *train, "--study", place / "tiny.yaml", "--initial-weights", tmp_path / "none", "--dry-run"
     )
     assert "has 10 classes, the study's networks have 7" in refusal(
         *train, "--study", place / "tiny.yaml", "--set", "num_classes=7", "--dry-run"

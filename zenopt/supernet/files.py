@@ -18,11 +18,13 @@ from zenopt.core.text import quoted, shortened_path
 from zenopt.core.words import plural
 from zenopt.export.bundle import Count, FamilyName, Flag, Number, Side
 from zenopt.nn.weights import read_torch_file
+from zenopt.spaces.registry import get_space
 from zenopt.supernet.images import JudgeImages, read_images
 from zenopt.supernet.kernels import Kernels
 from zenopt.supernet.sampling import Sampling
 from zenopt.supernet.schedule import Schedule
 from zenopt.supernet.shared import SharedWeights
+from zenopt.supernet.splits import WHOLE, Split
 from zenopt.train import checkpoint
 from zenopt.train.data import Statistics, StatisticsName
 from zenopt.train.recipe import Recipe
@@ -51,6 +53,7 @@ class SupernetFacts:
         kernels: How smaller kernels come out of larger ones.
         schedule: Which values paths might take while the training went on.
         band: Lowest and highest costs of all drawn paths.
+        split: Parameters that split it into parts which share nothing.
     """
 
     space: FamilyName
@@ -68,6 +71,7 @@ class SupernetFacts:
     kernels: Kernels = "centre"
     schedule: Schedule | None = None
     band: dict[str, tuple[float, float]] = field(default_factory=dict)
+    split: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,27 @@ def read_supernet(folder: Path, epoch: int | None = None) -> TrainedSupernet:
     bare = {name: tensor for name, tensor in tensors.items() if tensor.dtype == torch.float32}
     if len(bare) != len(tensors):
         raise CHECKPOINT.refusal(path, "a tensor in it does not hold float32 numbers")
-    return TrainedSupernet(facts, SharedWeights(bare, facts.num_classes, facts.use_se), read_images(folder))
+    split = Split(_space(facts, path), tuple(facts.split)) if facts.split else WHOLE
+    weights = SharedWeights(bare, facts.num_classes, facts.use_se, split=split)
+    return TrainedSupernet(facts, weights, read_images(folder))
+
+
+def _space(facts: SupernetFacts, path: Path) -> Any:
+    """Return the space of a supernet, which knows the part of an architecture.
+
+    Raises:
+        CheckpointError: If the file does not say which.
+    """
+    factory = get_space(facts.space, stored=True)
+    try:
+        space = factory(**facts.options)
+        known = set(space.distributions)
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        raise CHECKPOINT.refusal(path, f"its options do not fit the space {facts.space}: {error}") from None
+    unknown = [name for name in facts.split if name not in known]
+    if unknown:
+        raise CHECKPOINT.refusal(path, f"{quoted(unknown[0])} is no parameter of its space")
+    return space
 
 
 def _file(folder: Path, epoch: int | None) -> Path:

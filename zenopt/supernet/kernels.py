@@ -36,6 +36,13 @@ class KernelSizes:
             if len(shape) == 4:
                 self._sizes.setdefault(name.removesuffix(".weight"), set()).add(shape[2])
 
+    def share(self, leaders: Mapping[str, str]) -> None:
+        """Let layers that share weights, each with its leader, have the sizes of all of them."""
+        found: dict[str, set[int]] = {}
+        for layer, leader in leaders.items():
+            found.setdefault(leader, set()).update(self._sizes.get(layer, ()))
+        self._sizes = {layer: found[leader] for layer, leader in leaders.items() if found[leader]}
+
     def add_matrices(self, layers: Mapping[str, nn.Module]) -> int:
         """Give every layer of several sizes its matrices; return how many numbers these are.
 

@@ -124,8 +124,14 @@ def shapes_of(architecture: Any, num_classes: int, use_se: bool) -> Shapes:
 
 @lru_cache(maxsize=100_000)
 def _unit_shapes(unit: Unit, use_se: bool) -> Shapes:
+    return _tensors(_meta_unit(unit, use_se), "")
+
+
+@lru_cache(maxsize=64)
+def _meta_unit(unit: Unit, use_se: bool) -> nn.Module:
+    """Return the module of a unit without numbers; the last ones are kept, because several questions follow."""
     with torch.device("meta"):
-        return _tensors(build_unit(unit.expand(), use_se=use_se, residual=True), "")
+        return build_unit(unit.expand(), use_se=use_se, residual=True)
 
 
 def closing_norms(architecture: Any, use_se: bool) -> set[str]:
@@ -136,8 +142,7 @@ def closing_norms(architecture: Any, use_se: bool) -> set[str]:
 
 @lru_cache(maxsize=100_000)
 def _unit_closing_norms(unit: Unit, use_se: bool) -> frozenset[str]:
-    with torch.device("meta"):
-        module = build_unit(unit.expand(), use_se=use_se, residual=True)
+    module = _meta_unit(unit, use_se)
     bodies = [inner.body for inner in module.modules() if isinstance(inner, ResidualModule)]
     norms = [
         [inner for inner in body if isinstance(inner, nn.BatchNorm2d) and inner.affine] for body in bodies

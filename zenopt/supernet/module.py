@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from math import prod
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from zenopt.core.errors import SpecError
+from zenopt.core.errors import CheckpointError, SpecError
 from zenopt.core.seeds import derive_rng
+from zenopt.core.text import shortened_path
 from zenopt.supernet.covering import covering, extreme
 from zenopt.supernet.importance import groups_of, resorted
 from zenopt.supernet.kernels import Kernels, KernelSizes
@@ -19,7 +22,12 @@ from zenopt.supernet.layers import Shapes, closing_norms, shapes_of
 from zenopt.supernet.sampling import PathSampler
 from zenopt.supernet.schedule import Timetable
 from zenopt.supernet.shared import SharedWeights, new_layers, union
+from zenopt.supernet.sharing import Extent, Leaders, curriculum, part_ways, widened
+from zenopt.supernet.splits import WHOLE, Split
 from zenopt.train.features import reduce_images
+
+if TYPE_CHECKING:
+    from zenopt.train.optim import MovingAverage
 
 #: Parameters of the largest supernet that is built: 2 GiB of weights, and as much again for an optimiser.
 MAX_PARAMS = 500_000_000
@@ -41,21 +49,27 @@ class Supernet(nn.Module):
             Whether channels will be sorted by importance.
         teaches:
             Whether the largest network will be kept, as it is at a time, to teach others.
+        split:
+            What splits it into parts that share nothing.
+        shares:
+            Name of each phase of the training with what shares weights in it; nothing where none does.
 
     Attributes:
         batches: How many batches were trained on; saved with the weights, so that a resumed run takes the paths of an
             uninterrupted one.
         teacher: A copy of the layers as they were when the largest network became the teacher.
+        parts: What stands before the names of the layers of each part; one empty text where it is not split.
         closing_norms: The layers that end bodies of residuals; with weights of 0, the bodies add nothing.
         timetable: Who draws the paths of which batch, where that is not the sampler alone.
         rank, processes: Which of the processes that train it this one is; each takes paths of its own.
 
     Raises:
         SpecError: If the space's bounds are so wide that the supernet would be too large, or kernels are to be
-            transformed, or channels sorted, where there is only one size of them.
+            transformed, channels sorted, or weights shared, where there is only one of them.
     """
 
     batches: torch.Tensor
+    phase: torch.Tensor
 
     def __init__(
         self,
@@ -65,6 +79,8 @@ class Supernet(nn.Module):
         kernels: Kernels = "centre",
         sorts: bool = False,
         teaches: bool = False,
+        split: Split = WHOLE,
+        shares: Sequence[tuple[str, Sequence[Extent]]] = (),
     ) -> None:
         super().__init__()
         self.sampler = sampler
@@ -72,21 +88,36 @@ class Supernet(nn.Module):
         self.rank, self.processes = 0, 1
         self.num_classes = num_classes
         self.use_se = use_se
-        shapes: Shapes = {}
+        if sorts and split.names:
+            raise SpecError("A schedule that sorts channels is for a supernet that is not split.")
+        self.split = split
+        parts: dict[str, Shapes] = {}
         sizes = KernelSizes()
         closing: set[str] = set()
-        for found in covering(sampler.space):
-            own = shapes_of(found, num_classes, use_se)
-            sizes.add(own)
-            shapes = union((shapes, own))
-            closing |= closing_norms(found, use_se)
-            self.params = sum(map(prod, shapes.values()))
-            if self.params > MAX_PARAMS:
-                # Said of the first ones already: to look at all of a wide space takes minutes.
-                raise SpecError(
-                    f"The supernet of this space would have more than {MAX_PARAMS:,} parameters; narrow the space, "
-                    "e.g. --set space.bounds=narrow."
-                )
+        self.params = 0
+        for own in split.spaces(sampler.space):
+            for found in covering(own):
+                prefix = split.prefix(found)
+                named = {
+                    f"{prefix}{name}": shape for name, shape in shapes_of(found, num_classes, use_se).items()
+                }
+                sizes.add(named)
+                before = parts.get(prefix, {})
+                parts[prefix] = union((before, named))
+                closing |= {f"{prefix}{name}" for name in closing_norms(found, use_se)}
+                self.params += _count(parts[prefix]) - _count(before)
+                if self.params > MAX_PARAMS:
+                    # Said of the first ones already: to look at all of a wide space takes minutes.
+                    raise SpecError(
+                        f"The supernet of this space would have more than {MAX_PARAMS:,} parameters; narrow the space, "
+                        "e.g. --set space.bounds=narrow."
+                    )
+        self.parts = tuple(parts)
+        shapes = {name: shape for own in parts.values() for name, shape in own.items()}
+        self._leaders = curriculum(shapes, shares, split)
+        if self._leaders:
+            shapes = widened(shapes, self._leaders[0])
+            sizes.share(self._leaders[0])
         layers = new_layers(shapes)
         if kernels == "transformed":
             matrices = sizes.add_matrices(layers)
@@ -101,6 +132,8 @@ class Supernet(nn.Module):
         self.teacher = copy.deepcopy(self.layers).requires_grad_(False) if teaches else None
         self.closing_norms = [self.layers[name] for name in sorted(closing)]
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
+        if self._leaders:
+            self.register_buffer("phase", torch.zeros((), dtype=torch.int64))
         self._judged = 0
         self._groups = list(groups_of(sampler.space, use_se)) if sorts else []
         if sorts and not self._groups:
@@ -119,9 +152,22 @@ class Supernet(nn.Module):
             for part in group.parts
         }
 
+    @property
+    def leaders(self) -> Leaders:
+        """Layer -> the one whose weights it has now."""
+        return self._leaders[int(self.phase)] if self._leaders else {name: name for name in self.layers}
+
     def arranged(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Return shared tensors with their channels in the order in which they are taken."""
-        found = dict(tensors)
+        """Return shared tensors with their channels in the order in which they are taken, copies where layers share."""
+        own: dict[str, dict[str, torch.Tensor]] = {}
+        for name, value in tensors.items():
+            layer, _, tensor = name.rpartition(".")
+            own.setdefault(layer, {})[tensor] = value
+        found = {
+            f"{name}.{tensor}": value
+            for name, leader in self.leaders.items()
+            for tensor, value in own[leader].items()
+        }
         for (name, dimension), order in self.orders.items():
             found[name] = found[name].index_select(dimension, order.to(found[name].device))
         return found
@@ -133,6 +179,32 @@ class Supernet(nn.Module):
             order = self.get_buffer(f"order{index}")
             taken = self.get_parameter(f"layers.{group.taken}.weight")
             order.copy_(resorted(order, taken, ahead.get(group.made, len(order))))
+
+    @torch.no_grad()
+    def begin_with(self, weights: SharedWeights, folder: Path) -> None:
+        """Take over the weights of another supernet, or what this one needs of them; parts those of a whole one.
+
+        Args:
+            weights:
+                Its weights.
+            folder:
+                Where it was read, for messages.
+
+        Raises:
+            CheckpointError: If it does not hold all that this one has.
+        """
+        for layer, module in self.layers.items():
+            for tensor, own in module.named_parameters():
+                shape, whole = tuple(own.shape), self.split.whole(layer)
+                found = weights.part(layer, tensor, shape)
+                found = weights.part(whole, tensor, shape) if found is None else found
+                if found is not None:
+                    own.copy_(found)
+                elif tensor in ("weight", "bias"):  # a matrix of kernels that is new makes what there was
+                    raise CheckpointError(
+                        f"The supernet in {shortened_path(folder)} is of another space, or has other parts: it has no "
+                        f"{whole}.{tensor} of shape {shape}."
+                    )
 
     def keep_teacher(self) -> None:
         """Let the networks as they are now be those that teach."""
@@ -150,14 +222,24 @@ class Supernet(nn.Module):
         space = self.timetable.teachers[first]
         largest = extreme(space, derive_rng(self.sampler.seed, first, "teacher"), largest=True)
         with torch.no_grad():
-            weights = SharedWeights(_tensors(self.teacher), self.num_classes, self.use_se)
+            weights = SharedWeights(_tensors(self.teacher), self.num_classes, self.use_se, split=self.split)
             # Not in training: the statistics are the batch's all the same, and nothing is dropped.
             return weights(largest, images, training=False).softmax(1)
 
     @property
     def shared(self) -> SharedWeights:
         """The weights as they are now; they learn through it."""
-        return SharedWeights(_tensors(self.layers), self.num_classes, self.use_se, self.orders)
+        tensors = _tensors(self.layers, self.leaders)
+        return SharedWeights(tensors, self.num_classes, self.use_se, self.orders, self.split)
+
+    def before_step(self, optimizer: torch.optim.Optimizer, average: MovingAverage | None) -> None:
+        """Let layers part that share no longer; the training calls it before every step."""
+        phase = self.timetable.phase(int(self.batches))
+        if not self._leaders or phase == int(self.phase):
+            return
+        before = self.leaders
+        self.phase.fill_(phase)
+        part_ways(self.layers, before, self.leaders, optimizer, average, "layers.")
 
     def train(self, mode: bool = True) -> Supernet:
         """Set the mode; what is judged afterwards is judged on the same paths every time."""
@@ -218,10 +300,14 @@ class Supernet(nn.Module):
         return batch * self.processes + self.rank
 
 
-def _tensors(layers: nn.ModuleDict) -> dict[str, torch.Tensor]:
-    """Return the tensors of layers by their names."""
+def _tensors(layers: nn.ModuleDict, leaders: Leaders | None = None) -> dict[str, torch.Tensor]:
+    """Return the tensors of layers by their names: their own, or those of their leaders."""
     return {
         f"{name}.{tensor}": value
-        for name, layer in layers.items()
-        for tensor, value in layer.named_parameters()
+        for name, leader in (leaders or {name: name for name in layers}).items()
+        for tensor, value in layers[leader].named_parameters()
     }
+
+
+def _count(shapes: Shapes) -> int:
+    return sum(map(prod, shapes.values()))

@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -22,6 +23,7 @@ from zenopt.core.seeds import derive_rng, derive_seed
 from zenopt.spaces.base import Checker, draw_value
 from zenopt.supernet.band import BandLimits
 from zenopt.supernet.covering import extreme, has_numbers
+from zenopt.supernet.restricted import values_of
 from zenopt.supernet.strolling import Stroll
 
 Sampling = Literal["uniform", "fair", "sandwich", "strolling"]
@@ -126,12 +128,8 @@ class PathSampler:
         return (order[step % len(values)],)
 
 
-def _values(distribution: Any) -> tuple[Any, ...]:
-    from optuna.distributions import CategoricalDistribution, IntDistribution
-
-    if isinstance(distribution, CategoricalDistribution):
-        return distribution.choices
-    if not isinstance(distribution, IntDistribution) or distribution.log:
+def _values(distribution: Any) -> Sequence[Any]:
+    found = values_of(distribution)
+    if found is None or getattr(distribution, "log", False):
         return ()
-    found = range(distribution.low, distribution.high + 1, distribution.step)
-    return tuple(found) if len(found) <= MOST_VALUES else ()
+    return found if not isinstance(found, range) or len(found) <= MOST_VALUES else ()

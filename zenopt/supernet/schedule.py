@@ -2,7 +2,8 @@
 
 A schedule is YAML: phases with their lengths, and for parameters of the space how many of their largest values are
 open. What a phase does not name is open altogether, and so are alternatives, of which none is the largest. At the
-beginning of a phase channels may be sorted (see :mod:`zenopt.supernet.importance`).
+beginning of a phase channels may be sorted (see :mod:`zenopt.supernet.importance`), and layers may share weights until
+its end (see :mod:`zenopt.supernet.sharing`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +22,9 @@ from zenopt.core.files import SCHEDULE
 from zenopt.core.seeds import derive_rng
 from zenopt.core.text import quoted
 from zenopt.core.yamlfile import named_file, names_in, read_yaml
+from zenopt.supernet.restricted import OpenSpace, parameters_named
 from zenopt.supernet.sampling import PathSampler
+from zenopt.supernet.sharing import Extent
 from zenopt.train.optim import Stretch
 from zenopt.train.recipe import Positive, Recipe, Section
 
@@ -60,6 +62,7 @@ class Phase(Section):
     paths: Annotated[int, Field(ge=1, le=16)] | None = None
     teaches: bool = False
     sort: bool = False
+    share: tuple[Extent, ...] = ()
 
     def restricted(self, space: Any) -> OpenSpace:
         """Return a space with the values that are open.
@@ -69,12 +72,7 @@ class Phase(Section):
         """
         distributions = dict(space.distributions)
         for pattern, count in self.largest.items():
-            names = [name for name in distributions if fnmatchcase(name, pattern)]
-            if not names:
-                raise SpecError(
-                    f"Phase {quoted(self.name)} of the schedule names {quoted(pattern)}, which is no parameter of this "
-                    f"space; it has {', '.join(list(distributions)[:4])}, ..."
-                )
+            names = parameters_named(space, pattern, f"Phase {quoted(self.name)} of the schedule")
             distributions |= {name: largest_values(space.distributions[name], count) for name in names}
         return OpenSpace(space, distributions)
 
@@ -100,12 +98,19 @@ class Schedule(Section):
                 raise ValueError(f"phase {phase.name!r} has warmup_epochs, but no lr that it leads to")
         if self.phases[-1].teaches:
             raise ValueError(f"phase {self.phases[-1].name!r} teaches nobody: it is the last one")
+        if self.sorts and self.shares:
+            raise ValueError("phases sort channels or share weights, not both")
         return self
 
     @property
     def sorts(self) -> bool:
         """Whether any phase begins with sorted channels."""
         return any(phase.sort for phase in self.phases)
+
+    @property
+    def shares(self) -> bool:
+        """Whether layers share weights in any phase."""
+        return any(phase.share for phase in self.phases)
 
     @property
     def teaches(self) -> bool:
@@ -168,23 +173,6 @@ class Schedule(Section):
 
 
 @dataclass(frozen=True)
-class OpenSpace:
-    """A space some of whose parameters may not take all of their values."""
-
-    space: Any
-    distributions: Mapping[str, BaseDistribution]
-
-    def names_in_use(self, values: Mapping[str, Any]) -> Iterator[str]:
-        """Yield the names of the parameters in use, as the space does."""
-        names: Iterator[str] = self.space.names_in_use(values)
-        return names
-
-    def decode(self, params: Mapping[str, Any]) -> Any:
-        """Return the architecture of parameter values, as the space does."""
-        return self.space.decode(params)
-
-
-@dataclass(frozen=True)
 class Timetable:
     """Who draws the paths of which batch.
 
@@ -209,7 +197,11 @@ class Timetable:
 
     def at(self, batch: int) -> PathSampler:
         """Return the sampler of a batch, counted from 0."""
-        return self.samplers[min(bisect_right(self.ends, batch), len(self.samplers) - 1)]
+        return self.samplers[self.phase(batch)]
+
+    def phase(self, batch: int) -> int:
+        """Return the index of the phase of a batch."""
+        return min(bisect_right(self.ends, batch), len(self.samplers) - 1)
 
     def side(self, batch: int, largest: int) -> int:
         """Return the side of the images of a batch, in pixels; the same one in all processes."""

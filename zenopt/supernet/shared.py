@@ -19,6 +19,7 @@ from zenopt.nn.modules import OpenChoice, build_unit
 from zenopt.nn.network import Network, build_network
 from zenopt.supernet.kernels import matrices_of, part
 from zenopt.supernet.layers import Shapes, layers_of, shapes_of
+from zenopt.supernet.splits import WHOLE, Split
 from zenopt.train.layout import put_channels_last
 
 NO_ORDERS: Mapping[tuple[str, int], torch.Tensor] = MappingProxyType({})
@@ -37,6 +38,8 @@ class SharedWeights:
             Whether optional squeeze-excite gates are built.
         orders:
             Tensor and dimension -> order in which its channels are taken; by default as they stand.
+        split:
+            Which part an architecture takes; by default there is one.
     """
 
     def __init__(
@@ -45,10 +48,12 @@ class SharedWeights:
         num_classes: int,
         use_se: bool = False,
         orders: Mapping[tuple[str, int], torch.Tensor] = NO_ORDERS,
+        split: Split = WHOLE,
     ) -> None:
         self.tensors = tensors
         self._matrices = matrices_of(tensors)
         self._orders = orders
+        self._split = split
         self.num_classes = num_classes
         self.use_se = use_se
 
@@ -85,7 +90,12 @@ class SharedWeights:
 
     def misfit(self, architecture: Any) -> str | None:
         """Return why an architecture is no path of this supernet, in words; ``None`` where it is one."""
-        return misfit(shapes_of(architecture, self.num_classes, self.use_se), self._shapes)
+        try:
+            prefix = self._split.prefix(architecture)
+        except StructureError as error:
+            return str(error).rstrip(".")
+        wanted = shapes_of(architecture, self.num_classes, self.use_se)
+        return misfit({f"{prefix}{name}": shape for name, shape in wanted.items()}, self._shapes)
 
     def check(self, architectures: Iterable[Any]) -> None:
         """Find out whether architectures are paths of this supernet.
@@ -94,33 +104,44 @@ class SharedWeights:
             CheckpointError: If one is not; the message names it and the layer.
         """
         for architecture in architectures:
-            problem = self.misfit(architecture)
-            if problem is not None:
-                raise CheckpointError(
-                    f"The supernet does not hold {shortened(str(architecture))}: {problem}."
-                )
+            if self.misfit(architecture) is not None:
+                raise self._refusal(architecture)
+
+    def _refusal(self, architecture: Any) -> CheckpointError:
+        return CheckpointError(
+            f"The supernet does not hold {shortened(str(architecture))}: {self.misfit(architecture)}."
+        )
 
     @property
     def _shapes(self) -> Shapes:
         return {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
 
+    def part(self, layer: str, tensor: str, shape: tuple[int, ...]) -> torch.Tensor | None:
+        """Return the part of a shared tensor that has some shape; ``None`` where there is none."""
+        name = f"{layer}.{tensor}"
+        shared = self.tensors.get(name)
+        if shared is None or not is_part(shape, tuple(shared.shape)):
+            return None
+        for dimension in (0, 1) if self._orders else ():
+            order = self._orders.get((name, dimension))
+            if order is not None:
+                shared = shared.index_select(dimension, order[: shape[dimension]])
+        return part(shared, shape, self._matrices.get(layer) if tensor == "weight" else None)
+
     def _parts(self, architecture: Any, network: Network) -> dict[str, torch.Tensor]:
         """Return the parts of the shared tensors by the names of a network's parameters."""
         names = {id(module): name for name, module in network.named_modules()}
         found: dict[str, torch.Tensor] = {}
+        try:
+            prefix = self._split.prefix(architecture)
+        except StructureError:
+            raise self._refusal(architecture) from None
         for layer, module in layers_of(network).items():
             for tensor, own in module.named_parameters():
-                shared = self.tensors.get(f"{layer}.{tensor}")
-                if shared is None or not is_part(tuple(own.shape), tuple(shared.shape)):
-                    raise CheckpointError(
-                        f"The supernet does not hold {shortened(str(architecture))}: {self.misfit(architecture)}."
-                    )
-                for dimension in (0, 1) if self._orders else ():
-                    order = self._orders.get((f"{layer}.{tensor}", dimension))
-                    if order is not None:
-                        shared = shared.index_select(dimension, order[: own.shape[dimension]])
-                matrices = self._matrices.get(layer) if tensor == "weight" else None
-                found[f"{names[id(module)]}.{tensor}"] = part(shared, tuple(own.shape), matrices)
+                taken = self.part(f"{prefix}{layer}", tensor, tuple(own.shape))
+                if taken is None:
+                    raise self._refusal(architecture)
+                found[f"{names[id(module)]}.{tensor}"] = taken
         return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,12 +16,13 @@ from zenopt.core.files import CHECKPOINT
 from zenopt.latency.limits import Limits
 from zenopt.spaces.base import require_supernet
 from zenopt.supernet.band import Band, BandLimits
-from zenopt.supernet.files import SupernetFacts, write_supernet
+from zenopt.supernet.files import SUPERNET_FILE, SupernetFacts, read_supernet, write_supernet
 from zenopt.supernet.images import IMAGES_FILE, collect, write_images
 from zenopt.supernet.kernels import Kernels
 from zenopt.supernet.module import Supernet
 from zenopt.supernet.sampling import PathSampler, Sampling
 from zenopt.supernet.schedule import Schedule
+from zenopt.supernet.splits import Split
 from zenopt.train import checkpoint
 from zenopt.train.data import DataSet
 from zenopt.train.distributed import World
@@ -57,9 +59,17 @@ class SupernetPlan:
         kernels:
             How smaller kernels come out of larger ones (see :mod:`zenopt.supernet.kernels`).
         schedule:
-            Which values paths may take while the training goes on; by default all of them.
+            Which values paths may take while the training goes on, and what shares weights; by default all of them, and
+            nothing that has weights of its own.
         band:
             Lowest and highest costs of trained paths, besides the budget.
+        split:
+            Patterns of the parameters that split it into parts which share nothing.
+        initial:
+            Folder of the trained supernet whose weights it begins with; parts begin as copies.
+
+    Raises:
+        SpecError: If it cannot be split so.
     """
 
     space: Any
@@ -71,7 +81,10 @@ class SupernetPlan:
     kernels: Kernels = "centre"
     schedule: Schedule | None = None
     band: Band = field(default_factory=dict)
+    split: tuple[str, ...] = ()
+    initial: Path | None = None
     sampler: PathSampler = field(init=False)
+    parts: Split = field(init=False)
 
     def __post_init__(self) -> None:
         require_supernet(self.space, self.space_name)
@@ -83,14 +96,30 @@ class SupernetPlan:
                 "largest of a sandwich teaches it already."
             )
         object.__setattr__(self, "sampler", PathSampler(self.space, self.sampling, self.seed, limits))
+        object.__setattr__(self, "parts", Split.named(self.space, self.split))
 
     def build(self) -> Supernet:
-        """Return the supernet with initial weights."""
+        """Return the supernet with initial weights.
+
+        Raises:
+            SpecError, CheckpointError: If there can be no such supernet, or none with these initial weights.
+        """
         torch.manual_seed(self.seed)
         limits = self.limits
-        schedule = self.schedule
-        sorts, teaches = (False, False) if schedule is None else (schedule.sorts, schedule.teaches)
-        return Supernet(self.sampler, limits.num_classes, limits.use_se, self.kernels, sorts, teaches)
+        phases = () if self.schedule is None else self.schedule.phases
+        found = Supernet(
+            self.sampler,
+            limits.num_classes,
+            limits.use_se,
+            self.kernels,
+            any(phase.sort for phase in phases),
+            any(phase.teaches for phase in phases),
+            self.parts,
+            [(phase.name, phase.share) for phase in phases],
+        )
+        if self.initial is not None:
+            found.begin_with(read_supernet(self.initial).weights, self.initial)
+        return found
 
     def source(self) -> NetworkSource:
         """Return what its checkpoints say of it."""
@@ -102,7 +131,9 @@ class SupernetPlan:
             "budget": self.limits.budget.limits(),
             # Of runs that began before there was a choice, it is not said.
             **({} if self.kernels == "centre" else {"kernels": self.kernels}),
-            **({} if self.schedule is None else {"schedule": self.schedule.model_dump(mode="json")}),
+            **({} if self.schedule is None else {"schedule": _plain(self.schedule)}),
+            **({} if not self.split else {"split": self.parts.names}),
+            **({} if self.initial is None else {"initial": _digest(self.initial / SUPERNET_FILE)}),
             **({"band": dict(self.band)} if self.band else {}),
         }
         text = json.dumps(facts, sort_keys=True)
@@ -170,6 +201,9 @@ def train_supernet(
     gradient of a step is that of the mean loss over them.
     """
     limits, network = plan.limits, plan.build()
+    if plan.initial is not None:
+        # Weights that are there are not drawn anew, nor set to zero.
+        recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"init": "default"})})
     network.rank, network.processes = world.rank, world.size
     stretches: tuple[Stretch, ...] = ()
     if plan.schedule is not None:
@@ -228,6 +262,7 @@ def _facts(plan: SupernetPlan, data: DataSet, recipe: Recipe) -> SupernetFacts:
         kernels=plan.kernels,
         schedule=plan.schedule,
         band=dict(plan.band),
+        split=list(plan.parts.names),
         budget=limits.budget.limits(),
         seed=plan.seed,
         recipe=recipe,
@@ -257,3 +292,16 @@ def shared_tensors(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]
     """Return the shared tensors in the state of a supernet, by their names in it."""
     prefix = "layers."
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _plain(schedule: Schedule) -> dict[str, Any]:
+    """Return a schedule as plain data; one that shares nothing as before there was a choice."""
+    found = schedule.model_dump(mode="json")
+    if not schedule.shares:
+        for phase in found["phases"]:
+            del phase["share"]
+    return found

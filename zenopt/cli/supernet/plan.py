@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -31,8 +32,9 @@ _OPTIONS = (
         "--schedule",
         "schedule_name",
         metavar="NAME|FILE",
-        help="Which values paths may take while the training goes on: progressive-shrinking or ofa (once-for-all), "
-        "channel-warm-up (single-path one-shot), or a YAML file; by default all of them.",
+        help="Which values paths may take, and what shares weights, in the course of training: progressive-shrinking "
+        "or ofa (once-for-all), channel-warm-up (single-path one-shot), few-shot (parts begin as copies), "
+        "sharing-curriculum (edges of cells, CLOSE), or a YAML file; by default all values are open.",
     ),
     click.option(
         "--within-budget/--whole-space",
@@ -59,7 +61,14 @@ def path_options(command: F) -> F:
 
 
 def make_plan(
-    spec: StudySpec, options: dict[str, Any], *, seed: int, sampling: Any, kernels: Any = "centre"
+    spec: StudySpec,
+    options: dict[str, Any],
+    *,
+    seed: int,
+    sampling: Any,
+    kernels: Any = "centre",
+    split: tuple[str, ...] = (),
+    initial: Path | None = None,
 ) -> SupernetPlan:
     """Return the plan of a study's supernet.
 
@@ -68,7 +77,7 @@ def make_plan(
             Whose space.
         options:
             Values of ``schedule_name``, ``within_budget`` and ``bands``.
-        seed, sampling, kernels:
+        seed, sampling, kernels, split, initial:
             See :class:`zenopt.supernet.training.SupernetPlan`.
     """
     from zenopt.supernet.band import read_band
@@ -87,4 +96,6 @@ def make_plan(
         kernels,
         load_schedule(schedule) if schedule is not None else None,
         read_band(options["bands"]),
+        split,
+        initial,
     )

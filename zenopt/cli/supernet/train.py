@@ -36,6 +36,19 @@ if TYPE_CHECKING:
     "that walks over the --band, so that all of it is taken evenly.",
 )
 @click.option(
+    "--split",
+    "splits",
+    multiple=True,
+    metavar="PARAMETER",
+    help="Few-shot: the values of this parameter of the space (a name or pattern) share nothing; repeatable.",
+)
+@click.option(
+    "--initial-weights",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Begin with the weights of this trained supernet; parts begin as copies of a whole one.",
+)
+@click.option(
     "--kernels",
     type=click.Choice(["centre", "transformed"]),
     default="centre",
@@ -88,6 +101,8 @@ def train(
     download: bool,
     share: float,
     output: Path | None,
+    splits: tuple[str, ...],
+    initial_weights: Path | None,
     sampling: str,
     kernels: str,
     recipe_name: str,
@@ -118,6 +133,8 @@ def train(
         --epochs 50 --output macro-supernet
     zenopt supernet train --study cifar-small --set space.bounds=narrow \\
         --data imagefolder:PATH --sampling sandwich --output small-supernet
+    zenopt supernet train --study nasbench201 --data cifar10:PATH --whole-space \\
+        --split edge03 --schedule few-shot --output few-shot-supernet
     """
     # Imported late: what is wrong with the options is said before torch is imported.
     from zenopt.train.distributed import join_world
@@ -134,7 +151,15 @@ def train(
     from zenopt.supernet.training import check_recipe, split, train_supernet
 
     recipe = check_recipe(recipe)
-    plan = make_plan(spec, path_choice, seed=seed, sampling=sampling, kernels=kernels)
+    plan = make_plan(
+        spec,
+        path_choice,
+        seed=seed,
+        sampling=sampling,
+        kernels=kernels,
+        split=splits,
+        initial=initial_weights,
+    )
     mode = resume_mode(resume, auto_resume)
     if output is not None and not dry_run:
         check_free(output, mode)
@@ -203,6 +228,12 @@ def _kept(limits: Any) -> list[str]:
     return budget + [f"{name} {low:g} to {high:g}" for name, (low, high) in band.items()]
 
 
+def _parts(network: Any) -> list[str]:
+    """Return how a supernet is split; no line where it is whole."""
+    names = ", ".join(network.split.names)
+    return [f"Split    {plural(len(network.parts), 'part')} that share nothing, by {names}"] if names else []
+
+
 def _described(
     plan: SupernetPlan, spec: StudySpec, data: Any, recipe: Any, recipe_name: str, world: World
 ) -> tuple[list[str], dict[str, Any]]:
@@ -229,6 +260,7 @@ def _described(
         "supernet_params": network.params,
         "layers_shared": len(network.layers),
         "resolution": spec.resolution,
+        "parts": len(network.parts),
         "sampling": plan.sampling,
         "train_images": len(data.train),
         "judging_images": len(data.test),
@@ -242,6 +274,7 @@ def _described(
         f"Supernet of the space {spec.space.name}: {network.params:,} params in {len(network.layers):,} shared layers, "
         f"{spec.resolution} px, {plural(spec.num_classes, 'class')}",
         f"Paths    {', '.join((plan.sampling, *_kept(network.sampler.limits)))}",
+        *_parts(network),
         f"Data     {data.name}: {len(data.train):,} training images, {plural(len(data.test), 'image')} held back",
         f"Recipe   {recipe_name}: {plural(recipe.epochs, 'epoch')}, batches of {recipe.batch_size}{shared}",
         *(f"         {change}" for change in recipe.changes()),

@@ -271,7 +271,9 @@ class ChainSpace(BaseSpace):
         if problem:
             raise StructureError(f"Outside the space: {problem}.")
 
-    def _problem(self, architecture: Architecture) -> str | None:
+    def _problem(self, architecture: Any) -> str | None:
+        if not isinstance(architecture, Architecture):
+            return f"expected super-blocks, got {type(architecture).__name__}"
         if len(architecture.blocks) < 3:
             return f"a stem, residual blocks and a head are needed, got only {architecture}"
         stem, *body, head = architecture.blocks
