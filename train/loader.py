@@ -46,11 +46,12 @@ class Batch(NamedTuple):
 
 
 class Key(NamedTuple):
-    """The global batch of a step: its random key, its image numbers, and the part this process holds."""
+    """The global batch of a step: random key, image numbers, the part this process holds, and the epoch of the run."""
 
     seed: tuple[int, ...]
     indices: list[int]
     part: slice
+    epoch: int = 0
 
 
 @dataclass
@@ -104,7 +105,7 @@ class StepSampler(Sampler[Key]):
             indices = order[step * self.batch_size : (step + 1) * self.batch_size].tolist()
             for turn in range(self.accumulate):
                 start = (turn * self.world + self.rank) * piece
-                yield Key((self.seed, self.epoch, step), indices, slice(start, start + piece))
+                yield Key((self.seed, self.epoch, step), indices, slice(start, start + piece), self.epoch)
 
 
 class Normalise:
@@ -147,14 +148,12 @@ class TrainBatches(Dataset[Batch]):
     def _take(self, epoch: int) -> None:
         """Take the numbers of an epoch."""
         self._epoch = epoch
-        # Held-back images, where they are few, begin more epochs than the recipe has.
-        self._augment = self._recipe.at_epoch(min(epoch, self._recipe.epochs - 1)).augment
+        self._augment = self._recipe.at_epoch(epoch).augment
         self._each = ops.image_transform(self._augment, self._crop_size)
 
     def __getitem__(self, key: Key) -> Batch:
-        _, epoch, _ = key.seed
-        if epoch != self._epoch:
-            self._take(epoch)
+        if key.epoch != self._epoch:
+            self._take(key.epoch)
         # SeedSequence tells (seed, epoch) of the order from (seed, epoch, step) of the images.
         random = ops.BatchRandom(key.seed, len(key.indices), key.part)
         augment, seeds = self._augment, random.seeds()

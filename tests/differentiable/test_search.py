@@ -150,7 +150,10 @@ def test_held_back_batches_go_on_over_epochs_of_the_weights() -> None:
     for epoch in range(3):
         sampler = HeldBackSampler(7, 2, seed=3, steps=4)
         sampler.epoch = epoch
-        whole += [key.indices for key in sampler]
+        keys = list(sampler)
+        whole += [key.indices for key in keys]
+        # What changes over the search goes by the epochs of the weights.
+        assert [key.epoch for key in keys] == [epoch] * 4
     assert len(whole) == 12
     for start in range(0, 12, 3):
         assert len({index for batch in whole[start : start + 3] for index in batch}) == 6

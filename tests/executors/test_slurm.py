@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import fake_slurm
 import optuna
@@ -140,6 +141,29 @@ def test_a_queue_that_does_not_answer_is_said_once(
     (cluster / "deaf").unlink()
     monkeypatch.setattr("zenopt.executors.slurm_queue._LATER_S", 0.0)
     assert queue.status("7_0").is_final
+
+
+def test_a_queue_that_does_not_answer_is_not_pestered_at_the_end(
+    cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cluster / "deaf").touch()
+    calls: list[list[str]] = []
+    monkeypatch.setattr(
+        "zenopt.executors.slurm.cancel", lambda jobs, pending_only: calls.append([*jobs, str(pending_only)])
+    )
+    monkeypatch.setattr("zenopt.executors.slurm._CANCEL_S", 3600.0)
+    # As if nothing had been cancelled for long, whenever this machine was started.
+    executor = make_executor("slurm")
+    monkeypatch.setattr(executor, "_cancelled_s", -1e6)
+    job = SimpleNamespace(
+        job_id="7_0", paths=SimpleNamespace(result_pickle=tmp_path / "none", stderr=tmp_path / "none")
+    )
+    for name, value in (("_notes", None), ("_folder", str(tmp_path)), ("_jobs", {0: job})):
+        monkeypatch.setattr(executor, name, value, raising=False)
+    executor._queue.follow(["7_0"])
+    executor.stop()
+    assert [executor.poll(0.0) for _ in range(4)] == [[]] * 4
+    assert calls == [["7_0", "True"]]
 
 
 def test_the_folder_of_a_dry_run_is_that_of_the_jobs(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

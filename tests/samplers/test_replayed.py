@@ -242,6 +242,7 @@ def test_wrong_settings_are_named(
 def test_wrong_arguments_are_named() -> None:
     for kind, options, complaint in (
         ("annealing", {"temperature": -1.0}, "temperature of at least 0"),
+        ("annealing", {"temperature": float("nan")}, "temperature of at least 0"),
         ("annealing", {"cooling": float("nan")}, "cooling above 0"),
         ("reinforce", {"baseline_decay": 1.0}, "baseline_decay from 0 to below 1"),
         ("ppo", {"clip": 2.0}, "clip between 0 and 1, got 2"),

@@ -10,6 +10,7 @@ import pytest
 from zenopt.core.changing import Changing
 from zenopt.core.errors import SpecError
 from zenopt.samplers.aging import AgingSampler
+from zenopt.samplers.annealing import AnnealingSampler
 from zenopt.samplers.ppo import PPOSampler
 from zenopt.samplers.reinforce import ReinforceSampler
 from zenopt.samplers.zen import ZenSampler
@@ -42,6 +43,11 @@ def test_samplers_get_what_the_spec_says(tiny_spec: Make) -> None:
     assert [aging._tournament.at(n) for n in (0, 10, 99)] == [2, 3, 6]
     zen = make_sampler(tiny_spec(sampler={"name": "zen", "screening": "on", "explore": fading}))
     assert isinstance(zen, ZenSampler) and zen._explore == own
+
+
+def test_a_plain_number_may_be_larger_than_one_that_changes(tiny_spec: Make) -> None:
+    annealing = make_sampler(tiny_spec(sampler={"name": "annealing", "annealing": {"temperature": 1e301}}))
+    assert isinstance(annealing, AnnealingSampler) and annealing._temperature.at(7) == 1e301
 
 
 def test_a_stored_spec_keeps_them_and_says_them(tiny_spec: Make) -> None:

@@ -27,6 +27,9 @@ from zenopt.progress.panel import Panel
 if TYPE_CHECKING:
     from zenopt.verify.derive import Derivation
 
+#: Options that choose among the trials of a study.
+_OF_STUDIES = ("name", "storage", "top", "candidates", "repeats", "device", "by", "predicted", "beside")
+
 
 @click.command()
 @study_option
@@ -105,14 +108,16 @@ def derive(
 
     if beside is not None and not predicted:
         raise click.UsageError("--beside needs --predicted.")
-    if predicted and by != "auto":
-        raise click.UsageError("--predicted and --by exclude each other.")
+    # What scores candidates again, which predictions do without.
+    if predicted and (other := _given("candidates", "repeats", "device", "by")):
+        raise click.UsageError(f"--predicted and {other} exclude each other.")
     if beside is not None and beside not in COST_KINDS:
         raise click.UsageError(f"--beside is one of {', '.join(COST_KINDS)}, not {quoted(beside)}.")
     if output is not None:
         prepare_output(output, ENDINGS)
     if alphas is not None:
-        _refuse_others(click.get_current_context())
+        if other := _given(*_OF_STUDIES):
+            raise click.UsageError(f"{other} is of a study; --alphas names a differentiable search instead.")
         from zenopt.verify.derive import derive_alphas
 
         found, epoch = derive_alphas(alphas, epoch)
@@ -141,12 +146,15 @@ def derive(
     _show(found, {"study": study.study_name}, output, quiet, as_json)
 
 
-def _refuse_others(context: click.Context) -> None:
-    """Refuse options that choose among the trials of a study."""
-    for name in ("name", "storage", "top", "candidates", "repeats", "device", "by", "predicted", "beside"):
-        if context.get_parameter_source(name) == ParameterSource.COMMANDLINE:
-            option = next(item.opts[-1] for item in context.command.params if item.name == name)
-            raise click.UsageError(f"{option} is of a study; --alphas names a differentiable search instead.")
+def _given(*names: str) -> str | None:
+    """Return the first of some options that the command line has."""
+    context = click.get_current_context()
+    given = (
+        option.opts[-1]
+        for option in context.command.params
+        if option.name in names and context.get_parameter_source(option.name) == ParameterSource.COMMANDLINE
+    )
+    return next(given, None)
 
 
 def _show(

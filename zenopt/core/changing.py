@@ -78,7 +78,7 @@ class Changing(BaseModel):
     @classmethod
     def of(cls, value: float | Changing) -> Changing:
         """Return a number as one that changes, by nothing if it is a plain one."""
-        return value if isinstance(value, Changing) else cls(start=value, add=0)
+        return value if isinstance(value, Changing) else cls.model_construct(start=value, add=0)
 
     def at(self, number: int) -> Any:
         """Return its value after so many epochs or trials: an integer if it starts with one, else a float."""

@@ -37,5 +37,6 @@ class HeldBackSampler(Sampler[Key]):
         while left:
             epoch, step = divmod(done, self._own.steps)
             keys = list(islice(replace(self._own, epoch=epoch, first_step=step), left))
-            yield from keys
+            # They have their own order, but the settings of the weights' epoch.
+            yield from (key._replace(epoch=self.epoch) for key in keys)
             left, done = left - len(keys), done + len(keys)

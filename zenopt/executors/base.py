@@ -167,11 +167,11 @@ class Executor(ABC):
         """
 
     def running(self) -> set[int]:
-        """Return the numbers of workers of an earlier driver that go on; asked once, after :meth:`open`."""
+        """Return the numbers of workers of an earlier driver that go on; asked before the first :meth:`start`."""
         return set()
 
     def begun(self) -> int:
-        """Return the first number that no worker of an earlier driver had; asked once, after :meth:`open`."""
+        """Return the first number that no worker of an earlier driver had; asked before the first :meth:`start`."""
         return max(self.running(), default=-1) + 1
 
     @abstractmethod

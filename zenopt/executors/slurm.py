@@ -27,6 +27,8 @@ _DEFAULT_TIME = "4h"
 _LEAST_MIN = 4
 #: Seconds after which a job that is over and has left no result is lost, and between looks at what jobs write.
 _SETTLE_S, _READ_S = 10.0, 1.0
+#: Seconds between attempts to take jobs from the queue.
+_CANCEL_S = 2.0
 #: Lines of a job that are shown at a time.
 _LINES = 40
 #: Beginnings of lines that say nothing of a worker.
@@ -67,7 +69,7 @@ class SlurmJobs(Executor):
         # Since when jobs are over without a result, and how much of what they wrote was shown.
         self._over: dict[int, float] = {}
         self._shown: dict[int, int] = {}
-        self._read_s = 0.0
+        self._read_s = self._cancelled_s = 0.0
         self._unclaimed: int | None = None
         self._is_stopping = False
 
@@ -137,8 +139,13 @@ class SlurmJobs(Executor):
         time.sleep(seconds)
         # So that a network file system looks anew: https://stackoverflow.com/questions/3112546
         os.utime(self._folder)
-        if self._is_stopping and self.waiting() is not None:
+        if (
+            self._is_stopping
+            and time.monotonic() - self._cancelled_s > _CANCEL_S
+            and self.waiting() is not None
+        ):
             # Also those that queue themselves again only now.
+            self._cancelled_s = time.monotonic()
             cancel([job.job_id for job in self._jobs.values()], pending_only=True)
             self._queue.hurry()
         over = [index for index, job in self._jobs.items() if self._is_settled(index, job)]
