@@ -100,7 +100,9 @@ def test_what_a_study_expects_of_networks_it_never_evaluated(zenopt: Callable) -
     assert Path("two.txt").read_text().split() == [item["structure"] for item in every[:2]]
     for options, message in (
         (("--beside", "macs"), "--beside needs --predicted"),
-        (("--predicted", "--by", "score"), "exclude each other"),
+        (("--predicted", "--by", "score"), "--predicted and --by exclude each other"),
+        (("--predicted", "--repeats", "2"), "--predicted and --repeats exclude each other"),
+        (("--predicted", "--candidates", "9"), "--predicted and --candidates exclude each other"),
         (("--predicted", "--beside", "beauty"), "--beside is one of"),
     ):
         refused = zenopt("derive", *options)

@@ -105,14 +105,16 @@ def derive(
 
     if beside is not None and not predicted:
         raise click.UsageError("--beside needs --predicted.")
-    if predicted and by != "auto":
-        raise click.UsageError("--predicted and --by exclude each other.")
+    if predicted and (other := _given("candidates", "repeats", "device", "by")):
+        raise click.UsageError(f"--predicted and {other} exclude each other.")
     if beside is not None and beside not in COST_KINDS:
         raise click.UsageError(f"--beside is one of {', '.join(COST_KINDS)}, not {quoted(beside)}.")
     if output is not None:
         prepare_output(output, ENDINGS)
     if alphas is not None:
-        _refuse_others(click.get_current_context())
+        others = ("name", "storage", "top", "candidates", "repeats", "device", "by", "predicted", "beside")
+        if other := _given(*others):
+            raise click.UsageError(f"{other} is of a study; --alphas names a differentiable search instead.")
         from zenopt.verify.derive import derive_alphas
 
         found, epoch = derive_alphas(alphas, epoch)
@@ -141,12 +143,12 @@ def derive(
     _show(found, {"study": study.study_name}, output, quiet, as_json)
 
 
-def _refuse_others(context: click.Context) -> None:
-    """Refuse options that choose among the trials of a study."""
-    for name in ("name", "storage", "top", "candidates", "repeats", "device", "by", "predicted", "beside"):
-        if context.get_parameter_source(name) == ParameterSource.COMMANDLINE:
-            option = next(item.opts[-1] for item in context.command.params if item.name == name)
-            raise click.UsageError(f"{option} is of a study; --alphas names a differentiable search instead.")
+def _given(*names: str) -> str | None:
+    """Return the first of some options that the command line has; ``None`` where it has none of them."""
+    context = click.get_current_context()
+    options = {item.name: item.opts[-1] for item in context.command.params}
+    sources = {name: context.get_parameter_source(name) for name in names}
+    return next((options[name] for name in names if sources[name] == ParameterSource.COMMANDLINE), None)
 
 
 def _show(
