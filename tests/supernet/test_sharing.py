@@ -16,8 +16,9 @@ from zenopt.spaces.registry import get_space
 from zenopt.supernet.files import read_supernet
 from zenopt.supernet.layers import Shapes
 from zenopt.supernet.module import Supernet
+from zenopt.supernet.sampling import PathSampler
 from zenopt.supernet.schedule import load_schedule
-from zenopt.supernet.sharing import curriculum, leaders_of, part_ways, widened
+from zenopt.supernet.sharing import Extent, curriculum, leaders_of, part_ways, widened
 from zenopt.supernet.splits import WHOLE
 from zenopt.supernet.training import SupernetPlan, check_recipe, split, train_supernet
 from zenopt.train.data import DataSet
@@ -65,6 +66,15 @@ def test_layers_that_share_are_as_large_as_any_of_them_needs() -> None:
         "b.weight": (8, 6, 5, 5),
         "c.weight": (1, 1),
     }
+
+
+def test_layers_that_others_make_wider_are_counted_as_they_are() -> None:
+    """Edges from the input of a cell that reduces have fewer channels than the others."""
+    space = get_space("transnas-micro")(width=8)
+    shares: list[tuple[str, list[Extent]]] = [("together", ["edges"]), ("apart", [])]
+    narrow, wide = (Supernet(PathSampler(space), 4, shares=own) for own in ((), shares))
+    counts = [sum(own.numel() for own in net.layers.parameters()) for net in (narrow, wide)]
+    assert [narrow.params, wide.params] == counts and counts[0] < counts[1]
 
 
 def test_layers_part_as_copies_with_what_training_knows_of_them() -> None:

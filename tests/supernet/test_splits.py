@@ -206,6 +206,9 @@ def test_parts_begin_with_the_weights_of_a_trained_whole(
         CheckpointError, match=r"of another space, or has other parts: it has no stem/conv0.weight of shape"
     ):
         plan_of(None, split=(), initial=tmp_path / "parts").build()
+    fewer = replace(begun, limits=replace(begun.limits, num_classes=3))
+    with pytest.raises(CheckpointError, match="has 4 classes, this one has 3"):
+        fewer.build()
     # Weights of a part of the file are none of its parts.
     content = torch.load(tmp_path / "parts" / SUPERNET_FILE, weights_only=True)
     content["supernet"]["split"] = ["depth"]

@@ -15,6 +15,7 @@ from torch import nn
 from zenopt.core.errors import CheckpointError, SpecError
 from zenopt.core.seeds import derive_rng
 from zenopt.core.text import shortened_path
+from zenopt.core.words import plural
 from zenopt.supernet.covering import covering, extreme
 from zenopt.supernet.importance import groups_of, resorted
 from zenopt.supernet.kernels import Kernels, KernelSizes
@@ -117,6 +118,7 @@ class Supernet(nn.Module):
         self._leaders = curriculum(shapes, shares, split)
         if self._leaders:
             shapes = widened(shapes, self._leaders[0])
+            self.params = _count(shapes)
             sizes.share(self._leaders[0])
         layers = new_layers(shapes)
         if kernels == "transformed":
@@ -191,8 +193,13 @@ class Supernet(nn.Module):
                 Where it was read, for messages.
 
         Raises:
-            CheckpointError: If it does not hold all that this one has.
+            CheckpointError: If it does not hold all that this one has, or tells other classes apart.
         """
+        if weights.num_classes != self.num_classes:
+            raise CheckpointError(
+                f"The supernet in {shortened_path(folder)} has {plural(weights.num_classes, 'class')}, this one has "
+                f"{self.num_classes}."
+            )
         for layer, module in self.layers.items():
             for tensor, own in module.named_parameters():
                 shape, whole = tuple(own.shape), self.split.whole(layer)

@@ -299,9 +299,8 @@ def _digest(path: Path) -> str:
 
 
 def _plain(schedule: Schedule) -> dict[str, Any]:
-    """Return a schedule as plain data; one that shares nothing as before there was a choice."""
-    found = schedule.model_dump(mode="json")
-    if not schedule.shares:
-        for phase in found["phases"]:
-            del phase["share"]
-    return found
+    """Return a schedule as plain data, without what it leaves open: runs that began with fewer choices are the same."""
+    found = schedule.model_dump(mode="json", exclude_defaults=True)
+    # These have been said from the start.
+    phases = [{"largest": {}, "sort": False, **own} for own in found["phases"]]
+    return {"description": "", **found, "phases": phases}
