@@ -28,6 +28,7 @@ from zenopt.study.prediction import predict_networks
 from zenopt.study.sections import SpaceSection
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import read_spec
+from zenopt.train.checkpoint import LAST
 from zenopt.verify.final import decide
 
 
@@ -173,7 +174,7 @@ def derive_alphas(folder: Path, epoch: int | None = None) -> tuple[Derivation, i
             f"The search in {shortened_path(folder)} has done {plural(state.epoch, 'epoch')}; it has no epoch {chosen}."
         )
     row = state.curve[chosen - 1]
-    path = folder / "last.pt"
+    path = folder / LAST
     try:
         options = dict(facts["options"])
         section = SpaceSection(name=facts["space"], initial=options.pop("initial", None), options=options)
