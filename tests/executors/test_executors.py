@@ -218,6 +218,16 @@ def test_a_sqlite_file_is_opened_on_its_machine_alone(tmp_path: Path) -> None:
     assert absolute_url("journal:///x.log") == f"journal:///{Path('x.log').resolve()}"
 
 
+@pytest.mark.slow
+def test_an_actor_that_ends_while_it_is_looked_up_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = _needs("ray")
+    executor = make_executor("ray")
+    executor._connect()
+    gone = {"namespace": "zenopt", "name": "zenopt-run-0-gone"}
+    monkeypatch.setattr(ray.util, "list_named_actors", lambda all_namespaces: [gone])
+    assert executor._end_earlier("run") == []
+
+
 def test_resources() -> None:
     found = read_resources("cpu=4, gpu=0.25,memory=2G")
     assert (found.cpu, found.gpu, found.threads, dict(found.others)) == (4, 0.25, 4, {"memory": "2G"})

@@ -286,7 +286,10 @@ class RayActors(Executor):
         for actor in self._ray.util.list_named_actors(all_namespaces=True):
             if actor["namespace"] != _NAMESPACE or not actor["name"].startswith(f"zenopt-{run}-"):
                 continue
-            handle = self._ray.get_actor(actor["name"], _NAMESPACE)
+            try:
+                handle = self._ray.get_actor(actor["name"], _NAMESPACE)
+            except ValueError:
+                continue  # it ended after it was listed
             try:
                 identity, *_ = self._ray.get(handle.hello.remote(), timeout=_TAKEOVER_S)
             except self._ray.exceptions.RayError:
