@@ -62,6 +62,5 @@ def test_it_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     kinds = {kind for output in outputs for kind in output.get("data", ())}
     assert {"application/vnd.plotly.v1+json", "text/html"} <= kinds
-    assert not [
-        output for output in outputs if output.get("name") == "stderr" and "Traceback" in output["text"]
-    ]
+    errors = "".join(output["text"] for output in outputs if output.get("name") == "stderr")
+    assert "Traceback" not in errors, errors
