@@ -15,7 +15,7 @@ from zenopt.latency.limits import Limits
 from zenopt.spaces.registry import get_space
 from zenopt.supernet.files import read_supernet
 from zenopt.supernet.judging import PathJudge
-from zenopt.supernet.kernels import matrices_of, part
+from zenopt.supernet.kernels import Kernels, matrices_of, part
 from zenopt.supernet.module import Supernet
 from zenopt.supernet.sampling import PathSampler
 from zenopt.supernet.shared import SharedWeights
@@ -127,3 +127,42 @@ def test_they_are_trained_written_and_read(
         train_supernet(
             centre, data, check_recipe(short), output=tmp_path, world=alone, workers=0, resume="must"
         )
+
+
+def test_a_supernet_begins_with_all_that_its_networks_need_of_another() -> None:
+    """Matrices that would be forgotten are refused; what is of larger networks alone is named."""
+    weights = ofa().shared
+
+    def begun(made: Kernels = "centre", **options: tuple[int, ...]) -> Supernet:
+        space = get_space("ofa-mobilenetv3")(width=0.25, **options)
+        supernet = Supernet(PathSampler(space), 5, kernels=made)
+        supernet.begin_with(weights, Path("whole"))
+        return supernet
+
+    with pytest.raises(
+        CheckpointError,
+        match=r"whole makes smaller .* matrices, e.g. stage1_block1/.*kernel[35], .*transformed\.",
+    ):
+        begun()
+    with pytest.raises(CheckpointError, match="kernel3, which this one has not"):
+        begun(kernels=(3, 5))
+    assert begun("transformed").left_out == ()
+    # Kernels of one size are made once and for all.
+    narrow = begun(kernels=(5,), depths=(2,))
+    layers = {name.split("/")[0] for name in narrow.left_out}
+    assert layers == {f"stage{stage}_block{block}" for stage in range(1, 6) for block in (3, 4)}
+    text = "-".join(["k5e3.k5e6"] * 5) + "-w0.25"
+    images, architecture = torch.randn(2, 3, 32, 32), space_of("ofa-mobilenetv3").parse(text)
+    assert torch.equal(
+        narrow.shared(architecture, images, training=False), weights(architecture, images, training=False)
+    )
+
+
+def test_gates_are_not_forgotten() -> None:
+    sampler = PathSampler(space_of("mobile"))
+    gated, bare = (Supernet(sampler, 5, use_se=use_se) for use_se in (True, False))
+    with pytest.raises(
+        CheckpointError, match="whole has squeeze-excite gates, this one has none; set use_se=true"
+    ):
+        bare.begin_with(gated.shared, Path("whole"))
+    gated.begin_with(gated.shared, Path("whole"))

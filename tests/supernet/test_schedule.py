@@ -185,6 +185,10 @@ def test_phases_must_fit_the_space_and_the_budget() -> None:
         ),
         ("phases:\n  - {name: a, epochs: 1, teaches: true}", "phase 'a' teaches nobody: it is the last one"),
         ("phases:\n  - {name: a, epochs: 1, paths: 0}", r"phases.0.paths: .*, got 0"),
+        (
+            "phases:\n  - {name: a, epochs: 1}\n  - {name: b, epochs: 1}\n  - {name: a, epochs: 1}",
+            r"own.yaml, line 4: phases.2.name: another phase is called 'a', too; rename one",
+        ),
         ("description: none", "phases: this key is required"),
     ],
 )
@@ -245,6 +249,45 @@ def test_a_batch_is_reduced_to_its_side(monkeypatch: pytest.MonkeyPatch) -> None
     for _ in range(12):
         supernet.training_loss(torch.zeros(2, 3, 16, 16), torch.tensor([0, 1]), 0.0)
     assert seen == [(supernet.timetable.side(batch, 16),) * 2 for batch in range(12)] and len(set(seen)) == 3
+
+
+def test_every_phase_has_a_step() -> None:
+    phases = [{"name": name, "epochs": length} for name, length in (("a", 2), ("b", 1), ("c", 2.5))]
+    schedule = Schedule.model_validate({"phases": phases})
+    for steps in range(1, 40):
+        ends = [round(end) for _, end in schedule.ends(steps)]
+        if len({0, *ends}) == 4:
+            schedule.check_length(steps)
+            continue
+        with pytest.raises(SpecError, match=r"Phase '[abc]' .* training of .*; (\d+) are enough") as caught:
+            schedule.check_length(steps)
+        schedule.check_length(int(str(caught.value).partition("; ")[2].split()[0]))
+    with pytest.raises(
+        SpecError, match=r"Phase 'depth 1' of the schedule has no step in a training of 8 steps"
+    ):
+        load_schedule("ofa").check_length(8)
+
+
+def test_equal_paths_of_a_step_count_as_often_as_they_were_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Published systems draw each path by itself and add the gradients up."""
+    torch.manual_seed(0)
+    images, labels = torch.randn(8, 3, 16, 16), torch.arange(8) % 4
+    one, other, largest = (plan().sampler.draw(step, "path") for step in (0, 1, 5))
+    assert len({one, other, largest}) == 3
+
+    def loss(sampling: Sampling, *paths: object) -> float:
+        net = plan(sampling, None).build()
+        monkeypatch.setattr(PathSampler, "paths", lambda self, step: list(paths))
+        return net.training_loss(images, labels, 0.0).item()
+
+    single, second = loss("uniform", one), loss("uniform", other)
+    assert loss("uniform", one, other, one) == pytest.approx(2 * single + second)
+    # Of a sandwich, the mean; the largest has nothing to teach itself.
+    first, pair = loss("sandwich", largest), loss("sandwich", largest, one)
+    three, twice = loss("sandwich", largest, one, other), loss("sandwich", largest, one, other, one)
+    taught, also = 2 * pair - first, 3 * three - 2 * pair
+    assert twice == pytest.approx((first + 2 * taught + also) / 4)
+    assert loss("sandwich", largest, largest, one) == pytest.approx(pair)
 
 
 def test_phases_without_rates_follow_the_one_before() -> None:

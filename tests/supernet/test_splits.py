@@ -217,6 +217,17 @@ def test_parts_begin_with_the_weights_of_a_trained_whole(
         read_supernet(tmp_path / "parts")
 
 
+def test_weights_that_a_curriculum_would_lose_are_refused() -> None:
+    """Parts that have learned apart cannot begin together: all but one would end as copies."""
+    apart, together, again = plan_of(None).build(), plan_of().build(), plan_of().build()
+    with pytest.raises(
+        CheckpointError, match=r"net has weights of their own for \S+ and \S+, which the schedule lets"
+    ):
+        together.begin_with(apart.shared, Path("net"))
+    again.begin_with(plan_of(None, split=()).build().shared, Path("net"))
+    assert again.left_out == ()
+
+
 def test_what_cannot_be_split_is_one_line() -> None:
     space = get_space("superres")(**TINY_OPTIONS)
     with pytest.raises(

@@ -315,6 +315,30 @@ def test_bad_input_is_one_line(place: Path, tmp_path: Path) -> None:
     )
 
 
+def test_what_finds_no_place_of_initial_weights_is_said(place: Path) -> None:
+    words = (
+        "supernet",
+        "train",
+        "--data",
+        "synthetic:160",
+        "--device",
+        "cpu",
+        "--study",
+        place / "tiny.yaml",
+    )
+    begun = ("--initial-weights", place / "net", "--dry-run")
+    fewer = (*words, *begun, "--set", "space.options.blocks=[SuperResK3K3]")
+    said = " ".join(run(*fewer).output.split())
+    assert (
+        "Begins with the weights of " in said
+        and "of no network here: " in said
+        and ", e.g. stage1_block1_K1KXK1/" in said
+    )
+    facts = json.loads(run(*fewer, "--json").output)["initial_weights"]
+    assert facts["folder"] == str(place / "net")
+    assert facts["left_out"] and all("K1KXK1" in name for name in facts["left_out"])
+
+
 def test_a_study_must_fit_the_supernet(place: Path, tmp_path: Path) -> None:
     optimize = (
         "optimize",

@@ -43,14 +43,19 @@ class KernelSizes:
             found.setdefault(leader, set()).update(self._sizes.get(layer, ()))
         self._sizes = {layer: found[leader] for layer, leader in leaders.items() if found[leader]}
 
+    def smaller(self, layer: str) -> range:
+        """Return the sizes of a layer's kernels that come out of larger ones; none where it has one size."""
+        sizes = self._sizes.get(layer)
+        return range(min(sizes), max(sizes), 2) if sizes else range(0)
+
     def add_matrices(self, layers: Mapping[str, nn.Module]) -> int:
         """Give every layer of several sizes its matrices; return how many numbers these are.
 
         Sizes between the smallest and the largest have one even where no network uses them.
         """
         total = 0
-        for name, sizes in self._sizes.items():
-            for size in range(min(sizes), max(sizes), 2):
+        for name in self._sizes:
+            for size in self.smaller(name):
                 layers[name].register_parameter(f"kernel{size}", nn.Parameter(torch.eye(size**2)))
                 total += size**4
         return total

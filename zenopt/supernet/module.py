@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
@@ -60,6 +61,7 @@ class Supernet(nn.Module):
             uninterrupted one.
         teacher: A copy of the layers as they were when the largest network became the teacher.
         parts: What stands before the names of the layers of each part; one empty text where it is not split.
+        left_out: Tensors of the initial weights that no network of this space has.
         closing_norms: The layers that end bodies of residuals; with weights of 0, the bodies add nothing.
         timetable: Who draws the paths of which batch, where that is not the sampler alone.
         rank, processes: Which of the processes that train it this one is; each takes paths of its own.
@@ -87,6 +89,7 @@ class Supernet(nn.Module):
         self.sampler = sampler
         self.timetable = Timetable((), (sampler,))
         self.rank, self.processes = 0, 1
+        self.left_out: tuple[str, ...] = ()
         self.num_classes = num_classes
         self.use_se = use_se
         if sorts and split.names:
@@ -129,6 +132,7 @@ class Supernet(nn.Module):
                     "Use centre."
                 )
             self.params += matrices
+        self._kernel_sizes = sizes
         self.layers = nn.ModuleDict(layers)
         # Parameters that learn nothing: they are saved, and processes do not exchange them as they do buffers.
         self.teacher = copy.deepcopy(self.layers).requires_grad_(False) if teaches else None
@@ -193,25 +197,62 @@ class Supernet(nn.Module):
                 Where it was read, for messages.
 
         Raises:
-            CheckpointError: If it does not hold all that this one has, or tells other classes apart.
+            CheckpointError: If it does not hold all that this one has, tells other classes apart, or holds what this
+                one would have to forget: its networks would compute something else.
         """
+        where = f"The supernet in {shortened_path(folder)}"
         if weights.num_classes != self.num_classes:
             raise CheckpointError(
-                f"The supernet in {shortened_path(folder)} has {plural(weights.num_classes, 'class')}, this one has "
-                f"{self.num_classes}."
+                f"{where} has {plural(weights.num_classes, 'class')}, this one has {self.num_classes}."
             )
+        if weights.use_se and not self.use_se:
+            raise CheckpointError(f"{where} has squeeze-excite gates, this one has none; set use_se=true.")
+        taken: set[str] = set()
         for layer, module in self.layers.items():
+            whole = self.split.whole(layer)
             for tensor, own in module.named_parameters():
-                shape, whole = tuple(own.shape), self.split.whole(layer)
-                found = weights.part(layer, tensor, shape)
-                found = weights.part(whole, tensor, shape) if found is None else found
+                shape = tuple(own.shape)
+                theirs, found = layer, weights.part(layer, tensor, shape)
+                if found is None:
+                    theirs, found = whole, weights.part(whole, tensor, shape)
                 if found is not None:
                     own.copy_(found)
+                    taken.add(f"{theirs}.{tensor}")
                 elif tensor in ("weight", "bias"):  # a matrix of kernels that is new makes what there was
                     raise CheckpointError(
-                        f"The supernet in {shortened_path(folder)} is of another space, or has other parts: it has no "
-                        f"{whole}.{tensor} of shape {shape}."
+                        f"{where} is of another space, or has other parts: it has no {whole}.{tensor} of shape {shape}."
                     )
+            for size in self._kernel_sizes.smaller(layer):
+                matrix = f"kernel{size}"
+                lost = next(
+                    (f"{own}.{matrix}" for own in (layer, whole) if f"{own}.{matrix}" in weights.tensors),
+                    None,
+                )
+                if lost is not None and matrix not in dict(module.named_parameters()):
+                    raise CheckpointError(
+                        f"{where} makes smaller kernels by learned matrices, e.g. {lost}, which this one has not; use "
+                        "--kernels transformed."
+                    )
+        self._check_leaders(where)
+        # Matrices that are not taken over either made the smaller kernels, or nothing here needs them.
+        made = {f"{name.rpartition('.')[0]}.kernel" for name in taken}
+        self.left_out = tuple(
+            name for name in weights.tensors if name not in taken and name.rstrip("0123456789") not in made
+        )
+
+    def _check_leaders(self, where: str) -> None:
+        """Find out whether layers that share at first have the weights of their leaders.
+
+        Raises:
+            CheckpointError: If one has others: they would be lost when it parts, as a copy of its leader.
+        """
+        for layer, leader in self.leaders.items():
+            theirs = dict(self.layers[leader].named_parameters())
+            if any(not torch.equal(own, theirs[name]) for name, own in self.layers[layer].named_parameters()):
+                raise CheckpointError(
+                    f"{where} has weights of their own for {layer} and {leader}, which the schedule lets share; name "
+                    "one whose phases share nothing, or none."
+                )
 
     def keep_teacher(self) -> None:
         """Let the networks as they are now be those that teach."""
@@ -258,7 +299,9 @@ class Supernet(nn.Module):
         """Return the loss of the batch's paths.
 
         The mean over a sandwich, of which the first learns from the labels and the others from it; the sum over drawn
-        paths, which learn from the labels, and as much from a teacher where there is one.
+        paths, which learn from the labels, and as much from a teacher where there is one. A path counts as often as it
+        was drawn, but for the largest of a sandwich, which counts once: published sandwiches add the gradients of all
+        up, and those of what learns from itself are zero.
 
         Args:
             images:
@@ -275,25 +318,29 @@ class Supernet(nn.Module):
             self.sort(self.timetable.sorts[batch])
         images = reduce_images(images, self.timetable.side(batch, images.shape[-1]))
         sampler = self.timetable.at(batch)
-        # While a schedule leaves little open, the largest may be the smallest, too.
-        paths = dict.fromkeys(sampler.paths(self._turn(batch)))
+        # A path that is drawn twice is computed once, and counts twice.
+        paths = Counter(sampler.paths(self._turn(batch)))
         self.batches += 1
         shared = self.shared
         if sampler.sampling != "sandwich":
             known = self.taught(batch, images)
             losses = []
-            for path in paths:
+            for path, count in paths.items():
                 logits = shared(path, images)
-                losses.append(F.cross_entropy(logits, targets, label_smoothing=smoothing))
+                losses.append(count * F.cross_entropy(logits, targets, label_smoothing=smoothing))
                 if known is not None:
-                    losses.append(F.cross_entropy(logits, known))
+                    losses.append(count * F.cross_entropy(logits, known))
             return torch.stack(losses).sum()
-        first, *others = paths
+        first = next(iter(paths))
+        # While a schedule leaves little open, the largest may be the smallest, too: it has nothing to teach itself.
+        paths[first] = 1
         logits = shared(first, images)
         losses = [F.cross_entropy(logits, targets, label_smoothing=smoothing)]
         taught = logits.detach().softmax(1)
-        losses += [F.cross_entropy(shared(other, images), taught) for other in others]
-        return torch.stack(losses).mean()
+        for path, count in paths.items():
+            if path != first:
+                losses.append(count * F.cross_entropy(shared(path, images), taught))
+        return torch.stack(losses).sum() / paths.total()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the logits of one drawn path: of each batch another, the same ones after every epoch."""

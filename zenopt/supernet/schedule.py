@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +21,8 @@ from pydantic import Field, ValidationError, model_validator
 from zenopt.core.errors import SpecError
 from zenopt.core.files import SCHEDULE
 from zenopt.core.seeds import derive_rng
-from zenopt.core.text import quoted
+from zenopt.core.text import quoted, shortened_path
+from zenopt.core.words import plural
 from zenopt.core.yamlfile import named_file, names_in, read_yaml
 from zenopt.supernet.restricted import OpenSpace, parameters_named
 from zenopt.supernet.sampling import PathSampler
@@ -141,6 +143,32 @@ class Schedule(Section):
         for phase, done in zip(self.phases, accumulate(phase.epochs for phase in self.phases), strict=True):
             yield phase, done / total * length
 
+    def check_length(self, steps: int) -> None:
+        """Find out whether every phase of a training has a step at least.
+
+        Channels would be sorted by weights that none has trained, and an untrained network would teach.
+
+        Raises:
+            SpecError: If one has none.
+        """
+        if (empty := self._without_step(steps)) is not None:
+            shares = [phase.epochs for phase in self.phases]
+            needed = max(steps + 1, ceil(sum(shares) / min(shares)))
+            while self._without_step(needed) is not None:
+                needed += 1  # ends are rounded
+            raise SpecError(
+                f"Phase {quoted(empty.name)} of the schedule has no step in a training of {plural(steps, 'step')}; "
+                f"{needed:,} are enough for all phases: more epochs, more images or smaller batches."
+            )
+
+    def _without_step(self, steps: int) -> Phase | None:
+        start = 0
+        for phase, end in self.ends(steps):
+            if round(end) == start:
+                return phase
+            start = round(end)
+        return None
+
     def timetable(self, sampler: PathSampler, batches: int) -> Timetable:
         """Return who draws the paths of which batch.
 
@@ -230,9 +258,18 @@ def load_schedule(name: str) -> Schedule:
     """
     source = read_yaml(named_file(name, FOLDER, "Schedule"), SCHEDULE)
     try:
-        return Schedule.model_validate(source.data)
+        found = Schedule.model_validate(source.data)
     except ValidationError as error:
         raise SpecError(source.explain(error, Schedule)) from None
+    # Not a rule of schedules: supernets that are trained already may have such a one.
+    names = [phase.name for phase in found.phases]
+    for place, own in enumerate(names):
+        if own in names[:place]:
+            where = f"{shortened_path(source.name)}, line {source.lines['phases', place, 'name']}"
+            raise SpecError(
+                f"{where}: phases.{place}.name: another phase is called {quoted(own)}, too; rename one."
+            )
+    return found
 
 
 def largest_values(distribution: BaseDistribution, count: int) -> BaseDistribution:

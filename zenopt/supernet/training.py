@@ -21,7 +21,7 @@ from zenopt.supernet.images import IMAGES_FILE, collect, write_images
 from zenopt.supernet.kernels import Kernels
 from zenopt.supernet.module import Supernet
 from zenopt.supernet.sampling import PathSampler, Sampling
-from zenopt.supernet.schedule import Schedule
+from zenopt.supernet.schedule import Schedule, Timetable
 from zenopt.supernet.splits import Split
 from zenopt.train import checkpoint
 from zenopt.train.data import DataSet
@@ -206,10 +206,10 @@ def train_supernet(
         recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"init": "default"})})
     network.rank, network.processes = world.rank, world.size
     stretches: tuple[Stretch, ...] = ()
-    if plan.schedule is not None:
-        batches = batches_of_epoch(data, recipe)
-        network.timetable = plan.schedule.timetable(plan.sampler, recipe.epochs * batches)
-        stretches = plan.schedule.stretches(recipe, batches // recipe.accumulate)
+    timetable = timetable_of(plan, data, recipe)
+    if timetable is not None and plan.schedule is not None:
+        network.timetable = timetable
+        stretches = plan.schedule.stretches(recipe, batches_of_epoch(data, recipe) // recipe.accumulate)
     facts = _facts(plan, data, recipe)
 
     def keep_images() -> None:
@@ -270,6 +270,20 @@ def _facts(plan: SupernetPlan, data: DataSet, recipe: Recipe) -> SupernetFacts:
         classes=list(data.classes),
         statistics=data.statistics,
     )
+
+
+def timetable_of(plan: SupernetPlan, data: DataSet, recipe: Recipe) -> Timetable | None:
+    """Return who draws the paths of which batch; ``None`` where there is no schedule.
+
+    Raises:
+        SpecError: If a phase does not fit the space, keeps no budget, or has no step of the training.
+    """
+    if plan.schedule is None:
+        return None
+    batches = recipe.epochs * batches_of_epoch(data, recipe)
+    found = plan.schedule.timetable(plan.sampler, batches)
+    plan.schedule.check_length(batches // recipe.accumulate)
+    return found
 
 
 def batches_of_epoch(data: DataSet, recipe: Recipe) -> int:

@@ -234,27 +234,25 @@ def _parts(network: Any) -> list[str]:
     return [f"Split    {plural(len(network.parts), 'part')} that share nothing, by {names}"] if names else []
 
 
+def _begun(plan: SupernetPlan, network: Any) -> list[str]:
+    """Return with which weights a supernet begins; no line where they are new."""
+    from zenopt.core.text import shortened_path
+
+    if plan.initial is None:
+        return []
+    lost = network.left_out
+    left = f"; of no network here: {plural(len(lost), 'tensor')}, e.g. {lost[0]}" if lost else ""
+    return [f"Begins   with the weights of {shortened_path(plan.initial)}{left}"]
+
+
 def _described(
     plan: SupernetPlan, spec: StudySpec, data: Any, recipe: Any, recipe_name: str, world: World
 ) -> tuple[list[str], dict[str, Any]]:
     """Return what will be trained, as lines for people and as plain data."""
-    from zenopt.train.timing import estimate_training
+    from zenopt.supernet.timing import estimate_supernet
 
     network, schedule = plan.build(), plan.schedule
-    if schedule is not None:
-        # Said before anything is trained: a phase that does not fit the space, or keeps no budget.
-        schedule.timetable(plan.sampler, recipe.epochs)
-    estimate = estimate_training(
-        network,
-        recipe,
-        resolution=spec.resolution,
-        num_classes=spec.num_classes,
-        train_images=len(data.train),
-        test_images=len(data.test),
-        device=world.device,
-        data=data,
-        processes=world.size,
-    )
+    estimate = estimate_supernet(plan, network, data, recipe, device=world.device, processes=world.size)
     facts = {
         "space": spec.space.name,
         "supernet_params": network.params,
@@ -269,12 +267,15 @@ def _described(
         "changes": recipe.changes(),
         "seconds": estimate.total_seconds,
     }
+    if plan.initial is not None:
+        facts["initial_weights"] = {"folder": str(plan.initial), "left_out": list(network.left_out)}
     shared = f", shared by {world.size} processes" if world.size > 1 else ""
     lines = [
         f"Supernet of the space {spec.space.name}: {network.params:,} params in {len(network.layers):,} shared layers, "
         f"{spec.resolution} px, {plural(spec.num_classes, 'class')}",
         f"Paths    {', '.join((plan.sampling, *_kept(network.sampler.limits)))}",
         *_parts(network),
+        *_begun(plan, network),
         f"Data     {data.name}: {len(data.train):,} training images, {plural(len(data.test), 'image')} held back",
         f"Recipe   {recipe_name}: {plural(recipe.epochs, 'epoch')}, batches of {recipe.batch_size}{shared}",
         *(f"         {change}" for change in recipe.changes()),
