@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import commands
@@ -10,12 +11,14 @@ import optuna
 import pytest
 from click.testing import Result
 
+from zenopt.differentiable.search import Search
 from zenopt.latency.predict import predict_latency_ms
 from zenopt.report.build import write_report
 from zenopt.spaces.registry import get_space
 from zenopt.storage import open_storage
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import join_study
+from zenopt.train.errors import DivergedError
 
 SMALL = (
     "--method-set", "network.channels=2", "--method-set", "network.cells=1", "--set", "resolution=8",
@@ -123,7 +126,9 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert facts["train_images"] == 128 and facts["held_back_images"] == 32
 
 
-def test_a_study_that_cannot_take_the_result_is_said_before_the_search(tmp_path: Path) -> None:
+def test_a_study_that_cannot_take_the_result_is_said_before_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     storage, output = f"sqlite:///{tmp_path / 'studies.db'}", tmp_path / "run"
     own = ("--study", "nasbench201", *SMALL, "--epochs", 1, "--output", output)
     assert "nowhere" in refusal(*own, "--storage", f"sqlite:///{tmp_path}/nowhere/studies.db")
@@ -135,6 +140,13 @@ def test_a_study_that_cannot_take_the_result_is_said_before_the_search(tmp_path:
     # Nothing was searched, and a study of the wrong data is not made.
     assert "classes" in refusal(*own, "--storage", storage, "--study-name", "new", "--set", "num_classes=7")
     assert not (output / "last.pt").exists()
+    # Nor of a search that is refused late, or fails in its first epoch.
+    new = (*own, "--storage", storage, "--study-name", "new")
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert "wandb" in refusal(*new, "--logger", "wandb")
+    monkeypatch.setattr(Search, "_pairs", lambda self: (_ for _ in ()).throw(DivergedError("lost")))
+    monkeypatch.setattr("zenopt.differentiable.search.estimated_seconds", lambda *_: 1.0)
+    assert refusal(*new) == "lost"
     assert sorted(study.study_name for study in optuna.get_all_study_summaries(storage)) == ["foreign", "own"]
 
 

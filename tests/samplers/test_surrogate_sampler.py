@@ -20,11 +20,13 @@ from zenopt.latency.limits import Limits
 from zenopt.predictors.networks import NetworkReader
 from zenopt.samplers import SurrogateSampler
 from zenopt.samplers.candidates import Candidates, gather, moves
+from zenopt.samplers.guided import draw_candidates
 from zenopt.samplers.surrogate import RECORD_KEY
 from zenopt.samplers.told import PROPOSED_KEY, ToldPopulation
 from zenopt.spaces.chain.superres import SuperResSpace
 from zenopt.spaces.nasbench201.space import NasBench201Space
 from zenopt.storage import open_storage
+from zenopt.study import prediction
 from zenopt.study.sampling import make_sampler
 from zenopt.study.spec import StudySpec
 
@@ -360,3 +362,42 @@ def test_sources_that_say_nothing_are_refused(
     )
     with pytest.raises((SpecError, PredictorError), match=message):
         make_sampler(spec)
+
+
+def test_a_prediction_reads_earlier_results_where_the_settings_name_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once `inputs: [earlier]` alone read everything, and a ranking by them was not known."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(prediction, "REFERENCE", 16)
+    rng = random.Random(0)
+    texts = sorted({str(found) for found in draw_candidates(CELLS, FREE, 24, rng)})
+    rows = [f"{text},{accuracy(CELLS.parse(text))}" for text in texts]
+    Path("table.csv").write_text("\n".join(["arch_str,acc", *rows]))
+    study = optuna.create_study(direction="maximize")
+    for text in texts[::3]:
+        found = CELLS.parse(text)
+        study.add_trial(
+            optuna.create_trial(
+                value=accuracy(found), params=CELLS.encode(found), distributions=CELLS.distributions,
+                user_attrs={"structure": text},
+            )
+        )  # fmt: skip
+
+    def record(**settings: object) -> str:
+        options = {"space.options": {"operations": list(CELLS.operations)}, "sampler.surrogate": settings}
+        spec = StudySpec.load("nasbench201", options)
+        return prediction.predict_networks(study, spec, [CELLS.parse(texts[1])]).record
+
+    source = ["table.csv#acc"]
+    assert record(inputs=["earlier"], warm_start=source).startswith("reads earlier;")
+    assert "trust in the ranking" in record(
+        inputs=["costs"], ranking="earlier table.csv#acc", warm_start=source
+    )
+    Path("table.csv").unlink()
+    # What is not asked for need not be there.
+    assert record(inputs=["costs"], warm_start=source).startswith("reads costs;")
+    with pytest.raises(SpecError, match=r"warm_start 'table\.csv#acc': "):
+        record(inputs=["earlier", "costs"], warm_start=source)
+    with pytest.raises(PredictorError, match="inputs: no group is called 'earlier'; there are genes"):
+        record(inputs=["earlier"])

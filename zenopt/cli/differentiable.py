@@ -163,7 +163,14 @@ def differentiable(
             return
         with _opened_storage(storage) as own_storage:
             # A study that cannot take the result is said now, not after the search.
-            derived.join(spec, own_storage, study_name, str(world.device))
+            derived.check(spec, own_storage, study_name, str(world.device))
+
+        def begun(epochs: int) -> None:
+            # Not before: a search that is refused, or fails at once, leaves no empty study.
+            if epochs == 1:
+                with _opened_storage(storage) as own_storage:
+                    derived.join(spec, own_storage, study_name, str(world.device))
+
         for line in lines:
             watcher.note(line)
         assert output is not None
@@ -177,6 +184,7 @@ def differentiable(
             checkpoint_steps=checkpoint_steps,
             loggers=loggers,
             observer=watcher,
+            on_epoch=begun,
         )
         recorded = _record(spec, storage, study_name, method_name, plan, result, str(world.device))
     check = spec.limits().check(result.architecture)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -79,6 +79,7 @@ def search(
     checkpoint_steps: int = 1000,
     loggers: Sequence[str] = (),
     observer: Observer | None = None,
+    on_epoch: Callable[[int], None] | None = None,
 ) -> SearchResult:
     """Search, keeping `last.pt`, `metrics.csv` and `metrics.json` in a folder.
 
@@ -101,6 +102,8 @@ def search(
             Told of every epoch: names of :data:`zenopt.train.loggers.LOGGERS`.
         observer:
             Shown the progress.
+        on_epoch:
+            Called after every epoch, with how many are done.
 
     Raises:
         DivergedError: A loss or weights are no longer numbers.
@@ -127,7 +130,7 @@ def search(
                 note=observer.note,
             )
         )
-        return run.search(log, checkpoint_steps)
+        return run.search(log, checkpoint_steps, on_epoch)
 
 
 class Search:
@@ -216,7 +219,9 @@ class Search:
 
     # -- the loop ---------------------------------------------------------------------------------------------------
 
-    def search(self, log: Loggers, checkpoint_steps: int) -> SearchResult:
+    def search(
+        self, log: Loggers, checkpoint_steps: int, on_epoch: Callable[[int], None] | None = None
+    ) -> SearchResult:
         """Do the epochs that are left."""
         state, epochs = self.state, self.recipe.epochs
         if state.curve:
@@ -229,6 +234,8 @@ class Search:
             self._keep()
             log.log(state.epoch, self._logged(row))
             self.observer.note(row_text(row, epochs))
+            if on_epoch is not None:
+                on_epoch(state.epoch)
         result = self._result()
         rows = [{**row.model_dump(), **self._settings(row)} for row in state.curve]
         write_history(self.output, rows, (*COLUMNS, *self.changing))

@@ -52,8 +52,24 @@ def identity(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def check(spec: StudySpec, storage: optuna.storages.BaseStorage, name: str, device: str = "cpu") -> None:
+    """Find out whether a study can take a search; none is created.
+
+    Args:
+        spec, storage, name, device:
+            As for :func:`record`.
+
+    Raises:
+        ZenoptError: If the study is another one, or something its evaluation needs is missing.
+    """
+    if name in optuna.get_all_study_names(storage):
+        join(spec, storage, name, device)
+    else:
+        spec.check()
+
+
 def join(spec: StudySpec, storage: optuna.storages.BaseStorage, name: str, device: str = "cpu") -> StudySpec:
-    """Create or join a study of searches; whoever does so before a search learns then what is wrong with it.
+    """Create or join a study of searches.
 
     Args:
         spec, storage, name, device:

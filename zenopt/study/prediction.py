@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 from zenopt.core.errors import StudyError
 from zenopt.core.seeds import derive_rng
 from zenopt.core.text import quoted
-from zenopt.predictors.earlier import GROUP as EARLIER
-from zenopt.predictors.networks import NetworkReader
+from zenopt.predictors.earlier import GROUP, InformedReader
+from zenopt.predictors.networks import NetworkReader, Reader
 from zenopt.predictors.surrogate import Surrogate
 from zenopt.samplers.guided import draw_candidates
 from zenopt.samplers.told import ToldPopulation
+from zenopt.study.earlier import earlier_results
 
 if TYPE_CHECKING:
     import optuna
 
+    from zenopt.latency.limits import Limits
     from zenopt.study.spec import StudySpec
 
 #: Random networks within the budget whose spread is the unit of the inputs, beside those that were trained.
@@ -82,10 +84,11 @@ def predict_networks(
     Raises:
         StudyError: If the study has too few values to learn from.
         StructureError: If a network is of another family.
+        SpecError, PredictorError: If the study's settings name earlier results that are not there.
     """
     # A table lists what was trained; a prediction is for what was not.
     space, limits = spec.space.build(), spec.limits()
-    reader = NetworkReader(space, limits.resolution, limits.num_classes, limits.use_se)
+    reader = _reader(spec, space, limits)
     evaluator = spec.evaluator()(spec)
     told = ToldPopulation(study, space, reader, evaluator.last_step)
     told.sync()
@@ -100,8 +103,7 @@ def predict_networks(
     surrogate = Surrogate(
         reference.join(observations.inputs),
         ranking={"auto": reader.ranking, "none": None}.get(ranking, ranking),
-        # Earlier results are no inputs of a prediction.
-        groups=[name for name in spec.sampler.surrogate.inputs if name != EARLIER],
+        groups=spec.sampler.surrogate.inputs,
     )
     surrogate.learn(observations)
     texts = [str(own) for own in architectures]
@@ -121,3 +123,16 @@ def predict_networks(
         )
     full = len(told.full)
     return StudyPrediction(tuple(networks), full, len(trained) - full, surrogate.record())
+
+
+def _reader(spec: StudySpec, space: Any, limits: Limits) -> Reader:
+    """Return what reads networks; earlier results only where the study's settings name them as inputs or ranking.
+
+    What is told of a study is to be told of it alone, and where its sources are no more.
+    """
+    reader = NetworkReader(space, limits.resolution, limits.num_classes, limits.use_se)
+    settings = spec.sampler.surrogate
+    if GROUP in settings.inputs or settings.ranking.startswith(f"{GROUP} "):
+        earlier = earlier_results(spec)
+        return InformedReader(reader, space, earlier) if earlier else reader
+    return reader
