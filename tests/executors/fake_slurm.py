@@ -120,7 +120,9 @@ def squeue(words: list[str]) -> int:
 
 
 def scancel(words: list[str]) -> int:
-    """End jobs; ``--state=PENDING``: those alone that have not begun."""
+    """End jobs; ``--state=PENDING``: those alone that have not begun. Never, where the file ``hung`` is there."""
+    while (HOME / "hung").exists():
+        time.sleep(0.1)
     for job in (word for word in words if not word.startswith("-")):
         state, _, pid, script = _state(job)
         if state == "PENDING":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +17,7 @@ import pytest
 from optuna.trial import TrialState
 from running import run
 
-from zenopt.core.errors import ZenoptError
+from zenopt.core.errors import StorageError, ZenoptError
 from zenopt.executors import make_executor, read_resources
 from zenopt.executors.proxy import LocalFile, absolute_url
 from zenopt.executors.resources import bytes_of, minutes_of
@@ -177,7 +179,7 @@ def test_what_cannot_be_is_said(on: str, resources: str, complaint: str) -> None
 
 def test_without_its_package_an_executor_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     for package, name in (("ray", "ray"), ("submitit", "slurm")):
-        monkeypatch.setitem(__import__("sys").modules, package, None)
+        monkeypatch.setitem(sys.modules, package, None)
         with pytest.raises(ZenoptError, match=rf"pip install 'zenopt\[{name}\]'"):
             make_executor(name)
 
@@ -200,6 +202,32 @@ def test_what_a_storage_or_cluster_cannot_do_is_said_before_a_study_is_made(
         with pytest.raises(ZenoptError, match=complaint):
             run_search(tiny_spec(), storage, "s", trials=2, on=on)
     assert not (tmp_path / "x.db").exists()
+
+
+@pytest.mark.parametrize("package", ["grpc", "google.protobuf"])
+def test_a_sqlite_file_that_could_not_be_served_is_refused_before_a_study_is_made(
+    tiny_spec: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    """Where the cluster has nodes that are other machines."""
+    from zenopt.executors.ray import RayActors
+
+    _needs("ray")
+    here, far = (
+        {"NodeManagerHostname": name, "NodeManagerAddress": "10.0.0.7", "Resources": {"CPU": 2.0}}
+        for name in (socket.gethostname(), "far")
+    )
+    monkeypatch.setattr(RayActors, "_connect", lambda self: None)
+    monkeypatch.setattr(RayActors, "_nodes", lambda self: [here, far])
+    monkeypatch.setitem(sys.modules, package, None)
+    url = f"sqlite:///{tmp_path}/x.db"
+    with pytest.raises(
+        StorageError, match=r"by gRPC, which is not installed; run: pip install 'zenopt\[grpc\]'"
+    ):
+        run_search(tiny_spec(), url, "s", trials=2, on="ray")
+    assert not (tmp_path / "x.db").exists()
+    make_executor("ray").check("postgresql://user@host/db", ("cpu",))
+    monkeypatch.setattr(RayActors, "_nodes", lambda self: [here])
+    make_executor("ray").check(url, ("cpu",))
 
 
 def test_a_sqlite_file_is_opened_on_its_machine_alone(tmp_path: Path) -> None:

@@ -71,6 +71,22 @@ class LocalFile:
         return self.host == host_name() and self.identity == (found.st_dev, found.st_ino)
 
 
+def check_serving() -> None:
+    """Find out whether a SQLite file could be served to other machines.
+
+    Raises:
+        StorageError: If not.
+    """
+    try:
+        import google.protobuf  # noqa: F401
+        import grpc  # noqa: F401
+    except ImportError:
+        raise StorageError(
+            "A SQLite file is served to workers on other machines by gRPC, which is not installed; run: pip install "
+            "'zenopt[grpc]', or use PostgreSQL or MySQL"
+        ) from None
+
+
 def serve_file(url: str, synchronous: str, host: str) -> tuple[str, Proxy]:
     """Begin a server of a SQLite file on this machine; return the URL by which others reach it, too.
 
@@ -85,13 +101,9 @@ def serve_file(url: str, synchronous: str, host: str) -> tuple[str, Proxy]:
     Raises:
         StorageError: If it cannot be served.
     """
-    try:
-        import grpc
-    except ImportError:
-        raise StorageError(
-            "A SQLite file is served to workers on other machines by gRPC, which is not installed; run: pip install "
-            "'zenopt[grpc]', or use PostgreSQL or MySQL"
-        ) from None
+    check_serving()
+    import grpc
+
     with socket.socket() as probe:
         probe.bind((host, 0))
         port = probe.getsockname()[1]

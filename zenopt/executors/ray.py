@@ -24,8 +24,9 @@ from zenopt.executors.actor import Actor, News
 from zenopt.executors.base import Ended, Executor, Job
 from zenopt.executors.code import user_modules
 from zenopt.executors.luggage import packed
-from zenopt.executors.proxy import LocalFile, Proxy, absolute_url, serve_file
+from zenopt.executors.proxy import LocalFile, Proxy, absolute_url, check_serving, serve_file
 from zenopt.executors.resources import Resources, bytes_of, number
+from zenopt.storage import parse_url
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -91,6 +92,10 @@ class RayActors(Executor):
                 "A study in memory has one worker, here; on Ray it needs a storage file or database."
             )
         self.check_workers(devices)
+        if parse_url(url).kind == "sqlite" and any(
+            node["NodeManagerHostname"] != socket.gethostname() for node in self._nodes()
+        ):
+            check_serving()
 
     def check_workers(self, devices: Sequence[str]) -> None:
         if not self.resources.gpu and any(device != "cpu" for device in devices):

@@ -11,6 +11,7 @@ import json
 import secrets
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -109,6 +110,14 @@ def is_stopping(storage: BaseStorage, study_id: int, run: str) -> bool:
     """Return whether a run is to end, or is over."""
     record = _records(storage, study_id).get(run)
     return record is not None and record.state != "running"
+
+
+def notes_of(storage: BaseStorage, study_id: int, run: str) -> tuple[Mapping[str, Any], bool]:
+    """Return what an executor keeps of a run, and whether the run goes on and its driver lives."""
+    record = _records(storage, study_id).get(run)
+    if record is None:
+        return {}, False
+    return record.notes, record.state == "running" and not record.is_abandoned
 
 
 def mark_of(run: str, worker: int) -> str:

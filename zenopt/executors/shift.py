@@ -17,12 +17,14 @@ import optuna
 from zenopt.core.errors import ZenoptError
 from zenopt.core.extensions import know_again
 from zenopt.executors.base import Ended, Job, Post
-from zenopt.executors.runs import count_of, is_stopping
+from zenopt.executors.runs import count_of, is_stopping, notes_of
 from zenopt.storage import JOIN_PATIENCE_S, WORKER_KEY, current_worker, open_storage
 from zenopt.storage.orphans import put_back
 
 #: Seconds between looks at whether the run is to end.
 _LOOK_S = 5.0
+#: Seconds between looks at whether the driver has noted the job, which it does right after it has submitted it.
+_NOTED_S = 0.5
 #: Seconds of a last trial when the job's time is over, and when the job is cancelled (SLURM kills 30 s later).
 _LAST_S, _CANCELLED_S = 60.0, 15.0
 
@@ -42,6 +44,7 @@ class Shift:
         share: Its trials; ``None`` for as many as there is time for.
         folder: Working folder of the driver.
         path: Where the driver finds modules.
+        launch: By which the driver knows again what it submits; ``None`` where it keeps no notes.
     """
 
     job: Job
@@ -49,12 +52,14 @@ class Shift:
     share: int | None
     folder: str
     path: list[str]
+    launch: str | None = None
 
     def __call__(self) -> Ended:
         """Work until the share is done; called by submitit."""
         import submitit
 
         own = submitit.JobEnvironment()
+        self._id = str(own.job_id)
         identity_file(own.paths.folder, own.job_id).write_text(str(current_worker()), encoding="utf-8")
         os.chdir(self.folder)
         sys.path[:] = list(dict.fromkeys([*sys.path, *self.path]))
@@ -76,7 +81,7 @@ class Shift:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         self._finish(_LAST_S)
         return submitit.helpers.DelayedSubmission(
-            Shift(self.job, self.index, self.share, self.folder, self.path)
+            Shift(self.job, self.index, self.share, self.folder, self.path, self.launch)
         )
 
     def _leave(self, signum: int, frame: FrameType | None) -> None:
@@ -103,6 +108,9 @@ class Shift:
         job, identity = self.job, str(current_worker())
         try:
             study = self._study()
+            if not self._is_followed(study):
+                self._ended = Ended(self.index, "finished", identity=identity)
+                return
             left = None if self.share is None else self.share - count_of(study, job.run, self.index)
             # One that was queued again may find that the run is over.
             self._look(study)
@@ -127,6 +135,16 @@ class Shift:
                 self.index, "crashed", f"failed: {type(error).__name__}: {error}", identity=identity
             )
             raise
+
+    def _is_followed(self, study: optuna.Study) -> bool:
+        """Wait until the driver has noted this job, or is gone: the next one would give its share to another."""
+        while self.launch is not None:
+            notes, goes_on = notes_of(study._storage, study._study_id, self.job.run)
+            if notes.get("jobs", {}).get(str(self.index)) == self._id:
+                return True
+            if not goes_on or notes.get("launch") != self.launch or self._stop.wait(_NOTED_S):
+                return False
+        return True
 
     def _listen(self, study: optuna.Study) -> None:
         while not self._stop.wait(_LOOK_S):

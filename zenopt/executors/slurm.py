@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import signal
 import sys
 import time
@@ -21,6 +22,7 @@ from zenopt.executors.resources import Resources, minutes_of
 from zenopt.executors.shift import Shift, identity_file
 from zenopt.executors.slurm_queue import JOB_NAME, Queue, cancel, check_script, complaint
 from zenopt.storage import Worker, parse_url
+from zenopt.storage.workers import host_name, process_start
 
 _DEFAULT_TIME = "4h"
 #: Minutes of the shortest job: SLURM may tell it up to two and a half minutes before the end that it is to end.
@@ -72,6 +74,7 @@ class SlurmJobs(Executor):
         self._read_s = self._cancelled_s = 0.0
         self._unclaimed: int | None = None
         self._is_stopping = False
+        self._is_heard = True
 
     def check(self, url: str, devices: Sequence[str]) -> None:
         if url.startswith("memory:"):
@@ -104,6 +107,10 @@ class SlurmJobs(Executor):
         self._folder = str(Path(job.folder).resolve() / "slurm")
         self._made = self._executor(self._folder)
         kept = {} if job.notes is None else job.notes.notes.get("jobs", {})
+        self._keepers = {} if job.notes is None else dict(job.notes.notes.get("keepers", {}))
+        if job.notes is not None:
+            # Jobs that an earlier driver had submitted, but not noted, when it was killed.
+            job.notes.note(launch=None)
         kind = self._submitit.LocalJob if self._is_local else self._submitit.SlurmJob
         earlier = {int(index): kind(self._folder, job_id, tasks=[0]) for index, job_id in kept.items()}
         self._queue.follow([item.job_id for item in earlier.values()])
@@ -120,10 +127,13 @@ class SlurmJobs(Executor):
 
     def start(self, indices: Sequence[int]) -> None:
         left = self._unclaimed
+        launch = None if self._notes is None else secrets.token_hex(4)
+        if self._notes is not None:
+            self._notes.note(launch=launch)
         shifts = []
         for position, index in enumerate(indices):
             share = None if left is None else left // len(indices) + (position < left % len(indices))
-            shifts.append(Shift(self._job, index, share, os.getcwd(), list(sys.path)))
+            shifts.append(Shift(self._job, index, share, os.getcwd(), list(sys.path), launch))
         try:
             jobs = self._made.submit_array(shifts)
         except self._submitit.core.utils.FailedJobError as error:
@@ -131,9 +141,14 @@ class SlurmJobs(Executor):
         self._jobs.update(zip(indices, jobs, strict=True))
         self._queue.follow([job.job_id for job in jobs])
         self._unclaimed = None if left is None else 0
+        for job in jobs if self._is_local else ():
+            # By which a job is known while it has not said itself which process it is.
+            pid = job._process.pid
+            self._keepers[job.job_id] = str(Worker(host_name(), pid, process_start(pid) or "0"))
         if self._notes is not None:
             kept = {str(index): job.job_id for index, job in self._jobs.items()}
-            self._notes.note(jobs=kept, begun=max(indices) + 1)
+            keepers = {job: keeper for job, keeper in self._keepers.items() if job in kept.values()}
+            self._notes.note(jobs=kept, begun=max(indices) + 1, keepers=keepers)
 
     def poll(self, seconds: float) -> list[Ended]:
         time.sleep(seconds)
@@ -145,8 +160,8 @@ class SlurmJobs(Executor):
             and self.waiting() is not None
         ):
             # Also those that queue themselves again only now.
+            self._cancel(pending_only=True)
             self._cancelled_s = time.monotonic()
-            cancel([job.job_id for job in self._jobs.values()], pending_only=True)
             self._queue.hurry()
         over = [index for index, job in self._jobs.items() if self._is_settled(index, job)]
         if over or time.monotonic() - self._read_s > _READ_S:
@@ -171,14 +186,27 @@ class SlurmJobs(Executor):
 
     def close(self) -> list[str]:
         if not self._is_local:
-            cancel([job.job_id for job in self._jobs.values()])
+            self._cancel()
         for job in self._jobs.values() if self._is_local else ():
-            worker = self._worker(job)
-            if worker is not None and worker.is_alive_here():
+            worker, keeper = self._processes(job)
+            if worker is not None:
                 os.kill(worker.pid, signal.SIGTERM)
-            else:
-                job.cancel(check=False)
+            elif keeper is not None:
+                os.kill(keeper.pid, signal.SIGINT)
         return []
+
+    def _cancel(self, *, pending_only: bool = False) -> None:
+        """End jobs; say once where SLURM does not answer."""
+        jobs = [job.job_id for job in self._jobs.values()]
+        try:
+            cancel(jobs, pending_only=pending_only)
+        except ExecutorError as error:
+            if self._is_heard:
+                text = (
+                    f"SLURM does not end the jobs ({error}); when it answers again: scancel {' '.join(jobs)}"
+                )
+                _logger.warning("%s", one_line(text, 300))
+            self._is_heard = False
 
     def describe(self, workers: int | None, runs: str) -> str:
         from submitit.slurm.slurm import _make_sbatch_string
@@ -241,8 +269,15 @@ class SlurmJobs(Executor):
         if job._process is not None:
             return bool(job.done())
         # Of a driver that was killed, which processes outlive.
-        worker = self._worker(job)
-        return worker is None or not worker.is_alive_here()
+        return not any(self._processes(job))
+
+    def _processes(self, job: Any) -> tuple[Worker | None, Worker | None]:
+        """Return the worker of a job of this machine and the process that keeps it, where they are alive."""
+        found = self._worker(job), Worker.parse(self._keepers.get(job.job_id))
+        worker, keeper = (
+            own if own is not None and own.is_here and own.is_alive_here() else None for own in found
+        )
+        return worker, keeper
 
     def _is_settled(self, index: int, job: Any) -> bool:
         """Return whether a job is over and its result there, or too late."""

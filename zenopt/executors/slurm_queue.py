@@ -97,24 +97,32 @@ def check_script(script: str) -> None:
 
 
 def cancel(jobs: Sequence[str], *, pending_only: bool = False) -> None:
-    """End jobs, or only those that have not begun."""
+    """End jobs, or only those that have not begun.
+
+    Raises:
+        ExecutorError: If SLURM does not answer.
+    """
     if jobs:
         # Some may be over already, of which it complains.
-        subprocess.run(
-            ["scancel", *(["--state=PENDING"] if pending_only else []), *jobs],
-            capture_output=True,
-            check=False,
-        )
+        _called(["scancel", *(["--state=PENDING"] if pending_only else []), *jobs])
 
 
 def _answer(command: Sequence[str], text: str = "") -> str:
-    try:
-        found = subprocess.run(command, input=text, capture_output=True, text=True, timeout=_ANSWER_S)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ExecutorError(one_line(f"{command[0]}: {error}", 200)) from None
+    found = _called(command, text)
     if found.returncode:
         raise ExecutorError(complaint(found.stderr) or f"{command[0]} ended with {found.returncode}")
     return found.stdout
+
+
+def _called(command: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command, input=text, capture_output=True, text=True, timeout=_ANSWER_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise ExecutorError(f"{command[0]}: no answer in {_ANSWER_S:g} s") from None
+    except OSError as error:
+        raise ExecutorError(one_line(f"{command[0]}: {error}", 200)) from None
 
 
 def complaint(text: str) -> str:

@@ -124,7 +124,7 @@ def _open_grpc(target: StorageURL, heartbeat_interval: float | None, timeout_s: 
             )
         except ImportError as error:
             raise StorageError(
-                f"storage {target.display!r} needs grpcio, which is not installed; run: pip install grpcio protobuf"
+                f"storage {target.display!r} needs gRPC, which is not installed; run: pip install 'zenopt[grpc]'"
             ) from error
     try:
         storage.wait_server_ready(timeout=timeout_s)

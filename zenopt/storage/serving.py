@@ -52,7 +52,7 @@ def serve(
             optuna.storages.run_grpc_proxy_server(storage, host=host, port=port)
         except ImportError as error:
             raise StorageError(
-                "serving needs grpcio, which is not installed; run: pip install grpcio protobuf"
+                "serving needs gRPC, which is not installed; run: pip install 'zenopt[grpc]'"
             ) from error
 
 
