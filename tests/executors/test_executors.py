@@ -21,7 +21,7 @@ from zenopt.core.errors import StorageError, ZenoptError
 from zenopt.executors import make_executor, read_resources
 from zenopt.executors.proxy import LocalFile, absolute_url
 from zenopt.executors.resources import bytes_of, minutes_of
-from zenopt.executors.runs import RUN_KEY, Run, of_run
+from zenopt.executors.runs import RUN_KEY, Run, begin_run, of_run
 from zenopt.storage import open_storage
 from zenopt.study.search import run_search
 from zenopt.study.study import load_study
@@ -254,6 +254,24 @@ def test_an_actor_that_ends_while_it_is_looked_up_is_none(monkeypatch: pytest.Mo
     gone = {"namespace": "zenopt", "name": "zenopt-run-0-gone"}
     monkeypatch.setattr(ray.util, "list_named_actors", lambda all_namespaces: [gone])
     assert executor._end_earlier("run") == []
+
+
+def test_a_run_gives_signs_of_life_after_a_database_was_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = optuna.create_study()
+    calls, lives = [0], threading.Event()
+
+    def attribute(study_id: int, key: str, value: str) -> None:
+        calls[0] += 1
+        if calls[0] == 2:
+            raise StorageError("away")
+        if calls[0] > 2:
+            lives.set()
+
+    monkeypatch.setattr(study._storage, "set_study_system_attr", attribute)
+    monkeypatch.setattr("zenopt.executors.runs._BEAT_S", 0.01)
+    own = begin_run(study, 4)
+    assert lives.wait(60.0), "the first one that fails is the last one"
+    own.end()
 
 
 def test_resources() -> None:

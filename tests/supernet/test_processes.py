@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from supernets import Killer, tiny_plan
 from zenopt.supernet.files import read_supernet
 from zenopt.supernet.module import Supernet
 from zenopt.supernet.sampling import PathSampler
+from zenopt.supernet.schedule import Schedule
 from zenopt.supernet.training import SupernetPlan, check_recipe, last_weights, split, train_supernet
 from zenopt.train.data import DataSet
 from zenopt.train.distributed import World
@@ -137,6 +139,75 @@ def test_two_processes_train_two_paths(patches: DataSet, short: Recipe, tmp_path
 def _first_rate(recipe: Recipe) -> float:
     """Return the rate of the only step of the only epoch; warm-up reaches its peak there."""
     return recipe.optimizer.lr * recipe.batch_size / 256
+
+
+def _combined(kind: str) -> SupernetPlan:
+    """Return the plan of a supernet whose training has phases, or paths of a walk."""
+    plain = tiny_plan()
+    if kind == "strolling":
+        return replace(plain, sampling="strolling", band={"macs": (1.6e5, 4.8e5)})
+    phases: dict[str, list[dict[str, Any]]] = {
+        "teaches": [
+            {"name": "largest", "epochs": 1, "largest": {"*": 1}, "teaches": True, "lr": 0.4},
+            {"name": "all", "epochs": 1, "paths": 2, "lr": 0.1, "warmup_epochs": 0},
+        ],
+        "share": [{"name": "together", "epochs": 1, "share": ["parts"]}, {"name": "apart", "epochs": 1}],
+    }
+    schedule = Schedule.model_validate({"phases": phases[kind], "smallest_side": 0.5})
+    split = ("stage1.block1.type",) if kind == "share" else ()
+    return replace(plain, schedule=schedule, split=split)
+
+
+def _combined_of_two(rank: int, folder: str, kind: str, data: DataSet, recipe: Recipe) -> None:
+    """Train in one of two processes: to the end, and stopped in the second phase and resumed."""
+    torch.set_num_threads(1)
+    place = Path(folder)
+    dist.init_process_group("gloo", init_method=f"file://{place / 'store'}", rank=rank, world_size=2)
+    world = World(rank, 2, torch.device("cpu"))
+    built: list[Supernet] = []
+    build = SupernetPlan.build
+
+    def kept(self: SupernetPlan) -> Supernet:
+        built.append(build(self))
+        return built[-1]
+
+    SupernetPlan.build = kept  # type: ignore[method-assign]
+    train_supernet(_combined(kind), data, recipe, output=place / "whole", world=world, workers=0)
+    torch.save(built[-1].state_dict(), place / f"{rank}.pt")
+    options: Any = {"output": place / "stopped", "world": world, "checkpoint_steps": 1, "workers": 0}
+    with contextlib.suppress(KeyboardInterrupt):
+        train_supernet(_combined(kind), data, recipe, **options, observer=Killer(5))
+    train_supernet(_combined(kind), data, recipe, **options, resume="must")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["teaches", "strolling", "share"])
+def test_processes_keep_one_supernet_whatever_is_trained(
+    kind: str, patches: DataSet, short: Recipe, tmp_path: Path, alone: World
+) -> None:
+    """Eight steps: a teacher that is kept, a walk, parts that part; as one process takes them, and resumed."""
+    plan = _combined(kind)
+    data = split(patches, 0.2, plan)
+    recipe = check_recipe(short.model_copy(update={"ema_decay": 0.9, "epochs": 2}))
+    torch.multiprocessing.spawn(_combined_of_two, (str(tmp_path), kind, data, recipe), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    whole, stopped = (last_weights(tmp_path / name) for name in ("whole", "stopped"))
+    assert all(torch.equal(whole[name], stopped[name]) for name in whole)
+    # The same steps as those of one process that takes as many paths one after another.
+    parts = recipe.model_copy(update={"accumulate": 2})
+    train_supernet(plan, data, parts, output=tmp_path / "one", world=alone, workers=0)
+    for name, value in last_weights(tmp_path / "one").items():
+        assert torch.allclose(value, whole[name], rtol=1e-2, atol=1e-3), name
+    if kind == "teaches":
+        taught = {name for name in first if name.startswith("teacher.")}
+        assert any(
+            not torch.equal(first[name], first[name.replace("teacher.", "layers.")]) for name in taught
+        )
+    if kind == "share":
+        one, other = (f"stage1_block1_type={own}/stem/conv0.weight" for own in ("K1KXK1", "KXKX"))
+        assert not torch.equal(whole[one], whole[other])
 
 
 @pytest.mark.slow

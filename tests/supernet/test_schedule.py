@@ -236,6 +236,25 @@ def test_images_of_a_batch_have_one_of_many_sides() -> None:
     assert timetable.side(0, 3) == 3 and Timetable((), timetable.samplers).side(0, 30) == 30
 
 
+def test_phases_and_sides_are_those_of_whole_steps() -> None:
+    """Parts of a step are its batches: ten steps of four parts are as ten of one, in whichever process."""
+    schedule = Schedule.model_validate(
+        {
+            "phases": [
+                {"name": "a", "epochs": 1, "teaches": True},
+                {"name": "b", "epochs": 2},
+            ],
+            "smallest_side": 0.5,
+        }
+    )
+    sampler = plan().sampler
+    whole, parts = schedule.timetable(sampler, 10), schedule.timetable(sampler, 40, 4)
+    assert whole.ends == (3, 10) and parts.ends == (12, 40) and list(parts.teachers) == [12]
+    assert [parts.side(batch, 32) for batch in range(40)] == [
+        whole.side(batch // 4, 32) for batch in range(40)
+    ]
+
+
 def test_a_batch_is_reduced_to_its_side(monkeypatch: pytest.MonkeyPatch) -> None:
     supernet = tiny_plan().build()
     supernet.timetable = Timetable((), supernet.timetable.samplers, smallest_side=0.5)

@@ -8,6 +8,7 @@ that is asked for the same number of trials, which adds only what is missing.
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 import threading
 import time
@@ -26,6 +27,7 @@ RUN_KEY = "run"
 _PREFIX = "zenopt:run:"
 #: Seconds between a driver's signs of life, and after how many without one a driver elsewhere is taken for dead.
 _BEAT_S, _GRACE_S = 60.0, 150.0
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,11 @@ class Run:
 
     def _beat(self) -> None:
         while not self._over.wait(_BEAT_S):
-            self._write()
+            try:
+                self._write()
+            except Exception as error:
+                # A database that is away for a moment must not end all later signs; workers meet the same trouble.
+                _logger.debug("No sign of life of run %s: %r", self.id, error)
 
 
 def begin_run(study: optuna.Study, trials: int | None) -> Run:

@@ -169,7 +169,7 @@ class Schedule(Section):
             start = round(end)
         return None
 
-    def timetable(self, sampler: PathSampler, batches: int) -> Timetable:
+    def timetable(self, sampler: PathSampler, batches: int, parts: int = 1) -> Timetable:
         """Return who draws the paths of which batch.
 
         Args:
@@ -177,6 +177,8 @@ class Schedule(Section):
                 Draws paths of the whole space.
             batches:
                 Of the whole training.
+            parts:
+                Batches of a step of the optimiser: phases end with whole steps.
 
         Raises:
             SpecError: If a phase does not fit the space, or keeps no budget.
@@ -185,7 +187,8 @@ class Schedule(Section):
         samplers: list[PathSampler] = []
         sorts: dict[int, Any] = {}
         teachers: dict[int, Any] = {}
-        for phase, end in self.ends(batches):
+        for phase, done in self.ends(batches / parts):
+            end = round(done) * parts
             own = replace(sampler, space=phase.restricted(sampler.space), count=phase.paths)
             try:
                 own.draw(0, "tried")
@@ -194,10 +197,10 @@ class Schedule(Section):
             if phase.sort and samplers:
                 sorts[ends[-1]] = samplers[-1].space
             if phase.teaches:
-                teachers[round(end)] = own.space
-            ends.append(round(end))
+                teachers[end] = own.space
+            ends.append(end)
             samplers.append(own)
-        return Timetable(tuple(ends), tuple(samplers), sorts, teachers, self.smallest_side)
+        return Timetable(tuple(ends), tuple(samplers), sorts, teachers, self.smallest_side, parts)
 
 
 @dataclass(frozen=True)
@@ -215,6 +218,8 @@ class Timetable:
             Batch before which the largest network becomes the teacher -> the space of which it is the largest.
         smallest_side:
             The smallest side of images, as a share of theirs.
+        parts:
+            Batches of a step of the optimiser; their images have one side, as those of several processes have.
     """
 
     ends: tuple[int, ...]
@@ -222,6 +227,7 @@ class Timetable:
     sorts: Mapping[int, Any] = field(default_factory=dict)
     teachers: Mapping[int, Any] = field(default_factory=dict)
     smallest_side: float = 1.0
+    parts: int = 1
 
     def at(self, batch: int) -> PathSampler:
         """Return the sampler of a batch, counted from 0."""
@@ -232,13 +238,13 @@ class Timetable:
         return min(bisect_right(self.ends, batch), len(self.samplers) - 1)
 
     def side(self, batch: int, largest: int) -> int:
-        """Return the side of the images of a batch, in pixels; the same one in all processes."""
+        """Return the side of the images of a batch, in pixels; the same one in all processes and parts of a step."""
         sides = [
             side for side in range(SIDE_STEP, largest + 1, SIDE_STEP) if side >= self.smallest_side * largest
         ]
         if self.smallest_side == 1 or not sides:
             return largest
-        return derive_rng(self.samplers[0].seed, batch, "side").choice(sides)
+        return derive_rng(self.samplers[0].seed, batch // self.parts, "side").choice(sides)
 
 
 def list_schedules() -> list[str]:

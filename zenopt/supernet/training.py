@@ -281,7 +281,7 @@ def timetable_of(plan: SupernetPlan, data: DataSet, recipe: Recipe) -> Timetable
     if plan.schedule is None:
         return None
     batches = recipe.epochs * batches_of_epoch(data, recipe)
-    found = plan.schedule.timetable(plan.sampler, batches)
+    found = plan.schedule.timetable(plan.sampler, batches, recipe.accumulate)
     plan.schedule.check_length(batches // recipe.accumulate)
     return found
 
