@@ -64,10 +64,10 @@ def test_it_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     # Names of sockets have room for about a hundred characters.
     with tempfile.TemporaryDirectory(prefix="k") as sockets:
         monkeypatch.setenv("JUPYTER_RUNTIME_DIR", sockets)
-        config = {} if os.name == "nt" else {"KernelManager": {"transport": "ipc"}}
+        own = {} if os.name == "nt" else {"transport": "ipc", "ip": f"{sockets}/kernel"}
         nbclient.NotebookClient(
             notebook,
-            config=Config(config),
+            config=Config({"KernelManager": own}),
             timeout=1200,
             startup_timeout=300,
             iopub_timeout=300,  # of a busy machine; after that, what a cell shows is lost
