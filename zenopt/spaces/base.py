@@ -408,14 +408,8 @@ class BaseSpace(ABC):
 
     def _completed(self, params: dict[str, Any], rng: random.Random) -> Any | None:
         """Return the architecture of changed parameters: what has come into use is drawn, what fell out of it goes."""
-        values: dict[str, Any] = {}
-        for name in self.names_in_use(values):
-            values[name] = params[name] if name in params else draw_value(self.distributions[name], rng)
-        try:
-            child = self.decode(values)
-        except StructureError:
-            return None
-        return child if self.contains(child) else None
+        child = decoded(self, drawn_values(self, rng, params))
+        return child if child is not None and self.contains(child) else None
 
 
 def require_supernet(space: Any, name: str) -> None:
@@ -470,6 +464,29 @@ def draw_value(distribution: BaseDistribution, rng: random.Random) -> Any:
     if isinstance(distribution, IntDistribution):
         return rng.randrange(distribution.low, distribution.high + 1, distribution.step)
     return rng.uniform(distribution.low, distribution.high)  # type: ignore[attr-defined]
+
+
+def chosen_values(space: Any, choose: Callable[[str], Any]) -> dict[str, Any]:
+    """Return a value of every parameter in use, each chosen when those before it are known."""
+    values: dict[str, Any] = {}
+    for name in space.names_in_use(values):
+        values[name] = choose(name)
+    return values
+
+
+def drawn_values(space: Any, rng: random.Random, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a value of every parameter in use: the known one, or one that is drawn."""
+    return chosen_values(
+        space, lambda name: known[name] if name in known else draw_value(space.distributions[name], rng)
+    )
+
+
+def decoded(space: Any, values: Mapping[str, Any]) -> Any | None:
+    """Return the architecture of parameter values; ``None`` where they make none, as not every combination does."""
+    try:
+        return space.decode(values)
+    except StructureError:
+        return None
 
 
 def values_beside(distribution: BaseDistribution, value: Any) -> list[Any]:
