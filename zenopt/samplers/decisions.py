@@ -8,7 +8,7 @@ from itertools import pairwise
 from math import exp, log
 from typing import TYPE_CHECKING, Any
 
-from zenopt.spaces.base import chosen_values
+from zenopt.spaces.values import chosen_values
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

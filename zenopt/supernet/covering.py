@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from zenopt.spaces.base import chosen_values, decoded, drawn_values
+from zenopt.spaces.values import chosen_values, decoded, drawn_values
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -14,7 +14,7 @@ from typing import Any
 
 from zenopt.core.errors import SpecError
 from zenopt.core.seeds import derive_rng
-from zenopt.spaces.base import decoded, drawn_values
+from zenopt.spaces.values import decoded, drawn_values
 from zenopt.supernet.band import BandLimits
 
 #: Slices of the first cost, and turns in each before the next one.
