@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from zenopt.core.description import Description
 from zenopt.core.errors import SpecError, StructureError
-from zenopt.spaces.values import decoded, draw_value, drawn_values, suggest, values_beside
+from zenopt.spaces.values import combinations, decoded, draw_value, drawn_values, suggest, values_beside
 
 if TYPE_CHECKING:
     import optuna
@@ -299,8 +299,18 @@ class BaseSpace(ABC):
         return True
 
     def architectures(self) -> Iterator[Any] | None:
-        """Return an iterator over every architecture, or ``None`` where there are too many to list."""
-        return None
+        """Return an iterator over every architecture, or ``None`` where there are too many to list.
+
+        Where parameters have few combinations these are gone through; a family that can list more overrides this.
+        """
+        every = combinations(self)
+        if every is None:
+            return None
+        decoded_ones = (decoded(self, values) for values in every)
+        # Several combinations may be the same network.
+        return iter(
+            {str(own): own for own in decoded_ones if own is not None and self.contains(own)}.values()
+        )
 
     def foreign_modules(self) -> dict[str, str]:
         """Return the parts of the space that come from elsewhere than zenopt, each with its module."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import inf, prod
 from typing import TYPE_CHECKING, Any
 
 from zenopt.core.errors import StructureError
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Values of an integer parameter that a neighbour may take, as steps from its own.
 NEIGHBOUR_STEPS = (-1, 1)
+#: A space of parameters that combine in more ways is not listed.
+MOST_COMBINATIONS = 20_000
 
 
 def suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
@@ -66,6 +69,37 @@ def decoded(space: Any, values: Mapping[str, Any]) -> Any | None:
         return space.decode(values)
     except StructureError:
         return None
+
+
+def combinations(space: Any) -> Iterator[dict[str, Any]] | None:
+    """Return every combination of values of the parameters in use; ``None`` where there may be too many.
+
+    Too many are more than :data:`MOST_COMBINATIONS`, counted as if all parameters were always in use.
+    """
+    values = {name: values_of(distribution) for name, distribution in space.distributions.items()}
+    if prod(inf if own is None else len(own) for own in values.values()) > MOST_COMBINATIONS:
+        return None
+
+    def extended(known: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        name = next((name for name in space.names_in_use(known) if name not in known), None)
+        if name is None:
+            yield known
+            return
+        for value in values[name] or ():
+            yield from extended({**known, name: value})
+
+    return extended({})
+
+
+def values_of(distribution: BaseDistribution) -> Sequence[Any] | None:
+    """Return all values of a parameter; ``None`` for real numbers, which have no end."""
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices
+    if isinstance(distribution, IntDistribution):
+        return range(distribution.low, distribution.high + 1, distribution.step)
+    return None
 
 
 def values_beside(distribution: BaseDistribution, value: Any) -> list[Any]:

@@ -21,10 +21,9 @@ from typing import Any, Literal, get_args
 from zenopt.core.errors import SpecError
 from zenopt.core.seeds import derive_rng, derive_seed
 from zenopt.spaces.base import Checker
-from zenopt.spaces.values import decoded, drawn_values
+from zenopt.spaces.values import decoded, drawn_values, values_of
 from zenopt.supernet.band import BandLimits
 from zenopt.supernet.covering import extreme, has_numbers
-from zenopt.supernet.restricted import values_of
 from zenopt.supernet.strolling import Stroll
 
 Sampling = Literal["uniform", "fair", "sandwich", "strolling"]
