@@ -115,12 +115,13 @@ def test_what_is_printed_is_in_the_json(
     made = {
         "nasbench201-few-shot-0-trained": TRAINED, "nasbench201-few-shot-0": RANKED,
         "darts-v1-0": search_result(ALL_SKIPS), "darts-v1-1": search_result(worse),
-        "drnas-0": search_result(BEST, 100), "drnas-1": search_result(BEST, 100),
+        "darts-v1-2": search_result("not listed"),
+        **{f"drnas-{seed}": search_result(BEST, 100) for seed in range(3)},
     }  # fmt: skip
     for name, content in made.items():
         (results / f"{name}.json").write_text(json.dumps(content))
     # Only these searches are asked for; the supernet is of an earlier call.
-    words = options("--parts", "cells", "--methods", "darts-v1,drnas", "--seeds", "0,1")
+    words = options("--parts", "cells", "--methods", "darts-v1,drnas", "--seeds", "0,1,2")
     assert run(cells, words, monkeypatch) == 0
     shown = capsys.readouterr().out
     content = json.loads((tmp_path / "out" / "cells.json").read_text())
@@ -132,18 +133,18 @@ def test_what_is_printed_is_in_the_json(
     assert "0.611 [0.550, 0.660]" in rows["nasbench201"] and supernet["kendall"]["value"] == 0.6114
     assert ".55 to .69" in rows["nasbench201"]
     plain = [row for row in content["cells"] if row["method"] == "darts-v1"]
-    # The cell of skip connections is not listed here, and has collapsed as published; the other one has 93 %.
-    assert [row["is_collapsed"] for row in plain] == [True, False]
-    assert [row["accuracies"][0] for row in plain] == [None, 93.0]
+    # The cell of skip connections is not listed here, and has collapsed as published; the next one has 93 %.
+    assert [row["is_collapsed"] for row in plain] == [True, False, None]
+    assert [row["accuracies"][0] for row in plain] == [None, 93.0, None]
     assert rows["darts-v1"][4:] == [
-        "93.00", "72.05", "45.10", "- 93.00", "6 0", "1 of 2", "1", "54.30 / 15.61 / 16.32"
+        "93.00", "72.05", "45.10", "- 93.00 -", "6 0 0", "1 of 2", "2", "54.30 / 15.61 / 16.32"
     ]  # fmt: skip
-    assert rows["drnas"][1:7] == ["100", "50,000", "2", "94.40 ± 0.00", "73.45 ± 0.00", "46.50 ± 0.00"]
+    assert rows["drnas"][1:7] == ["100", "50,000", "3", "94.40 ± 0.00", "73.45 ± 0.00", "46.50 ± 0.00"]
     assert (
-        "94.30 / 73.40 / 46.40 is reached by drnas (2 listed cells); the best of this table have 94.40 / 73.45 / 46.50"
+        "94.30 / 73.40 / 46.40 is reached by drnas (3 listed cells); the best of this table have 94.40 / 73.45 / 46.50"
         in shown
     )
-    assert "All images, epochs and sizes." in shown and content["done"] == content["of"] == 4
+    assert "All images, epochs and sizes." in shown and content["done"] == content["of"] == 6
 
 
 def test_a_part_without_time_says_that_it_is_not_done(
