@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -84,3 +85,29 @@ def test_a_command_ends_with_the_process_that_started_it(tmp_path: Path) -> None
         os.kill(process.pid, signal.SIGKILL)
         # The end of the pipe: nobody has it open any more.
         assert process.stdout.read() == b""
+
+
+def test_real_trainings_hand_their_options_on(
+    parts: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import real_trainings
+
+    started: dict[str, list[str]] = {}
+
+    def begin(chains: dict[str, list[Any]], logs: Path, **how: object) -> dict[str, int]:
+        assert logs == tmp_path and how == {"jobs": 4, "until": 4711.0, "has_clocks": True}
+        started.update({name: list(command.words) for name, (command,) in chains.items()})
+        return {}
+
+    monkeypatch.setattr(parts, "side_by_side", begin)
+    words = "--data imagefolder:here --marks 15 --methods random,surrogate --seed 0,1 --epochs 3 --jobs 4 --until 4711"
+    monkeypatch.setattr(sys, "argv", ["real_trainings.py", *words.split(), "--output", str(tmp_path)])
+    with pytest.raises(SystemExit) as end:
+        real_trainings.main()
+    assert end.value.code == parts.UNFINISHED
+    assert "4 of 4 results are not there yet" in capsys.readouterr().out
+    assert set(started) == {"random-0", "random-1", "surrogate-0", "surrogate-1"}
+    # Each is a process of the same program with one method and seed, which ends with this one.
+    text = " ".join(started["surrogate-1"])
+    assert "--methods surrogate --seed 1 --data imagefolder:here" in text and "--epochs 3" in text
+    assert f"--parent {os.getpid()} --until 4711.0" in text and "--jobs" not in text
