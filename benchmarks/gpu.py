@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import json
 import math
 import multiprocessing
@@ -31,6 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import trainings_per_hour  # noqa: E402
+from parts import environment, write_json  # noqa: E402
 
 #: The published CIFAR network of 1M parameters.
 STRUCTURE = (
@@ -320,28 +320,6 @@ SECTIONS: dict[str, tuple[Callable[[Save], None], float]] = {
 }
 
 
-def environment() -> dict[str, Any]:
-    import torch
-
-    device = torch.cuda.get_device_properties(0)
-    return {
-        "device": device.name,
-        "memory_gib": round(device.total_memory / 2**30),
-        "cores": os.cpu_count(),
-        "python": sys.version.split()[0],
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "date": datetime.date.today().isoformat(),
-    }
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Replace a file in one go: whoever cuts the run off leaves whole files."""
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
-
-
 def do_section(name: str, output: Path) -> None:
     """Do one section in this process, keeping what it has after every step."""
     began = time.perf_counter()
@@ -478,7 +456,11 @@ def write_page(output: Path, path: Path, facts: dict[str, Any], ends: dict[str, 
     """Write the page from the results that are there."""
     found = {name: _read(output, name) for name in SECTIONS}
     write_json(output / "gpu.json", {"environment": facts, "ends": ends, **found})
-    path.write_text(page(facts, ends, found), encoding="utf-8")
+    text = page(facts, ends, found)
+    longer = output / "cells" / "cells.md"  # of `make gpu-long`
+    if longer.is_file():
+        text += f"\n## Supernets and cells\n\n{longer.read_text(encoding='utf-8')}"
+    path.write_text(text, encoding="utf-8")
 
 
 def main() -> None:
@@ -505,7 +487,7 @@ def main() -> None:
         parser.error(f"unknown section {unknown[0]!r}; known: {', '.join(SECTIONS)}")
     # Whoever ends this process ends the section's, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    facts, ends = environment(), {}
+    facts, ends = environment(GPU), {}
     began = time.perf_counter()
     for name in names:
         (args.output / f"{name}.json").unlink(missing_ok=True)

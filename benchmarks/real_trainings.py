@@ -26,7 +26,6 @@ import math
 import os
 import signal
 import statistics
-import subprocess
 import sys
 import threading
 import time
@@ -34,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import parts
 import torch
 
 from zenopt.core.errors import ZenoptError
@@ -55,10 +55,6 @@ from zenopt.verify.linked import Candidate, Place, TrainingStudy, training_spec,
 SECOND_STAGE = {15: (2, 2), 30: (6, 2), 60: (13, 3)}
 WHOLE = "space.options={stage_strides: [1, 2, 2, 2], stem_stride: 1}"
 EPOCHS = 6
-#: Exit code of a part after which another one is needed.
-UNFINISHED = 3
-#: Seconds before the end of a part at which no further training begins, and at which those that run are ended.
-LAST_START_S, LAST_END_S = 60, 12
 
 
 class OutOfTime(Exception):
@@ -71,9 +67,8 @@ class Clock:
     Checkpoints are written after every epoch, so that the next part does at most one epoch of each training again.
     """
 
-    def __init__(self, until: float | None, *, is_parent: bool = False) -> None:
+    def __init__(self, until: float | None) -> None:
         self.is_over = False
-        self._is_parent = is_parent  # its processes have clocks of their own; it waits for them
         self._end = math.inf if until is None else until
         if until is not None:
             signal.signal(signal.SIGTERM, self._interrupt)
@@ -83,19 +78,15 @@ class Clock:
         if self.is_over:
             raise OutOfTime
 
-    def is_long_over(self) -> bool:
-        """Return whether whoever has a clock should have ended by now."""
-        return time.time() > self._end + 10
-
     def _run(self) -> None:
-        for before_s in (LAST_START_S, LAST_END_S, 0):
+        for before_s in (parts.LAST_START_S, parts.LAST_END_S, 0):
             time.sleep(max(0.0, self._end - before_s - time.time()))
             self.is_over = True
             os.kill(os.getpid(), signal.SIGTERM)
 
     def _interrupt(self, *_: object) -> None:
         # Searches have a handler of their own; here is what lies between them, and the final trainings.
-        if not self._is_parent and self._end - LAST_END_S <= time.time() + 1:
+        if self._end - parts.LAST_END_S <= time.time() + 1:
             raise OutOfTime
 
 
@@ -234,40 +225,18 @@ def run(method: str, mark: int, args: argparse.Namespace) -> dict[str, Any]:
 
 def side_by_side(args: argparse.Namespace, wanted: list[tuple[str, int]]) -> None:
     """Do methods and seeds as processes of this program, `--jobs` at a time; each writes FOLDER/METHOD-SEED.log."""
-    waiting: list[tuple[str, int]] = list(wanted)
-    running: dict[str, subprocess.Popen[bytes]] = {}
-    while waiting or running:
-        failed = [name for name, process in running.items() if process.poll() not in (None, 0, UNFINISHED)]
-        if failed and not args.clock.is_over:
-            for process in running.values():
-                process.terminate()
-            raise SystemExit(f"{failed[0]} failed; {args.output / failed[0]}.log says why.")
-        running = {name: process for name, process in running.items() if process.poll() is None}
-        while waiting and len(running) < args.jobs and not args.clock.is_over:
-            method, seed = waiting.pop(0)
-            command = [sys.executable, __file__, "--data", args.data, "--output", str(args.output)]
-            command += [
-                "--methods",
-                method,
-                "--seed",
-                str(seed),
-                "--marks",
-                args.marks,
-                "--seeds",
-                str(args.seeds),
-            ]
-            command += ["--epochs", str(args.epochs), "--device", args.device, "--workers", str(args.workers)]
-            command += ["--whole"] * args.whole + ["--amp"] * args.amp
-            command += [] if args.until is None else ["--until", str(args.until)]
-            name = f"{method.replace(' ', '-')}-{seed}"
-            with (args.output / f"{name}.log").open("a") as log:
-                running[name] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        if args.clock.is_over and not running:
-            break
-        if args.clock.is_long_over():
-            for process in running.values():
-                process.kill()  # its workers see that it is gone
-        time.sleep(0.5)
+    same = ["--data", args.data, "--output", args.output, "--marks", args.marks, "--seeds", args.seeds]
+    same += ["--epochs", args.epochs, "--device", args.device, "--workers", args.workers]
+    same += ["--whole"] * args.whole + ["--amp"] * args.amp + ["--parent", os.getpid()]
+    same += [] if args.until is None else ["--until", args.until]
+    chains = {}
+    for method, seed in wanted:
+        words = [sys.executable, __file__, "--methods", method, "--seed", seed, *same]
+        chains[f"{method.replace(' ', '-')}-{seed}"] = [parts.Command([str(word) for word in words])]
+    failed = parts.side_by_side(chains, args.output, jobs=args.jobs, until=args.until, has_clocks=True)
+    if failed:
+        name = next(iter(failed))
+        raise SystemExit(f"{name} failed; {args.output / name}.log says why.")
 
 
 def show(method: str, row: dict[str, Any]) -> None:
@@ -298,17 +267,21 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="trainings at a time in a search")
     parser.add_argument("--jobs", type=int, default=1, help="methods and seeds at a time")
     parser.add_argument("--minutes", type=float, help="end the part then; the same command goes on")
-    # For its own processes: seconds since 1970.
-    parser.add_argument("--until", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--until", type=float, help="the same as seconds since 1970")
+    # For its own processes.
+    parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     try:
         resolve_device(args.device)
     except ZenoptError as error:
-        parser.error(str(error))
+        parser.exit(2, f"{error}\n")
+    if args.parent is not None:
+        parts.watch_parent(args.parent)
     if args.minutes is not None:
         args.until = time.time() + 60 * args.minutes
     args.output.mkdir(parents=True, exist_ok=True)
-    args.clock = Clock(args.until, is_parent=args.jobs > 1)
+    # Its processes have clocks of their own; it waits for them.
+    args.clock = Clock(None if args.jobs > 1 else args.until)
     marks = [int(mark) for mark in args.marks.split(",")]
     wanted = [(method, int(seed)) for seed in args.seed.split(",") for method in args.methods.split(",")]
     if args.jobs > 1:
@@ -335,7 +308,7 @@ def main() -> None:
     if missing:
         whole = len(wanted) * len(marks)
         print(f"{missing} of {whole} results are not there yet; run the same command again to go on.")
-        raise SystemExit(UNFINISHED)
+        raise SystemExit(parts.UNFINISHED)
 
 
 if __name__ == "__main__":

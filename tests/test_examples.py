@@ -130,7 +130,8 @@ def test_a_space_round_trips() -> None:
         assert space.decode(space.encode(architecture)) == architecture
         seen.add(str(architecture))
     # 4 widths, 5 depths, 3 kernels, 4 growths; growths coincide where widths are narrow.
-    assert 50 < len(seen) <= 240
+    listed = list(map(str, space.architectures() or ()))
+    assert 50 < len(seen) <= len(listed) <= 240 and seen <= set(listed) and len(set(listed)) == len(listed)
     sizes = []
     current: zenopt.Architecture | None = architecture
     while current is not None:

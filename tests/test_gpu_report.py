@@ -58,8 +58,11 @@ def test_a_section_that_is_cut_off_leaves_what_it_has(
     began = time.monotonic()
     ends = {"tests": gpu.run_section("tests", tmp_path, 3.0)}
     assert ends["tests"] == "cut off after 3 s" and time.monotonic() - began < 60
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "cells" / "cells.md").write_text("7 of 47 trainings and searches are done.\n")
     gpu.write_page(tmp_path, tmp_path / "gpu.md", FACTS, ends)
     page = (tmp_path / "gpu.md").read_text()
+    assert page.endswith("## Supernets and cells\n\n7 of 47 trainings and searches are done.\n")
     assert "`7 passed`" in page and "This section cut off after 3 s." in page
     assert page.count("Nothing was measured.") == len(gpu.SECTIONS) - 1
     assert (tmp_path / "gpu.json").is_file()

@@ -13,9 +13,26 @@ from structures import TWO_HALVINGS
 
 from zenopt.train.data import DataSet, MemoryImages
 from zenopt.train.distributed import World
+from zenopt.train.progress import Silent
 from zenopt.train.recipe import Recipe, load_recipe
 
 TINY = TWO_HALVINGS
+
+
+class Stop(Exception):
+    """What ends a run in the middle."""
+
+
+class StopAfter(Silent):
+    """Ends a run after so many steps, as a kill would: nothing more is written."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def step(self, done: int, loss: float, lr: float) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise Stop
 
 
 @pytest.fixture

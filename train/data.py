@@ -102,6 +102,8 @@ class DataSet:
             The channel means and deviations that fit it: a key of `STATISTICS`, or the numbers.
         broken:
             Images that were left out because they cannot be decoded.
+        judged_on:
+            What the images of the test part are: those of a test set, or "held-back" ones of the training set.
     """
 
     name: str
@@ -110,6 +112,7 @@ class DataSet:
     test: Images
     statistics: StatisticsName | Statistics = "imagenet"
     broken: tuple[str, ...] = field(default=())
+    judged_on: str = "test"
 
     def check_classes(self, wanted: int) -> None:
         """Find out whether the data has as many classes as the networks of a study.

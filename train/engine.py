@@ -476,7 +476,7 @@ class _Run:
             self.judged.load_state_dict(self.average.state)
 
         def tell(done: int) -> None:
-            self.observer.work("test images", done, self.own_images)
+            self.observer.work(f"{self.data.judged_on} images", done, self.own_images)
 
         found = evaluate(
             self.judged,
@@ -491,8 +491,8 @@ class _Run:
         report_broken(found.broken, self.broken, self.observer)
         if found.undefined:
             raise DivergedError(
-                f"The network's outputs on {found.undefined} of {found.images} test images are no "
-                f"numbers after epoch {self.state.epoch} (lr {lr:.4g}); {last_good(self.output)}. "
+                f"The network's outputs on {found.undefined} of {found.images} {self.data.judged_on} "
+                f"images are no numbers after epoch {self.state.epoch} (lr {lr:.4g}); {last_good(self.output)}. "
                 "A lower optimizer.lr helps."
             )
         self.state.confusion = found.confusion

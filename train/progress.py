@@ -87,14 +87,14 @@ def loss_text(loss: float) -> str:
 _DISPENSABLE = ("lr", "images/s", "top-5", "test loss")
 
 
-def summary(row: dict[str, Any], epochs: int, width: int | None = None) -> str:
+def summary(row: dict[str, Any], epochs: int, width: int | None = None, judged_on: str = "test") -> str:
     """Return the line of an epoch; within `width` characters where one is given and the line can be cut."""
     parts = {
         "epoch": f"epoch {row['epoch']}/{epochs}",
         "train loss": f"train loss {loss_text(row['train_loss'])}",
     }
     if row["top1"] is not None:
-        parts["test loss"] = f"test loss {loss_text(row['test_loss'])}"
+        parts["test loss"] = f"{judged_on} loss {loss_text(row['test_loss'])}"
         parts["top-1"] = f"top-1 {row['top1']:.2f} %"
         parts["top-5"] = f"top-5 {row['top5']:.2f} %"
     parts["lr"] = f"lr {row['lr']:.4g}"
@@ -110,8 +110,8 @@ def summary(row: dict[str, Any], epochs: int, width: int | None = None) -> str:
 class Lines(Silent):
     """A line an epoch, and one every 30 s within long work, on stderr."""
 
-    def __init__(self, interval_s: float = 30.0) -> None:
-        self._interval_s = interval_s
+    def __init__(self, judged_on: str = "test", interval_s: float = 30.0) -> None:
+        self._judged_on, self._interval_s = judged_on, interval_s
         self._next = time.monotonic() + interval_s
         self._epoch = self._epochs = self._steps = 0
 
@@ -124,7 +124,7 @@ class Lines(Silent):
         self._now_and_then(f"{place}  loss {loss_text(loss)}  lr {lr:.4g}")
 
     def end(self, row: dict[str, Any]) -> None:
-        self.note(summary(row, self._epochs))
+        self.note(summary(row, self._epochs, judged_on=self._judged_on))
 
     def work(self, label: str, done: int, total: int | None) -> None:
         self._now_and_then(f"{label}  {done}/{total}" if total else label)
@@ -141,7 +141,8 @@ class Lines(Silent):
 class Bar:
     """A bar over the whole run, and one below it while other work is done; finished epochs stay as lines above."""
 
-    def __init__(self) -> None:
+    def __init__(self, judged_on: str = "test") -> None:
+        self._judged_on = judged_on
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
@@ -179,7 +180,7 @@ class Bar:
             )
 
     def end(self, row: dict[str, Any]) -> None:
-        self.note(summary(row, self._epochs, self._progress.console.width))
+        self.note(summary(row, self._epochs, self._progress.console.width, self._judged_on))
 
     def work(self, label: str, done: int, total: int | None) -> None:
         if label != self._label or self._work is None:
@@ -208,9 +209,10 @@ class Page:
 
     _INTERVAL_S = 0.5
 
-    def __init__(self) -> None:
+    def __init__(self, judged_on: str = "test") -> None:
         from IPython.display import display
 
+        self._judged_on = judged_on
         self._rows: list[dict[str, Any]] = []
         self._notes: list[str] = []
         self._epoch = self._epochs = self._steps = self._step = 0
@@ -249,7 +251,7 @@ class Page:
             self._display.update(self._content(), raw=True)
 
     def _content(self) -> dict[str, str]:
-        lines = [*self._notes, *(summary(row, self._epochs) for row in self._rows)]
+        lines = [*self._notes, *(summary(row, self._epochs, judged_on=self._judged_on) for row in self._rows)]
         return {"text/plain": "\n".join(lines) or "starting", "text/html": self._html()}
 
     def _html(self) -> str:
@@ -266,7 +268,15 @@ class Page:
             count = f" {done}/{total}" if total else ""
             parts.append(f"<div><progress{value} style='width:16em'></progress> {escape(label)}{count}</div>")
         if self._rows:
-            head = ("epoch", "train loss", "test loss", "top-1 %", "top-5 %", "images/s", "seconds")
+            head = (
+                "epoch",
+                "train loss",
+                f"{self._judged_on} loss",
+                "top-1 %",
+                "top-5 %",
+                "images/s",
+                "seconds",
+            )
             keys = ("epoch", "train_loss", "test_loss", "top1", "top5", "images_per_second", "seconds")
             forms = ("d", ".4f", ".4f", ".2f", ".2f", ".0f", ".1f")
             body = "".join(
@@ -286,13 +296,16 @@ class Page:
         return "".join(parts) or "starting"
 
 
-def observer(*, shown: bool) -> Observer:
-    """Return a table in a notebook, a bar on a terminal, lines elsewhere, or nothing."""
+def observer(*, shown: bool, judged_on: str = "test") -> Observer:
+    """Return a table in a notebook, a bar on a terminal, lines elsewhere, or nothing.
+
+    `judged_on` names the images that judge every epoch: those of a test set, or some that training held back.
+    """
     if not shown:
         return Silent()
     if in_notebook():
-        return Page()
-    return Bar() if sys.stderr.isatty() else Lines()
+        return Page(judged_on)
+    return Bar(judged_on) if sys.stderr.isatty() else Lines(judged_on)
 
 
 def in_notebook() -> bool:

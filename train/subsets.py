@@ -61,9 +61,8 @@ def hold_back(data: DataSet, share: float, seed: int = 0) -> DataSet:
     if not 0 < count < len(data.train):
         raise TrainError(f"Cannot hold back {share:g} of {len(data.train)} training images.")
     name = f"{data.name} ({share:g} held back)"
-    return replace(
-        data, name=name, train=_choose(data.train, order[count:]), test=_choose(data.train, order[:count])
-    )
+    train, test = _choose(data.train, order[count:]), _choose(data.train, order[:count])
+    return replace(data, name=name, train=train, test=test, judged_on="held-back")
 
 
 def shuffled(images: Images, seed: int = 0) -> Images:

@@ -105,6 +105,14 @@ class FamilyTests:
             missing.pop(next(iter(missing)))
             assert not self.space.is_complete(missing)
 
+    def test_what_is_listed_is_every_architecture_once(self) -> None:
+        listed = self.space.architectures()
+        if listed is None:
+            pytest.skip("the space is too large to be listed")
+        texts = list(map(str, listed))
+        assert len(set(texts)) == len(texts) and set(map(str, self.architectures)) <= set(texts)
+        assert all(self.space.contains(self.space.parse(text)) for text in texts[: self.samples])
+
     def test_a_trial_spells_an_architecture(self) -> None:
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
         for all_slots in (False, True):

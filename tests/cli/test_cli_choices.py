@@ -68,6 +68,20 @@ def test_an_empty_storage_says_so(zenopt: Callable, tmp_path: Path, monkeypatch:
     assert result.code == 2 and "no study yet; run zenopt optimize first" in result.err
 
 
+def test_a_preset_or_study_that_is_neither_says_both(zenopt: Callable, one_study: Callable) -> None:
+    result = zenopt("sample", "--study", "demoo", "-n", "1")
+    assert result.code == 2 and result.out == ""
+    assert result.err.splitlines() == [
+        "Error: 'demoo' is no preset (did you mean 'demo'?), and no stored study either: "
+        "No study 'demoo' in this storage; stored studies: tiny."
+    ]
+    missing = zenopt("sample", "--study", "tny", "-n", "1", "--storage", "sqlite:///other.db")
+    assert missing.code == 2 and missing.err.startswith(
+        "Error: 'tny' is no preset, and no stored study either: "
+    )
+    assert "'sqlite:///other.db': the file does not exist" in missing.err and not Path("other.db").exists()
+
+
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-1", "0"])
 @pytest.mark.parametrize(
     ("arguments", "zero_is_fine"),

@@ -13,6 +13,7 @@ from report_pages import content_of
 from zenopt.cli import cli
 from zenopt.report import write_report
 from zenopt.report.commands import storage_words, study_commands, trial_commands
+from zenopt.report.figure import new_figure
 from zenopt.report.payload import study_payload
 from zenopt.report.reading import StudyData, read_study
 
@@ -67,3 +68,19 @@ def test_the_commands_exist(study: optuna.Study, data: StudyData) -> None:
         engine_words.startswith(" --storage sqlite:////")
         and engine_words in dict(commands)["Export the best network"]
     )
+
+
+def test_commands_import_what_the_report_did(study: optuna.Study, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    (section,) = write_report([study], path, top=1, imports=["my.blocks", "my blocks.py"])
+    commands = [*section.commands, *section.trial_commands]
+    assert all(command.endswith(" --import my.blocks --import 'my blocks.py'") for _, command in commands)
+    assert "--import my.blocks --import" in path.read_text(encoding="utf-8")
+    assert "--import" not in "".join(command for _, command in write_report([study], path)[0].commands)
+
+
+def test_a_long_title_of_an_axis_is_broken() -> None:
+    title = new_figure(
+        "trial", "top-1 accuracy (%) on 10 % of the training images, held back"
+    ).layout.yaxis.title
+    assert title.text == "top-1 accuracy (%) on 10 % of the<br>training images, held back"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import random
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from zenopt.core.errors import BudgetError, SpecError
 from zenopt.latency.limits import Limits
 from zenopt.samplers import AgingSampler, Guide, GuidedSampler
 from zenopt.samplers.aging import RecentPopulation
+from zenopt.samplers.guided import draw_candidates
 from zenopt.spaces.chain.superres import SuperResSpace
 from zenopt.spaces.nasbench201.architecture import CellArchitecture
 from zenopt.spaces.nasbench201.space import NasBench201Space
@@ -159,6 +161,21 @@ def test_a_guide_works_on_chains_too() -> None:
         chains = [space.decode(trial.params) for trial in study.trials]
         assert len(set(chains)) == 15
         assert all(limits.check(chain).is_feasible for chain in chains)
+
+
+def test_draws_of_a_small_space_end_when_nothing_new_is_seen() -> None:
+    class Counting(NasBench201Space):
+        drawn = 0
+
+        def draw(self, rng: random.Random) -> CellArchitecture:
+            Counting.drawn += 1
+            return super().draw(rng)
+
+    space = Counting(operations=("none", "skip_connect"))
+    found = draw_candidates(space, LIMITS, 10_000, random.Random(0))
+    # All 64, and not 20 draws for each of the 10,000.
+    assert len(found) == len({str(own) for own in found}) == 64
+    assert Counting.drawn < 3000
 
 
 def test_an_exhausted_space_is_an_error() -> None:

@@ -45,6 +45,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--device", "cpu", "--recipe-set", "batch_size=32", "--loader-workers", 0, "--output", folder / "net",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
+    assert "held-back loss" in result.stderr and "test loss" not in result.stderr
     assert "Drawn paths reach" in result.output and "--set 'objective={kind: supernet" in result.output
     return folder
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from structures import TWO_HALVINGS
 from torch import nn
+from training import Stop, StopAfter
 
 from zenopt.core.errors import CheckpointError, SpecError
 from zenopt.nn.modules import DropPath
@@ -22,7 +23,6 @@ from zenopt.train.loader import Key, TrainBatches
 from zenopt.train.networks import NetworkSource
 from zenopt.train.optim import build_optimizer, set_numbers
 from zenopt.train.plan import make_plan
-from zenopt.train.progress import Silent
 from zenopt.train.recipe import Optimizer, Recipe, load_recipe
 from zenopt.train.regularise import set_dropout
 
@@ -107,20 +107,6 @@ def test_every_epoch_has_its_numbers_in_training_history_and_logs(
     assert [float(row["loss.auxiliary.weight"]) for row in rows] == pytest.approx(expected["auxiliary"])
     logged = list(csv.DictReader((tmp_path / "log.csv").open()))
     assert [float(row["settings/loss.label_smoothing"]) for row in logged] == pytest.approx([0, 0.1, 0.15])
-
-
-class Stop(Exception):
-    pass
-
-
-class StopAfter(Silent):
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def step(self, done: int, loss: float, lr: float) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise Stop
 
 
 def test_a_stopped_run_resumes_to_the_same_bits(patches: DataSet, tmp_path: Path, alone: World) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from structures import TWO_HALVINGS
+from training import Stop, StopAfter
 
 from zenopt.nn.weights import load_weights, read_torch_file
 from zenopt.train import checkpoint
@@ -43,22 +44,6 @@ def run(data: DataSet, recipe: Recipe, output: Path, world: World, **options: An
 
 def files(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} - {".lock"}
-
-
-class Stop(Exception):
-    pass
-
-
-class StopAfter(Silent):
-    """Ends a run in the middle, as a kill would: nothing more is written."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def step(self, done: int, loss: float, lr: float) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise Stop
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:

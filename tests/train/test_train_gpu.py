@@ -11,6 +11,7 @@ import torch.distributed as dist
 from click.testing import CliRunner
 from gpu import DEVICE, NEEDS_GPU
 from structures import TWO_HALVINGS
+from training import Stop
 
 from zenopt.cli.evaluate import evaluate_command
 from zenopt.cli.train import train_command
@@ -57,11 +58,7 @@ def test_a_gpu_learns_what_a_cpu_learns(
     assert all(value.device.type == "cpu" for value in kept.values())
 
 
-class Stop(Exception):
-    pass
-
-
-class StopAfter(Silent):
+class StopAtEnd(Silent):
     """Ends a run after an epoch."""
 
     def end(self, row: dict[str, object]) -> None:
@@ -88,7 +85,7 @@ class StopAfter(Silent):
 def test_options_train_and_resume(patches: DataSet, tmp_path: Path, cuda: World, options: list[str]) -> None:
     recipe = load_recipe("basic", ["epochs=2", "batch_size=32", "augment.flip=0", *options])
     with pytest.raises(Stop):
-        run(patches, recipe, tmp_path, cuda, observer=StopAfter())
+        run(patches, recipe, tmp_path, cuda, observer=StopAtEnd())
     history = run(patches, recipe, tmp_path, cuda, resume="must").history
     assert len(history) == 2 and all(0 < row["train_loss"] < 10 for row in history)
 
@@ -182,7 +179,7 @@ def test_a_run_of_the_gpu_goes_on_on_the_cpu(
 ) -> None:
     recipe = short.model_copy(update={"ema_decay": 0.9})
     with pytest.raises(Stop):
-        run(patches, recipe, tmp_path / "run", cuda, observer=StopAfter())
+        run(patches, recipe, tmp_path / "run", cuda, observer=StopAtEnd())
     found = run(patches, recipe, tmp_path / "run", alone, resume="must")
     assert len(found.history) == 3
     whole = run(patches, recipe, tmp_path / "whole", cuda)
@@ -191,7 +188,7 @@ def test_a_run_of_the_gpu_goes_on_on_the_cpu(
 
 def test_a_resumed_run_is_a_whole_one(patches: DataSet, short: Recipe, tmp_path: Path, cuda: World) -> None:
     with pytest.raises(Stop):
-        run(patches, short, tmp_path / "cut", cuda, observer=StopAfter())
+        run(patches, short, tmp_path / "cut", cuda, observer=StopAtEnd())
     cut = run(patches, short, tmp_path / "cut", cuda, resume="must")
     whole = run(patches, short, tmp_path / "whole", cuda)
     assert losses(cut)[1] == pytest.approx(losses(whole)[1], rel=2e-2)

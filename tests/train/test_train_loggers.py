@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from training import Stop
 
 from zenopt.cli.train import train_command
 from zenopt.train.data import DataSet
@@ -73,11 +74,9 @@ class Mlflow(types.ModuleType):
         self.runs[self.current]["ends"].append(status)
 
 
-class Stop(Exception):
-    pass
+class StopAtStart(Silent):
+    """Ends a run when the epoch after so many begins."""
 
-
-class StopAfter(Silent):
     def __init__(self, epochs: int) -> None:
         self.left = epochs
 
@@ -107,7 +106,7 @@ def test_every_logger_hears_every_epoch_once(
     monkeypatch.setitem(sys.modules, "mlflow", mlflow)
     names, folder = ["csv", "tensorboard", "wandb", "mlflow", "csv"], tmp_path / "mine"
     with pytest.raises(Stop):
-        train(patches, short, folder, alone, names, observer=StopAfter(2))
+        train(patches, short, folder, alone, names, observer=StopAtStart(2))
     history = train(patches, short, folder, alone, names).history
     top1 = [row["top1"] for row in history]
 

@@ -105,6 +105,7 @@ def test_a_line_of_an_epoch_fits_the_terminal() -> None:
         assert len(cut) <= width and "top-1 55.50 %" in cut and "9.5 s" in cut
     assert "test" not in summary({**ROW, "top1": None, "test_loss": None}, 10)
     huge = summary({**ROW, "test_loss": 9.8e27, "train_loss": 18864831672792.5}, 10)
+    assert "held-back loss 1.2500" in summary(ROW, 10, judged_on="held-back")
     assert "test loss 9.8e+27" in huge and "train loss 1.886e+13" in huge
 
 

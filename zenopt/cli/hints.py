@@ -15,10 +15,14 @@ from zenopt.core.text import printable
 IMPORTS_KEY = "zenopt.imports"
 
 
+def imported() -> tuple[str, ...]:
+    """Return the modules that ``--import`` of the present command named."""
+    return tuple(click.get_current_context().meta.get(IMPORTS_KEY, ()))
+
+
 def with_same_imports(command: str) -> str:
     """Return a command with the ``--import`` of the present one, without which it may know less than this one."""
-    modules = click.get_current_context().meta.get(IMPORTS_KEY, ())
-    return " ".join([command, *(f"--import {shlex.quote(module)}" for module in modules)])
+    return " ".join([command, *(f"--import {shlex.quote(module)}" for module in imported())])
 
 
 def say_next(*commands: tuple[str, str]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from zenopt.cli.hints import imported
 from zenopt.cli.options import json_option, print_json, split_study, storage_option
 from zenopt.core.text import printable
 from zenopt.core.words import plural
@@ -83,7 +84,7 @@ def report(
         content: dict[str, Any] = {"output": output, "figure": figure, "studies": names}
         text = f"Wrote figure {figure} of {', '.join(map(printable, names))} to {output}."
     else:
-        sections = write_report(studies, output, top=top, labels=names)
+        sections = write_report(studies, output, top=top, labels=names, imports=imported())
         keys = [found.key for found in sections[0].figures]
         content = {
             "output": output,

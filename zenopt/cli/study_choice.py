@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from zenopt.cli.options import F
-from zenopt.core.errors import StudyError
-from zenopt.core.text import printable
+from zenopt.core.errors import StorageError, StudyError
+from zenopt.core.text import printable, quoted
 from zenopt.core.words import plural
 
 if TYPE_CHECKING:
@@ -108,14 +108,19 @@ def chosen_spec(name: str, storage: str, overrides: Sequence[str] = ()) -> Study
 
     Raises:
         SpecError: If it is a preset or a file and something is wrong with it.
-        StudyError: If it is neither, and no stored study either.
+        StudyError, StorageError: If it is neither, and no stored study either.
     """
-    from zenopt.study.spec import StudySpec, names_spec
+    from zenopt.study.spec import StudySpec, meant_preset, names_spec
     from zenopt.study.study import load_study, open_existing, read_spec
 
     if names_spec(name):
         return StudySpec.load(name, overrides)
-    spec = read_spec(load_study(open_existing(storage), name))
+    try:
+        study = load_study(open_existing(storage), name)
+    except (StorageError, StudyError) as error:
+        words = f"{quoted(name)} is no preset{meant_preset(name)}, and no stored study either: {error}"
+        raise type(error)(words) from None
+    spec = read_spec(study)
     assert spec is not None
     return spec.overridden(overrides) if overrides else spec
 

@@ -13,6 +13,29 @@ from zenopt.core.outputs import prepare_output
 ENDINGS = (".html", ".json")
 
 
+def lay_out(figure: Any, height: int, *, top: int = 60, **layout: Any) -> Any:
+    """Give a figure that stands alone its theme, margins and a legend above it; return it.
+
+    Args:
+        figure:
+            A ``plotly.graph_objects.Figure``.
+        height:
+            Pixels.
+        top:
+            Pixels above the axes, for legend and title.
+        **layout:
+            Further settings of its layout.
+    """
+    return figure.update_layout(
+        template="plotly_white",
+        height=height,
+        hovermode="closest",
+        margin={"l": 60, "r": 16, "t": top, "b": 50},
+        legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
+        **layout,
+    )
+
+
 def write_figure(figure: Any, title: str, words: str, output: str | Path) -> None:
     """Write a figure as an HTML page with a title and words above it, or as plotly's JSON.
 

@@ -155,13 +155,8 @@ def predicted_against_measured(pairs: Sequence[tuple[str, float, float]], title:
         tickmode="array", tickvals=list(range(len(order))), ticktext=[names[index] for index in order.tolist()],
         tickfont={"size": 10}, automargin=True, row=2, col=1,
     )  # fmt: skip
-    figure.update_layout(
-        title={"text": f"{escape(title)}<br><sup>{errors_of(pairs)}</sup>", "x": 0, "xref": "paper"},
-        template="plotly_white", height=_SCATTER + list_height + 190, hovermode="closest",
-        legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
-        margin={"l": 60, "r": 16, "t": 110, "b": 50},
-    )  # fmt: skip
-    return figure
+    headline = {"text": f"{escape(title)}<br><sup>{errors_of(pairs)}</sup>", "x": 0, "xref": "paper"}
+    return figurepage.lay_out(figure, _SCATTER + list_height + 190, top=110, title=headline)
 
 
 def write_figure(pairs: Sequence[tuple[str, float, float]], title: str, output: str | Path) -> None:

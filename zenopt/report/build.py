@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -38,6 +39,7 @@ def write_report(
     *,
     top: int = TOP,
     labels: Sequence[str] | None = None,
+    imports: Sequence[str] = (),
 ) -> list[Section]:
     """Write the report of one or several studies as one HTML file.
 
@@ -51,6 +53,8 @@ def write_report(
             How many of the best networks to show of each study.
         labels:
             What to call the studies; by default by their names.
+        imports:
+            Modules or ``.py`` files of one's own that the commands in the report import.
 
     Returns:
         What the report shows, one entry per study.
@@ -74,6 +78,7 @@ def write_report(
     sections = [
         _section(study, label, top) for study, label in zip(studies, _labels(studies, labels), strict=True)
     ]
+    sections = [_importing(section, imports) for section in sections]
     _write(path, render(sections, _comparison(sections) if len(sections) > 1 else []))
     return sections
 
@@ -84,6 +89,16 @@ def _section(study: optuna.Study, label: str, top: int) -> Section:
         return make_section(study, _read(study, label), top)
     searched = load_study(study._storage, parent)
     return make_linked_section(study, searched, _read(searched, parent), label)
+
+
+def _importing(section: Section, modules: Sequence[str]) -> Section:
+    """Return a section whose commands know what the present one knows."""
+    options = "".join(f" --import {shlex.quote(module)}" for module in modules)
+    return replace(
+        section,
+        commands=[(words, command + options) for words, command in section.commands],
+        trial_commands=[(words, command + options) for words, command in section.trial_commands],
+    )
 
 
 def _comparison(sections: Sequence[Section]) -> list[Figure]:

@@ -7,6 +7,7 @@ or dark); data colours are readable on both.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from zenopt.study.spec import StudySpec
 BLUE, GREY, ORANGE, GREEN, RED, PURPLE = "#4c8bd0", "#98a2b3", "#d98324", "#3aa675", "#d4574e", "#9a6fd0"
 SERIES = (BLUE, ORANGE, GREEN, PURPLE, RED, "#3aa0a6", "#b58b2a", "#c46aa0")
 HEIGHT = 340
+#: Letters of an upright title that fit such a height.
+_TITLE_LETTERS = 36
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Figure:
 def new_figure(x_title: str, y_title: str, height: int = HEIGHT, **layout: Any) -> go.Figure:
     """Return an empty figure that fits a phone and takes its theme later."""
     figure = go.Figure()
+    y_title = "<br>".join(wrap(y_title, _TITLE_LETTERS, break_long_words=False))
     figure.update_layout(
         template=None,
         height=height,

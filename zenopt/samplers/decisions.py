@@ -8,6 +8,8 @@ from itertools import pairwise
 from math import exp, log
 from typing import TYPE_CHECKING, Any
 
+from zenopt.spaces.values import chosen_values
+
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
@@ -39,10 +41,7 @@ class Decisions:
 
     def walk(self, choose: Callable[[str], int]) -> dict[str, Any]:
         """Return parameter values: of every parameter in use the action that is chosen when its turn comes."""
-        values: dict[str, Any] = {}
-        for name in self._space.names_in_use(values):
-            values[name] = self.actions[name][choose(name)]
-        return values
+        return chosen_values(self._space, lambda name: self.actions[name][choose(name)])
 
     def of(self, params: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
         """Yield the decisions that lead to parameter values, or as near to them as actions lie."""

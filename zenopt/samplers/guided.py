@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Children drawn per wanted one, where a space cannot list its neighbours.
 DRAWS_PER_MOVE = 20
+#: A space counts as exhausted after as many repeated draws as ``draws`` times what is known, or times this.
+FEW = 25
 #: Random architectures tried before they are shrunk into the budget.
 DRAWS_WITHIN = 20
 #: Parents tried before a move draws one block more.
@@ -227,12 +229,14 @@ def draw_candidates(
 ) -> list[Any]:
     """Return different random architectures within the budget, what is too large shrunk until it fits, or left out.
 
-    Fewer than ``count`` where ``draws`` times as many draws show no more.
+    Fewer than ``count`` where ``draws`` times as many draws show no more, or where so many in a row show only what is
+    known that a small space must be exhausted.
 
     Raises:
         BudgetError: If nothing fits.
     """
     found: dict[str, Any] = {}
+    repeated = 0
     for _ in range(draws * count):
         drawn = space.draw(rng)
         if drawn is None or not (shrinks or limits.check(drawn).is_feasible):
@@ -242,8 +246,11 @@ def draw_candidates(
         except BudgetError:
             # This one cannot be shrunk into the budget; others may be.
             continue
-        found.setdefault(str(fitted), fitted)
-        if len(found) == count:
+        if found.setdefault(str(fitted), fitted) is fitted:
+            repeated = 0
+        else:
+            repeated += 1
+        if len(found) == count or repeated == draws * max(len(found), FEW):
             break
     if not found:
         what = "could be shrunk into" if shrinks else f"of {draws * count:,} keeps"

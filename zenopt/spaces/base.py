@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from zenopt.core.description import Description
 from zenopt.core.errors import SpecError, StructureError
+from zenopt.spaces.values import combinations, decoded, draw_value, drawn_values, suggest, values_beside
 
 if TYPE_CHECKING:
     import optuna
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 WALK = 30
 #: Why an architecture has no larger or smaller versions.
 NOT_SCALABLE = "Only chains of super-blocks can be scaled, and families whose space has a method scale"
-#: Values of an integer parameter that a neighbour may take, as steps from its own.
-NEIGHBOUR_STEPS = (-1, 1)
 
 
 class BaseArchitecture(ABC):
@@ -300,8 +299,18 @@ class BaseSpace(ABC):
         return True
 
     def architectures(self) -> Iterator[Any] | None:
-        """Return an iterator over every architecture, or ``None`` where there are too many to list."""
-        return None
+        """Return an iterator over every architecture, or ``None`` where there are too many to list.
+
+        Where parameters have few combinations these are gone through; a family that can list more overrides this.
+        """
+        every = combinations(self)
+        if every is None:
+            return None
+        decoded_ones = (decoded(self, values) for values in every)
+        # Several combinations may be the same network.
+        return iter(
+            {str(own): own for own in decoded_ones if own is not None and self.contains(own)}.values()
+        )
 
     def foreign_modules(self) -> dict[str, str]:
         """Return the parts of the space that come from elsewhere than zenopt, each with its module."""
@@ -408,14 +417,8 @@ class BaseSpace(ABC):
 
     def _completed(self, params: dict[str, Any], rng: random.Random) -> Any | None:
         """Return the architecture of changed parameters: what has come into use is drawn, what fell out of it goes."""
-        values: dict[str, Any] = {}
-        for name in self.names_in_use(values):
-            values[name] = params[name] if name in params else draw_value(self.distributions[name], rng)
-        try:
-            child = self.decode(values)
-        except StructureError:
-            return None
-        return child if self.contains(child) else None
+        child = decoded(self, drawn_values(self, rng, params))
+        return child if child is not None and self.contains(child) else None
 
 
 def require_supernet(space: Any, name: str) -> None:
@@ -441,44 +444,3 @@ def load(path: str) -> Any:
     """Return the object ``module:name`` of zenopt's own, or of a family's."""
     module, _, name = path.partition(":")
     return getattr(import_module(module), name)
-
-
-def suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
-    """Ask a trial for a parameter of a distribution."""
-    from optuna.distributions import CategoricalDistribution, IntDistribution
-
-    if isinstance(distribution, CategoricalDistribution):
-        return trial.suggest_categorical(name, distribution.choices)
-    if isinstance(distribution, IntDistribution):
-        return trial.suggest_int(
-            name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
-        )
-    return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)  # type: ignore[attr-defined]
-
-
-def draw_value(distribution: BaseDistribution, rng: random.Random) -> Any:
-    """Draw a value of a distribution, as Optuna's random sampler does."""
-    from optuna.distributions import CategoricalDistribution, IntDistribution
-
-    if isinstance(distribution, CategoricalDistribution):
-        return rng.choice(distribution.choices)
-    if isinstance(distribution, IntDistribution) and distribution.log:
-        from math import exp, log
-
-        drawn = exp(rng.uniform(log(distribution.low - 0.5), log(distribution.high + 0.5)))
-        return min(max(round(drawn), distribution.low), distribution.high)
-    if isinstance(distribution, IntDistribution):
-        return rng.randrange(distribution.low, distribution.high + 1, distribution.step)
-    return rng.uniform(distribution.low, distribution.high)  # type: ignore[attr-defined]
-
-
-def values_beside(distribution: BaseDistribution, value: Any) -> list[Any]:
-    """Return the values next to one: all others of a category, one step up and down of a number."""
-    from optuna.distributions import CategoricalDistribution, IntDistribution
-
-    if isinstance(distribution, CategoricalDistribution):
-        return [other for other in distribution.choices if other != value]
-    if isinstance(distribution, IntDistribution):
-        steps = (value + step * distribution.step for step in NEIGHBOUR_STEPS)
-        return [other for other in steps if distribution.low <= other <= distribution.high]
-    return []

@@ -11,7 +11,8 @@ from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from zenopt.core.errors import StructureError
-from zenopt.spaces.base import NEIGHBOUR_STEPS, BaseSpace
+from zenopt.spaces.base import BaseSpace
+from zenopt.spaces.values import NEIGHBOUR_STEPS
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

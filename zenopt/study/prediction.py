@@ -97,7 +97,8 @@ def predict_networks(
             f"A prediction needs {FEWEST} trials with values to learn from, study {quoted(study.study_name)} has "
             f"{len(told.full)}."
         )
-    reference = reader.read(draw_candidates(space, limits, REFERENCE, derive_rng(spec.seed, 0, "reference")))
+    rng = derive_rng(spec.seed, 0, "reference")
+    reference = reader.read(draw_candidates(space, limits, REFERENCE, rng, draws=4))
     observations = told.observations()
     ranking = spec.sampler.surrogate.ranking
     surrogate = Surrogate(

@@ -437,12 +437,16 @@ def find_spec(preset_or_path: str | Path) -> Path:
         return path
     if text in list_presets():
         return STUDIES_FOLDER / f"{text}.yaml"
-    close = get_close_matches(text[:QUOTED], list_presets(), n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
     raise SpecError(
-        f"Unknown study preset {quoted(text)}{hint}; presets are {', '.join(list_presets())}. A file of "
-        f"your own ends in .yaml."
+        f"Unknown study preset {quoted(text)}{meant_preset(text)}; presets are {', '.join(list_presets())}. A file "
+        f"of your own ends in .yaml."
     )
+
+
+def meant_preset(text: str) -> str:
+    """Return the preset that a text may have meant, as a question in brackets; nothing where none is like it."""
+    close = get_close_matches(text[:QUOTED], list_presets(), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def names_spec(text: str) -> bool:

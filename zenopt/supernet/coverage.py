@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from zenopt.core.costs import COST_KINDS
-from zenopt.core.figurepage import write_figure
+from zenopt.core.figurepage import lay_out, write_figure
 from zenopt.core.words import plural
 from zenopt.supernet.band import Band
 from zenopt.supernet.training import SupernetPlan
@@ -104,11 +104,7 @@ def _figure(found: Sequence[Coverage], band: Band) -> Any:
             figure.add_vline(x=end, line={"color": "#98a2b3", "dash": "dot"}, row=row, col=1)
         figure.update_xaxes(title=_title(name), row=row, col=1)
         figure.update_yaxes(title="share of paths", tickformat=".0%", rangemode="tozero", row=row, col=1)
-    figure.update_layout(
-        template="plotly_white", height=110 + 300 * len(names), margin={"l": 60, "r": 16, "t": 60, "b": 50},
-        legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
-    )  # fmt: skip
-    return figure
+    return lay_out(figure, 110 + 300 * len(names))
 
 
 def _edges(values: Sequence[Sequence[float]], ends: tuple[float, float] | None) -> list[float]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from zenopt.core.errors import StructureError
-from zenopt.spaces.base import draw_value
+from zenopt.spaces.values import chosen_values, decoded, drawn_values
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -24,15 +24,17 @@ def covering(space: Any) -> Iterator[Any]:
     turns = max((len(_categories(own)) for own in distributions.values()), default=0)
     for turn in range(max(1, turns)):
         base = {name: _value(own, turn) for name, own in distributions.items()}
-        names, found = _decoded(space, base)
-        if found is not None:
-            yield found
-        for name in names:
-            for other in _others(distributions[name]):
-                if other != base[name]:
-                    _, found = _decoded(space, {**base, name: other})
-                    if found is not None:
-                        yield found
+        used = chosen_values(space, base.__getitem__)
+        changed = (
+            chosen_values(space, {**base, name: other}.__getitem__)
+            for name in used
+            for other in _others(distributions[name])
+            if other != base[name]
+        )
+        for values in chain((used,), changed):
+            found = decoded(space, values)
+            if found is not None:
+                yield found
 
 
 def extreme(space: Any, rng: random.Random, *, largest: bool) -> Any:
@@ -41,29 +43,17 @@ def extreme(space: Any, rng: random.Random, *, largest: bool) -> Any:
     Raises:
         StructureError: If it is not in the space.
     """
-    values: dict[str, Any] = {}
-    for name in space.names_in_use(values):
-        distribution = space.distributions[name]
-        numbers = _numbers(distribution)
-        values[name] = draw_value(distribution, rng) if numbers is None else numbers[largest]
-    return space.decode(values)
+    ends = {
+        name: numbers[largest]
+        for name, distribution in space.distributions.items()
+        if (numbers := _numbers(distribution)) is not None
+    }
+    return space.decode(drawn_values(space, rng, ends))
 
 
 def has_numbers(space: Any) -> bool:
     """Return whether any parameter of a space is a number, so that there are larger and smaller networks."""
     return any(_numbers(distribution) is not None for distribution in space.distributions.values())
-
-
-def _decoded(space: Any, wanted: Mapping[str, Any]) -> tuple[list[str], Any | None]:
-    """Return the parameters in use, and the architecture that their values spell."""
-    values: dict[str, Any] = {}
-    for name in space.names_in_use(values):
-        values[name] = wanted[name]
-    try:
-        return list(values), space.decode(values)
-    except StructureError:
-        # Not every combination of values is an architecture.
-        return list(values), None
 
 
 def _value(distribution: BaseDistribution, turn: int) -> Any:

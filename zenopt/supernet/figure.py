@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from zenopt.core.figurepage import lay_out
 from zenopt.core.statistics import Interval
 from zenopt.core.words import plural
 
@@ -107,10 +108,4 @@ def _band(
 def _figure(x_title: str, y_title: str) -> Any:
     import plotly.graph_objects as go
 
-    figure = go.Figure()
-    figure.update_layout(
-        template="plotly_white", height=_HEIGHT, hovermode="closest", margin={"l": 60, "r": 16, "t": 60, "b": 50},
-        legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
-        xaxis={"title": x_title}, yaxis={"title": y_title},
-    )  # fmt: skip
-    return figure
+    return lay_out(go.Figure(), _HEIGHT, xaxis={"title": x_title}, yaxis={"title": y_title})

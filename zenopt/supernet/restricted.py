@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -54,14 +54,3 @@ def parameters_named(space: Any, pattern: str, who: str) -> list[str]:
             f"{who} names {quoted(pattern)}, which is no parameter of this space; it has {', '.join(known[:4])}, ..."
         )
     return found
-
-
-def values_of(distribution: BaseDistribution) -> Sequence[Any] | None:
-    """Return all values of a parameter; ``None`` for real numbers, which have no end."""
-    from optuna.distributions import CategoricalDistribution, IntDistribution
-
-    if isinstance(distribution, CategoricalDistribution):
-        return distribution.choices
-    if isinstance(distribution, IntDistribution):
-        return range(distribution.low, distribution.high + 1, distribution.step)
-    return None

@@ -18,12 +18,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from zenopt.core.errors import SpecError, StructureError
+from zenopt.core.errors import SpecError
 from zenopt.core.seeds import derive_rng, derive_seed
-from zenopt.spaces.base import Checker, draw_value
+from zenopt.spaces.base import Checker
+from zenopt.spaces.values import decoded, drawn_values, values_of
 from zenopt.supernet.band import BandLimits
 from zenopt.supernet.covering import extreme, has_numbers
-from zenopt.supernet.restricted import values_of
 from zenopt.supernet.strolling import Stroll
 
 Sampling = Literal["uniform", "fair", "sandwich", "strolling"]
@@ -100,17 +100,9 @@ class PathSampler:
             return self._strolls.setdefault(purpose, own).path(step)
         rng = derive_rng(self.seed, step, purpose)
         for attempt in range(MAX_DRAWS):
-            values: dict[str, Any] = {}
-            for name in self.space.names_in_use(values):
-                in_turn = self._in_turn(name, step) if is_fair and attempt == 0 else None
-                values[name] = (
-                    draw_value(self.space.distributions[name], rng) if in_turn is None else in_turn[0]
-                )
-            try:
-                found = self.space.decode(values)
-            except StructureError:
-                continue  # not every combination of values is an architecture
-            if self.limits is None or self.limits.check(found).is_feasible:
+            known = self._in_turn(step) if is_fair and attempt == 0 else {}
+            found = decoded(self.space, drawn_values(self.space, rng, known))
+            if found is not None and (self.limits is None or self.limits.check(found).is_feasible):
                 return found
         is_banded = isinstance(self.limits, BandLimits)
         raise SpecError(
@@ -118,14 +110,14 @@ class PathSampler:
             f"widen it or narrow the space{', or use --sampling strolling' if is_banded else ''}."
         )
 
-    def _in_turn(self, name: str, step: int) -> tuple[Any] | None:
-        """Return the value of a parameter whose turn it is, alone in a tuple; ``None`` where there are too many."""
-        values = _values(self.space.distributions[name])
-        if not values:
-            return None
-        order = list(values)
-        derive_rng(self.seed, step // len(values), f"round {name}").shuffle(order)
-        return (order[step % len(values)],)
+    def _in_turn(self, step: int) -> dict[str, Any]:
+        """Return the values whose turn it is, of all parameters that do not have too many."""
+        found = {}
+        for name, distribution in self.space.distributions.items():
+            if order := list(_values(distribution)):
+                derive_rng(self.seed, step // len(order), f"round {name}").shuffle(order)
+                found[name] = order[step % len(order)]
+        return found
 
 
 def _values(distribution: Any) -> Sequence[Any]:

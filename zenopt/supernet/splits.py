@@ -14,8 +14,9 @@ from math import prod
 from typing import Any
 
 from zenopt.core.errors import SpecError
+from zenopt.spaces.values import values_of
 from zenopt.supernet.layers import key
-from zenopt.supernet.restricted import OpenSpace, parameters_named, values_of
+from zenopt.supernet.restricted import OpenSpace, parameters_named
 
 #: Parts of the most finely split supernet.
 MAX_PARTS = 128

@@ -12,9 +12,9 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from zenopt.core.errors import SpecError, StructureError
+from zenopt.core.errors import SpecError
 from zenopt.core.seeds import derive_rng
-from zenopt.spaces.base import draw_value
+from zenopt.spaces.values import decoded, drawn_values
 from zenopt.supernet.band import BandLimits
 
 #: Slices of the first cost, and turns in each before the next one.
@@ -133,13 +133,10 @@ class Stroll:
 
     def _member(self, kept: dict[str, Any], rng: random.Random) -> _Member | None:
         """Return the network with some values, and others drawn."""
-        values: dict[str, Any] = {}
-        for name in self.space.names_in_use(values):
-            values[name] = kept[name] if name in kept else draw_value(self.space.distributions[name], rng)
-        try:
-            architecture = self.space.decode(values)
-        except StructureError:
-            return None  # not every combination of values is an architecture
+        values = drawn_values(self.space, rng, kept)
+        architecture = decoded(self.space, values)
+        if architecture is None:
+            return None
         check = self.limits.check(architecture)
         outside = sum(violation for violation in check.violations.values() if violation > 0)
         return _Member(values, architecture, tuple(self.limits.costs(check).values()), outside)

@@ -164,7 +164,7 @@ def train(
     if output is not None and not dry_run:
         check_free(output, mode)
     with join_world(device) as world:
-        watcher = observer(shown=world.is_first)
+        watcher = observer(shown=world.is_first, judged_on="held-back")
         with until_interrupted(watcher, world.is_first):
             whole = prepare_data(data_name, world=world, share=share, download=download, observer=watcher)
             data = split(whole, held_back, plan)
