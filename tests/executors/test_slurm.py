@@ -15,15 +15,17 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import fake_slurm
+import jobs
 import optuna
 import pytest
 from optuna.trial import TrialState
 from running import Killed, run
 
 from zenopt.cli import main
-from zenopt.core.errors import ExecutorError
-from zenopt.executors import make_executor
+from zenopt.core.errors import ExecutorError, StorageError
+from zenopt.executors import Job, make_executor
 from zenopt.executors.runs import RUN_KEY, Run
+from zenopt.executors.shift import Shift
 from zenopt.executors.slurm import SlurmJobs
 from zenopt.executors.slurm_queue import Queue
 from zenopt.storage import Worker
@@ -315,14 +317,33 @@ def test_a_driver_that_is_killed_right_after_submitting_leaves_no_share_to_be_do
     assert submitted == ([] if is_noted else [0, 1]) and len(ended) == 2
 
 
+def test_a_job_hears_that_its_run_is_to_end_after_the_database_was_away(
+    study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([StorageError("away"), False, True])
+
+    def asked(*_: object) -> bool:
+        found = next(answers)
+        if isinstance(found, StorageError):
+            raise found
+        return found
+
+    monkeypatch.setattr("zenopt.executors.shift.is_stopping", asked)
+    monkeypatch.setattr("zenopt.executors.shift._LOOK_S", 0.01)
+    shift = Shift(Job(jobs.count, None, "memory:", "s", "run"), 0, None, ".", [])
+    shift._stop = threading.Event()
+    shift._listen(study)
+    assert shift._stop.is_set()
+
+
 def test_a_cancellation_that_is_not_answered_is_said_once(
     cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (cluster / "hung").touch()
     monkeypatch.setattr("zenopt.executors.slurm_queue._ANSWER_S", 0.2)
     executor = make_executor("slurm")
-    jobs = {index: SimpleNamespace(job_id=f"7_{index}") for index in range(2)}
-    monkeypatch.setattr(executor, "_jobs", jobs)
+    waiting = {index: SimpleNamespace(job_id=f"7_{index}") for index in range(2)}
+    monkeypatch.setattr(executor, "_jobs", waiting)
     with caplog.at_level(logging.WARNING, logger="zenopt"):
         executor.close()
         executor.close()

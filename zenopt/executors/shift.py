@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -27,6 +28,7 @@ _LOOK_S = 5.0
 _NOTED_S = 0.5
 #: Seconds of a last trial when the job's time is over, and when the job is cancelled (SLURM kills 30 s later).
 _LAST_S, _CANCELLED_S = 60.0, 15.0
+_logger = logging.getLogger(__name__)
 
 
 def identity_file(folder: str | Path, job: str) -> Path:
@@ -148,7 +150,11 @@ class Shift:
 
     def _listen(self, study: optuna.Study) -> None:
         while not self._stop.wait(_LOOK_S):
-            self._look(study)
+            try:
+                self._look(study)
+            except Exception as error:
+                # A database that is away for a moment must not end all later looks; the trials meet the same trouble.
+                _logger.debug("Whether run %s is to end is not known: %r", self.job.run, error)
 
     def _look(self, study: optuna.Study) -> None:
         if is_stopping(study._storage, study._study_id, self.job.run):
