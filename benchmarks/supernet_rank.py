@@ -98,9 +98,9 @@ def trained(variant: str, epochs: int, seed: int, args: argparse.Namespace) -> P
     except CheckpointError:
         how, limits = VARIANTS[variant], Limits(Budget(), args.resolution, 10)
         plan = SupernetPlan(
-            get_space(args.space)(),
+            get_space(args.space)(**args.options),
             args.space,
-            {},
+            args.options,
             limits,
             how.sampling,
             seed,
@@ -132,6 +132,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--space", choices=BENCHES, default="nasbench-macro")
+    parser.add_argument(
+        "--options", type=json.loads, default={}, help='of the space, e.g. \'{"channels": 16, "cells": 1}\''
+    )
     parser.add_argument("--data", required=True)
     parser.add_argument("--table", required=True, type=Path)
     parser.add_argument("--output", required=True, type=Path)
@@ -162,7 +165,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    space, column = get_space(args.space)(), BENCHES[args.space].column
+    space, column = get_space(args.space)(**args.options), BENCHES[args.space].column
     known = space_table(space, args.table)
     architectures = draw_sample(known, [column], space, args.sample or None, 0)
     rows = []

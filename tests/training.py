@@ -26,13 +26,15 @@ class Stop(Exception):
 class StopAfter(Silent):
     """Ends a run after so many steps, as a kill would: nothing more is written."""
 
+    error: type[BaseException] = Stop
+
     def __init__(self, steps: int) -> None:
         self.left = steps
 
     def step(self, done: int, loss: float, lr: float) -> None:
         self.left -= 1
         if self.left == 0:
-            raise Stop
+            raise self.error
 
 
 @pytest.fixture

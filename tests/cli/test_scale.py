@@ -7,13 +7,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from zenopt import Architecture, count
 from zenopt.export.bundle import Bundle, read_bundle, write_bundle
-from zenopt.spaces import registry
+from zenopt.spaces import get_space
 
 TEXT = "SuperConvK3BNRELU(3,16,1,1)SuperResK3K3(16,32,2,16,2)SuperConvK1BNRELU(32,64,1,1)"
 CELL = "|skip_connect~0|+|none~0|none~1|+|none~0|none~1|nor_conv_3x3~2|"
@@ -72,20 +71,19 @@ def test_bad_requests(zenopt: Callable, bundle: str, arguments: tuple[str, ...],
     assert result.code == 2 and complaint in result.err and "Traceback" not in result.err
 
 
-def test_other_families_need_a_space_that_scales(
-    zenopt: Callable, bundle: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for network in (f"nasbench201:{CELL}", "torchvision:resnet18"):
+def test_other_families_need_a_space_that_scales(zenopt: Callable) -> None:
+    for network in (f"nasbench-macro:{get_space('nasbench-macro')().initial}", "torchvision:resnet18"):
         result = zenopt("scale", network, "--width", "2")
         assert result.code == 2 and "Only chains of super-blocks can be scaled" in result.err
-    cells = registry.get_space("nasbench201")
 
-    class Scaling(cells):  # type: ignore[misc, valid-type]
-        def scale(self, architecture: Any, *, width: float, depth: float) -> Any:
-            assert (width, depth) == (2.0, 1.0)
-            return self.parse(CELL.replace("skip_connect", "nor_conv_3x3"))
 
-    monkeypatch.setattr("zenopt.spaces.registry.get_space", lambda name, **options: Scaling)
-    found = zenopt("scale", f"nasbench201:{CELL}", "--width", "2", "--output", "cell", "--json").json
-    assert found["after"]["params"] > found["before"]["params"]
+def test_cells_are_scaled_by_channels_and_cells(
+    zenopt: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    scaled = zenopt(
+        "scale", f"nasbench201:{CELL}", "--width", "2", "--depth", "0.2", "--output", "cell", "--json"
+    )
     assert json.loads(Path("cell/architecture.json").read_text())["family"] == "nasbench201"
+    described = zenopt("describe", "cell", "--json").json
+    assert described["structure"] == f"C32N1{CELL}" and scaled.json["after"]["params"] > 50_000

@@ -30,9 +30,10 @@ def test_it_is_near_the_measured_one_where_no_border_cuts() -> None:
         ("skip_connect",) * 6,
         ("nor_conv_1x1", "none", "nor_conv_1x1", "none", "skip_connect", "nor_conv_1x1"),
     ):
-        computed, measured = both(CellArchitecture(operations), resolution=32)
-        assert computed == pytest.approx(measured, abs=0.5)
-        assert computed > measured
+        for skeleton in ((16, 5), (8, 2)):
+            computed, measured = both(CellArchitecture(operations, *skeleton), resolution=32)
+            assert computed == pytest.approx(measured, abs=0.5)
+            assert computed > measured
 
 
 def test_it_ranks_as_the_measured_one() -> None:

@@ -39,3 +39,8 @@ class TestMobile(FamilyTests):
 class TestNasBench201(FamilyTests):
     name = "nasbench201"
     resolution, num_classes = 16, 4
+
+
+class TestSmallNasBench201(FamilyTests):
+    name, options = "nasbench201", {"channels": 8, "cells": 1}
+    resolution, num_classes = 16, 4

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from training import StopAfter
 
 from zenopt.core.budget import Budget
 from zenopt.latency.limits import Limits
@@ -15,7 +16,6 @@ from zenopt.supernet.layers import shapes_of
 from zenopt.supernet.sampling import Sampling
 from zenopt.supernet.shared import SharedWeights, new_layers, union
 from zenopt.supernet.training import SupernetPlan
-from zenopt.train.progress import Silent
 
 NARROW = {
     "stage_strides": (1, 2),
@@ -82,13 +82,7 @@ def tiny_plan(sampling: Sampling = "uniform", seed: int = 0, **budget: float) ->
     )
 
 
-class Killer(Silent):
+class Killer(StopAfter):
     """Ends a run after some steps, as a signal would."""
 
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def step(self, done: int, loss: float, lr: float) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise KeyboardInterrupt
+    error = KeyboardInterrupt

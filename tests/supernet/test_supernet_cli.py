@@ -221,6 +221,26 @@ def test_rank_by_a_table_and_by_trainings(place: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_small_cells_are_ranked_by_the_benchmarks_table(tmp_path: Path) -> None:
+    small = "space.options={channels: 4, cells: 1}"
+    trained = run(
+        "supernet", "train", "--study", "nasbench201", "--set", small, "--set", "resolution=8", "--whole-space",
+        "--data", "synthetic:80", "--epochs", 1, "--device", "cpu", "--loader-workers", 0, "--output", tmp_path / "net",
+    )  # fmt: skip
+    assert trained.exit_code == 0, trained.output
+    assert f"--study nasbench201 --set '{small}' --set resolution=8 --study-name NAME" in trained.output
+    names = ("skip_connect", "nor_conv_1x1", "nor_conv_3x3")
+    cells = [f"|{name}~0|+|none~0|none~1|+|{name}~0|none~1|none~2|" for name in names]
+    table = tmp_path / "known.csv"
+    table.write_text("arch_str,top1\n" + "".join(f"{cell},{place}\n" for place, cell in enumerate(cells)))
+    rank = ("supernet", "rank", "--weights", tmp_path / "net", "--table", f"{table}#top1", "--resamples", 9)
+    found = run(*rank, "--json")
+    assert found.exit_code == 0, found.output
+    facts = json.loads(found.output)
+    assert facts["networks"] == 3 and facts["params"]["kendall"]["value"] == 1
+
+
+@pytest.mark.slow
 def test_rank_over_epochs(place: Path, tmp_path: Path) -> None:
     net, plain = tmp_path / "net", place / "net"
     train = (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
+from pathlib import Path
 
 import optuna
 import pytest
@@ -17,6 +19,7 @@ from zenopt.samplers import ZenSampler
 from zenopt.spaces import get_space
 from zenopt.spaces.nasbench201.architecture import EDGES, OPERATIONS, CellArchitecture
 from zenopt.spaces.nasbench201.space import NasBench201Space
+from zenopt.spaces.tabular import space_table
 
 BEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_1x1~2|"
 
@@ -135,3 +138,41 @@ def test_budgets_hold_in_a_search() -> None:
 
     study.optimize(objective, n_trials=30)
     assert len({trial.user_attrs["structure"] for trial in study.trials}) == 30
+
+
+def test_the_same_cells_in_another_skeleton(tmp_path: Path) -> None:
+    space = NasBench201Space(channels=8, cells=1)
+    cell = space.parse(BEST)
+    assert str(cell) == f"C8N1{BEST}" and space.parse(str(cell)) == cell == CellArchitecture.parse(str(cell))
+    assert cell.cell_text == BEST and space.recognises(str(cell)) and space.contains(cell)
+    assert not space.contains(CellArchitecture.parse(BEST)) and not NasBench201Space().contains(cell)
+    # Stem, three cells of four 3x3 and one 1x1 convolution each, two reductions, head and classifier.
+    widths = (8, 16, 32)
+    cells = sum(4 * (9 * width**2 + 2 * width) + width**2 + 2 * width for width in widths)
+    reductions = sum(9 * a * b + 9 * b * b + a * b + 4 * b for a, b in pairwise(widths))
+    assert count(cell, 32, 10).params == cells + reductions + 27 * 8 + 2 * 8 + 2 * 32 + 330
+    # What was learned of the benchmark's networks is read for these cells.
+    table = tmp_path / "table.csv"
+    table.write_text(f"arch_str,accuracy\n{BEST},94\n")
+    assert dict(space_table(space, table).column("accuracy").items()) == {str(cell): 94.0}
+
+
+def test_a_cell_is_scaled() -> None:
+    space, cell = NasBench201Space(), CellArchitecture.parse(BEST)
+    assert str(space.scale(cell, width=1.5, depth=0.4)) == f"C24N2{BEST}"
+    assert space.scale(cell) == cell and str(space.scale(cell, width=0.01, depth=0.01)) == f"C1N1{BEST}"
+    with pytest.raises(StructureError, match="from 1 to 1024 channels, got 1600"):
+        space.scale(cell, width=100)
+
+
+@pytest.mark.parametrize("text", ["C0N1", "C8N0", "C8", "C8N1N1", "c8n1", "C99999N1"])
+def test_skeletons_that_are_none(text: str) -> None:
+    with pytest.raises(StructureError):
+        CellArchitecture.parse(f"{text}{BEST}")
+
+
+def test_numbers_of_a_skeleton_are_checked() -> None:
+    with pytest.raises(StructureError, match="from 1 to 100 cells, got 0"):
+        NasBench201Space(cells=0)
+    with pytest.raises(StructureError, match="16 channels and 5 cells in a stage; the space has 16 and 2"):
+        NasBench201Space(cells=2).encode(CellArchitecture.parse(BEST))

@@ -208,10 +208,11 @@ def train(
         )
     )
     place = shlex.quote(str(output))
+    same = "".join(f" --set {shlex.quote(override)}" for override in overrides)
     objective = shlex.quote(f"objective={{kind: supernet, weights: {output}}}")
     say_next(
         (
-            f"zenopt optimize --study {shlex.quote(name)} --study-name NAME --set {objective} --sampler aging",
+            f"zenopt optimize --study {shlex.quote(name)}{same} --study-name NAME --set {objective} --sampler aging",
             "search by it",
         ),
         (f"zenopt supernet rank --weights {place} --table CSV#COLUMN", "how well it ranks"),

@@ -1,8 +1,10 @@
-"""Architectures of NAS-Bench-201 (Dong & Yang, ICLR 2020): a cell of six edges, repeated in a fixed skeleton.
+"""Architectures of NAS-Bench-201 (Dong & Yang, ICLR 2020): a cell of six edges, repeated in a skeleton.
 
 The canonical text is the benchmark's own string, ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``: for each of nodes 1 to 3 the
 operations on its incoming edges, each with the node it comes from. The network is conv3x3(3 -> 16), BN; 5 cells of 16
 channels; a residual block that halves the map; 5 cells of 32; another; 5 cells of 64; BN, ReLU, global pooling, linear.
+The same cells in another skeleton have its numbers before their string: ``C8N1|op~0|+...`` begins with 8 channels and
+has one cell in every stage.
 """
 
 from __future__ import annotations
@@ -34,22 +36,31 @@ from zenopt.spaces.layers import EPS, relu_conv_norm
 from zenopt.spaces.nasbench201.cell import CELLS_PER_STAGE, CHANNELS, EDGES, OPERATIONS
 from zenopt.spaces.nasbench201.features import cell_features
 
+#: Most channels of the first stage, and cells of a stage.
+MAX_CHANNELS, MAX_CELLS = 1024, 100
+_SKELETON = re.compile(r"C([1-9][0-9]{0,3})N([1-9][0-9]{0,2})(?=\|)", re.ASCII)
 _ITEM = re.compile(r"([a-z0-9_]+)~([0-9]+)", re.ASCII)
 
 
 @dataclass(frozen=True)
 class CellArchitecture(BaseArchitecture):
-    """A NAS-Bench-201 cell.
+    """A NAS-Bench-201 cell, in the benchmark's skeleton or another one.
 
     Args:
         operations:
             The operation on each of :data:`EDGES`, from :data:`OPERATIONS`.
+        channels:
+            Of the first stage; each further one has twice as many.
+        cells:
+            Of every stage.
 
     Raises:
-        StructureError: If there are not six, or one is unknown.
+        StructureError: If there are not six operations, one is unknown, or a number is out of range.
     """
 
     operations: tuple[str, ...]
+    channels: int = CHANNELS[0]
+    cells: int = CELLS_PER_STAGE
 
     family: ClassVar[str] = "nasbench201"
     builds: ClassVar[tuple[str, ...]] = ("official", "zero-cost")
@@ -66,6 +77,7 @@ class CellArchitecture(BaseArchitecture):
                 raise StructureError(
                     f"Edge {start}->{end}: unknown operation {quoted(operation)}; allowed: {', '.join(OPERATIONS)}."
                 )
+        check_skeleton(self.channels, self.cells)
 
     @classmethod
     def parse(cls, text: str) -> CellArchitecture:
@@ -78,7 +90,9 @@ class CellArchitecture(BaseArchitecture):
         Raises:
             StructureError: If it is malformed.
         """
-        nodes = text.strip().split("+")
+        text = text.strip()
+        skeleton = _SKELETON.match(text)
+        nodes = text[skeleton.end() if skeleton else 0 :].split("+")
         if len(nodes) != 3:
             raise StructureError(
                 f"A NAS-Bench-201 string has 3 nodes joined by '+', got {len(nodes)}: {quoted(text)}."
@@ -97,9 +111,15 @@ class CellArchitecture(BaseArchitecture):
                 if match is None or int(match.group(2)) != start:
                     raise StructureError(f"Node {index}: expected 'operation~{start}', got {quoted(item)}.")
                 operations.append(match.group(1))
-        return cls(tuple(operations))
+        return cls(tuple(operations), *(map(int, skeleton.groups()) if skeleton else ()))
 
     def __str__(self) -> str:
+        is_own = (self.channels, self.cells) == (CHANNELS[0], CELLS_PER_STAGE)
+        return ("" if is_own else f"C{self.channels}N{self.cells}") + self.cell_text
+
+    @property
+    def cell_text(self) -> str:
+        """The benchmark's string, which knows no skeleton."""
         nodes = []
         for end in (1, 2, 3):
             edges = zip(EDGES, self.operations, strict=True)
@@ -127,11 +147,25 @@ class CellArchitecture(BaseArchitecture):
         """
         if build not in self.builds:
             raise StructureError(f"Unknown NAS-Bench-201 build {build!r}; allowed: {', '.join(self.builds)}.")
-        return stacked(lambda channels: Cell(self.operations, channels, build), build=build)
+        return stacked(
+            lambda channels: Cell(self.operations, channels, build), self.channels, self.cells, build
+        )
 
     def shape_features(self) -> dict[str, float]:
         """Return what lies on paths from the cell's input to its output."""
         return cell_features(self.operations)
+
+
+def has_skeleton(text: str) -> bool:
+    """Return whether an architecture string names its skeleton."""
+    return _SKELETON.match(text.lstrip()) is not None
+
+
+def check_skeleton(channels: int, cells: int, what: str = "A network of NAS-Bench-201") -> None:
+    """Raise a :class:`StructureError` if a number of a skeleton is out of range."""
+    for name, value, most in (("channels", channels, MAX_CHANNELS), ("cells", cells, MAX_CELLS)):
+        if not 1 <= value <= most:
+            raise StructureError(f"{what} has from 1 to {most} {name}, got {value}.")
 
 
 def stacked(

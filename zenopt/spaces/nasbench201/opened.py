@@ -11,14 +11,10 @@ from functools import cached_property
 from typing import ClassVar
 
 from zenopt.core.description import Description, Unit
-from zenopt.core.errors import StructureError
 from zenopt.core.primitives import Node
-from zenopt.spaces.nasbench201.architecture import CellArchitecture, open_cell, stacked
+from zenopt.spaces.nasbench201.architecture import CellArchitecture, check_skeleton, open_cell, stacked
 from zenopt.spaces.nasbench201.cell import CELLS_PER_STAGE, CHANNELS, EDGES, OPERATIONS
 from zenopt.spaces.opened import OpenNetwork, Weights, without_affine
-
-#: Most channels of the first stage, and cells of a stage.
-MAX_CHANNELS, MAX_CELLS = 1024, 100
 
 
 @dataclass(frozen=True)
@@ -54,6 +50,8 @@ class OpenNasBench201(OpenNetwork):
             Of the first stage; each further one has twice as many.
         cells:
             Cells of a stage.
+        found:
+            Both numbers of the networks that are derived.
 
     Raises:
         StructureError: If a number is out of range.
@@ -62,19 +60,13 @@ class OpenNasBench201(OpenNetwork):
     operations: tuple[str, ...] = OPERATIONS
     channels: int = CHANNELS[0]
     cells: int = CELLS_PER_STAGE
+    found: tuple[int, int] = (CHANNELS[0], CELLS_PER_STAGE)
 
     family: ClassVar[str] = "nasbench201"
     skip: ClassVar[str] = "skip_connect"
 
     def __post_init__(self) -> None:
-        for name, value, most in (
-            ("channels", self.channels, MAX_CHANNELS),
-            ("cells", self.cells, MAX_CELLS),
-        ):
-            if not 1 <= value <= most:
-                raise StructureError(
-                    f"The search network of NAS-Bench-201 has from 1 to {most} {name}, got {value}."
-                )
+        check_skeleton(self.channels, self.cells, "The search network of NAS-Bench-201")
 
     @cached_property
     def description(self) -> Description:
@@ -86,13 +78,15 @@ class OpenNasBench201(OpenNetwork):
 
     def derive(self, weights: Weights) -> CellArchitecture:
         """Return the cell with the operation of the largest weight on every edge, ``none`` included."""
-        return CellArchitecture(tuple(self._largest(weights[name]) for name in self.choices))
+        return CellArchitecture(tuple(self._largest(weights[name]) for name in self.choices), *self.found)
 
     def _largest(self, weights: Sequence[float]) -> str:
         return self.operations[max(range(len(self.operations)), key=weights.__getitem__)]
 
     def only(self, choice: str | None = None, operation: str = "") -> CellArchitecture:
-        return CellArchitecture(tuple(operation if name == choice else "none" for name in self.choices))
+        return CellArchitecture(
+            tuple(operation if name == choice else "none" for name in self.choices), *self.found
+        )
 
     def operations_of(self, architecture: CellArchitecture) -> tuple[tuple[str, ...], ...]:
         return (architecture.operations,)

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from zenopt.core.errors import SpecError, StructureError
-from zenopt.spaces.base import BaseSpace
-from zenopt.spaces.nasbench201.architecture import CellArchitecture
-from zenopt.spaces.nasbench201.cell import EDGES, OPERATIONS
+from zenopt.spaces.base import BaseSpace, check_factors
+from zenopt.spaces.nasbench201.architecture import CellArchitecture, has_skeleton
+from zenopt.spaces.nasbench201.cell import CELLS_PER_STAGE, CHANNELS, EDGES, OPERATIONS
 from zenopt.spaces.registry import register_space
 
 if TYPE_CHECKING:
@@ -38,14 +38,20 @@ class NasBench201Space(BaseSpace):
             Operations that may be used, from :data:`~zenopt.spaces.nasbench201.architecture.OPERATIONS`.
         initial:
             Architecture string a search starts from; by default a 3x3 convolution on every edge.
+        channels:
+            Of the first stage of the network; texts without numbers are cells of this size.
+        cells:
+            Of every stage of the network.
 
     Raises:
         SpecError: If an operation is unknown or given twice.
-        StructureError: If the initial architecture is malformed or uses another operation.
+        StructureError: If the initial architecture is malformed or uses another operation, or a number is out of range.
     """
 
     operations: tuple[str, ...] = OPERATIONS
     initial: str = ""
+    channels: int = CHANNELS[0]
+    cells: int = CELLS_PER_STAGE
 
     # The benchmark is one of 32-pixel images of 10 classes.
     default_resolution: ClassVar[int] = 32
@@ -60,7 +66,7 @@ class NasBench201Space(BaseSpace):
             )
         if not self.initial:
             first = "nor_conv_3x3" if "nor_conv_3x3" in self.operations else self.operations[0]
-            object.__setattr__(self, "initial", str(CellArchitecture((first,) * len(EDGES))))
+            object.__setattr__(self, "initial", str(self._cell((first,) * len(EDGES))))
         self._check(self.parse(self.initial))
 
     # -- parameters -------------------------------------------------------------------------------------------------
@@ -81,11 +87,12 @@ class NasBench201Space(BaseSpace):
     @classmethod
     def recognises(cls, text: str) -> bool:
         """Return whether a text begins as the benchmark's strings do."""
-        return text.lstrip().startswith("|")
+        return text.lstrip().startswith("|") or has_skeleton(text)
 
     def parse(self, text: str) -> CellArchitecture:
         """Read an architecture string."""
-        return CellArchitecture.parse(text)
+        found = CellArchitecture.parse(text)
+        return found if has_skeleton(text) else self._cell(found.operations)
 
     def decode(self, params: Mapping[str, Any]) -> CellArchitecture:
         """Return the cell of parameter values.
@@ -94,7 +101,7 @@ class NasBench201Space(BaseSpace):
             StructureError: If a parameter is missing or outside the space.
         """
         try:
-            cell = CellArchitecture(tuple(params[name] for name in EDGE_NAMES))
+            cell = self._cell(tuple(params[name] for name in EDGE_NAMES))
         except KeyError as error:
             raise StructureError(f"Parameter {error.args[0]!r} is missing.") from None
         self._check(cell)
@@ -113,14 +120,21 @@ class NasBench201Space(BaseSpace):
 
     def contains(self, architecture: Any) -> bool:
         """Return whether the architecture is a cell of this space."""
-        return isinstance(architecture, CellArchitecture) and set(architecture.operations) <= set(
-            self.operations
+        return (
+            isinstance(architecture, CellArchitecture)
+            and set(architecture.operations) <= set(self.operations)
+            and (architecture.channels, architecture.cells) == (self.channels, self.cells)
         )
 
     def _check(self, architecture: Any) -> None:
         if not isinstance(architecture, CellArchitecture):
             raise StructureError(
                 f"Outside the space: expected a NAS-Bench-201 cell, got {type(architecture).__name__}."
+            )
+        if (architecture.channels, architecture.cells) != (self.channels, self.cells):
+            raise StructureError(
+                f"Outside the space: {architecture.channels} channels and {architecture.cells} cells in a stage; the "
+                f"space has {self.channels} and {self.cells}."
             )
         for name, operation in zip(EDGE_NAMES, architecture.operations, strict=True):
             if operation not in self.operations:
@@ -130,21 +144,24 @@ class NasBench201Space(BaseSpace):
 
     def architectures(self) -> Iterator[CellArchitecture]:
         """Yield every cell of the space."""
-        return (CellArchitecture(chosen) for chosen in product(self.operations, repeat=len(EDGES)))
+        return (self._cell(chosen) for chosen in product(self.operations, repeat=len(EDGES)))
 
     def draw(self, rng: random.Random) -> CellArchitecture:
         """Return a cell, uniformly."""
-        return CellArchitecture(tuple(rng.choice(self.operations) for _ in EDGES))
+        return self._cell(tuple(rng.choice(self.operations) for _ in EDGES))
+
+    def _cell(self, operations: tuple[str, ...]) -> CellArchitecture:
+        return CellArchitecture(operations, self.channels, self.cells)
 
     def open_network(self, *, channels: int | None = None, cells: int | None = None) -> OpenNasBench201:
         """Return the search network; ``channels`` are those of the first stage, ``cells`` those of every stage."""
         from zenopt.spaces.nasbench201.opened import OpenNasBench201
 
-        own = OpenNasBench201()
         return OpenNasBench201(
             self.operations,
-            own.channels if channels is None else channels,
-            own.cells if cells is None else cells,
+            self.channels if channels is None else channels,
+            self.cells if cells is None else cells,
+            found=(self.channels, self.cells),
         )
 
     # -- moves ------------------------------------------------------------------------------------------------------
@@ -170,7 +187,7 @@ class NasBench201Space(BaseSpace):
         operations = list(architecture.operations)
         for edge in {rng.randrange(len(EDGES)) for _ in range(blocks)}:
             operations[edge] = rng.choice([name for name in self.operations if name != operations[edge]])
-        return CellArchitecture(tuple(operations))
+        return self._cell(tuple(operations))
 
     def shrink(self, architecture: CellArchitecture) -> CellArchitecture | None:
         """Return a cell with the last of its most expensive operations made cheaper; ``None`` if there is none."""
@@ -182,5 +199,19 @@ class NasBench201Space(BaseSpace):
             if name in operations and cheaper in self.operations:
                 last = len(operations) - 1 - operations[::-1].index(name)
                 operations[last] = cheaper
-                return CellArchitecture(tuple(operations))
+                return self._cell(tuple(operations))
         return None
+
+    def scale(
+        self, architecture: CellArchitecture, *, width: float = 1.0, depth: float = 1.0
+    ) -> CellArchitecture:
+        """Return the cell in a skeleton of scaled channels and cells, at least one.
+
+        Raises:
+            StructureError: If a factor is no positive number, or there are too many.
+        """
+        check_factors(width=width, depth=depth)
+        channels, cells = (
+            max(1, round(own)) for own in (width * architecture.channels, depth * architecture.cells)
+        )
+        return replace(architecture, channels=channels, cells=cells)

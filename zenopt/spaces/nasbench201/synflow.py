@@ -21,30 +21,33 @@ def log_flow_of(
     architecture: Any, *, resolution: int, num_classes: int, batch_size: int | None, gamma: float
 ) -> float:
     """Return the logarithm of the expected synflow of a cell; see :func:`log_flow`."""
-    return log_flow(architecture.operations, num_classes)
+    return log_flow(architecture.operations, num_classes, architecture.channels, architecture.cells)
 
 
 @lru_cache(maxsize=65_536)
-def log_flow(operations: tuple[str, ...], num_classes: int) -> float:
+def log_flow(
+    operations: tuple[str, ...], num_classes: int, channels: int = CHANNELS[0], cells: int = CELLS_PER_STAGE
+) -> float:
     """Return the logarithm of a cell's expected synflow (official build), borders left out.
 
     Raises:
         ProxyError: If nothing flows from input to output.
     """
-    log_total = math.log(num_classes) + math.log(_factor(3, 3)) + math.log(_factor(CHANNELS[-1], 1))
+    widths = [channels * 2**stage for stage in range(len(CHANNELS))]
+    log_total = math.log(num_classes) + math.log(_factor(3, 3)) + math.log(_factor(widths[-1], 1))
     # The stem and the classifier carry everything.
     shares = 2.0
-    for stage, channels in enumerate(CHANNELS):
+    for stage, width in enumerate(widths):
         if stage:
-            body = _factor(CHANNELS[stage - 1], 3) * _factor(channels, 3)
-            shortcut = _factor(CHANNELS[stage - 1], 1)
+            body = _factor(widths[stage - 1], 3) * _factor(width, 3)
+            shortcut = _factor(widths[stage - 1], 1)
             log_total += math.log(body + shortcut)
             shares += (2 * body + shortcut) / (body + shortcut)
-        gain, weighted = _cell_gain(operations, channels)
+        gain, weighted = _cell_gain(operations, width)
         if gain == 0.0:
             raise ProxyError("no flow reaches the outputs")
-        log_total += CELLS_PER_STAGE * math.log(gain)
-        shares += CELLS_PER_STAGE * weighted / gain
+        log_total += cells * math.log(gain)
+        shares += cells * weighted / gain
     return log_total + math.log(shares)
 
 
