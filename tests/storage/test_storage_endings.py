@@ -450,11 +450,18 @@ def test_a_worker_that_joins_waits_for_a_restart(
     url = postgres_server.new_database()
     optuna.create_study(storage=open_storage(url), study_name="s")
     postgres_server.stop()
-    start = threading.Thread(target=lambda: (time.sleep(2.0), postgres_server.start()))
+    with pytest.raises(StorageError, match="check that the server runs"):
+        open_storage(url)
+
+    def start_when_missed() -> None:
+        deadline = time.monotonic() + 50
+        while not caplog.messages and time.monotonic() < deadline:
+            time.sleep(0.1)
+        postgres_server.start()
+
+    start = threading.Thread(target=start_when_missed)
     start.start()
     try:
-        with pytest.raises(StorageError, match="check that the server runs"):
-            open_storage(url)
         storage = open_storage(url, wait_s=60.0)
     finally:
         start.join()
