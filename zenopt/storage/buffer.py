@@ -6,8 +6,8 @@ import copy
 import datetime
 import json
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 from optuna.distributions import BaseDistribution
@@ -31,6 +31,10 @@ KINDS = {
     intermediate_values: "value of step",
 }
 """Tables of a trial's rows, with what to call a row when speaking to people."""
+
+
+Rows: TypeAlias = Mapping[str, Sequence[Mapping[str, Any]]]
+"""Rows of a trial by the name of their table."""
 
 
 class BufferedTrial:
@@ -64,7 +68,12 @@ class BufferedTrial:
         """Keep a parameter; ``value`` is its internal representation and ``text`` its distribution as JSON."""
         self.trial.params[name] = distribution.to_external_repr(value)
         self.trial.distributions[name] = distribution
-        self._add(trial_params, name, param_name=name, param_value=float(value), distribution_json=text)
+        self.unwritten[trial_params][name] = self.param_row(name, value, text)
+
+    def param_row(self, name: str, value: float, text: str) -> dict[str, Any]:
+        """Return the row of a parameter, see :meth:`set_param`."""
+        row = {"param_name": name, "param_value": float(value), "distribution_json": text}
+        return {"trial_id": self.trial_id, **row}
 
     def set_attr(self, table: sa.Table, key: str, value: Any) -> None:
         """Keep a user or system attribute, by its table; TypeError if the value is not JSON serializable."""
@@ -89,6 +98,16 @@ class BufferedTrial:
 
     def _add(self, table: sa.Table, unique: Any, **columns: Any) -> None:
         self.unwritten[table][unique] = {"trial_id": self.trial_id, **columns}
+
+    def rows(self) -> Rows:
+        """Return what the database has not got."""
+        return {table.name: list(rows.values()) for table, rows in self.unwritten.items() if rows}
+
+    def written(self, rows: Rows) -> None:
+        """Take note that the database has got all rows, where there were any."""
+        for table in self.unwritten:
+            if table.name in rows:
+                self.unwritten[table].clear()
 
     def freeze(
         self, state: TrialState = TrialState.RUNNING, datetime_complete: datetime.datetime | None = None

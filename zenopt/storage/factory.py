@@ -60,8 +60,8 @@ def open_storage(
             Seconds between signs of life of a running trial, by which workers on other machines know that
             this one lives; None turns them off.
         write_behind:
-            For SQLite, PostgreSQL and MySQL: keep a running trial in memory and write it whole when it is told,
-            see :mod:`zenopt.storage.write_behind`. False gives Optuna's own storage, which writes each parameter
+            For SQLite, PostgreSQL, MySQL and what ``zenopt serve-storage`` serves: keep a running trial in memory
+            and write it whole when it is told, see :mod:`zenopt.storage.write_behind`. False gives Optuna's own storage, which writes each parameter
             at once and reads all trials of a study into memory.
         create:
             False opens a file only if it exists, and where it cannot be written, for reading alone.
@@ -87,7 +87,7 @@ def open_storage(
     if target.kind == "journal":
         return _open_journal(target, heartbeat_interval, create)
     if target.kind == "grpc":
-        return _open_grpc(target, heartbeat_interval, max(CONNECT_TIMEOUT_S, wait_s))
+        return _open_grpc(target, heartbeat_interval, max(CONNECT_TIMEOUT_S, wait_s), write_behind)
     backend = _open_rdb(target, synchronous, create, wait_s, pre_ping=not write_behind)
     if not write_behind:
         return StampedRDBStorage(backend, heartbeat_interval)
@@ -115,24 +115,29 @@ def _open_journal(target: StorageURL, heartbeat_interval: float | None, create: 
         raise StorageError(f"storage {target.display!r}: {_line(error)}; check the disk") from error
 
 
-def _open_grpc(target: StorageURL, heartbeat_interval: float | None, timeout_s: float) -> BaseStorage:
+def _open_grpc(
+    target: StorageURL, heartbeat_interval: float | None, timeout_s: float, write_behind: bool
+) -> BaseStorage:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         try:
-            storage = StampedGrpcStorage(
+            from zenopt.storage.served import ServedProxy
+
+            proxy = ServedProxy(host=target.host, port=target.port)
+            proxy.wait_server_ready(timeout=timeout_s)
+            if write_behind and proxy.has_tables():
+                return WriteBehindStorage(proxy, heartbeat_interval)  # type: ignore[arg-type]  # stands in for it
+            return StampedGrpcStorage(
                 host=target.host, port=target.port, heartbeat_interval=heartbeat_interval
             )
         except ImportError as error:
             raise StorageError(
                 f"storage {target.display!r} needs gRPC, which is not installed; run: pip install 'zenopt[grpc]'"
             ) from error
-    try:
-        storage.wait_server_ready(timeout=timeout_s)
-    except ConnectionError as error:
-        raise StorageError(
-            f"storage {target.display!r}: no server answers; start one with zenopt serve-storage"
-        ) from error
-    return storage
+        except ConnectionError as error:
+            raise StorageError(
+                f"storage {target.display!r}: no server answers; start one with zenopt serve-storage"
+            ) from error
 
 
 def _open_rdb(

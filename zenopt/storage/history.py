@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from zenopt.core.errors import StorageError
 from zenopt.storage import queries
+from zenopt.storage.buffer import Rows
+from zenopt.storage.operations import Engine, operation
 from zenopt.storage.orphans import exclusive
 from zenopt.storage.records import STRUCTURE_KEY, TrialRecord
 from zenopt.storage.retry import patiently
 from zenopt.storage.tables import engine_of, lock_study, reading, transaction, user_attrs, write_rows
+from zenopt.storage.write_behind import WriteBehindStorage
+from zenopt.storage.writer import REFUSALS, insert_rows
 
 if TYPE_CHECKING:
     import optuna
@@ -71,7 +76,8 @@ class StudyHistory:
             if self._engine is None:
                 self._absorb(self._read_generic())
             else:
-                self._absorb(_read(self._engine, self._read_changes))
+                study_id = self.study._study_id
+                self._absorb(_read(self._engine, lambda c: queries.read_changes(c, study_id, *self._seen())))
             # What claim() read in between was not yet returned to anyone.
             pending, self._pending = self._pending, []
             latest = {record.trial_id: record for record in pending}
@@ -148,34 +154,44 @@ class StudyHistory:
                     trial.set_user_attr(self._identity, identity)
             return known
 
-    def _claim_in_tables(self, engine: sa.Engine, trial: optuna.Trial, identity: str) -> TrialRecord | None:
-        def claim() -> TrialRecord | None:
-            with transaction(engine) as connection:
-                lock_study(connection, self.study._study_id)
-                self._absorb(self._read_changes(connection))
-                known = self.find(identity, other_than=trial.number)
-                if known is None:
-                    row = {"key": self._identity, "value_json": json.dumps(identity)}
-                    write_rows(connection, user_attrs, [{"trial_id": trial._trial_id, **row}])
-            return known
+    def _claim_in_tables(self, engine: Engine, trial: optuna.Trial, identity: str) -> TrialRecord | None:
+        storage, study_id, trial_id = self.study._storage, self.study._study_id, trial._trial_id
 
-        known = patiently(engine, claim)
+        def claim(rows: Rows) -> TrialRecord | None:
+            rivals = [
+                record.trial_id
+                for record in self._running.values()
+                if record.user_attrs[self._identity] == identity and record.trial_id != trial_id
+            ]
+            wanted = {"trial_id": trial_id, "key": self._identity, "value_json": json.dumps(identity)}
+            with transaction(engine) as connection:
+                seen = claim_identity(connection, study_id, wanted, rivals, rows, *self._seen())
+            self._absorb(seen)
+            return self.find(identity, other_than=trial.number)
+
+        # What is known of the trial so far goes along: an evaluation may take long.
+        rows = storage.unwritten(trial_id) if isinstance(storage, WriteBehindStorage) else {}
+        try:
+            known = patiently(engine, lambda: claim(rows))
+        except StorageError:
+            raise
+        except REFUSALS:
+            # The trial is told without such a row, and the message then names it.
+            rows = {}
+            known = patiently(engine, lambda: claim(rows))
         if known is None:
+            if isinstance(storage, WriteBehindStorage):
+                storage.written(trial_id, rows)
             # The storage writes the same value once more when the trial is told; this keeps its own view right.
             trial.set_user_attr(self._identity, identity)
         return known
 
-    def _read_changes(self, connection: sa.Connection) -> list[TrialRecord]:
-        study_id = self.study._study_id
-        changed = []
-        for trial_id, number, state in queries.read_states(
-            connection, study_id, self._newest, self._unfinished
-        ):
-            before = self._unfinished.get(trial_id)
-            # A trial that goes on running, and has published what it evaluates, shows nothing new before it finishes.
-            if before is None or before.state != state or self._identity not in before.user_attrs:
-                changed.append((trial_id, number, state))
-        return queries.read_records(connection, study_id, self.keys, changed)
+    def _seen(self) -> tuple[int, dict[int, TrialState], list[int], tuple[str, ...]]:
+        """Return what is known already, for :func:`~zenopt.storage.queries.read_changes`."""
+        # A trial that goes on running, and has published what it evaluates, shows nothing new before it finishes.
+        settled = [key for key, record in self._unfinished.items() if self._identity in record.user_attrs]
+        seen = {key: record.state for key, record in self._unfinished.items()}
+        return self._newest, seen, settled, self.keys
 
     def _read_generic(self) -> list[TrialRecord]:
         found = self.study._storage.get_all_trials(self.study._study_id, deepcopy=False)
@@ -199,6 +215,53 @@ class StudyHistory:
                 self._by_identity.setdefault(record.user_attrs[self._identity], record)
             if before is None or not before.is_same_as(record):
                 self._pending.append(record)
+
+
+@operation(writes=True)
+def claim_identity(
+    connection: sa.Connection,
+    study_id: int,
+    wanted: Mapping[str, Any],
+    rivals: Collection[int],
+    rows: Rows,
+    newest: int,
+    seen: Mapping[int, TrialState],
+    settled: Collection[int],
+    keys: Collection[str],
+) -> list[TrialRecord]:
+    """Write the attribute that claims an evaluation for a trial, unless another trial has or does it.
+
+    Args:
+        connection:
+            Open connection.
+        study_id:
+            The study.
+        wanted:
+            The row of the attribute.
+        rivals:
+            Trials that were running with the same attribute when last seen.
+        rows:
+            What else is to be written of the trial with it.
+        newest, seen, settled, keys:
+            See :func:`~zenopt.storage.queries.read_changes`.
+
+    Returns:
+        What has changed, also where it is another trial's.
+    """
+    lock_study(connection, study_id)
+    changed = queries.read_changes(connection, study_id, newest, seen, settled, keys)
+    identity, own = json.loads(wanted["value_json"]), wanted["trial_id"]
+    changed_ids = {record.trial_id for record in changed}
+    is_taken = not changed_ids.issuperset(rivals) or any(
+        record.user_attrs.get(wanted["key"]) == identity
+        and (record.state == TrialState.RUNNING or (record.state.is_finished() and record.values is not None))
+        for record in changed
+        if record.trial_id != own
+    )
+    if not is_taken:
+        insert_rows(connection, rows)
+        write_rows(connection, user_attrs, [wanted])
+    return changed
 
 
 def top(study: optuna.Study, count: int, keys: Collection[str] = (STRUCTURE_KEY,)) -> list[TrialRecord]:
@@ -239,7 +302,7 @@ def count_by_state(study: optuna.Study) -> dict[TrialState, int]:
     return counts
 
 
-def _read(engine: sa.Engine, query: Callable[[sa.Connection], T]) -> T:
+def _read(engine: Engine, query: Callable[[sa.Connection], T]) -> T:
     def connect_and_read() -> T:
         with reading(engine) as connection:
             return query(connection)

@@ -10,7 +10,7 @@ import datetime
 import gc
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,7 @@ from optuna.storages._rdb.models import TrialIntermediateValueModel, TrialValueM
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from zenopt.storage.operations import operation
 from zenopt.storage.records import CONSTRAINT_PREFIX, CONSTRAINTS_KEY, TrialRecord
 from zenopt.storage.tables import (
     ValueType,
@@ -41,12 +42,14 @@ _states = sa.select(trials.c.trial_id, trials.c.number, trials.c.state)
 _new_states = _states.where(
     trials.c.study_id == sa.bindparam("study_id"), trials.c.trial_id > sa.bindparam("newest")
 )
+_state = sa.select(trials.c.state).where(trials.c.trial_id == sa.bindparam("id"))
 _all_states = sa.union_all(
     _new_states,
     _states.where(trials.c.trial_id.in_(sa.bindparam("ids", expanding=True, literal_execute=True))),
 )
 
 
+@operation()
 def read_states(
     connection: sa.Connection, study_id: int, newest: int, unfinished: Collection[int]
 ) -> list[tuple[int, int, TrialState]]:
@@ -72,6 +75,42 @@ def read_states(
     return sorted(connection.execute(_all_states, {**values, "ids": list(unfinished)}).all())
 
 
+@operation()
+def read_state(connection: sa.Connection, trial_id: int) -> TrialState | None:
+    """Return the state of a trial; None if it is gone."""
+    return connection.execute(_state, {"id": trial_id}).scalar()
+
+
+@operation()
+def read_changes(
+    connection: sa.Connection,
+    study_id: int,
+    newest: int,
+    seen: Mapping[int, TrialState],
+    settled: Collection[int],
+    keys: Collection[str],
+) -> list[TrialRecord]:
+    """Return records, without parameters, of the trials that are new or have changed, by ascending id.
+
+    Args:
+        connection:
+            Open connection.
+        study_id:
+            The study.
+        newest:
+            Highest trial id seen so far; -1 reads all.
+        seen:
+            The trials that were unfinished when last seen, by id.
+        settled:
+            Those of them that show nothing new before their state changes.
+        keys:
+            User attributes to read along.
+    """
+    found = read_states(connection, study_id, newest, seen)
+    changed = [row for row in found if row[0] not in settled or row[2] != seen[row[0]]]
+    return read_records(connection, study_id, keys, changed)
+
+
 def read_records(
     connection: sa.Connection,
     study_id: int,
@@ -94,15 +133,15 @@ def read_records(
         return []
     which = _among(study_id, [trial_id for trial_id, _, _ in found])
     with _collector_paused():
-        attrs = _read_attrs(connection, which, keys) if keys else {}
+        attrs = _attrs(_read_attrs(connection, which, keys, user_attrs)) if keys else {}
         values: dict[int, list[float]] = {}
         constraints: dict[int, dict[str, float]] = {}
         if any(state.is_finished() for _, _, state in found):
-            values = _read_values(connection, which)
+            values = _values(_read_values(connection, which))
             constraints = _read_constraints(connection, which)
         columns = (trials.c.trial_id, trials.c.datetime_start, trials.c.datetime_complete)
         times = {
-            row[0]: (_unix(row[1]), _unix(row[2]))
+            row[0]: (unix_s(row[1]), unix_s(row[2]))
             for row in connection.execute(sa.select(*columns).where(trials.c.trial_id.in_(which)))
         }
         return [
@@ -129,7 +168,7 @@ def read_params(
     distributions: dict[str, BaseDistribution] = {}
     for start in range(0, len(records), _MANY):
         ids = [record.trial_id for record in records[start : start + _MANY]]
-        params.update(_read_params(connection, _among(study_id, ids), distributions)[0])
+        params.update(_params(read_param_rows(connection, study_id, ids), distributions)[0])
     return [record.with_params(params.get(record.trial_id, {})) for record in records]
 
 
@@ -137,6 +176,14 @@ def read_top(
     connection: sa.Connection, study_id: int, direction: StudyDirection, count: int, keys: Collection[str]
 ) -> list[TrialRecord]:
     """Return the ``count`` best feasible COMPLETE trials with their parameters, best first, then by number."""
+    return read_params(connection, study_id, read_best(connection, study_id, direction, count, keys))
+
+
+@operation()
+def read_best(
+    connection: sa.Connection, study_id: int, direction: StudyDirection, count: int, keys: Collection[str]
+) -> list[TrialRecord]:
+    """Return what :func:`read_top` does, without parameters."""
     best: list[TrialRecord] = []
     ranked = connection.execute(_ranked(study_id, direction)).all()
     # Whether a trial is feasible is known only after reading its constraints; most of the best ones are.
@@ -145,9 +192,10 @@ def read_top(
         best += [record for record in read_records(connection, study_id, keys, rows) if record.is_feasible]
         if len(best) >= count:
             break
-    return read_params(connection, study_id, best[:count])
+    return best[:count]
 
 
+@operation()
 def read_best_id(connection: sa.Connection, study_id: int, direction: StudyDirection) -> int | None:
     """Return the id of the COMPLETE trial with the best value, feasible or not; None without any.
 
@@ -156,6 +204,7 @@ def read_best_id(connection: sa.Connection, study_id: int, direction: StudyDirec
     return connection.execute(_ranked(study_id, direction).limit(1)).scalar()
 
 
+@operation()
 def count_states(connection: sa.Connection, study_id: int) -> dict[TrialState, int]:
     """Return the number of trials in each state; states without trials are 0."""
     query = sa.select(trials.c.state, sa.func.count()).where(trials.c.study_id == study_id)
@@ -182,33 +231,16 @@ def read_trials(
             Distributions by their JSON text, shared by all trials read: parsing each once saves most of the time,
             and keeping one object of each most of the memory. Extended here.
     """
-    wanted = set(trial_ids)
-    if not wanted:
+    if not trial_ids:
         return []
-    which = _among(study_id, wanted)
-    in_study: list[sa.ColumnElement[bool]] = [trials.c.trial_id.in_(which)]
-    if study_id is not None:
-        in_study.append(trials.c.study_id == study_id)
-    columns = (
-        trials.c.trial_id,
-        trials.c.number,
-        trials.c.state,
-        trials.c.datetime_start,
-        trials.c.datetime_complete,
-    )
-    rows = connection.execute(sa.select(*columns).where(*in_study).order_by(trials.c.trial_id)).all()
-    params, spaces = _read_params(connection, which, distributions)
-    values = _read_values(connection, which)
+    rows = read_trial_rows(connection, study_id, trial_ids)
+    params, spaces = _params(rows["params"], distributions)
+    values = _values(rows["values"])
     steps: dict[int, dict[int, float]] = defaultdict(dict)
     to_value = TrialIntermediateValueModel.stored_repr_to_intermediate_value
-    i = intermediate_values.c
-    for trial_id, step, stored, kind in connection.execute(
-        sa.select(i.trial_id, i.step, i.intermediate_value, i.intermediate_value_type)
-        .where(i.trial_id.in_(which))
-        .order_by(i.trial_intermediate_value_id)
-    ):
+    for trial_id, step, stored, kind in rows["steps"]:
         steps[trial_id][step] = to_value(stored, kind)
-    user, system = (_read_attrs(connection, which, None, table) for table in (user_attrs, system_attrs))
+    user, system = _attrs(rows["user_attrs"]), _attrs(rows["system_attrs"])
     return [
         FrozenTrial(
             number=number,
@@ -224,21 +256,62 @@ def read_trials(
             intermediate_values=steps.get(trial_id, {}),
             trial_id=trial_id,
         )
-        for trial_id, number, state, start, complete in rows
-        if trial_id in wanted
+        for trial_id, number, state, start, complete in rows["trials"]
     ]
 
 
-def _read_params(
-    connection: sa.Connection, which: Any, distributions: dict[str, BaseDistribution]
+@operation()
+def read_trial_rows(
+    connection: sa.Connection, study_id: int | None, trial_ids: Collection[int]
+) -> dict[str, Sequence[Any]]:
+    """Return the rows of which :func:`read_trials` makes trials; there may be some of other trials among them."""
+    wanted = set(trial_ids)
+    which = _among(study_id, wanted)
+    in_study: list[sa.ColumnElement[bool]] = [trials.c.trial_id.in_(which)]
+    if study_id is not None:
+        in_study.append(trials.c.study_id == study_id)
+    columns = (
+        trials.c.trial_id,
+        trials.c.number,
+        trials.c.state,
+        trials.c.datetime_start,
+        trials.c.datetime_complete,
+    )
+    found = connection.execute(sa.select(*columns).where(*in_study).order_by(trials.c.trial_id)).all()
+    i = intermediate_values.c
+    steps = (
+        sa.select(i.trial_id, i.step, i.intermediate_value, i.intermediate_value_type)
+        .where(i.trial_id.in_(which))
+        .order_by(i.trial_intermediate_value_id)
+    )
+    return {
+        "trials": [row for row in found if row[0] in wanted],
+        "params": _read_params(connection, which),
+        "values": _read_values(connection, which),
+        "steps": connection.execute(steps).all(),
+        "user_attrs": _read_attrs(connection, which, None, user_attrs),
+        "system_attrs": _read_attrs(connection, which, None, system_attrs),
+    }
+
+
+@operation()
+def read_param_rows(connection: sa.Connection, study_id: int, trial_ids: Collection[int]) -> Sequence[Any]:
+    """Return the rows of the parameters of trials; there may be some of other trials among them."""
+    return _read_params(connection, _among(study_id, trial_ids))
+
+
+def _read_params(connection: sa.Connection, which: Any) -> Sequence[Any]:
+    c = trial_params.c
+    query = sa.select(c.trial_id, c.param_name, c.param_value, c.distribution_json)
+    return connection.execute(query.where(c.trial_id.in_(which)).order_by(c.param_id)).all()
+
+
+def _params(
+    rows: Sequence[Any], distributions: dict[str, BaseDistribution]
 ) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, BaseDistribution]]]:
     params: dict[int, dict[str, Any]] = defaultdict(dict)
     spaces: dict[int, dict[str, BaseDistribution]] = defaultdict(dict)
-    c = trial_params.c
-    query = sa.select(c.trial_id, c.param_name, c.param_value, c.distribution_json)
-    for trial_id, name, value, text in connection.execute(
-        query.where(c.trial_id.in_(which)).order_by(c.param_id)
-    ):
+    for trial_id, name, value, text in rows:
         distribution = distributions.get(text)
         if distribution is None:
             distribution = distributions[text] = json_to_distribution(text)
@@ -248,25 +321,33 @@ def _read_params(
 
 
 def _read_attrs(
-    connection: sa.Connection, which: Any, keys: Collection[str] | None, table: sa.Table = user_attrs
-) -> dict[int, dict[str, Any]]:
-    """Return attributes by trial and key; all of them if ``keys`` is None."""
+    connection: sa.Connection, which: Any, keys: Collection[str] | None, table: sa.Table
+) -> Sequence[Any]:
+    """Return rows of attributes; all of them if ``keys`` is None."""
     query = sa.select(table.c.trial_id, table.c.key, table.c.value_json).where(table.c.trial_id.in_(which))
     if keys is None:
         query = query.order_by(next(iter(table.primary_key.columns)))
     else:
         query = query.where(table.c.key.in_(keys))
+    return connection.execute(query).all()
+
+
+def _attrs(rows: Sequence[Any]) -> dict[int, dict[str, Any]]:
     found: dict[int, dict[str, Any]] = defaultdict(dict)
-    for trial_id, key, text in connection.execute(query):
+    for trial_id, key, text in rows:
         found[trial_id][key] = json.loads(text)
     return found
 
 
-def _read_values(connection: sa.Connection, which: Any) -> dict[int, list[float]]:
+def _read_values(connection: sa.Connection, which: Any) -> Sequence[Any]:
     c = trial_values.c
     query = sa.select(c.trial_id, c.value, c.value_type).where(c.trial_id.in_(which))
+    return connection.execute(query.order_by(c.trial_id, c.objective)).all()
+
+
+def _values(rows: Sequence[Any]) -> dict[int, list[float]]:
     found: dict[int, list[float]] = defaultdict(list)
-    for trial_id, stored, kind in connection.execute(query.order_by(c.trial_id, c.objective)):
+    for trial_id, stored, kind in rows:
         found[trial_id].append(TrialValueModel.stored_repr_to_value(stored, kind))
     return found
 
@@ -327,7 +408,8 @@ def _local(utc: datetime.datetime | None) -> datetime.datetime | None:
     return utc.replace(tzinfo=datetime.timezone.utc).astimezone().replace(tzinfo=None)
 
 
-def _unix(utc: datetime.datetime | None) -> float | None:
+def unix_s(utc: datetime.datetime | None) -> float | None:
+    """Return a naive UTC time of the tables as Unix time in seconds."""
     return None if utc is None else (utc - _EPOCH).total_seconds()
 
 

@@ -8,10 +8,10 @@ import multiprocessing.util
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import sqlalchemy as sa
 from optuna.storages import BaseStorage, RDBStorage, _CachedStorage
 
 from zenopt.core.errors import StorageError
+from zenopt.storage.operations import Engine
 from zenopt.storage.retry import patiently
 from zenopt.storage.sqlite import SqliteConnection, SqliteConnector
 from zenopt.storage.tables import reading
@@ -41,8 +41,8 @@ class PatientRDBStorage(_CachedStorage):
         self._close_at_end()
 
     @property
-    def engine(self) -> sa.Engine:
-        """The SQLAlchemy engine."""
+    def engine(self) -> Engine:
+        """What connects to the tables."""
         return self._backend.engine
 
     def close(self) -> None:
@@ -93,7 +93,7 @@ def _close(backend: RDBStorage, before_closing: list[Callable[[], None]]) -> Non
         for action in before_closing:
             action()
         _checkpoint(backend)
-    backend.scoped_session.remove()
+    backend.remove_session()
     backend.engine.dispose()
 
 

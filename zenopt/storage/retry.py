@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import optuna
-import sqlalchemy as sa
 import sqlalchemy.exc
 
 from zenopt.core.errors import StorageError
+from zenopt.storage.operations import Engine
 from zenopt.storage.urls import mask_password
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ _SILENT_S = 1.0
 _logger = logging.getLogger(__name__)
 # Since when the database of an engine has been away: said once by whichever thread meets it first, and once when it
 # is back.
-_outages: weakref.WeakKeyDictionary[sa.Engine, float] = weakref.WeakKeyDictionary()
+_outages: weakref.WeakKeyDictionary[Engine, float] = weakref.WeakKeyDictionary()
 _outages_lock = threading.Lock()
 
 # PostgreSQL: connection exceptions (class 08), shutdown, crash recovery, too many clients.
@@ -57,7 +57,7 @@ _SQLITE_UNWRITABLE = {
 
 
 def patiently(
-    engine: sa.Engine,
+    engine: Engine,
     action: Callable[[], T],
     *,
     arrived: Callable[[], T | None] = lambda: None,
@@ -96,11 +96,11 @@ def patiently(
             if cause is None:
                 raise
             where = _name(engine)
-            reason = _why_unwritable(cause)
+            reason = why_unwritable(cause)
             if reason is not None:
                 raise StorageError(f"{where}: {reason} ({_line(cause.orig)})") from error
             away = is_away(cause)
-            if not away and not _is_conflict(cause):
+            if not away and not is_conflict(cause):
                 raise
             waited_s = time.monotonic() - began
             if waited_s > limit_s:
@@ -122,9 +122,7 @@ def patiently(
             return result
 
 
-def _announce_outage(
-    engine: sa.Engine, began: float, cause: sqlalchemy.exc.DBAPIError, limit_s: float
-) -> None:
+def _announce_outage(engine: Engine, began: float, cause: sqlalchemy.exc.DBAPIError, limit_s: float) -> None:
     with _outages_lock:
         if engine in _outages:
             return
@@ -137,7 +135,7 @@ def announce_absence(where: str, limit_s: float, cause: sqlalchemy.exc.DBAPIErro
     _logger.warning("%s is away, waiting up to %.0f s: %s", where, limit_s, _line(cause.orig))
 
 
-def _announce_return(engine: sa.Engine) -> None:
+def _announce_return(engine: Engine) -> None:
     with _outages_lock:
         began = _outages.pop(engine, None)
     if began is not None:
@@ -165,13 +163,15 @@ def is_away(error: sqlalchemy.exc.DBAPIError) -> bool:
     return connecting and _number(error) == 0
 
 
-def _is_conflict(error: sqlalchemy.exc.DBAPIError) -> bool:
+def is_conflict(error: sqlalchemy.exc.DBAPIError) -> bool:
+    """Return whether another transaction was in the way."""
     if _is_sqlite(error):
         return "is locked" in str(error.orig)
     return _sql_state(error) in _CONFLICT_STATES or _number(error) in _CONFLICT_NUMBERS
 
 
-def _why_unwritable(error: sqlalchemy.exc.DBAPIError) -> str | None:
+def why_unwritable(error: sqlalchemy.exc.DBAPIError) -> str | None:
+    """Return why the database cannot be written, with the remedy; None if that is not what the error says."""
     if _is_sqlite(error):
         message = str(error.orig).lower()
         return next((reason for part, reason in _SQLITE_UNWRITABLE.items() if part in message), None)
@@ -191,7 +191,7 @@ def _is_sqlite(error: sqlalchemy.exc.DBAPIError) -> bool:
     return type(error.orig).__module__ == "sqlite3"
 
 
-def _name(engine: sa.Engine) -> str:
+def _name(engine: Engine) -> str:
     return f"storage {mask_password(engine.url.render_as_string(hide_password=True))!r}"
 
 

@@ -7,13 +7,14 @@ import json
 import weakref
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from optuna.storages import BaseStorage, RDBStorage, _CachedStorage
 from optuna.storages._rdb import models
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
+from zenopt.storage.operations import Engine, ServedTables, operation
 from zenopt.storage.retry import patiently
 from zenopt.storage.sqlite import SqliteConnection
 
@@ -42,15 +43,17 @@ _has_known_schema: weakref.WeakKeyDictionary[sa.Engine, bool] = weakref.WeakKeyD
 _lock_study = sa.select(studies.c.study_id).where(studies.c.study_id == sa.bindparam("id")).with_for_update()
 
 
-def engine_of(storage: BaseStorage) -> sa.Engine | None:
+def engine_of(storage: BaseStorage) -> Engine | None:
     """Return the engine of Optuna's tables behind ``storage``; None where there are none or they are not known here.
 
     Who gets None uses the storage's own methods, which always agree with the installed Optuna.
     """
     backend = storage._backend if isinstance(storage, _CachedStorage) else storage
-    if not isinstance(backend, RDBStorage):
+    engine = getattr(backend, "engine", None)
+    if isinstance(engine, ServedTables):
+        return engine
+    if not isinstance(backend, RDBStorage) or engine is None:
         return None
-    engine = backend.engine
     if engine not in _has_known_schema:
         version = patiently(engine, backend.get_current_version)
         _has_known_schema[engine] = version in KNOWN_SCHEMAS
@@ -58,8 +61,10 @@ def engine_of(storage: BaseStorage) -> sa.Engine | None:
 
 
 @contextmanager
-def reading(engine: sa.Engine, *, may_be_lost: bool = False) -> Iterator[sa.Connection]:
+def reading(engine: Engine, *, may_be_lost: bool = False) -> Iterator[sa.Connection]:
     """Yield a connection that begins no transaction, which spares a server two exchanges.
+
+    Of served tables it is good for operations alone.
 
     Args:
         engine:
@@ -68,6 +73,9 @@ def reading(engine: sa.Engine, *, may_be_lost: bool = False) -> Iterator[sa.Conn
             Whether to read on when the database file was deleted or replaced, because a commit follows, which will
             rescue what it writes too.
     """
+    if isinstance(engine, ServedTables):
+        yield cast("sa.Connection", engine)
+        return
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         driver = connection.connection.dbapi_connection
         if isinstance(driver, SqliteConnection) and not may_be_lost:
@@ -76,16 +84,37 @@ def reading(engine: sa.Engine, *, may_be_lost: bool = False) -> Iterator[sa.Conn
 
 
 @contextmanager
-def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
+def transaction(engine: Engine) -> Iterator[sa.Connection]:
     """Yield a connection inside a transaction that writes; committed at the end, rolled back on any exception.
 
     SQLite takes its one write lock at once: a transaction that begins by reading and then writes would fail, not
-    wait, when another worker wrote in between.
+    wait, when another worker wrote in between. Of served tables each operation is a transaction by itself.
     """
+    if isinstance(engine, ServedTables):
+        yield cast("sa.Connection", engine)
+        return
     with engine.begin() as connection:
         if engine.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         yield connection
+
+
+@operation()
+def require_study(connection: sa.Connection, study_id: int) -> None:
+    """Raise a KeyError if there is no such study."""
+    if not connection.execute(sa.select(studies.c.study_id).where(studies.c.study_id == study_id)).first():
+        raise KeyError(f"No study with study_id {study_id} exists.")
+
+
+@operation(writes=True)
+def delete_study(connection: sa.Connection, study_id: int) -> None:
+    """Delete a study and its trials, without reading them; KeyError if there is no such study."""
+    lock_study(connection, study_id)
+    of_study = sa.select(trials.c.trial_id).where(trials.c.study_id == study_id)
+    for table in TRIAL_TABLES:
+        connection.execute(sa.delete(table).where(table.c.trial_id.in_(of_study)))
+    for table in (trials, study_user_attrs, study_system_attrs, study_directions, studies):
+        connection.execute(sa.delete(table).where(table.c.study_id == study_id))
 
 
 def lock_study(connection: sa.Connection, study_id: int) -> None:
@@ -142,7 +171,7 @@ def _insert_json(table: sa.Table, replace: bool) -> sa.Insert:
 
 
 def _on_conflict(insert: Any, replace: bool) -> sa.Insert:
-    keys = _keys(insert.table)
+    keys = keys_of(insert.table)
     if not replace:
         return insert.on_conflict_do_nothing(index_elements=keys)
     return insert.on_conflict_do_update(
@@ -150,10 +179,11 @@ def _on_conflict(insert: Any, replace: bool) -> sa.Insert:
     )
 
 
-def _keys(table: sa.Table) -> list[str]:
+def keys_of(table: sa.Table) -> list[str]:
+    """Return the columns that tell the rows of a table apart: the trial, and what is unique in it."""
     unique = next(item for item in table.constraints if isinstance(item, sa.UniqueConstraint))
     return [column.name for column in unique.columns]
 
 
 def _changing(table: sa.Table) -> list[str]:
-    return [c.name for c in table.columns if not c.primary_key and c.name not in _keys(table)]
+    return [c.name for c in table.columns if not c.primary_key and c.name not in keys_of(table)]

@@ -26,30 +26,24 @@ from collections import OrderedDict
 from collections.abc import Container, Sequence
 from typing import Any
 
-import sqlalchemy as sa
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from zenopt.core.errors import StorageError
-from zenopt.storage.buffer import BufferedTrial
+from zenopt.storage.buffer import BufferedTrial, Rows
 from zenopt.storage.heartbeat import Heartbeat
 from zenopt.storage.orphans import DEFAULT_GRACE_S, requeue_in_tables
-from zenopt.storage.queries import count_states, read_best_id
+from zenopt.storage.queries import count_states, read_best_id, read_state
 from zenopt.storage.rdb import PatientRDBStorage
 from zenopt.storage.snapshot import StudySnapshot
 from zenopt.storage.tables import (
-    TRIAL_TABLES,
-    lock_study,
+    delete_study,
     reading,
-    studies,
-    study_directions,
-    study_system_attrs,
-    study_user_attrs,
+    require_study,
     system_attrs,
     transaction,
-    trials,
     user_attrs,
 )
 from zenopt.storage.writer import REFUSALS, RefusedRowsError, TrialWriter, read_trial
@@ -60,8 +54,6 @@ _RECENT = 32
 _MOMENT_S = 1.0
 
 _logger = logging.getLogger(__name__)
-
-_state = sa.select(trials.c.state).where(trials.c.trial_id == sa.bindparam("id"))
 
 
 class WriteBehindStorage(PatientRDBStorage):
@@ -227,6 +219,17 @@ class WriteBehindStorage(PatientRDBStorage):
         if buffered is not None:
             self._writer.publish(buffered)
 
+    def unwritten(self, trial_id: int) -> Rows:
+        """Return what the database has not got of a trial of this process; nothing for any other trial."""
+        buffered = self._own(trial_id)
+        return {} if buffered is None else buffered.rows()
+
+    def written(self, trial_id: int, rows: Rows) -> None:
+        """Take note that someone else has written what :meth:`unwritten` has returned."""
+        buffered = self._own(trial_id)
+        if buffered is not None:
+            buffered.written(rows)
+
     # Trials: read.
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
@@ -270,7 +273,7 @@ class WriteBehindStorage(PatientRDBStorage):
         def refresh() -> list[int]:
             with reading(self.engine) as connection:
                 if snapshot.newest < 0 or wanted != {TrialState.WAITING}:
-                    _require_study(connection, study_id)
+                    require_study(connection, study_id)
                 return snapshot.refresh(connection)
 
         def read() -> list[FrozenTrial]:
@@ -296,7 +299,7 @@ class WriteBehindStorage(PatientRDBStorage):
             with reading(self.engine) as connection:
                 counts = count_states(connection, study_id)
                 if not any(counts.values()):
-                    _require_study(connection, study_id)
+                    require_study(connection, study_id)
                 return sum(count for key, count in counts.items() if key in wanted)
 
         return self._patiently(read)
@@ -327,12 +330,7 @@ class WriteBehindStorage(PatientRDBStorage):
 
         def delete() -> None:
             with transaction(self.engine) as connection:
-                lock_study(connection, study_id)
-                of_study = sa.select(trials.c.trial_id).where(trials.c.study_id == study_id)
-                for table in TRIAL_TABLES:
-                    connection.execute(sa.delete(table).where(table.c.trial_id.in_(of_study)))
-                for table in (trials, study_user_attrs, study_system_attrs, study_directions, studies):
-                    connection.execute(sa.delete(table).where(table.c.study_id == study_id))
+                delete_study(connection, study_id)
 
         self._patiently(delete)
         with self._lock:
@@ -348,7 +346,7 @@ class WriteBehindStorage(PatientRDBStorage):
 
         def read() -> TrialState | None:
             with reading(self.engine, may_be_lost=True) as connection:
-                return connection.execute(_state, {"id": buffered.trial_id}).scalar()
+                return read_state(connection, buffered.trial_id)
 
         if time.monotonic() - buffered.since < _MOMENT_S:
             return False
@@ -390,14 +388,6 @@ class WriteBehindStorage(PatientRDBStorage):
 
 
 _FINISHED = {state for state in TrialState if state.is_finished()}
-
-
-def _require_study(connection: sa.Connection, study_id: int) -> None:
-    if (
-        connection.execute(sa.select(studies.c.study_id).where(studies.c.study_id == study_id)).first()
-        is None
-    ):
-        raise KeyError(f"No study with study_id {study_id} exists.")
 
 
 def _publish_all(writer: TrialWriter, buffered: dict[int, BufferedTrial]) -> None:

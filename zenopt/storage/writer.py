@@ -7,7 +7,9 @@ confirmation was lost, so that nothing is done twice.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
+from typing import Any
 
 import sqlalchemy as sa
 import sqlalchemy.exc
@@ -21,10 +23,12 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from zenopt.core.errors import StorageError
-from zenopt.storage.buffer import KINDS, BufferedTrial
+from zenopt.storage.buffer import KINDS, BufferedTrial, Rows
+from zenopt.storage.operations import Engine, operation
 from zenopt.storage.queries import read_states, read_trials
 from zenopt.storage.retry import patiently
 from zenopt.storage.tables import (
+    keys_of,
     lock_study,
     reading,
     transaction,
@@ -73,7 +77,7 @@ class TrialWriter:
             Engine of the database.
     """
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self.engine = engine
         # The distribution of each parameter set last, by study and name; all of a name agree with each other.
         self._distributions: dict[tuple[int, str], tuple[BaseDistribution, str]] = {}
@@ -93,30 +97,19 @@ class TrialWriter:
         """
         worker = str(current_worker())
         trial = create_trial(state=TrialState.RUNNING, user_attrs={WORKER_KEY: worker})
-        trial.datetime_start = self._now()
+        trial.datetime_start = start = self._now()
         since = self._newest.get(study_id, -1)
 
         def insert() -> tuple[int, int]:
             with transaction(self.engine) as connection:
-                lock_study(connection, study_id)
-                newest = connection.execute(_newest_number, {"study_id": study_id, "since": since}).scalar()
-                number = 0 if newest is None else newest + 1
-                row = {
-                    "study_id": study_id,
-                    "number": number,
-                    "state": trial.state,
-                    "datetime_start": _utc(trial.datetime_start),
-                }
-                inserted = connection.execute(sa.insert(trials), row).inserted_primary_key
-                assert inserted is not None
-                _write_worker(connection, inserted[0], worker)
-                return inserted[0], number
+                trial_id, number = insert_trial(connection, study_id, since, worker, _utc(start))
+            return trial_id, number
 
         def arrived() -> tuple[int, int] | None:
             with reading(self.engine) as connection:
                 new = [row[0] for row in read_states(connection, study_id, since, ())]
                 for found in read_trials(connection, study_id, new, {}):
-                    if _is_held_by(found, worker) and found.datetime_start == trial.datetime_start:
+                    if _is_held_by(found, worker) and found.datetime_start == start:
                         return found._trial_id, found.number
             return None
 
@@ -132,20 +125,11 @@ class TrialWriter:
             UpdateFinishedTrialError: If it is finished.
         """
         start, worker = self._now(), str(current_worker())
-        is_waiting = (trials.c.trial_id == trial_id) & (trials.c.state == TrialState.WAITING)
-        change = (
-            sa.update(trials).where(is_waiting).values(state=TrialState.RUNNING, datetime_start=_utc(start))
-        )
 
         def take() -> BufferedTrial | None:
             with transaction(self.engine) as connection:
-                if connection.execute(change).rowcount == 1:
-                    _write_worker(connection, trial_id, worker)
-                    return buffered(connection)
-                found = read_trial(connection, trial_id)
-                if found.state.is_finished():
-                    raise UpdateFinishedTrialError(_why_not_ours(found))
-                return None
+                is_taken = take_trial(connection, trial_id, worker, _utc(start))
+                return buffered(connection) if is_taken else None
 
         def arrived() -> BufferedTrial | None:
             with reading(self.engine) as connection:
@@ -154,8 +138,7 @@ class TrialWriter:
                 return buffered(connection) if is_ours and found.datetime_start == start else None
 
         def buffered(connection: sa.Connection) -> BufferedTrial:
-            study_id = sa.select(trials.c.study_id).where(trials.c.trial_id == trial_id)
-            return BufferedTrial(read_trial(connection, trial_id), connection.execute(study_id).scalar_one())
+            return BufferedTrial(read_trial(connection, trial_id), read_study_id(connection, trial_id))
 
         return patiently(self.engine, take, arrived=arrived)
 
@@ -189,38 +172,25 @@ class TrialWriter:
         distribution for every worker, where rows that wait in memory could contradict each other.
         """
         study_id, text = buffered.study_id, distribution_to_json(distribution)
+        # Those set before it are among them: the order of the rows is the order of the parameters.
+        rows = [*buffered.unwritten[trial_params].values(), buffered.param_row(name, value, text)]
 
-        def settle() -> bool:
+        def settle() -> str | None:
             with reading(self.engine) as connection:
-                if self._find_distribution(connection, study_id, name):
-                    return False
-            with transaction(self.engine) as connection:
-                lock_study(connection, study_id)
-                if self._find_distribution(connection, study_id, name):
-                    return False
-                buffered.set_param(name, value, distribution, text)
-                # Those set before it are among them: the order of the rows is the order of the parameters.
-                write_rows(connection, trial_params, buffered.unwritten[trial_params].values())
-            return True
+                known = find_distribution(connection, study_id, name)
+            if known is None:
+                with transaction(self.engine) as connection:
+                    known = settle_param(connection, study_id, name, rows)
+            return known
 
-        if not patiently(self.engine, settle):
+        known = patiently(self.engine, settle)
+        if known is not None:
+            found = json_to_distribution(known)
+            self._distributions[study_id, name] = found, distribution_to_json(found)
             return False
+        buffered.set_param(name, value, distribution, text)
         buffered.unwritten[trial_params].clear()
         self._distributions[study_id, name] = distribution, text
-        return True
-
-    def _find_distribution(self, connection: sa.Connection, study_id: int, name: str) -> bool:
-        """Return whether the study has a parameter, and keep its distribution then."""
-        text = connection.execute(
-            sa.select(trial_params.c.distribution_json)
-            .join(trials, trials.c.trial_id == trial_params.c.trial_id)
-            .where(trials.c.study_id == study_id, trial_params.c.param_name == name)
-            .limit(1)
-        ).scalar()
-        if text is None:
-            return False
-        distribution = json_to_distribution(text)
-        self._distributions[study_id, name] = distribution, distribution_to_json(distribution)
         return True
 
     def publish(self, buffered: BufferedTrial) -> None:
@@ -230,19 +200,15 @@ class TrialWriter:
             KeyError: If the trial is gone.
             UpdateFinishedTrialError: If someone else finished the trial, or it was given to another worker.
         """
+        rows = buffered.rows()
 
         def write() -> None:
             with transaction(self.engine) as connection:
-                found = read_trial(connection, buffered.trial_id)
-                if found.state != TrialState.RUNNING or not _is_held_by(found, buffered.worker):
-                    raise UpdateFinishedTrialError(_why_not_ours(found))
-                for table, rows in buffered.unwritten.items():
-                    write_rows(connection, table, rows.values())
+                publish_rows(connection, buffered.trial_id, buffered.worker, rows)
 
-        if any(buffered.unwritten.values()):
+        if rows:
             patiently(self.engine, write)
-            for rows in buffered.unwritten.values():
-                rows.clear()
+            buffered.written(rows)
 
     def tell(self, buffered: BufferedTrial, state: TrialState) -> FrozenTrial:
         """Finish a trial and write all of it; return the finished trial.
@@ -261,11 +227,11 @@ class TrialWriter:
             "complete": _utc(complete),
         }
 
+        rows = buffered.rows()
+
         def write(singly: bool) -> list[str]:
             with transaction(self.engine) as connection:
-                if connection.execute(_finish, finish).rowcount != 1:
-                    raise UpdateFinishedTrialError(_why_not_ours(read_trial(connection, buffered.trial_id)))
-                return _write_singly(connection, buffered) if singly else _write(connection, buffered)
+                return finish_trial(connection, finish, rows, singly)
 
         def arrived() -> list[str] | None:
             with reading(self.engine) as connection:
@@ -292,16 +258,13 @@ class TrialWriter:
         Raises:
             KeyError: If the trial is gone.
         """
+        rows = buffered.rows()
 
         def add() -> None:
             with transaction(self.engine) as connection:
-                # If it was run anew, what is known here is of a run that does not count.
-                if _is_held_by(read_trial(connection, buffered.trial_id), buffered.worker):
-                    for table, rows in buffered.unwritten.items():
-                        if table is not trial_values:
-                            write_rows(connection, table, rows.values(), replace=False)
+                add_rows(connection, buffered.trial_id, buffered.worker, rows)
 
-        if any(buffered.unwritten.values()):
+        if rows:
             patiently(self.engine, add)
 
     def _now(self) -> datetime:
@@ -319,9 +282,9 @@ def read_trial(connection: sa.Connection, trial_id: int) -> FrozenTrial:
     return found[0]
 
 
-def _utc(local: datetime | None) -> datetime | None:
+def _utc(local: datetime) -> datetime:
     """Return a naive local time as the tables keep it: in naive UTC."""
-    return None if local is None else local.astimezone(timezone.utc).replace(tzinfo=None)
+    return local.astimezone(timezone.utc).replace(tzinfo=None)
 
 
 def _is_held_by(found: FrozenTrial, worker: str) -> bool:
@@ -337,22 +300,148 @@ def _why_not_ours(found: FrozenTrial) -> str:
     )
 
 
+# Operations.
+
+
+@operation(writes=True)
+def insert_trial(
+    connection: sa.Connection, study_id: int, since: int, worker: str, start: datetime
+) -> tuple[int, int]:
+    """Insert a RUNNING trial of a worker; return its id and its number.
+
+    Args:
+        connection:
+            Open connection.
+        study_id:
+            The study.
+        since:
+            An id of a trial of the study: there are later ones, or it is the newest; -1 if none is known.
+        worker:
+            The worker, as text.
+        start:
+            When it began, in naive UTC.
+
+    Raises:
+        KeyError: If there is no such study.
+    """
+    lock_study(connection, study_id)
+    newest = connection.execute(_newest_number, {"study_id": study_id, "since": since}).scalar()
+    number = 0 if newest is None else newest + 1
+    row = {"study_id": study_id, "number": number, "state": TrialState.RUNNING, "datetime_start": start}
+    inserted = connection.execute(sa.insert(trials), row).inserted_primary_key
+    assert inserted is not None
+    _write_worker(connection, inserted[0], worker)
+    return inserted[0], number
+
+
+@operation(writes=True)
+def take_trial(connection: sa.Connection, trial_id: int, worker: str, start: datetime) -> bool:
+    """Set a WAITING trial RUNNING in the name of a worker; return whether it was WAITING.
+
+    Raises:
+        KeyError: If there is no such trial.
+        UpdateFinishedTrialError: If it is finished.
+    """
+    is_waiting = (trials.c.trial_id == trial_id) & (trials.c.state == TrialState.WAITING)
+    change = sa.update(trials).where(is_waiting).values(state=TrialState.RUNNING, datetime_start=start)
+    if connection.execute(change).rowcount == 1:
+        _write_worker(connection, trial_id, worker)
+        return True
+    found = read_trial(connection, trial_id)
+    if found.state.is_finished():
+        raise UpdateFinishedTrialError(_why_not_ours(found))
+    return False
+
+
+@operation()
+def read_study_id(connection: sa.Connection, trial_id: int) -> int:
+    """Return the study of a trial."""
+    query = sa.select(trials.c.study_id).where(trials.c.trial_id == trial_id)
+    return connection.execute(query).scalar_one()
+
+
+@operation()
+def find_distribution(connection: sa.Connection, study_id: int, name: str) -> str | None:
+    """Return the distribution of a parameter of a study as JSON; None if the study has not had it yet."""
+    return connection.execute(
+        sa.select(trial_params.c.distribution_json)
+        .join(trials, trials.c.trial_id == trial_params.c.trial_id)
+        .where(trials.c.study_id == study_id, trial_params.c.param_name == name)
+        .limit(1)
+    ).scalar()
+
+
+@operation(writes=True)
+def settle_param(
+    connection: sa.Connection, study_id: int, name: str, rows: Sequence[Mapping[str, Any]]
+) -> str | None:
+    """Write parameters of a trial if the study has not had one yet, else return its distribution as JSON."""
+    lock_study(connection, study_id)
+    known = find_distribution(connection, study_id, name)
+    if known is None:
+        write_rows(connection, trial_params, rows)
+    return known
+
+
+@operation(writes=True)
+def publish_rows(connection: sa.Connection, trial_id: int, worker: str, rows: Rows) -> None:
+    """Write rows of a RUNNING trial of a worker; raises as :meth:`TrialWriter.publish`."""
+    found = read_trial(connection, trial_id)
+    if found.state != TrialState.RUNNING or not _is_held_by(found, worker):
+        raise UpdateFinishedTrialError(_why_not_ours(found))
+    insert_rows(connection, rows)
+
+
+@operation(writes=True)
+def finish_trial(connection: sa.Connection, finish: Mapping[str, Any], rows: Rows, singly: bool) -> list[str]:
+    """Finish a RUNNING trial of a worker and write rows of it; raises as :meth:`TrialWriter.tell`.
+
+    Args:
+        connection:
+            Open connection.
+        finish:
+            Values of the statement that finishes it.
+        rows:
+            What is to be written.
+        singly:
+            Whether a row that the database refuses is left out.
+
+    Returns:
+        What was refused, in words.
+    """
+    if connection.execute(_finish, finish).rowcount != 1:
+        raise UpdateFinishedTrialError(_why_not_ours(read_trial(connection, finish["id"])))
+    if singly:
+        return _write_singly(connection, rows)
+    insert_rows(connection, rows)
+    return []
+
+
+@operation(writes=True)
+def add_rows(connection: sa.Connection, trial_id: int, worker: str, rows: Rows) -> None:
+    """Add rows to a trial that another process has finished, but no values; KeyError if it is gone."""
+    # If it was run anew, what is known here is of a run that does not count.
+    if _is_held_by(read_trial(connection, trial_id), worker):
+        added = {name: found for name, found in rows.items() if name != trial_values.name}
+        insert_rows(connection, added, replace=False)
+
+
 def _write_worker(connection: sa.Connection, trial_id: int, worker: str) -> None:
     row = {"trial_id": trial_id, "key": WORKER_KEY, "value_json": json.dumps(worker)}
     write_rows(connection, user_attrs, [row])
 
 
-def _write(connection: sa.Connection, buffered: BufferedTrial) -> list[str]:
-    for table, rows in buffered.unwritten.items():
-        write_rows(connection, table, rows.values())
-    return []
+def insert_rows(connection: sa.Connection, rows: Rows, *, replace: bool = True) -> None:
+    """Insert rows of a trial; of those that are there already, replace or leave what they hold."""
+    for table in KINDS:
+        write_rows(connection, table, rows.get(table.name, ()), replace=replace)
 
 
-def _write_singly(connection: sa.Connection, buffered: BufferedTrial) -> list[str]:
+def _write_singly(connection: sa.Connection, rows: Rows) -> list[str]:
     """Write rows each in a savepoint of its own; return what was refused, in words, with the reason."""
     refused = []
-    for table, rows in buffered.unwritten.items():
-        for unique, row in rows.items():
+    for table, kind in KINDS.items():
+        for row in rows.get(table.name, ()):
             try:
                 with connection.begin_nested():
                     write_rows(connection, table, [row])
@@ -360,5 +449,6 @@ def _write_singly(connection: sa.Connection, buffered: BufferedTrial) -> list[st
                 if isinstance(error, sqlalchemy.exc.DBAPIError) and error.connection_invalidated:
                     raise
                 reason = " ".join(str(getattr(error, "orig", None) or error).split())
-                refused.append(f"{f'{KINDS[table]} {unique!r}'[:80]} ({reason[:200]})")
+                unique = next(row[name] for name in keys_of(table) if name != "trial_id")
+                refused.append(f"{f'{kind} {unique!r}'[:80]} ({reason[:200]})")
     return refused
