@@ -8,7 +8,9 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jobs
@@ -202,6 +204,29 @@ def test_what_a_storage_or_cluster_cannot_do_is_said_before_a_study_is_made(
         with pytest.raises(ZenoptError, match=complaint):
             run_search(tiny_spec(), storage, "s", trials=2, on=on)
     assert not (tmp_path / "x.db").exists()
+
+
+def test_a_call_that_fails_does_not_end_the_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    from zenopt.executors import ray
+    from zenopt.executors.ray import RayActors, _Hired
+
+    _needs("ray")
+    monkeypatch.setattr(ray, "_PING_S", 0.0)
+    actors = RayActors()
+    asked = []
+
+    def ping(index: int) -> None:
+        asked.append(index)
+        if index == 0 and len(asked) < 4:
+            raise RuntimeError("the actor is gone")
+        if len(asked) >= 4:
+            actors._over.set()
+
+    for index in range(2):
+        handle = SimpleNamespace(ping=SimpleNamespace(remote=partial(ping, index)))
+        actors._hired[index] = _Hired(index, handle, None, identity=f"worker {index}")
+    actors._ping()
+    assert asked == [0, 1, 0, 1]
 
 
 @pytest.mark.parametrize("package", ["grpc", "google.protobuf"])

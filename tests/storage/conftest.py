@@ -9,6 +9,7 @@ import optuna
 import pytest
 from optuna.storages import BaseStorage
 
+from zenopt.executors.proxy import serve_file
 from zenopt.storage import open_storage
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -42,6 +43,22 @@ def mysql_server() -> Iterator:
     server.close()
 
 
+@pytest.fixture(scope="session")
+def serve_url() -> Iterator[Callable[[str], str]]:
+    """Return a function that begins a server of a storage and returns the URL of its clients."""
+    pytest.importorskip("grpc", reason="grpcio is not installed")
+    servers = []
+
+    def serve(url: str) -> str:
+        served, server = serve_file(url, "NORMAL", "127.0.0.1")
+        servers.append(server)
+        return served
+
+    yield serve
+    for server in servers:
+        server.close()
+
+
 @pytest.fixture
 def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
     """Return a function from a kind of storage to the URL of a new empty one."""
@@ -51,6 +68,8 @@ def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], s
             return request.getfixturevalue(f"{kind.replace('postgresql', 'postgres')}_server").new_database()
         if kind == "memory":
             return "memory:"
+        if kind == "served":
+            return request.getfixturevalue("serve_url")(f"sqlite:///{tmp_path}/study.db")
         return {"sqlite": f"sqlite:///{tmp_path}/study.db", "journal": f"{tmp_path}/study.log"}[kind]
 
     return create

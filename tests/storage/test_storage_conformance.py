@@ -46,7 +46,11 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         url = request.getfixturevalue(f"{kind.replace('postgresql', 'postgres')}_server").new_database()
     else:
         folder = tmp_path_factory.mktemp("conformance")
-        url = {"sqlite": f"{folder}/study.db", "journal": f"{folder}/study.log", "memory": "memory:"}[kind]
+        url = {"sqlite": f"{folder}/study.db", "journal": f"{folder}/study.log", "memory": "memory:"}.get(
+            kind, ""
+        )
+        if kind == "served":
+            url = request.getfixturevalue("serve_url")(f"sqlite:///{folder}/study.db")
     return WithoutWorker(open_storage(url, heartbeat_interval=None, **request.cls.options))
 
 
@@ -73,6 +77,11 @@ class TestSqlite(Conforms):
 
 class TestPostgresql(Conforms):
     kind = "postgresql"
+
+
+@pytest.mark.slow
+class TestServed(Conforms):
+    kind = "served"
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from zenopt.storage import (
     serve,
     top,
 )
+from zenopt.storage.stock import StampedGrpcStorage
 
 pytest.importorskip("grpc", reason="grpcio is not installed")
 
@@ -34,12 +35,16 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _serve(url: str, port: int) -> subprocess.Popen[bytes]:
+    script = f"from zenopt.storage import serve; serve({url!r}, port={port})"
+    return subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+
+
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[str, str]]:
     """A served SQLite storage: the client's URL, and the file's."""
     port, url = _free_port(), f"sqlite:///{tmp_path}/study.db"
-    script = f"from zenopt.storage import serve; serve({url!r}, port={port})"
-    server = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+    server = _serve(url, port)
     yield f"grpc://127.0.0.1:{port}", url
     server.send_signal(signal.SIGKILL)
     server.wait()
@@ -47,7 +52,9 @@ def served(tmp_path: Path) -> Iterator[tuple[str, str]]:
 
 def test_workers_behind_a_server(served: tuple[str, str]) -> None:
     grpc_url, url = served
-    study = optuna.create_study(storage=open_storage(grpc_url), study_name="s", direction="maximize")
+    study = optuna.create_study(
+        storage=open_storage(grpc_url, wait_s=60.0), study_name="s", direction="maximize"
+    )
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
     history = StudyHistory(study)
     assert len(history.sync()) == 3
@@ -63,15 +70,46 @@ def test_workers_behind_a_server(served: tuple[str, str]) -> None:
     assert inside.trials[3].user_attrs[WORKER_KEY] == str(current_worker())
     assert requeue_orphans(inside) == []
     dead = Worker(current_worker().host, os.getpid(), "another start")
-    study._storage.set_trial_user_attr(trial._trial_id, WORKER_KEY, str(dead))
+    inside._storage.set_trial_user_attr(trial._trial_id, WORKER_KEY, str(dead))
     elsewhere = Worker("elsewhere", 1, "1")
-    study._storage.set_trial_user_attr(other._trial_id, WORKER_KEY, str(elsewhere))
-    study._storage._beat(other._trial_id)
+    inside._storage.set_trial_user_attr(other._trial_id, WORKER_KEY, str(elsewhere))
+    study._storage._backend.record_heartbeat(other._trial_id)
     assert requeue_orphans(inside, grace_s=30.0) == [3]
-    again = study.ask()
+    # A client of another version, or of Optuna's own kind.
+    plain = optuna.load_study(storage=open_storage(grpc_url, write_behind=False), study_name="s")
+    again = plain.ask()
     assert again.number == 3
-    study.tell(again, 1.0)
+    plain.tell(again, 1.0)
     assert inside.trials[3].value == 1.0
+
+
+@pytest.mark.slow
+def test_a_trial_outlives_its_server(tmp_path: Path) -> None:
+    port, url = _free_port(), f"sqlite:///{tmp_path}/study.db"
+    server = _serve(url, port)
+    try:
+        storage = open_storage(f"grpc://127.0.0.1:{port}", wait_s=60.0)
+        study = optuna.create_study(storage=storage, study_name="s")
+        trial = study.ask()
+        x = trial.suggest_float("x", 0, 1)
+        server.kill()
+        server.wait()
+        trial.set_user_attr("key", "value")
+        server = _serve(url, port)
+        study.tell(trial, 1.0)
+        study.set_user_attr("is_over", True)
+        (stored,) = optuna.load_study(storage=open_storage(url), study_name="s").trials
+        assert (stored.params, stored.value, stored.user_attrs["key"]) == ({"x": x}, 1.0, "value")
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.mark.slow
+def test_a_server_without_operations(served: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zenopt.storage.served.METHOD", "/zenopt.Tables/Unknown")
+    storage = open_storage(served[0], wait_s=60.0)
+    assert isinstance(storage, StampedGrpcStorage)
 
 
 def test_what_cannot_be_served(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Actors are detached from their driver: where it is killed, they notice, finish t
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import socket
@@ -38,6 +39,7 @@ _CONNECT_S = 5.0
 #: Seconds for actors of an earlier driver to be gone.
 _TAKEOVER_S = 20.0
 _STORE_BYTES = 100 * 2**20
+_logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -282,8 +284,12 @@ class RayActors(Executor):
     def _ping(self) -> None:
         while not self._over.wait(_PING_S):
             for hired in list(self._hired.values()):
-                if hired.identity is not None:
-                    hired.handle.ping.remote()
+                try:
+                    if hired.identity is not None:
+                        hired.handle.ping.remote()
+                except Exception as error:
+                    # An actor that just went, or a cluster that is busy, must not end all later signs.
+                    _logger.debug("No sign of life to worker %d: %r", hired.index, error)
 
     def _end_earlier(self, run: str) -> list[str]:
         """End what an earlier driver of the run has left."""

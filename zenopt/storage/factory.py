@@ -61,8 +61,8 @@ def open_storage(
             this one lives; None turns them off.
         write_behind:
             For SQLite, PostgreSQL, MySQL and what ``zenopt serve-storage`` serves: keep a running trial in memory
-            and write it whole when it is told, see :mod:`zenopt.storage.write_behind`. False gives Optuna's own storage, which writes each parameter
-            at once and reads all trials of a study into memory.
+            and write it whole when it is told, see :mod:`zenopt.storage.write_behind`. False gives Optuna's own
+            storage, which writes each parameter at once and reads all trials of a study into memory.
         create:
             False opens a file only if it exists, and where it cannot be written, for reading alone.
         wait_s:

@@ -7,11 +7,13 @@ half a minute and over a gigabyte. These read the same facts in under a second.
 from __future__ import annotations
 
 import datetime
+import functools
 import gc
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -35,6 +37,12 @@ from zenopt.storage.tables import (
 # Ids listed in one statement; beyond, one pass over the study's rows is cheaper than looking each up.
 _MANY = 500
 _EPOCH = datetime.datetime(1970, 1, 1)
+# Columns that are read of each table.
+_TIMES = ("trial_id", "datetime_start", "datetime_complete")
+_PARAM = ("trial_id", "param_name", "param_value", "distribution_json")
+_VALUE = ("trial_id", "value", "value_type")
+_STEP = ("trial_id", "step", "intermediate_value", "intermediate_value_type")
+_ATTR = ("trial_id", "key", "value_json")
 
 # Asked before every trial: built once. Two queries in one statement: joined by OR, they would make some databases
 # scan the study.
@@ -43,10 +51,61 @@ _new_states = _states.where(
     trials.c.study_id == sa.bindparam("study_id"), trials.c.trial_id > sa.bindparam("newest")
 )
 _state = sa.select(trials.c.state).where(trials.c.trial_id == sa.bindparam("id"))
-_all_states = sa.union_all(
-    _new_states,
-    _states.where(trials.c.trial_id.in_(sa.bindparam("ids", expanding=True, literal_execute=True))),
+# Integers of our own, written out: no limit on the number of parameters applies to them.
+_listed: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True, literal_execute=True)
+_all_states = sa.union_all(_new_states, _states.where(trials.c.trial_id.in_(_listed)))
+# What a column of trial ids is to be IN, beyond few.
+_range = sa.select(trials.c.trial_id).where(
+    trials.c.study_id == sa.bindparam("study_id"),
+    trials.c.trial_id.between(sa.bindparam("first"), sa.bindparam("last")),
 )
+
+
+@functools.cache
+def _rows_of(table: sa.Table, names: tuple[str, ...], are_few: bool) -> sa.Select[Any]:
+    """Return the statement that reads columns of the rows of trials, in the order in which they were written."""
+    order = (trial_values.c.trial_id, trial_values.c.objective)
+    query = sa.select(*(table.c[name] for name in names)).where(
+        table.c.trial_id.in_(_listed if are_few else _range)
+    )
+    return query.order_by(*(order if table is trial_values else table.primary_key.columns))
+
+
+@functools.cache
+def _attrs_of(are_few: bool) -> sa.Select[Any]:
+    """Return the statement that reads some user attributes of trials."""
+    c = user_attrs.c
+    query = sa.select(c.trial_id, c.key, c.value_json).where(c.key.in_(sa.bindparam("keys", expanding=True)))
+    return query.where(c.trial_id.in_(_listed if are_few else _range))
+
+
+@functools.cache
+def _constraints_of(are_few: bool) -> sa.Select[Any]:
+    """Return the statement that reads the constraints of trials."""
+    c, other = system_attrs.c, system_attrs.alias()
+    # The list has all values in one row; where it was written, the rows by name only repeat it.
+    is_listed = sa.exists().where(other.c.trial_id == c.trial_id, other.c.key == CONSTRAINTS_KEY)
+    is_named = c.key.startswith(CONSTRAINT_PREFIX, autoescape=True) & ~is_listed
+    query = sa.select(c.trial_id, c.key, c.value_json).where((c.key == CONSTRAINTS_KEY) | is_named)
+    return query.where(c.trial_id.in_(_listed if are_few else _range))
+
+
+@dataclass(frozen=True)
+class _Among:
+    """Trials of which rows are read; where they are many, rows of others of the study may come along."""
+
+    are_few: bool
+    values: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, study_id: int | None, trial_ids: Collection[int]) -> _Among:
+        if len(trial_ids) <= _MANY or study_id is None:
+            return cls(True, {"ids": sorted(trial_ids)})
+        return cls(False, {"study_id": study_id, "first": min(trial_ids), "last": max(trial_ids)})
+
+    def rows(self, connection: sa.Connection, table: sa.Table, *names: str) -> Sequence[Any]:
+        """Return columns of rows of the trials."""
+        return connection.execute(_rows_of(table, names, self.are_few), self.values).all()
 
 
 @operation()
@@ -71,7 +130,6 @@ def read_states(
     values: dict[str, Any] = {"study_id": study_id, "newest": newest}
     if not unfinished:
         return sorted(connection.execute(_new_states, values).all())
-    # Integers of our own, written out: no limit on the number of parameters applies to them.
     return sorted(connection.execute(_all_states, {**values, "ids": list(unfinished)}).all())
 
 
@@ -131,18 +189,18 @@ def read_records(
     """
     if not found:
         return []
-    which = _among(study_id, [trial_id for trial_id, _, _ in found])
+    which = _Among.of(study_id, [trial_id for trial_id, _, _ in found])
     with _collector_paused():
-        attrs = _attrs(_read_attrs(connection, which, keys, user_attrs)) if keys else {}
+        chosen = {**which.values, "keys": list(keys)}
+        attrs = _attrs(connection.execute(_attrs_of(which.are_few), chosen)) if keys else {}
         values: dict[int, list[float]] = {}
         constraints: dict[int, dict[str, float]] = {}
         if any(state.is_finished() for _, _, state in found):
-            values = _values(_read_values(connection, which))
+            values = _values(which.rows(connection, trial_values, *_VALUE))
             constraints = _read_constraints(connection, which)
-        columns = (trials.c.trial_id, trials.c.datetime_start, trials.c.datetime_complete)
         times = {
-            row[0]: (unix_s(row[1]), unix_s(row[2]))
-            for row in connection.execute(sa.select(*columns).where(trials.c.trial_id.in_(which)))
+            trial_id: (unix_s(start), unix_s(complete))
+            for trial_id, start, complete in which.rows(connection, trials, *_TIMES)
         }
         return [
             TrialRecord(
@@ -265,45 +323,22 @@ def read_trial_rows(
     connection: sa.Connection, study_id: int | None, trial_ids: Collection[int]
 ) -> dict[str, Sequence[Any]]:
     """Return the rows of which :func:`read_trials` makes trials; there may be some of other trials among them."""
-    wanted = set(trial_ids)
-    which = _among(study_id, wanted)
-    in_study: list[sa.ColumnElement[bool]] = [trials.c.trial_id.in_(which)]
-    if study_id is not None:
-        in_study.append(trials.c.study_id == study_id)
-    columns = (
-        trials.c.trial_id,
-        trials.c.number,
-        trials.c.state,
-        trials.c.datetime_start,
-        trials.c.datetime_complete,
-    )
-    found = connection.execute(sa.select(*columns).where(*in_study).order_by(trials.c.trial_id)).all()
-    i = intermediate_values.c
-    steps = (
-        sa.select(i.trial_id, i.step, i.intermediate_value, i.intermediate_value_type)
-        .where(i.trial_id.in_(which))
-        .order_by(i.trial_intermediate_value_id)
-    )
+    wanted, which = set(trial_ids), _Among.of(study_id, trial_ids)
+    found = which.rows(connection, trials, "trial_id", "number", "state", *_TIMES[1:], "study_id")
     return {
-        "trials": [row for row in found if row[0] in wanted],
-        "params": _read_params(connection, which),
-        "values": _read_values(connection, which),
-        "steps": connection.execute(steps).all(),
-        "user_attrs": _read_attrs(connection, which, None, user_attrs),
-        "system_attrs": _read_attrs(connection, which, None, system_attrs),
+        "trials": [row[:-1] for row in found if row[0] in wanted and study_id in (None, row[-1])],
+        "params": which.rows(connection, trial_params, *_PARAM),
+        "values": which.rows(connection, trial_values, *_VALUE),
+        "steps": which.rows(connection, intermediate_values, *_STEP),
+        "user_attrs": which.rows(connection, user_attrs, *_ATTR),
+        "system_attrs": which.rows(connection, system_attrs, *_ATTR),
     }
 
 
 @operation()
 def read_param_rows(connection: sa.Connection, study_id: int, trial_ids: Collection[int]) -> Sequence[Any]:
     """Return the rows of the parameters of trials; there may be some of other trials among them."""
-    return _read_params(connection, _among(study_id, trial_ids))
-
-
-def _read_params(connection: sa.Connection, which: Any) -> Sequence[Any]:
-    c = trial_params.c
-    query = sa.select(c.trial_id, c.param_name, c.param_value, c.distribution_json)
-    return connection.execute(query.where(c.trial_id.in_(which)).order_by(c.param_id)).all()
+    return _Among.of(study_id, trial_ids).rows(connection, trial_params, *_PARAM)
 
 
 def _params(
@@ -320,29 +355,11 @@ def _params(
     return params, spaces
 
 
-def _read_attrs(
-    connection: sa.Connection, which: Any, keys: Collection[str] | None, table: sa.Table
-) -> Sequence[Any]:
-    """Return rows of attributes; all of them if ``keys`` is None."""
-    query = sa.select(table.c.trial_id, table.c.key, table.c.value_json).where(table.c.trial_id.in_(which))
-    if keys is None:
-        query = query.order_by(next(iter(table.primary_key.columns)))
-    else:
-        query = query.where(table.c.key.in_(keys))
-    return connection.execute(query).all()
-
-
-def _attrs(rows: Sequence[Any]) -> dict[int, dict[str, Any]]:
+def _attrs(rows: Iterable[Any]) -> dict[int, dict[str, Any]]:
     found: dict[int, dict[str, Any]] = defaultdict(dict)
     for trial_id, key, text in rows:
         found[trial_id][key] = json.loads(text)
     return found
-
-
-def _read_values(connection: sa.Connection, which: Any) -> Sequence[Any]:
-    c = trial_values.c
-    query = sa.select(c.trial_id, c.value, c.value_type).where(c.trial_id.in_(which))
-    return connection.execute(query.order_by(c.trial_id, c.objective)).all()
 
 
 def _values(rows: Sequence[Any]) -> dict[int, list[float]]:
@@ -352,17 +369,10 @@ def _values(rows: Sequence[Any]) -> dict[int, list[float]]:
     return found
 
 
-def _read_constraints(connection: sa.Connection, which: Any) -> dict[int, dict[str, float]]:
+def _read_constraints(connection: sa.Connection, which: _Among) -> dict[int, dict[str, float]]:
     """Return constraint values by trial and name; those of the unnamed list by position."""
-    c, listed = system_attrs.c, system_attrs.alias()
-    # The list has all values in one row; where it was written, the rows by name only repeat it.
-    is_listed = sa.exists().where(listed.c.trial_id == c.trial_id, listed.c.key == CONSTRAINTS_KEY)
-    is_named = c.key.startswith(CONSTRAINT_PREFIX, autoescape=True) & ~is_listed
-    query = sa.select(c.trial_id, c.key, c.value_json)
     found: dict[int, dict[str, float]] = defaultdict(dict)
-    for trial_id, key, text in connection.execute(
-        query.where(c.trial_id.in_(which), (c.key == CONSTRAINTS_KEY) | is_named)
-    ):
+    for trial_id, key, text in connection.execute(_constraints_of(which.are_few), which.values):
         value = json.loads(text)
         if key == CONSTRAINTS_KEY:
             found[trial_id] = {str(position): item for position, item in enumerate(value or ())}
@@ -387,18 +397,6 @@ def _ranked(study_id: int, direction: StudyDirection) -> sa.Select[Any]:
         )
         .order_by(rank, value.desc() if maximize else value.asc(), trials.c.number)
     )
-
-
-def _among(study_id: int | None, trial_ids: Collection[int]) -> Any:
-    """Return what a column of trial ids is to be IN; it may hold more ids of the study where there are many."""
-    if len(trial_ids) <= _MANY or study_id is None:
-        return _literal(trial_ids)
-    ids = trials.c.trial_id
-    return sa.select(ids).where(trials.c.study_id == study_id, ids.between(min(trial_ids), max(trial_ids)))
-
-
-def _literal(ids: Collection[int]) -> sa.BindParameter[Any]:
-    return sa.bindparam(None, sorted(ids), expanding=True, literal_execute=True)
 
 
 def _local(utc: datetime.datetime | None) -> datetime.datetime | None:

@@ -19,7 +19,7 @@ from zenopt.storage.tables import reading
 T = TypeVar("T")
 
 # Nobody wants to wait for a database when a process ends, s.
-_PATIENCE_AT_END_S = 5.0
+PATIENCE_AT_END_S = 5.0
 
 _logger = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def _close(backend: RDBStorage, before_closing: list[Callable[[], None]]) -> Non
 
 def _close_at_end(backend: RDBStorage, before_closing: list[Callable[[], None]]) -> None:
     try:
-        patiently(backend.engine, lambda: _close(backend, before_closing), patience_s=_PATIENCE_AT_END_S)
+        patiently(backend.engine, lambda: _close(backend, before_closing), patience_s=PATIENCE_AT_END_S)
     except StorageError as error:
         _logger.warning("%s", error)
 

@@ -106,7 +106,6 @@ def require_study(connection: sa.Connection, study_id: int) -> None:
         raise KeyError(f"No study with study_id {study_id} exists.")
 
 
-@operation(writes=True)
 def delete_study(connection: sa.Connection, study_id: int) -> None:
     """Delete a study and its trials, without reading them; KeyError if there is no such study."""
     lock_study(connection, study_id)

@@ -34,9 +34,10 @@ from optuna.trial import FrozenTrial, TrialState
 from zenopt.core.errors import StorageError
 from zenopt.storage.buffer import BufferedTrial, Rows
 from zenopt.storage.heartbeat import Heartbeat
+from zenopt.storage.operations import ServedTables
 from zenopt.storage.orphans import DEFAULT_GRACE_S, requeue_in_tables
 from zenopt.storage.queries import count_states, read_best_id, read_state
-from zenopt.storage.rdb import PatientRDBStorage
+from zenopt.storage.rdb import PATIENCE_AT_END_S, PatientRDBStorage
 from zenopt.storage.snapshot import StudySnapshot
 from zenopt.storage.tables import (
     delete_study,
@@ -92,7 +93,7 @@ class WriteBehindStorage(PatientRDBStorage):
         self._recent: OrderedDict[int, FrozenTrial] = OrderedDict()
         self._heartbeat = Heartbeat(self._backend.record_heartbeat, self.heartbeat_interval)
         self._swept: dict[int, float] = {}
-        publish = functools.partial(_publish_all, self._writer, self._buffered)
+        publish = functools.partial(_publish_all, self._writer, self._buffered, PATIENCE_AT_END_S)
         self._before_closing[:] = [self._heartbeat.stop, publish]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -329,7 +330,12 @@ class WriteBehindStorage(PatientRDBStorage):
         """Delete a study and its trials, without reading them."""
 
         def delete() -> None:
-            with transaction(self.engine) as connection:
+            engine = self.engine
+            if isinstance(engine, ServedTables):
+                # Its server must know: an id of SQLite may be given again.
+                self._backend.delete_study(study_id)
+                return
+            with transaction(engine) as connection:
                 delete_study(connection, study_id)
 
         self._patiently(delete)
@@ -390,8 +396,10 @@ class WriteBehindStorage(PatientRDBStorage):
 _FINISHED = {state for state in TrialState if state.is_finished()}
 
 
-def _publish_all(writer: TrialWriter, buffered: dict[int, BufferedTrial]) -> None:
+def _publish_all(
+    writer: TrialWriter, buffered: dict[int, BufferedTrial], patience_s: float | None = None
+) -> None:
     for trial in list(buffered.values()):
         # What was told or taken by others meanwhile, or deleted, is settled where this process next uses it.
         with contextlib.suppress(KeyError, UpdateFinishedTrialError):
-            writer.publish(trial)
+            writer.publish(trial, patience_s)

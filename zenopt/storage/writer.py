@@ -193,7 +193,7 @@ class TrialWriter:
         self._distributions[study_id, name] = distribution, text
         return True
 
-    def publish(self, buffered: BufferedTrial) -> None:
+    def publish(self, buffered: BufferedTrial, patience_s: float | None = None) -> None:
         """Write what the database has not got; the trial stays RUNNING.
 
         Raises:
@@ -207,7 +207,7 @@ class TrialWriter:
                 publish_rows(connection, buffered.trial_id, buffered.worker, rows)
 
         if rows:
-            patiently(self.engine, write)
+            patiently(self.engine, write, patience_s=patience_s)
             buffered.written(rows)
 
     def tell(self, buffered: BufferedTrial, state: TrialState) -> FrozenTrial:
