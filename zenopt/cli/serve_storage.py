@@ -14,7 +14,7 @@ from zenopt.cli.options import storage_option
     "--port", type=click.IntRange(1, 65_535), default=13_000, show_default=True, help="Port to listen on."
 )
 def serve_storage(storage: str, host: str, port: int) -> None:
-    """Serve a storage to workers that cannot reach its database (Optuna's gRPC proxy).
+    """Serve a storage to workers that cannot reach its database (by gRPC, also to Optuna's own clients).
 
     It has no passwords: listen on 127.0.0.1 and tunnel, or on a private network.
 

@@ -128,8 +128,8 @@ class StudyHistory:
     def claim(self, trial: optuna.Trial, identity: str) -> TrialRecord | None:
         """Publish that ``trial`` is about to make an evaluation, unless another trial has or does.
 
-        Of several workers that claim the same one at the same moment exactly one gets it (through a gRPC
-        proxy, which has no transactions, nearly always).
+        Of several workers that claim the same one at the same moment exactly one gets it (through Optuna's gRPC
+        proxy, which has no transactions, nearly always). What is known of the trial so far is written with it.
 
         Args:
             trial:

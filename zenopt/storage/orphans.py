@@ -91,7 +91,8 @@ class _Running:
         """
         beat_age_s, name = self.beat_age_s, self.name
         if beat_age_s is None and self.seen_s is not None:
-            beat_age_s = time.time() - float(self.seen_s)
+            # A sign of life may be of an earlier worker.
+            beat_age_s = time.time() - max(float(self.seen_s), self.started_s)
         worker = Worker.parse(name)
         if worker is None:
             if isinstance(name, str) and name.startswith(_MARK):

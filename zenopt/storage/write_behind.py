@@ -6,8 +6,8 @@ state, values, parameters and attributes go in one transaction, and are on disk 
 
 What differs from Optuna's storage, on purpose:
 
-- Other processes see the parameters of a RUNNING trial only once it is told, is published or has an intermediate value,
-  or its process has ended.
+- Other processes see the parameters of a RUNNING trial only once it is told, is published, claims its evaluation or has
+  an intermediate value, or its process has ended.
 - A worker that is killed loses what it had not told; its RUNNING trial goes back to WAITING and is run again.
 - Finished trials are read into memory only when somebody asks for them.
 - A database that is away is waited for; one that cannot be written raises :class:`~zenopt.core.errors.StorageError`.
