@@ -11,6 +11,7 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
+from ports import free_port
 
 from zenopt.core.errors import StorageError
 from zenopt.storage import (
@@ -28,16 +29,10 @@ from zenopt.storage import (
 pytest.importorskip("grpc", reason="grpcio is not installed")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[str, str]]:
     """A served SQLite storage: the client's URL, and the file's."""
-    port, url = _free_port(), f"sqlite:///{tmp_path}/study.db"
+    port, url = free_port(), f"sqlite:///{tmp_path}/study.db"
     script = f"from zenopt.storage import serve; serve({url!r}, port={port})"
     server = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
     yield f"grpc://127.0.0.1:{port}", url
@@ -47,7 +42,8 @@ def served(tmp_path: Path) -> Iterator[tuple[str, str]]:
 
 def test_workers_behind_a_server(served: tuple[str, str]) -> None:
     grpc_url, url = served
-    study = optuna.create_study(storage=open_storage(grpc_url), study_name="s", direction="maximize")
+    storage = open_storage(grpc_url, wait_s=300.0)
+    study = optuna.create_study(storage=storage, study_name="s", direction="maximize")
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
     history = StudyHistory(study)
     assert len(history.sync()) == 3
