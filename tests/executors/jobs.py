@@ -21,7 +21,7 @@ from zenopt.storage import open_storage
 class Counting:
     """Trials of a study ``s``; a worker that makes the file ``killed`` is killed in the middle of its trial.
 
-    With every trial, workers say ``says`` on stderr. Trials but a worker's first wait for the file ``until``.
+    With every trial, workers say ``says`` on stderr. Trials but a worker's first wait for the file ``until`` or the end.
     """
 
     run: str
@@ -40,7 +40,7 @@ def count(task: Counting, post: Post) -> None:
         trial = study.ask()
         trial.set_user_attr(RUN_KEY, mark_of(task.run, post.index))
         time.sleep(task.seconds)
-        while not is_first and task.until and not Path(task.until).exists():
+        while not (is_first or not task.until or Path(task.until).exists() or post.should_stop()):
             time.sleep(0.05)
         is_first = False
         if task.says:

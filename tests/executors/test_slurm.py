@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import shutil
@@ -271,6 +270,7 @@ def _wait(condition: Callable[[], bool], seconds: float = 300.0) -> None:
 def test_jobs_outlive_their_driver_and_the_next_one_adds_what_is_missing(
     study: optuna.Study, tmp_path: Path, cluster: Path, monkeypatch: pytest.MonkeyPatch, on: str
 ) -> None:
+    followed = tmp_path / "followed"
     with monkeypatch.context() as patch:
         from test_executors import _dead_worker
 
@@ -281,20 +281,21 @@ def test_jobs_outlive_their_driver_and_the_next_one_adds_what_is_missing(
                 make_executor(on),
                 tmp_path,
                 wanted=10,
-                seconds=0.6,
-                is_killed=lambda: _finished(study) >= 2,
+                seconds=0.3,
+                until=str(followed),
+                is_killed=lambda: _finished(study) == 2,
             )
     # One of its jobs ends while nobody looks.
     running = [trial for trial in study.get_trials() if trial.state == TrialState.RUNNING]
     worker = Worker.parse((running or study.get_trials())[0].user_attrs["worker"])
     assert worker is not None
-    # On a slow machine it may have done its share meanwhile.
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(worker.pid, signal.SIGTERM)
+    os.kill(worker.pid, signal.SIGTERM)
     _wait(lambda: not worker.is_alive_here())
     if on == "slurm":
         _wait(lambda: (_state(cluster, "1_0"), _state(cluster, "1_1")) != ("RUNNING", "RUNNING"))
-    ended, _ = run(study, make_executor(on), tmp_path, wanted=10, seconds=0.3)
+    ended, _ = run(
+        study, make_executor(on), tmp_path, wanted=10, seconds=0.3, report=lambda alive: followed.touch()
+    )
     assert [trial.state for trial in study.get_trials()] == [TrialState.COMPLETE] * 10
     # What keeps a process may outlive it, so that the next driver still sees its end.
     seen = {"lost"} if on == "slurm:local" else set()
