@@ -21,7 +21,8 @@ from zenopt.storage import open_storage
 class Counting:
     """Trials of a study ``s``; a worker that makes the file ``killed`` is killed in the middle of its trial.
 
-    With every trial, workers say ``says`` on stderr. Trials but a worker's first wait for the file ``until`` or the end.
+    With every trial, workers say ``says`` on stderr. All but a worker's first trial wait for the file ``until``, or for
+    the end.
     """
 
     run: str
