@@ -249,15 +249,19 @@ def draw(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     """Write Kendall's correlations as a map of spaces and scores."""
     import plotly.graph_objects as go
 
-    found = dict.fromkeys(name for own in results.values() for name in own["scores"])
+    # Several runs write one file; tables spell names as they like.
+    places = {name: place for place, name in enumerate(SPACES)}
+    spaces = sorted(results, key=lambda name: places.get(name.split(": ")[0], len(places)))
+    scores = [
+        {name.replace("_", "-"): own for name, own in results[space]["scores"].items()} for space in spaces
+    ]
+    found = dict.fromkeys(name for own in scores for name in own)
     # Learned scores come last, those that a table brings along before them.
     names = sorted(found, key=lambda name: ("published" in name) + 2 * name.startswith("learned"))
-    rows = [
-        [own["scores"].get(name, {}).get("kendall", [None])[0] for name in names] for own in results.values()
-    ]
+    rows = [[own.get(name, {}).get("kendall", [None])[0] for name in names] for own in scores]
     figure = go.Figure(
         go.Heatmap(
-            z=rows, x=names, y=list(results), zmin=-0.9, zmax=0.9, colorscale="RdBu", xgap=2, ygap=2,
+            z=rows, x=names, y=spaces, zmin=-0.9, zmax=0.9, colorscale="RdBu", xgap=2, ygap=2,
             text=[["" if value is None else f"{value:.2f}".replace("0.", ".") for value in row] for row in rows],
             texttemplate="%{text}", textfont={"size": 11}, colorbar={"title": "Kendall", "thickness": 14},
         )

@@ -12,6 +12,7 @@ from zenopt.core.costs import count
 from zenopt.core.errors import StructureError
 from zenopt.predictors.inputs import Scaling
 from zenopt.predictors.networks import NetworkReader
+from zenopt.predictors.ranking import Ranking
 from zenopt.spaces import get_space
 from zenopt.spaces.chain.superres import SuperResSpace
 from zenopt.spaces.nasbench201.space import NasBench201Space
@@ -30,7 +31,8 @@ def test_every_family_is_read(name: str) -> None:
     reader = NetworkReader(space, space.default_resolution, space.default_num_classes)
     found = reader.read(networks)
     assert len(found) == len(networks) and len(set(found.names)) == len(found.names)
-    assert {"shape", "costs"} <= set(found.groups) and reader.ranking in found.names
+    assert {"shape", "costs"} <= set(found.groups) and reader.ranking is not None
+    assert all(len(own.scores(found)) == len(found) for own in Ranking.all_of(found, reader.ranking))
     assert {"shape", "costs"} <= set(Scaling.of(found).group_names)
     # Networks that differ in cost differ to the predictor, and what was read before is read alike.
     costs = [count(own, space.default_resolution, space.default_num_classes).params for own in networks]

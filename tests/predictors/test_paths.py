@@ -13,11 +13,12 @@ from zenopt.core.description import Description, Stack, Unit
 from zenopt.core.errors import PredictorError
 from zenopt.core.primitives import Conv, Edge, Graph, Node, Pool
 from zenopt.predictors.evidence import choose
-from zenopt.predictors.inputs import Inputs, Ranking
+from zenopt.predictors.inputs import Inputs
 from zenopt.predictors.kernels import Sample
 from zenopt.predictors.networks import NetworkReader
 from zenopt.predictors.observations import Observations
 from zenopt.predictors.paths import COLUMNS, MOST, PATHS, path_columns, views_of
+from zenopt.predictors.ranking import Ranking
 from zenopt.predictors.surrogate import Surrogate
 from zenopt.spaces.chain.superres import SuperResSpace
 from zenopt.spaces.darts.space import DartsSpace
@@ -150,8 +151,8 @@ def test_networks_without_cells_have_none() -> None:
     assert PATHS not in NetworkReader(space, 32, 10).groups
     reader = NetworkReader(NasBench201Space(), 32, 10)
     assert reader.groups.count(PATHS) == COLUMNS
-    with pytest.raises(PredictorError, match=r"No input is called 'paths 1'; there are .*synflow\.$"):
-        Ranking.of(reader.read([cell(*"333333")]), "paths 1")
+    with pytest.raises(PredictorError, match=r"no input is called 'paths 1'; there are .*synflow, one of"):
+        Ranking.all_of(reader.read([cell(*"333333")]), "paths 1")
 
 
 def test_paths_teach_what_counts_do_not() -> None:

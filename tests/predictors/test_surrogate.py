@@ -216,5 +216,5 @@ def test_trust_in_a_ranking_is_learned() -> None:
         surrogate.learn(Observations.of(ranked.rows(index), [f"net{i}" for i in index], space.true[index]))
         trusts[name] = float(surrogate.record().split("trust in the ranking ")[1].split()[0])
     assert trusts["good"] > trusts["bad"]
-    with pytest.raises(PredictorError, match="No input is called 'x'; there are a, b"):
+    with pytest.raises(PredictorError, match="no input is called 'x'; there are auto, none, a, b"):
         Surrogate(space.inputs, ranking="x")

@@ -401,3 +401,20 @@ def test_a_prediction_reads_earlier_results_where_the_settings_name_them(
         record(inputs=["earlier", "costs"], warm_start=source)
     with pytest.raises(PredictorError, match="inputs: no group is called 'earlier'; there are genes"):
         record(inputs=["earlier"])
+
+
+def test_candidates_of_chains_are_the_best_of_many_depths() -> None:
+    limits = Limits(Budget(params=60e3, macs=6e6), resolution=32, num_classes=10)
+    found = gather(CHAINS, limits, NetworkReader(CHAINS, 32, 10), 600, random.Random(0))
+    score, convs = (
+        found.inputs.matrix[:, found.inputs.names.index(name)] for name in ("zen", "convolutions")
+    )
+    drawn = draw_candidates(CHAINS, limits, 600, random.Random(1))
+    random_ones = NetworkReader(CHAINS, 32, 10).read(drawn).matrix
+    own = [found.inputs.names.index(name) for name in ("zen", "convolutions")]
+    ahead = 0
+    for depth in (convs.min(), *np.quantile(convs, [0.25, 0.5, 0.75])):
+        best = score[convs <= depth].max()
+        others = random_ones[random_ones[:, own[1]] <= depth, own[0]]
+        ahead += not len(others) or best > others.max()
+    assert ahead >= 3

@@ -1,4 +1,8 @@
-"""What is trained before anything is known: few networks from the top of a cheap ranking, far apart from each other."""
+"""What is trained before anything is known: few networks from the top of a cheap ranking, far apart from each other.
+
+Of a ranking that compares networks of one level only (``zen at equal convolutions``) the best of levels far apart.
+Where there are several rankings, they take turns.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,8 @@ SHARE = 0.2
 COMPARED = 400
 #: Smallest share that is looked at, in networks.
 NARROWEST = 8
+#: Share of all levels that counts as one.
+LEVEL = 0.02
 
 
 def spread_from_top(
@@ -62,3 +68,31 @@ def spread_from_top(
         chosen.append(found)
         nearest = np.minimum(nearest, ((matrix - matrix[found]) ** 2).sum(axis=1))
     return chosen[known:]
+
+
+def best_of_level(
+    scores: Array, levels: Array, place: int, count: int, taken: NDArray[np.intp]
+) -> int | None:
+    """Return the best-ranked candidate of one of ``count`` levels; ``None`` if all are taken.
+
+    For rankings that say nothing between levels, e.g. depths: what is trained first shows which levels are good.
+
+    Args:
+        scores:
+            Higher is thought better among candidates of a level.
+        levels:
+            Of the candidates.
+        place:
+            Which level; 0 is the lowest there is, ``count - 1`` the highest.
+        count:
+            How many levels, equally far apart.
+        taken:
+            Candidates that are not returned.
+    """
+    order = np.argsort(-scores, kind="stable")
+    free = order[~np.isin(order, taken)]
+    if not len(free):
+        return None
+    wanted = levels.min() + np.ptp(levels) * place / max(1, count - 1)
+    away = np.abs(levels[free] - wanted)
+    return int(free[away <= max(LEVEL * float(np.ptp(levels)), float(away.min()))][0])

@@ -7,21 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from zenopt.core.errors import PredictorError
 from zenopt.core.text import quoted
-from zenopt.predictors.paths import PATHS
 
 Array = NDArray[np.float64]
 
 #: Columns whose spread is below this share of their size are constants.
 CONSTANT = 1e-9
-
-
-def rankings(names: Sequence[str], groups: Sequence[str]) -> list[str]:
-    """Return the inputs that say something alone, so that networks can be ranked by them."""
-    return [name for name, group in zip(names, groups, strict=True) if group != PATHS]
 
 
 def check_groups(wanted: Sequence[str], groups: Sequence[str]) -> None:
@@ -65,11 +58,6 @@ class Inputs:
     def group_names(self) -> tuple[str, ...]:
         """Every group once, in the order of its first column."""
         return tuple(dict.fromkeys(self.groups))
-
-    @property
-    def rankings(self) -> list[str]:
-        """The inputs that say something alone, so that networks can be ranked by them."""
-        return rankings(self.names, self.groups)
 
     def rows(self, index: Sequence[int] | NDArray[np.intp]) -> Inputs:
         """Return the inputs of some of the networks."""
@@ -123,30 +111,3 @@ class Scaling:
         if inputs.names != self.names:
             raise PredictorError("These inputs have other columns than those the predictor was made for.")
         return np.asarray((inputs.matrix[:, self.keep] - self.mean) / self.scale, dtype=np.float64)
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """A column whose larger values are thought better, as normal scores among reference networks.
-
-    Attributes:
-        column: Position of the column.
-        sorted: Its reference values, ascending.
-    """
-
-    column: int
-    sorted: Array = field(repr=False)
-
-    @classmethod
-    def of(cls, inputs: Inputs, name: str) -> Ranking:
-        """Make the ranking by a column of reference networks."""
-        if name not in inputs.rankings:
-            raise PredictorError(f"No input is called {name!r}; there are {', '.join(inputs.rankings)}.")
-        column = inputs.names.index(name)
-        return cls(column, np.sort(inputs.matrix[:, column]))
-
-    def scores(self, inputs: Inputs) -> Array:
-        """Return normal scores: 0 in the middle of the reference networks, 1 above 84 % of them."""
-        values, size = inputs.matrix[:, self.column], len(self.sorted)
-        below = np.searchsorted(self.sorted, values, "left") + np.searchsorted(self.sorted, values, "right")
-        return np.asarray(ndtri(np.clip(below / (2 * size), 0.5 / size, 1 - 0.5 / size)), dtype=np.float64)

@@ -47,7 +47,8 @@ class Reader(Protocol):
 
     Attributes:
         names, groups: Of the inputs, see :class:`~zenopt.predictors.inputs.Inputs`.
-        ranking: Input whose larger values are thought better before anything is trained; ``None`` where none is.
+        ranking: Inputs whose larger values are thought better before anything is trained, see
+            :mod:`zenopt.predictors.ranking`; ``None`` where none is.
     """
 
     names: tuple[str, ...]
@@ -94,10 +95,7 @@ class NetworkReader:
         self.groups = tuple(group for group, names in groups.items() for _ in names)
         #: What stands for numbers that a network has not; fixed by the first networks that are read.
         self._floors: Array | None = None
-        ranking = initial.ranking
-        self.ranking: str | None = {"params": "log params", "macs": "log MACs", "": None}.get(
-            ranking, ranking
-        )
+        self.ranking: str | None = initial.ranking or None
 
     def read(self, architectures: Iterable[Any]) -> Inputs:
         """Return the inputs of networks, which must be inside the space.

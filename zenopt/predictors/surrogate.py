@@ -21,15 +21,16 @@ from numpy.typing import NDArray
 
 from zenopt.core.errors import PredictorError
 from zenopt.predictors.acquisition import gain_of_repeats
-from zenopt.predictors.beginning import spread_from_top
+from zenopt.predictors.beginning import best_of_level, spread_from_top
 from zenopt.predictors.evidence import Fit, choose, make_warps, warp
-from zenopt.predictors.inputs import Inputs, Ranking, Scaling, check_groups
+from zenopt.predictors.inputs import Inputs, Scaling, check_groups
 from zenopt.predictors.intervals import interval, interval_factor, value_moments
 from zenopt.predictors.kernels import Sample
 from zenopt.predictors.observations import Observations
 from zenopt.predictors.paths import PATHS
 from zenopt.predictors.pool import Pool
 from zenopt.predictors.process import Process
+from zenopt.predictors.ranking import Ranking
 from zenopt.predictors.view import View
 from zenopt.predictors.warp import Warp
 
@@ -68,8 +69,9 @@ class Surrogate:
         reference:
             Candidates, or a random draw of them: inputs are standardised by their spread.
         ranking:
-            Name of the input whose larger values are thought better before anything is trained (a closed form, MACs,
-            params); how far it is to be trusted is learned.
+            Input whose larger values are thought better before anything is trained (a closed form, MACs, params), or
+            more, see :mod:`zenopt.predictors.ranking`. How far the first is to be trusted is learned; :meth:`begin`
+            asks each of them in turn.
         selects:
             Whether evidence decides which groups of inputs are read.
         groups:
@@ -86,7 +88,7 @@ class Surrogate:
     ) -> None:
         check_groups(groups, reference.groups)
         self._scaling = Scaling.of(reference)
-        self._ranking = None if ranking is None else Ranking.of(reference, ranking)
+        self._rankings = () if ranking is None else Ranking.all_of(reference, ranking)
         self._selects = selects
         self._groups = tuple(n for n in self._scaling.group_names if not groups or n in groups)
         if not self._groups:
@@ -203,8 +205,24 @@ class Surrogate:
     ) -> list[int]:
         """Return candidates to train before anything is known; see :mod:`zenopt.predictors.beginning`."""
         matrix = self._scaling.apply(candidates)
-        ranking = None if self._ranking is None else self._ranking.scores(candidates)
-        return spread_from_top(matrix, ranking, count, rng, np.asarray(taken, dtype=np.intp))
+        begun = [int(own) for own in taken]
+        if not self._rankings:
+            return spread_from_top(matrix, None, count, rng, np.asarray(begun, dtype=np.intp))
+        scores = [own.scores(candidates) for own in self._rankings]
+        while len(begun) < min(count, len(matrix)):
+            # Rankings take turns.
+            turn, which = divmod(len(begun), len(scores))
+            closed = np.asarray(begun, dtype=np.intp)
+            equal = self._rankings[which].equal
+            if equal is None:
+                found = next(iter(spread_from_top(matrix, scores[which], count, rng, closed)), None)
+            else:
+                turns = len(range(which, count, len(scores)))
+                found = best_of_level(scores[which], candidates.matrix[:, equal], turn, turns, closed)
+            if found is None:
+                break
+            begun.append(found)
+        return begun[len(taken) :]
 
     def propose(
         self,
@@ -327,7 +345,7 @@ class Surrogate:
         )
 
     def _trend(self, inputs: Inputs) -> Array:
-        return np.zeros(len(inputs)) if self._ranking is None else self._ranking.scores(inputs)
+        return self._rankings[0].scores(inputs) if self._rankings else np.zeros(len(inputs))
 
 
 def milestone(count: int) -> int:

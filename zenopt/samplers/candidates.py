@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -23,8 +23,8 @@ MOST_LISTED = 40_000
 DRAWN = 0.05
 #: Mutations of a walk that are tried per candidate.
 TRIES = 8
-#: Proposals of the family's evolution over arrays.
-EVOLVED = 16
+#: Proposals of the family's evolution over arrays, for each of several depths: the best of all are of the deepest.
+EVOLVED, DEPTHS = 8, 8
 EVOLUTION, ELITES = 2000, 64
 
 
@@ -126,14 +126,11 @@ def _wander(space: Any, limits: Limits, count: int, rng: random.Random, move: st
     starts = draw_candidates(space, limits, max(1, round(DRAWN * count)), rng)
     known = {str(start) for start in starts}
     yield from starts
-    screening = space.array_screening(limits, candidates=EVOLUTION, elites=ELITES, batch_size=None, move=move)
-    if screening is not None:
-        for _ in range(min(EVOLVED, count // ELITES)):
-            best = screening.pick(rng.sample(starts, min(ELITES, len(starts))), known, rng)
-            if best is not None:
-                known.add(str(best))
-                starts.append(best)
-                yield best
+    if space.array_screen:
+        evolved = _evolve(space, limits, starts, max(1, min(EVOLVED, count // (ELITES * DEPTHS))), rng, move)
+        known.update(map(str, evolved))
+        starts += evolved
+        yield from evolved
     walkers = list(starts)
     mutate = space.moves[move]
     for attempt in range(TRIES * count):
@@ -145,3 +142,26 @@ def _wander(space: Any, limits: Limits, count: int, rng: random.Random, move: st
         if str(child) not in known:
             known.add(str(child))
             yield child
+
+
+def _evolve(
+    space: Any, limits: Limits, starts: Sequence[Any], count: int, rng: random.Random, move: str
+) -> list[Any]:
+    """Return what the family's evolution makes of networks that are at most so deep, for each of several depths."""
+    convs = [limits.count(start).convs for start in starts]
+    lowest, highest = min(convs), max(convs)
+    depths = {round(lowest * (highest / lowest) ** (k / (DEPTHS - 1))) for k in range(DEPTHS)}
+    found: dict[str, Any] = {}
+    known = set(map(str, starts))
+    for depth in sorted(depths):
+        # The deepest may become deeper than what was drawn.
+        budget = limits.budget.with_limits(convs=depth) if depth < highest else limits.budget
+        screening = space.array_screening(
+            replace(limits, budget=budget), candidates=EVOLUTION, elites=ELITES, batch_size=None, move=move
+        )
+        founders = [start for start, own in zip(starts, convs, strict=True) if own <= depth]
+        for _ in range(count):
+            best = screening.pick(rng.sample(founders, min(ELITES, len(founders))), known | found.keys(), rng)
+            if best is not None:
+                found[str(best)] = best
+    return list(found.values())

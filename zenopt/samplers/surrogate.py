@@ -12,14 +12,14 @@ import optuna
 from numpy.typing import NDArray
 
 from zenopt.core.budget import is_lower_limit
-from zenopt.core.errors import PredictorError
 from zenopt.core.seeds import derive_rng, derive_seed
 from zenopt.latency.limits import Limits
 from zenopt.predictors.earlier import InformedReader
 from zenopt.predictors.front import KnownObjective, propose_front
-from zenopt.predictors.inputs import check_groups, rankings
+from zenopt.predictors.inputs import check_groups
 from zenopt.predictors.networks import NetworkReader, Reader
 from zenopt.predictors.observations import Observations
+from zenopt.predictors.ranking import parts
 from zenopt.predictors.surrogate import Surrogate
 from zenopt.predictors.view import REFINED, View
 from zenopt.samplers.candidates import Candidates, gather, moves
@@ -78,8 +78,9 @@ class SurrogateSampler(ZenSampler):
         candidates:
             Candidates of a space that is not listed; or what :func:`~zenopt.samplers.candidates.gather` returned.
         ranking:
-            Input whose larger values are thought better before anything is trained; by default the family's, ``None``
-            for none. How far it is to be trusted is learned.
+            Input whose larger values are thought better before anything is trained, or several, see
+            :mod:`zenopt.predictors.ranking`; by default the family's, ``None`` for none. How far the first is to be
+            trusted is learned.
         costs:
             Costs that are the objectives after the first; they are computed instead of learned.
         last_step:
@@ -129,12 +130,8 @@ class SurrogateSampler(ZenSampler):
         self._ranking = self._reader.ranking if ranking == "auto" else ranking
         self._groups = tuple(inputs)
         check_groups(self._groups, self._reader.groups)
-        allowed = rankings(self._reader.names, self._reader.groups)
-        if self._ranking is not None and self._ranking not in allowed:
-            raise PredictorError(
-                f"sampler.surrogate.ranking: no input is called {self._ranking!r}; there are auto, none, "
-                f"{', '.join(allowed)}."
-            )
+        if self._ranking is not None:
+            parts(self._ranking, self._reader.names, self._reader.groups, "sampler.surrogate.ranking")
         self._wanted = candidates
         self._cost_names = tuple(costs)
         self._candidate_costs: Array | None = None

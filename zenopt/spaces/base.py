@@ -43,15 +43,16 @@ class BaseArchitecture(ABC):
         zen_init: Whether networks train from Zen-NAS's initial weights, which explode in others.
         closed_forms: Score -> ``module:function`` that computes it, called with the architecture and the arguments of
             :meth:`closed_form`; found when it is needed, because formulas take architectures.
-        ranking: Cost (``"params"``, ``"macs"``) or closed form by which networks of the family are ranked best before
-            any is trained, larger first; what a learned search begins with. Empty where nothing ranks them.
+        ranking: By which inputs of predictors (``"log MACs"``, ``"log params"``, a closed form, a shape feature; see
+            :mod:`zenopt.predictors.ranking`) networks of the family are ranked best before any is trained, larger
+            first; what a learned search begins with. Empty where nothing ranks them.
     """
 
     family: ClassVar[str]
     builds: ClassVar[tuple[str, ...]] = ("official",)
     zen_init: ClassVar[bool] = False
     closed_forms: ClassVar[Mapping[str, str]] = {}
-    ranking: ClassVar[str] = "macs"
+    ranking: ClassVar[str] = "log MACs"
 
     @property
     @abstractmethod

@@ -107,7 +107,7 @@ FIELDS = {
     "sampler.surrogate.begin": "Trials before the predictor decides.",
     "sampler.surrogate.candidates": "Candidates of a space that is not listed; a listed one is compared as a whole.",
     "sampler.surrogate.ranking": "Input whose larger values are thought better before anything is trained, e.g. "
-    "`log MACs`; `auto`: the family's, `none`: none.",
+    "`log MACs` or `zen at equal convolutions`, several with `and`; `auto`: the family's, `none`: none.",
     "sampler.surrogate.inputs": "Groups of inputs that may be read, e.g. `[costs, paths]`; by default all. Evidence "
     "decides which of them are read.",
     "sampler.surrogate.warm_start": "Earlier results, `STORAGE#STUDY` or `TABLE.csv#COLUMN`; how far they are to be "

@@ -251,8 +251,9 @@ class GuideSection(Section):
 class SurrogateSection(Section):
     """What the sampler ``surrogate`` begins with, and what it chooses from.
 
-    The first ``begin`` trials come from the top of ``ranking``, far apart: an input of the predictor, ``auto`` for the
-    one that is best for the family, or ``none``. Spaces that cannot be listed have ``candidates`` candidates. Of the
+    The first ``begin`` trials come from the top of ``ranking``, far apart: an input of the predictor, ``auto`` for what
+    is best for the family, or ``none``; ``zen at equal convolutions and log MACs`` asks two in turn, the first of them
+    for the best of each of several depths. Spaces that cannot be listed have ``candidates`` candidates. Of the
     groups of inputs, or of those that ``inputs`` names, it reads those that evidence is for.
     ``warm_start`` names earlier results, ``STORAGE#STUDY`` or ``TABLE.csv#COLUMN``.
     """

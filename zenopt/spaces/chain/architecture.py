@@ -241,6 +241,7 @@ class Architecture(BaseArchitecture):
         "zen": "zenopt.spaces.chain.closed_form.formulas:zen",
         "zen-at-64": "zenopt.spaces.chain.closed_form.formulas:zen_at_64",
     }
+    ranking: ClassVar[str] = "zen at equal convolutions and log MACs"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", tuple(self.blocks))

@@ -73,7 +73,8 @@ class ColumnsArchitecture(BaseArchitecture):
     @property
     def ranking(self) -> str:  # type: ignore[override]
         """Multiply-adds or params, where the table gives them; else nothing says which rows are better."""
-        return next((name for name in ("macs", "params") if name in self.space.costs), "")
+        names = {"macs": "log MACs", "params": "log params"}
+        return next((name for cost, name in names.items() if cost in self.space.costs), "")
 
     def __str__(self) -> str:
         return " ".join(

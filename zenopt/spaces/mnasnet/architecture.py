@@ -61,7 +61,7 @@ class MnasNetArchitecture(BaseArchitecture):
     blocks: tuple[BlockChoice, ...]
 
     family: ClassVar[str] = "mnasnet"
-    ranking: ClassVar[str] = "params"
+    ranking: ClassVar[str] = "log params"
 
     def __post_init__(self) -> None:
         if len(self.blocks) != len(STRIDES):
