@@ -11,7 +11,7 @@ import time
 import uuid
 from pathlib import Path
 
-from postgres_server import free_port
+from ports import free_port
 
 
 def why_unavailable() -> str | None:
@@ -79,7 +79,7 @@ class MysqlServer:
     def _wait(self) -> None:
         import pymysql
 
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while True:
             try:
                 pymysql.connect(host="127.0.0.1", port=self.port, user="root").close()

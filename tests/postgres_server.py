@@ -6,11 +6,15 @@ import glob
 import importlib.util
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import uuid
 from pathlib import Path
+
+from ports import free_port
+
+#: Seconds in which a server begins or ends.
+_PATIENCE = ("-t", "300")
 
 
 def find_binaries() -> Path | None:
@@ -34,13 +38,6 @@ def why_unavailable() -> str | None:
         if subprocess.run(["id", "postgres"], capture_output=True, check=False).returncode != 0:
             return "PostgreSQL refuses to run as root and there is no user 'postgres'"
     return None
-
-
-def free_port() -> int:
-    """Return a TCP port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class PostgresServer:
@@ -67,11 +64,13 @@ class PostgresServer:
         """Start the server and wait until it accepts connections."""
         options = f"-c listen_addresses=127.0.0.1 -p {self.port} -c unix_socket_directories={self.folder} -c fsync=off"
         log = str(self.folder / "log")
-        self._run("pg_ctl", "-D", str(self.folder / "data"), "-o", options, "-l", log, "-w", "start")
+        self._run(
+            "pg_ctl", "-D", str(self.folder / "data"), "-o", options, "-l", log, "-w", *_PATIENCE, "start"
+        )
 
     def stop(self, mode: str = "fast") -> None:
         """Stop the server; ``immediate`` is a crash, open transactions and connections are cut."""
-        self._run("pg_ctl", "-D", str(self.folder / "data"), "-m", mode, "-w", "stop")
+        self._run("pg_ctl", "-D", str(self.folder / "data"), "-m", mode, "-w", *_PATIENCE, "stop")
 
     def new_database(self) -> str:
         """Return the URL of an empty schema of its own: as good as a database for tests, and much cheaper."""

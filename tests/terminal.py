@@ -24,12 +24,18 @@ class Terminal:
     def __init__(self, columns: int, rows: int = 50) -> None:
         self.screen = pyte.HistoryScreen(columns, rows, history=10_000)
         self._stream = pyte.ByteStream(self.screen)
-        #: Every state of the screen after a piece of output, as lines.
+        #: Every state of the screen before it was drawn over, and the last one, as lines.
         self.frames: list[list[str]] = []
+
+    def show(self, written: bytes) -> None:
+        """Show what was written, a picture at a time: whatever is drawn over was seen before."""
+        # Not a read at a time: how much is read at once is up to the machine.
+        for part in re.split(rb"(?=\r(?!\n))", written):
+            self.feed(part)
+            self.frames.append(self.lines)
 
     def feed(self, data: bytes) -> None:
         self._stream.feed(data)
-        self.frames.append(self.lines)
 
     @property
     def lines(self) -> list[str]:
@@ -53,6 +59,8 @@ def terminal(columns: int, rows: int = 50) -> Iterator[Terminal]:
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
+    written = bytearray()
+
     def read() -> None:
         while True:
             try:
@@ -61,7 +69,7 @@ def terminal(columns: int, rows: int = 50) -> Iterator[Terminal]:
                 return
             if not data:
                 return
-            found.feed(data)
+            written.extend(data)
 
     reader = threading.Thread(target=read, daemon=True)
     saved = [os.dup(number) for number in range(3)]
@@ -87,8 +95,9 @@ def terminal(columns: int, rows: int = 50) -> Iterator[Terminal]:
             os.dup2(copy, number)
             os.close(copy)
         # With the last writer gone the reader sees the end.
-        reader.join(timeout=30)
+        reader.join(timeout=120)
         os.close(master)
+        found.show(bytes(written))
 
 
 def watch(columns: int, work: Callable[[], object]) -> Terminal:
@@ -99,7 +108,7 @@ def watch(columns: int, work: Callable[[], object]) -> Terminal:
 
 
 def on_terminal(
-    command: list[str], columns: int, *, cwd: Path, rows: int = 50, timeout_s: float = 300, **variables: str
+    command: list[str], columns: int, *, cwd: Path, rows: int = 50, timeout_s: float = 900, **variables: str
 ) -> tuple[int, Terminal, list[str]]:
     """Run a command of its own on a pseudo-terminal.
 
@@ -128,8 +137,6 @@ def on_terminal(
     timer.cancel()
     os.close(master)
     found, wide = Terminal(columns, rows), Terminal(1000, rows)
-    # What is drawn over was seen before.
-    for part in re.split(rb"(?=\r(?!\n))", written):
-        found.feed(part)
+    found.show(written)
     wide.feed(written)
     return code, found, [line for line in wide.lines if len(line) > columns]

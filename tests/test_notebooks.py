@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from notebooks import run_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
@@ -47,33 +45,11 @@ def test_the_site_shows_it(path: Path) -> None:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
 def test_it_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed (the extra 'test')")
-    nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed (the extra 'test')")
-    Config = pytest.importorskip("traitlets.config", reason="traitlets is not installed").Config
-    pytest.importorskip("ipykernel", reason="ipykernel is not installed (the extra 'test')")
     pytest.importorskip("pandas", reason="pandas is not installed (the extra 'frame')")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    # Nothing is shared with kernels of other tests: settings and history, connection files, studies, ports.
-    monkeypatch.delenv("ZENOPT_STORAGE", raising=False)
-    for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "MPLCONFIGDIR"):
-        monkeypatch.setenv(name, str(tmp_path / name.lower()))
-    place = tmp_path / "notebook"
-    place.mkdir()
-    shutil.copy(path, place)
-    notebook = nbformat.read(place / path.name, as_version=4)
-    # Names of sockets have room for about a hundred characters.
-    with tempfile.TemporaryDirectory(prefix="k") as sockets:
-        monkeypatch.setenv("JUPYTER_RUNTIME_DIR", sockets)
-        own = {} if os.name == "nt" else {"transport": "ipc", "ip": f"{sockets}/kernel"}
-        nbclient.NotebookClient(
-            notebook,
-            config=Config({"KernelManager": own}),
-            timeout=1200,
-            startup_timeout=300,
-            iopub_timeout=300,  # of a busy machine; after that, what a cell shows is lost
-            kernel_name="python3",
-            resources={"metadata": {"path": str(place)}},
-        ).execute()
+    notebook = nbformat.read(path, as_version=4)
+    run_notebook(notebook, tmp_path)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     kinds = {kind for output in outputs for kind in output.get("data", ())}
     assert {"application/vnd.plotly.v1+json", "text/html"} <= kinds

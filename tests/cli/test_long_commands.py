@@ -110,7 +110,7 @@ def test_export_best(study: Path, columns: int) -> None:
 
 @WIDTHS
 def test_watch(study: Path, columns: int) -> None:
-    seen = watch(columns, lambda: main(["watch", "--timeout", "0.2", "--interval", "0.1"]))
+    seen = watch(columns, lambda: main(["watch", "--until-idle", "--interval", "0.1"]))
     assert seen.lines[0].startswith("tiny  ")
     assert general(seen.lines)[1] == "trials #/#  best #  feasible #%  per s #  workers #"
     assert seen.lines[2] == "The latest that were better than all before them:"
@@ -166,8 +166,8 @@ def test_correlate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int
 @WIDTHS
 def test_calibrate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec_file: Path, columns: int) -> None:
     seen = on_terminal(
-        columns, "latency", "calibrate", "--study", "tiny.yaml", "--batch", "2", "--threads", "1", "--seconds",
-        "1.5", "--held-out", "3", "--output", "mine.json", "--force",
+        columns, "latency", "calibrate", "--study", "tiny.yaml", "--batch", "2", "--threads", "1", "--clock", "cpu",
+        "--seconds", "1.5", "--held-out", "3", "--output", "mine.json", "--force",
     )  # fmt: skip
     lines = general(seen.lines)
     assert lines[0].startswith("Measured # networks and # blocks; next, # networks")

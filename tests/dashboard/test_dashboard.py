@@ -24,7 +24,7 @@ from zenopt.dashboard.server import Dashboard, DashboardError, _pack
 
 
 def get(server: Dashboard, path: str) -> bytes:
-    with urllib.request.urlopen(server.address + path, timeout=60) as answer:
+    with urllib.request.urlopen(server.address + path, timeout=300) as answer:
         return answer.read()
 
 
@@ -208,7 +208,7 @@ def test_in_a_browser(server: Dashboard, detail: dict[str, Any], study: optuna.S
                 "--disable-dev-shm-usage", "--virtual-time-budget=20000", "--dump-dom",
                 f"--user-data-dir={profile}", f"{server.address}dashboard/studies/{detail['study_id']}/note",
             ],
-            capture_output=True, text=True, timeout=240, check=False,
+            capture_output=True, text=True, timeout=600, check=False,
         )  # fmt: skip
     assert f"Best network: trial {study.best_trial.number}" in result.stdout
     assert study.best_trial.user_attrs["structure"] in result.stdout

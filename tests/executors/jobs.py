@@ -21,23 +21,29 @@ from zenopt.storage import open_storage
 class Counting:
     """Trials of a study ``s``; a worker that makes the file ``killed`` is killed in the middle of its trial.
 
-    With every trial, workers say ``says`` on stderr.
+    With every trial, workers say ``says`` on stderr. All but a worker's first trial wait for the file ``until``, or for
+    the end.
     """
 
     run: str
     seconds: float = 0.0
     killed: str = ""
     says: str = ""
+    until: str = ""
 
 
 def count(task: Counting, post: Post) -> None:
     """Ask and tell while there is a trial to claim."""
     sampler = optuna.samplers.RandomSampler(seed=post.index)
     study = optuna.load_study(study_name="s", storage=open_storage(post.url), sampler=sampler)
+    is_first = True
     while not post.should_stop() and post.claim():
         trial = study.ask()
         trial.set_user_attr(RUN_KEY, mark_of(task.run, post.index))
         time.sleep(task.seconds)
+        while not (is_first or not task.until or Path(task.until).exists() or post.should_stop()):
+            time.sleep(0.05)
+        is_first = False
         if task.says:
             print(task.says, file=sys.stderr, flush=True)
         if task.killed:

@@ -122,7 +122,7 @@ def finished(folder: Path) -> int:
         return 0
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 150.0) -> None:
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 400.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, process.communicate()[1]
@@ -144,7 +144,7 @@ def test_nodes_and_the_driver_are_killed(nodes: Nodes, optimize: Callable, tmp_p
     before = finished(tmp_path)
     wait_for(lambda: finished(tmp_path) >= before + 3, driver)
     nodes.kill()
-    out, err = driver.communicate(timeout=200)
+    out, err = driver.communicate(timeout=600)
     assert driver.returncode == 0, err
     found = trials(tmp_path)
     assert [trial.number for trial in found] == list(range(60))
@@ -161,7 +161,7 @@ def test_nodes_and_the_driver_are_killed(nodes: Nodes, optimize: Callable, tmp_p
     driver = optimize("--trials", "500", *asked[2:-1])
     wait_for(lambda: finished(tmp_path) >= 62, driver)
     os.killpg(driver.pid, signal.SIGINT)
-    out, err = driver.communicate(timeout=100)
+    out, err = driver.communicate(timeout=600)
     assert driver.returncode == 130, err
     assert "interrupted" in out and "Traceback" not in err
     assert all(trial.state.is_finished() for trial in trials(tmp_path))
@@ -241,7 +241,7 @@ def test_images_and_the_storage_are_brought_to_a_node_that_lacks_them(
         driver = optimize(
             "--trials", "2", "--workers", "2", *(part for text in settings for part in ("--set", text))
         )
-        _, err = driver.communicate(timeout=150)
+        _, err = driver.communicate(timeout=600)
         assert driver.returncode == 0, err
         first = trials(tmp_path)[0]
         assert first.state == TrialState.COMPLETE

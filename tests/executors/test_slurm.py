@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import shutil
@@ -45,6 +44,12 @@ def _code(words: list[str]) -> int | str | None:
 
 def _finished(study: optuna.Study) -> int:
     return sum(trial.state.is_finished() for trial in study.get_trials())
+
+
+def _workers(study: optuna.Study) -> set[str]:
+    """Return which workers have told a trial."""
+    told = [trial.user_attrs[RUN_KEY] for trial in study.get_trials() if trial.state.is_finished()]
+    return {mark.partition("/")[2] for mark in told}
 
 
 @pytest.fixture
@@ -201,14 +206,23 @@ def test_the_folder_of_a_dry_run_is_that_of_the_jobs(tmp_path: Path, capsys: pyt
 def test_a_job_that_is_cancelled_is_replaced_and_what_workers_say_is_shown(
     study: optuna.Study, tmp_path: Path, cluster: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    cancelled = tmp_path / "cancelled"
+
     def report(alive: int) -> None:
-        marks = {trial.user_attrs.get(RUN_KEY, "").partition("/")[2] for trial in study.get_trials()}
-        if "1" in marks and _state(cluster, "1_1") == "RUNNING":
+        if not cancelled.exists() and "1" in _workers(study):
             subprocess.run(["scancel", "1_1"], check=True)
+            cancelled.touch()
 
     with caplog.at_level(logging.WARNING, logger="zenopt"):
         ended, _ = run(
-            study, make_executor("slurm"), tmp_path, wanted=8, seconds=0.3, report=report, says="[here I am]"
+            study,
+            make_executor("slurm"),
+            tmp_path,
+            wanted=8,
+            seconds=0.3,
+            report=report,
+            says="[here I am]",
+            until=str(cancelled),
         )
     # It put its trial back, or finished it: there are as many as were asked for, and none is left running.
     assert [trial.state for trial in study.get_trials()] == [TrialState.COMPLETE] * 8
@@ -226,13 +240,17 @@ def test_a_job_whose_time_is_over_queues_itself_again(
     study: optuna.Study, tmp_path: Path, cluster: Path
 ) -> None:
     told: list[str] = []
+    over = tmp_path / "over"
 
     def report(alive: int) -> None:
-        if not told and _finished(study):
+        if not told and "0" in _workers(study):
             told.append((cluster / "pid-1_0").read_text())
             os.kill(int(told[0]), signal.SIGUSR2)
+            over.touch()
 
-    ended, own = run(study, make_executor("slurm"), tmp_path, wanted=9, seconds=0.3, report=report)
+    ended, own = run(
+        study, make_executor("slurm"), tmp_path, wanted=9, seconds=0.3, report=report, until=str(over)
+    )
     assert [trial.state for trial in study.get_trials()] == [TrialState.COMPLETE] * 9
     assert [item.reason for item in ended] == ["finished"] * 2
     # The same job came again, as another process, and did its share: half of the trials, and one.
@@ -240,7 +258,7 @@ def test_a_job_whose_time_is_over_queues_itself_again(
     assert sum(trial.user_attrs[RUN_KEY] == f"{own.id}/0" for trial in study.get_trials()) == 5
 
 
-def _wait(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+def _wait(condition: Callable[[], bool], seconds: float = 300.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
@@ -252,6 +270,7 @@ def _wait(condition: Callable[[], bool], seconds: float = 120.0) -> None:
 def test_jobs_outlive_their_driver_and_the_next_one_adds_what_is_missing(
     study: optuna.Study, tmp_path: Path, cluster: Path, monkeypatch: pytest.MonkeyPatch, on: str
 ) -> None:
+    followed = tmp_path / "followed"
     with monkeypatch.context() as patch:
         from test_executors import _dead_worker
 
@@ -262,20 +281,21 @@ def test_jobs_outlive_their_driver_and_the_next_one_adds_what_is_missing(
                 make_executor(on),
                 tmp_path,
                 wanted=10,
-                seconds=0.6,
-                is_killed=lambda: _finished(study) >= 2,
+                seconds=0.3,
+                until=str(followed),
+                is_killed=lambda: _finished(study) == 2,
             )
     # One of its jobs ends while nobody looks.
     running = [trial for trial in study.get_trials() if trial.state == TrialState.RUNNING]
     worker = Worker.parse((running or study.get_trials())[0].user_attrs["worker"])
     assert worker is not None
-    # On a slow machine it may have done its share meanwhile.
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(worker.pid, signal.SIGTERM)
+    os.kill(worker.pid, signal.SIGTERM)
     _wait(lambda: not worker.is_alive_here())
     if on == "slurm":
         _wait(lambda: (_state(cluster, "1_0"), _state(cluster, "1_1")) != ("RUNNING", "RUNNING"))
-    ended, _ = run(study, make_executor(on), tmp_path, wanted=10, seconds=0.3)
+    ended, _ = run(
+        study, make_executor(on), tmp_path, wanted=10, seconds=0.3, report=lambda alive: followed.touch()
+    )
     assert [trial.state for trial in study.get_trials()] == [TrialState.COMPLETE] * 10
     # What keeps a process may outlive it, so that the next driver still sees its end.
     seen = {"lost"} if on == "slurm:local" else set()

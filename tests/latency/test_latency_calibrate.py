@@ -7,6 +7,7 @@ import json
 import math
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 
@@ -22,7 +23,7 @@ from zenopt.latency.figure import errors_of, held_out_pairs, predicted_against_m
 from zenopt.latency.fill import ENOUGH_VISITS, FIRST_VISITS, TableFiller
 from zenopt.latency.fit import fit_relative
 from zenopt.latency.live import LiveLatency
-from zenopt.latency.options import MeasureOptions
+from zenopt.latency.options import CLOCKS, MeasureOptions
 from zenopt.latency.parts import BlockPart, Network, network_parts
 from zenopt.latency.predict import operation_latencies
 from zenopt.latency.runners import DoesNotFitError
@@ -45,6 +46,7 @@ class Device:
         self.rng = random.Random(0)
         self.too_large: set[str] = set()
         self.visits: Counter[str] = Counter()
+        self.passed_s = 0.0
 
     def time_of(self, operations) -> float:
         return sum(op.macs / 3e8 + (op.read + op.written) / 4e7 + 0.001 for op in operations)
@@ -58,13 +60,26 @@ class Device:
         if name in self.too_large:
             raise DoesNotFitError("too large")
         self.visits[name] += 1
+        self.passed_s += 0.0002
         ms = self.time_of(subject.operations()) * (self.factor if isinstance(subject, Network) else 1)
         return ms * math.exp(self.rng.gauss(0, self.noise))
 
 
 @pytest.fixture
-def device() -> Device:
-    return Device()
+def new_device(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Device]:
+    """Return a maker of devices. Time is that of their visits: how many there is time for is not up to the machine."""
+
+    def make(**how: float) -> Device:
+        device = Device(**how)
+        monkeypatch.setitem(CLOCKS, "wall", lambda: device.passed_s)
+        return device
+
+    return make
+
+
+@pytest.fixture
+def device(new_device: Callable[..., Device]) -> Device:
+    return new_device()
 
 
 @pytest.fixture
@@ -102,8 +117,8 @@ def test_calibrated_profile_survives_a_file(device, space, tmp_path) -> None:
         predict_latency_ms(network, copy, 64, 10)
 
 
-def test_noise_is_reported_and_many_visits_beat_it(space) -> None:
-    device = Device(noise=0.12)
+def test_noise_is_reported_and_many_visits_beat_it(space, new_device: Callable[..., Device]) -> None:
+    device = new_device(noise=0.12)
     profile = calibrate(
         space, OPTIONS, visitor=device, name="noisy", num_classes=10, seconds=0.5, held_out=12
     )

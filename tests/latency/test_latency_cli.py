@@ -162,8 +162,8 @@ def test_from_calibration_to_an_exported_network_that_keeps_its_budget(capsys, t
     (tmp_path / "mine.yaml").write_text(SMALL_STUDY)
     # The study names the profile that is only now made.
     code, out, err = run(
-        capsys, "calibrate", "--study", "mine.yaml", "--batch", "2", "--threads", "1", "--seconds", "1",
-        "--held-out", "3", "--output", "mine.json", "--json", "--force",
+        capsys, "calibrate", "--study", "mine.yaml", "--batch", "2", "--threads", "1", "--clock", "cpu",
+        "--seconds", "1", "--held-out", "3", "--output", "mine.json", "--json", "--force",
     )  # fmt: skip
     assert code == 0, err
     assert json.loads(out)["errors"]["noise_floor"]["visits"] >= 3

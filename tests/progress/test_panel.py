@@ -6,11 +6,11 @@ import io
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
 import pytest
+from notebooks import notebook_of, run_notebook
 from terminal import Terminal, watch
 
 from zenopt.progress.panel import Panel, State
@@ -44,7 +44,6 @@ def test_the_bar_is_two_lines_below_the_notes_and_goes(columns: int) -> None:
             for _ in range(75):
                 clock.now += 0.5
                 panel.advance(best=104.21739, feasible="98%", long="x" * 200)
-            time.sleep(0.6)
             panel.finish("75 trials.")
 
     seen = watch(columns, work)
@@ -66,7 +65,6 @@ def test_what_others_print_goes_above_the_bar(columns: int) -> None:
             print("by print")
             sys.stderr.write("in two ")
             sys.stderr.write("halves\nand no end")
-            time.sleep(0.4)
         print("The summary.")
 
     seen = watch(columns, work)
@@ -95,7 +93,6 @@ def test_an_error_leaves_no_bar_behind(columns: int) -> None:
         with pytest.raises(ZeroDivisionError), Panel() as panel:
             panel.start(None, "class")
             panel.advance(12)
-            time.sleep(0.4)
             raise ZeroDivisionError
         assert (sys.stdout, sys.stderr) == streams
         click.echo("Error: divided", err=True)
@@ -195,14 +192,13 @@ def test_what_is_under_way_counts_for_the_share_alone() -> None:
 
 
 def test_a_notebook_gets_html_that_is_drawn_over(tmp_path: Path) -> None:
-    nbformat, client = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     code = (
         "from zenopt.progress.panel import Panel\n"
         "with Panel() as panel:\n    panel.note('begun')\n    panel.start(2, '<trial>')\n"
         "    panel.advance(best=1.5)\n    panel.advance()\n    panel.finish('over')"
     )
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-    client.NotebookClient(book, timeout=60, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    book = notebook_of(code)
+    run_notebook(book, tmp_path)
     outputs = book.cells[0].outputs
     assert [output["text"] for output in outputs if "text" in output] == ["begun\n", "over\n"]
     (shown,) = [output["data"] for output in outputs if "data" in output]
@@ -211,13 +207,12 @@ def test_a_notebook_gets_html_that_is_drawn_over(tmp_path: Path) -> None:
 
 
 def test_a_search_in_a_notebook_shows_one_bar_and_no_warning(tmp_path: Path) -> None:
-    nbformat, client = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     code = (
         "import zenopt\nchange = ['proxy.name=zen-closed-form', 'sampler.screening_candidates=20']\n"
         "result = zenopt.optimize('cifar-small', 'memory:', n_trials=3, overrides=change, progress=True)"
     )
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-    client.NotebookClient(book, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    book = notebook_of(code)
+    run_notebook(book, tmp_path)
     outputs = book.cells[0].outputs
     assert not [output["text"] for output in outputs if output.get("name") == "stderr"]
     (shown,) = [output["data"]["text/plain"] for output in outputs if "data" in output]

@@ -47,9 +47,17 @@ def objective(trial: optuna.Trial, seconds: float) -> float:
 
 
 def run(
-    url: str, log: str, target: int, seconds: float, seed: int = 0, options: dict[str, Any] | None = None
+    url: str,
+    log: str,
+    target: int,
+    seconds: float,
+    seed: int = 0,
+    options: dict[str, Any] | None = None,
+    own: int = 0,
 ) -> None:
-    """Work on the study ``s`` until it has ``target`` finished trials; append each told number and value to ``log``.
+    """Work on the study ``s`` until it has ``target`` finished trials, and this worker has told ``own`` of them.
+
+    Append each told number and value to ``log``.
 
     The log is written after ``tell`` returned, in one system call: what it holds was told, whatever kills us.
     """
@@ -57,11 +65,13 @@ def run(
     storage = open_storage(url, **(options or {}))
     study = optuna.load_study(storage=storage, study_name="s", sampler=NumberedSampler(seed))
     handle = os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+    told = 0
     while True:
         counts = count_by_state(study)
-        if counts[TrialState.COMPLETE] >= target:
+        if counts[TrialState.COMPLETE] >= target and told >= own:
             return
         trial = study.ask()
         value = objective(trial, seconds)
         study.tell(trial, value)
         os.write(handle, f"{trial.number} {value!r}\n".encode())
+        told += 1

@@ -11,6 +11,7 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
+from ports import free_port
 
 from zenopt.core.errors import StorageError
 from zenopt.storage import (
@@ -29,12 +30,6 @@ from zenopt.storage.stock import StampedGrpcStorage
 pytest.importorskip("grpc", reason="grpcio is not installed")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _serve(url: str, port: int) -> subprocess.Popen[bytes]:
     script = f"from zenopt.storage import serve; serve({url!r}, port={port})"
     return subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
@@ -43,7 +38,7 @@ def _serve(url: str, port: int) -> subprocess.Popen[bytes]:
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[str, str]]:
     """A served SQLite storage: the client's URL, and the file's."""
-    port, url = _free_port(), f"sqlite:///{tmp_path}/study.db"
+    port, url = free_port(), f"sqlite:///{tmp_path}/study.db"
     server = _serve(url, port)
     yield f"grpc://127.0.0.1:{port}", url
     server.send_signal(signal.SIGKILL)
@@ -52,9 +47,8 @@ def served(tmp_path: Path) -> Iterator[tuple[str, str]]:
 
 def test_workers_behind_a_server(served: tuple[str, str]) -> None:
     grpc_url, url = served
-    study = optuna.create_study(
-        storage=open_storage(grpc_url, wait_s=60.0), study_name="s", direction="maximize"
-    )
+    storage = open_storage(grpc_url, wait_s=300.0)
+    study = optuna.create_study(storage=storage, study_name="s", direction="maximize")
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
     history = StudyHistory(study)
     assert len(history.sync()) == 3
@@ -85,10 +79,10 @@ def test_workers_behind_a_server(served: tuple[str, str]) -> None:
 
 @pytest.mark.slow
 def test_a_trial_outlives_its_server(tmp_path: Path) -> None:
-    port, url = _free_port(), f"sqlite:///{tmp_path}/study.db"
+    port, url = free_port(), f"sqlite:///{tmp_path}/study.db"
     server = _serve(url, port)
     try:
-        storage = open_storage(f"grpc://127.0.0.1:{port}", wait_s=60.0)
+        storage = open_storage(f"grpc://127.0.0.1:{port}", wait_s=300.0)
         study = optuna.create_study(storage=storage, study_name="s")
         trial = study.ask()
         x = trial.suggest_float("x", 0, 1)
@@ -108,7 +102,7 @@ def test_a_trial_outlives_its_server(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_server_without_operations(served: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zenopt.storage.served.METHOD", "/zenopt.Tables/Unknown")
-    storage = open_storage(served[0], wait_s=60.0)
+    storage = open_storage(served[0], wait_s=300.0)
     assert isinstance(storage, StampedGrpcStorage)
 
 

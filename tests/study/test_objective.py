@@ -42,7 +42,7 @@ def counted(architecture: Architecture, settings: ScoreSettings) -> float:
 def slow(architecture: Architecture, settings: ScoreSettings) -> float:
     """Take until it is told to end."""
     ENTERED.set()
-    assert PROCEED.wait(30)
+    assert PROCEED.wait(300)
     return counted(architecture, settings)
 
 
@@ -292,14 +292,14 @@ def test_a_racing_worker_waits_for_the_score(
 
     threads = [threading.Thread(target=work, args=studies[index]) for index in range(2)]
     threads[0].start()
-    assert ENTERED.wait(30)
+    assert ENTERED.wait(300)
     threads[1].start()
     time.sleep(0.3)
     # The second has no score, and does not make one of its own.
     assert states == []
     PROCEED.set()
     for thread in threads:
-        thread.join(30)
+        thread.join(300)
     assert states == [TrialState.COMPLETE] * 2
     assert calls == {text: 1}
     trials = studies[0][0].get_trials()
@@ -315,10 +315,10 @@ def test_a_waiting_worker_can_be_stopped(
     enqueue(first[0], one, times=2)
     thread = threading.Thread(target=run_trial, args=first)
     thread.start()
-    assert ENTERED.wait(30)
+    assert ENTERED.wait(300)
     assert run_trial(*second) == TrialState.PRUNED
     PROCEED.set()
-    thread.join(30)
+    thread.join(300)
     assert [trial.state for trial in first[0].get_trials()] == [TrialState.COMPLETE, TrialState.PRUNED]
 
 

@@ -18,6 +18,7 @@ from zenopt.core.errors import ZenoptError
 from zenopt.core.extensions import know_again
 from zenopt.executors import EXECUTORS
 from zenopt.executors.base import Ended, Executor, Job, Post
+from zenopt.executors.interrupts import ignore_interrupts, interrupts_wait
 from zenopt.executors.resources import Resources
 from zenopt.storage.workers import Worker, host_name, process_start
 
@@ -26,6 +27,8 @@ R = TypeVar("R")
 
 #: What is left to a process that shares the trials without limit.
 _NO_LIMIT = -1
+#: In place of whether a process is busy: it has not asked for a trial yet, and may still import.
+_NOT_BEGUN = -1
 
 
 def available_cores() -> int:
@@ -89,13 +92,14 @@ class Processes(Executor):
     def start(self, indices: Sequence[int]) -> None:
         devices = self._job.devices
         for index in indices:
-            is_busy = self._context.Value("b", 0, lock=False)
+            is_busy = self._context.Value("b", _NOT_BEGUN, lock=False)
             # A job is sent with the one device that is the worker's.
             own = replace(self._job, devices=(devices[index % len(devices)],), notes=None)
             process = self._context.Process(
                 target=_main, args=(own, index, self._shared, is_busy), name=f"worker {index}"
             )
-            process.start()
+            with interrupts_wait():
+                process.start()
             started = process_start(process.pid or 0) or "0"
             identity = str(Worker(host_name(), process.pid or 0, started))
             self._alive[index] = (process, is_busy, identity)
@@ -112,10 +116,11 @@ class Processes(Executor):
             pass
         found = []
         for index in over:
-            process, _, identity = self._alive.pop(index)
+            process, is_busy, identity = self._alive.pop(index)
             kind, text = self._messages.get(index, ("", ""))
             code = process.exitcode
-            if code in (0, 2):
+            is_dismissed = self._shared.stop.is_set() and is_busy.value == _NOT_BEGUN
+            if code in (0, 2) or (is_dismissed and code == -signal.SIGTERM):
                 reason: Any = "refused" if kind else "finished"
                 found.append(Ended(index, reason, text, kind, identity))
             else:
@@ -125,12 +130,17 @@ class Processes(Executor):
 
     def refill(self, left: Callable[[], int]) -> int:
         with self._shared.remaining.get_lock():
-            unclaimed = left() - sum(is_busy.value for _, is_busy, _ in self._alive.values())
+            unclaimed = left() - sum(is_busy.value == 1 for _, is_busy, _ in self._alive.values())
             self._shared.remaining.value = max(self._shared.remaining.value, unclaimed)
             return int(self._shared.remaining.value)
 
     def stop(self) -> None:
         self._shared.stop.set()
+        # Those that have no trial yet need not be waited for. Whoever asks for one holds the lock.
+        with self._shared.remaining.get_lock():
+            for process, is_busy, _ in self._alive.values():
+                if is_busy.value == _NOT_BEGUN:
+                    process.terminate()
 
     def close(self) -> list[str]:
         for process, _, _ in self._alive.values():
@@ -148,9 +158,11 @@ class Processes(Executor):
         workers: int | None,
         modules: tuple[str, ...] = (),
     ) -> Iterator[tuple[int, R]]:
+        calls = list(enumerate(items))
         pool = ProcessPoolExecutor(workers or available_cores(), self._context, _begin_calls, (modules,))
         try:
-            futures = {pool.submit(function, item): index for index, item in enumerate(items)}
+            with interrupts_wait():
+                futures = {pool.submit(function, item): index for index, item in calls}
             for future in as_completed(futures):
                 yield futures[future], future.result()
         finally:
@@ -158,14 +170,13 @@ class Processes(Executor):
 
 
 def _begin_calls(modules: tuple[str, ...]) -> None:
-    # Ctrl-C reaches the whole process group; the parent ends its workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_interrupts()
     know_again(modules)
 
 
 def _main(job: Job, index: int, shared: _Shared, is_busy: Any) -> None:
-    # Ctrl-C reaches the whole process group; the parent decides and sets the stop event.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The parent decides and sets the stop event.
+    ignore_interrupts()
     parent = os.getppid()
 
     def should_stop() -> bool:

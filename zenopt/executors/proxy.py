@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import socket
 import threading
 import time
@@ -13,6 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from zenopt.core.errors import StorageError
+from zenopt.executors.interrupts import ignore_interrupts, interrupts_wait
 from zenopt.storage import parse_url
 from zenopt.storage.workers import host_name
 
@@ -110,7 +110,8 @@ def serve_file(url: str, synchronous: str, host: str) -> tuple[str, Proxy]:
     process = multiprocessing.get_context("spawn").Process(
         target=_serve, args=(url, host, port, synchronous, os.getpid()), name="zenopt storage server"
     )
-    process.start()
+    with interrupts_wait():
+        process.start()
     with grpc.insecure_channel(f"{host}:{port}") as channel:
         try:
             grpc.channel_ready_future(channel).result(timeout=60.0)
@@ -123,15 +124,14 @@ def serve_file(url: str, synchronous: str, host: str) -> tuple[str, Proxy]:
 
 
 def _serve(url: str, host: str, port: int, synchronous: str, driver: int) -> None:
+    # Workers need the storage to the end.
+    ignore_interrupts()
     import optuna
 
     from zenopt.storage.serving import serve
 
     # It would announce itself on the terminal of the search.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-    # Ctrl-C reaches the whole process group; workers need the storage to the end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == driver:

@@ -2,8 +2,8 @@
 
 ``log MACs`` ranks by one input; ``zen at equal convolutions`` by one among networks that are alike in another. The
 Zen-score asks for depth, which trains badly in small networks; among networks of one depth it may say much more. Of 58
-random networks of `cifar-small`, trained for six epochs, Kendall's tau with accuracy was .31 for the score, -.19 for
-MACs and .57 for the score at equal convolutions; in a wider space .18 for MACs and .01 for the latter (docs/results.md).
+random networks of ``cifar-small``, trained for six epochs, Kendall's tau with accuracy was .31 for the score, -.19 for
+MACs and .57 for the score at equal convolutions; in a wider space -.36, .18 and .01 (docs/results.md).
 
 Where it is not known which ranking is the better one, several are named, ``zen at equal convolutions and log MACs``: a
 search begins with each of them in turn.
