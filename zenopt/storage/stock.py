@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from optuna.distributions import BaseDistribution
 from optuna.storages import (
     BaseStorage,
     GrpcStorageProxy,
@@ -89,6 +90,18 @@ class StampedRDBStorage(StampsWorker, PatientRDBStorage):
     def __init__(self, backend: RDBStorage, heartbeat_interval: float | None = None) -> None:
         super().__init__(backend)
         self._heartbeat = Heartbeat(self._beat, heartbeat_interval)
+
+    def set_trial_param(
+        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
+    ) -> None:
+        """Set a parameter; also of a trial that somebody else has created since trials were read."""
+        if trial_id in self._trial_id_to_study_id_and_number:
+            super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
+            return
+        # Optuna's cache takes such a trial for none at all.
+        self._patiently(
+            lambda: self._backend.set_trial_param(trial_id, param_name, param_value_internal, distribution)
+        )
 
     def _beat(self, trial_id: int) -> None:
         self._backend.record_heartbeat(trial_id)
