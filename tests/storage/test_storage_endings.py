@@ -26,6 +26,7 @@ from optuna.trial import TrialState
 import zenopt
 from zenopt.core.errors import StorageError, StorageLostError
 from zenopt.storage import StudyHistory, checkpoint, open_storage
+from zenopt.storage.files import one_at_a_time
 from zenopt.study.study import load_study, open_existing
 
 Opener = Callable[..., Callable[[], BaseStorage]]
@@ -242,6 +243,23 @@ def test_a_folder_that_is_gone_is_rescued_elsewhere(tmp_path: Path, monkeypatch:
     with pytest.raises(StorageLostError) as caught:
         study.tell(trial, 1.0)
     assert [t.value for t in _study(open_storage(str(_rescued(caught, elsewhere)))).trials] == [1.0]
+
+
+@POSIX
+def test_a_process_killed_while_it_rescues_holds_nobody_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Optuna's own lock of files would be forced open half a minute later, with warnings."""
+    path = str(tmp_path / "study.rescued-1.db.lock")
+    holds = "import sys, time; from zenopt.storage.files import one_at_a_time\n"
+    holds += "with one_at_a_time(sys.argv[1]): print(flush=True); time.sleep(600)"
+    process = subprocess.Popen([sys.executable, "-c", holds, path], stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline() and Path(path).exists()
+    process.kill()
+    process.wait()
+    with one_at_a_time(path):
+        assert Path(path).exists()
+    assert not Path(path).exists() and not caplog.messages
 
 
 @POSIX

@@ -27,7 +27,7 @@ R = TypeVar("R")
 
 #: What is left to a process that shares the trials without limit.
 _NO_LIMIT = -1
-#: In place of whether a process is busy: it has not asked for a trial yet, and may still import.
+#: In place of whether a process is busy: it still imports, and has touched nothing.
 _NOT_BEGUN = -1
 
 
@@ -136,7 +136,7 @@ class Processes(Executor):
 
     def stop(self) -> None:
         self._shared.stop.set()
-        # Those that have no trial yet need not be waited for. Whoever asks for one holds the lock.
+        # Those that still import need not be waited for. Whoever has done so says it while holding the lock.
         with self._shared.remaining.get_lock():
             for process, is_busy, _ in self._alive.values():
                 if is_busy.value == _NOT_BEGUN:
@@ -177,6 +177,9 @@ def _begin_calls(modules: tuple[str, ...]) -> None:
 def _main(job: Job, index: int, shared: _Shared, is_busy: Any) -> None:
     # The parent decides and sets the stop event.
     ignore_interrupts()
+    # From here on it may hold locks of a storage, and ends by itself.
+    with shared.remaining.get_lock():
+        is_busy.value = 0
     parent = os.getppid()
 
     def should_stop() -> bool:

@@ -8,13 +8,18 @@ import os
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 from urllib.parse import quote
 
 from optuna.storages.journal import JournalFileOpenLock
 
 from zenopt.core.errors import StorageError, StorageLostError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 _PARTIAL_SUFFIX = ".partial"
 
@@ -108,17 +113,47 @@ def rescue(url: str, path: str, identity: tuple[int, int], write: Callable[[str,
     rescued = os.path.join(folder, f"{stem}.rescued-{identity[1]}{suffix}")
     where = f"storage {url!r}: the file was deleted or replaced while in use"
     try:
-        lock = JournalFileOpenLock(rescued)
-        lock.acquire()
-        try:
+        with one_at_a_time(f"{rescued}.lock"):
             _replace(rescued, write)
-        finally:
-            lock.release()
     except (OSError, sqlite3.Error) as error:
         raise StorageLostError(f"{where}; what it held could not be saved ({error})") from error
     raise StorageLostError(
         f"{where}; all trials told are in {rescued}; put it in the old place and resume the study"
     )
+
+
+@contextlib.contextmanager
+def one_at_a_time(path: str) -> Iterator[None]:
+    """Hold a lock that ends with its process: a worker may be ended while it rescues, and others wait for it."""
+    if fcntl is None:
+        lock = JournalFileOpenLock(path.removesuffix(".lock"))
+        lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+        return
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            # Whoever had it has removed the file, and another process may hold a new one.
+            if not _is_at(path, handle):
+                continue
+            try:
+                yield
+            finally:
+                os.remove(path)
+            return
+        finally:
+            os.close(handle)
+
+
+def _is_at(path: str, handle: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(handle))
+    except FileNotFoundError:
+        return False
 
 
 def _replace(path: str, write: Callable[[str, str], None]) -> None:
