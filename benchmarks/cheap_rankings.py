@@ -17,6 +17,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from real_trainings import WHOLE
 from scipy.stats import kendalltau
 
 from zenopt.predictors.networks import NetworkReader
@@ -26,7 +27,6 @@ from zenopt.storage import open_storage
 from zenopt.study.spec import StudySpec
 from zenopt.study.study import load_study, read_spec
 
-WHOLE = "space.options={stage_strides: [1, 2, 2, 2], stem_stride: 1}"
 RANKINGS = ("zen", "log MACs", "log params", "convolutions", "zen at equal convolutions")
 REFERENCE = 3000
 
@@ -36,9 +36,9 @@ def of_study(url: str, name: str) -> tuple[StudySpec, list[tuple[str, float]]]:
     trials = [
         trial for trial in study.get_trials(deepcopy=False) if trial.values and trial.intermediate_values
     ]
-    return read_spec(study) or StudySpec.load("cifar-small"), [
-        (t.user_attrs["structure"], t.values[0]) for t in trials
-    ]
+    spec = read_spec(study)
+    assert spec is not None  # it would have raised
+    return spec, [(t.user_attrs["structure"], t.values[0]) for t in trials]
 
 
 def of_table(path: Path, column: str, where: list[str]) -> tuple[StudySpec, list[tuple[str, float]]]:

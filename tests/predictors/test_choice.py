@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from zenopt.core.errors import PredictorError
-from zenopt.predictors.beginning import SHARE, spread_from_top
+from zenopt.predictors.beginning import SHARE, begin_in_turn
 from zenopt.predictors.evidence import choose
 from zenopt.predictors.inputs import Inputs, Scaling
 from zenopt.predictors.intervals import interval, interval_factor, value_moments
@@ -108,22 +108,22 @@ def test_moments_are_those_of_monte_carlo() -> None:
 def test_beginning_takes_the_top_and_spreads() -> None:
     rng = np.random.default_rng(5)
     matrix, ranking = rng.normal(size=(500, 4)), rng.normal(size=500)
-    chosen = spread_from_top(matrix, ranking, 5, np.random.default_rng(0))
+    chosen = begin_in_turn(matrix, [(ranking, None)], 5, np.random.default_rng(0))
     order = np.argsort(-ranking)
     assert chosen[0] == order[0] and len(set(chosen)) == 5
     assert all(np.flatnonzero(order == one)[0] < SHARE * 500 for one in chosen)
-    assert chosen == spread_from_top(matrix, ranking, 5, np.random.default_rng(0))
-    rest = spread_from_top(matrix, ranking, 5, np.random.default_rng(0), np.array(chosen[:3]))
+    assert chosen == begin_in_turn(matrix, [(ranking, None)], 5, np.random.default_rng(0))
+    rest = begin_in_turn(matrix, [(ranking, None)], 5, np.random.default_rng(0), np.array(chosen[:3]))
     assert rest == chosen[3:]
 
 
 def test_beginning_without_a_ranking_and_of_few_candidates() -> None:
     matrix = np.random.default_rng(6).normal(size=(3, 2))
-    assert sorted(spread_from_top(matrix, None, 10, np.random.default_rng(0))) == [0, 1, 2]
+    assert sorted(begin_in_turn(matrix, [], 10, np.random.default_rng(0))) == [0, 1, 2]
     with pytest.raises(PredictorError, match="finite number for each of 3"):
-        spread_from_top(matrix, np.array([1.0, np.nan, 0.0]), 2, np.random.default_rng(0))
+        begin_in_turn(matrix, [(np.array([1.0, np.nan, 0.0]), None)], 2, np.random.default_rng(0))
     with pytest.raises(PredictorError, match="needs networks"):
-        spread_from_top(matrix[:0], None, 1, np.random.default_rng(0))
+        begin_in_turn(matrix[:0], [], 1, np.random.default_rng(0))
 
 
 def test_inputs_say_what_is_wrong() -> None:

@@ -6,6 +6,8 @@ Where there are several rankings, they take turns.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,23 +25,25 @@ NARROWEST = 8
 LEVEL = 0.02
 
 
-def spread_from_top(
+def begin_in_turn(
     matrix: Array,
-    ranking: Array | None,
+    rankings: Sequence[tuple[Array, Array | None]],
     count: int,
     rng: np.random.Generator,
     taken: NDArray[np.intp] | None = None,
 ) -> list[int]:
-    """Return the candidates to begin with: the best-ranked one, then from widening shares the one farthest from those.
+    """Return the candidates to begin with, of each ranking in turn.
 
-    The k-th of n comes from the best ``SHARE * (k / (n - 1))^2`` of the ranking, so that a good ranking is used at
-    once, and one that misleads is left at once.
+    Of a plain ranking it is the best-ranked one, then from widening shares the one farthest from all begun: the k-th of
+    n comes from the best ``SHARE * (k / (n - 1))^2`` of the ranking, so that a good ranking is used at once, and one
+    that misleads is left at once. Of a ranking with levels it is :func:`best_of_level`.
 
     Args:
         matrix:
             Standardised inputs, ``candidates x columns``.
-        ranking:
-            Higher is thought better; without one, all candidates are equal and the first is drawn.
+        rankings:
+            Scores, higher is thought better, and the levels among which alone they compare, or None. Without any, all
+            candidates are equal and the first is drawn.
         count:
             How many in all.
         rng:
@@ -50,21 +54,33 @@ def spread_from_top(
     size = len(matrix)
     if count < 1 or size < 1:
         raise PredictorError(f"A beginning needs networks to choose from: {count} of {size}.")
-    if ranking is not None and (ranking.shape != (size,) or not np.isfinite(ranking).all()):
+    if any(scores.shape != (size,) or not np.isfinite(scores).all() for scores, _ in rankings):
         raise PredictorError(f"A ranking needs one finite number for each of {size} candidates.")
     shuffled = rng.permutation(size)
-    order = shuffled if ranking is None else shuffled[np.argsort(-ranking[shuffled], kind="stable")]
-    chosen = [int(order[0])] if taken is None or not len(taken) else [int(i) for i in taken]
-    known = 0 if taken is None else len(taken)
-    nearest = ((matrix[:, None] - matrix[chosen][None]) ** 2).sum(axis=2).min(axis=1)
+    orders = [shuffled[np.argsort(-scores[shuffled], kind="stable")] for scores, _ in rankings] or [shuffled]
+    chosen = [] if taken is None else [int(i) for i in taken]
+    known = len(chosen)
+    nearest = np.full(size, np.inf)
+    if chosen:
+        nearest = ((matrix[:, None] - matrix[chosen][None]) ** 2).sum(axis=2).min(axis=1)
     while len(chosen) < min(count, size):
-        share = 1.0 if ranking is None else SHARE * (len(chosen) / max(1, count - 1)) ** 2
-        top = order[: max(NARROWEST, round(share * size))]
-        free = top[~np.isin(top, chosen)]
-        if not len(free):
-            free = order[~np.isin(order, chosen)]
-        compared = free if len(free) <= COMPARED else rng.choice(free, COMPARED, replace=False)
-        found = int(compared[np.argmax(nearest[compared])])
+        turn, which = divmod(len(chosen), len(orders))
+        scores, levels = rankings[which] if rankings else (None, None)
+        if scores is not None and levels is not None:
+            turns = len(range(which, count, len(orders)))
+            found = best_of_level(scores, levels, turn, turns, np.asarray(chosen, dtype=np.intp))
+            assert found is not None  # not all are chosen
+        elif chosen:
+            share = SHARE * (len(chosen) / max(1, count - 1)) ** 2 if rankings else 1.0
+            order = orders[which]
+            top = order[: max(NARROWEST, round(share * size))]
+            free = top[~np.isin(top, chosen)]
+            if not len(free):
+                free = order[~np.isin(order, chosen)]
+            compared = free if len(free) <= COMPARED else rng.choice(free, COMPARED, replace=False)
+            found = int(compared[np.argmax(nearest[compared])])
+        else:
+            found = int(orders[which][0])
         chosen.append(found)
         nearest = np.minimum(nearest, ((matrix - matrix[found]) ** 2).sum(axis=1))
     return chosen[known:]

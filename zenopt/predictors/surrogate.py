@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from zenopt.core.errors import PredictorError
 from zenopt.predictors.acquisition import gain_of_repeats
-from zenopt.predictors.beginning import best_of_level, spread_from_top
+from zenopt.predictors.beginning import begin_in_turn
 from zenopt.predictors.evidence import Fit, choose, make_warps, warp
 from zenopt.predictors.inputs import Inputs, Scaling, check_groups
 from zenopt.predictors.intervals import interval, interval_factor, value_moments
@@ -204,25 +204,12 @@ class Surrogate:
         taken: Sequence[int] = (),
     ) -> list[int]:
         """Return candidates to train before anything is known; see :mod:`zenopt.predictors.beginning`."""
-        matrix = self._scaling.apply(candidates)
-        begun = [int(own) for own in taken]
-        if not self._rankings:
-            return spread_from_top(matrix, None, count, rng, np.asarray(begun, dtype=np.intp))
-        scores = [own.scores(candidates) for own in self._rankings]
-        while len(begun) < min(count, len(matrix)):
-            # Rankings take turns.
-            turn, which = divmod(len(begun), len(scores))
-            closed = np.asarray(begun, dtype=np.intp)
-            equal = self._rankings[which].equal
-            if equal is None:
-                found = next(iter(spread_from_top(matrix, scores[which], count, rng, closed)), None)
-            else:
-                turns = len(range(which, count, len(scores)))
-                found = best_of_level(scores[which], candidates.matrix[:, equal], turn, turns, closed)
-            if found is None:
-                break
-            begun.append(found)
-        return begun[len(taken) :]
+        rankings = [
+            (own.scores(candidates), None if own.equal is None else candidates.matrix[:, own.equal])
+            for own in self._rankings
+        ]
+        begun = np.asarray(taken, dtype=np.intp)
+        return begin_in_turn(self._scaling.apply(candidates), rankings, count, rng, begun)
 
     def propose(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from optuna.study import StudyDirection
@@ -165,7 +165,7 @@ class StudyHistory:
             ]
             wanted = {"trial_id": trial_id, "key": self._identity, "value_json": json.dumps(identity)}
             with transaction(engine) as connection:
-                seen = claim_identity(connection, study_id, wanted, rivals, rows, *self._seen())
+                seen = claim_identity(connection, study_id, wanted, rivals, rows, self._seen())
             self._absorb(seen)
             return self.find(identity, other_than=trial.number)
 
@@ -224,10 +224,7 @@ def claim_identity(
     wanted: Mapping[str, Any],
     rivals: Collection[int],
     rows: Rows,
-    newest: int,
-    seen: Mapping[int, TrialState],
-    settled: Collection[int],
-    keys: Collection[str],
+    look: Sequence[Any],
 ) -> list[TrialRecord]:
     """Write the attribute that claims an evaluation for a trial, unless another trial has or does it.
 
@@ -242,14 +239,14 @@ def claim_identity(
             Trials that were running with the same attribute when last seen.
         rows:
             What else is to be written of the trial with it.
-        newest, seen, settled, keys:
-            See :func:`~zenopt.storage.queries.read_changes`.
+        look:
+            What :func:`~zenopt.storage.queries.read_changes` takes beside the study.
 
     Returns:
         What has changed, also where it is another trial's.
     """
     lock_study(connection, study_id)
-    changed = queries.read_changes(connection, study_id, newest, seen, settled, keys)
+    changed = queries.read_changes(connection, study_id, *look)
     identity, own = json.loads(wanted["value_json"]), wanted["trial_id"]
     changed_ids = {record.trial_id for record in changed}
     is_taken = not changed_ids.issuperset(rivals) or any(
