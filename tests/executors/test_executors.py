@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -91,6 +94,21 @@ def test_calls_are_spread_over_workers(on: str, study: optuna.Study) -> None:
     assert dict(executor.map(jobs.double, [1, 2, 3], 2)) == {0: 2, 1: 4, 2: 6}
     with pytest.raises(ZenoptError, match="no double of 13"):
         list(executor.map(jobs.double, [1, 13], 2))
+
+
+@pytest.mark.slow
+def test_a_worker_whose_driver_was_killed_while_it_began_does_nothing(
+    study: optuna.Study, tmp_path: Path
+) -> None:
+    said = tmp_path / "said"
+    command = f"import jobs\nif __name__ == '__main__': jobs.begin_and_be_killed({str(said)!r})"
+    (tmp_path / "driver.py").write_text(command)
+    assert subprocess.run([sys.executable, tmp_path / "driver.py"]).returncode == -signal.SIGKILL
+    for _ in range(3000):
+        if said.exists():
+            break
+        time.sleep(0.1)
+    assert said.read_text() == "True False"
 
 
 def test_a_search_on_an_executor_of_ones_own(tiny_spec: Callable, tmp_path: Path) -> None:

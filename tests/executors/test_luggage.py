@@ -42,6 +42,20 @@ def test_a_folder_arrives_whole(tmp_path_factory: pytest.TempPathFactory, files:
     assert os.listdir(there.parent) == ["there"]
 
 
+def test_folders_that_are_links_arrive_with_what_is_in_them(tmp_path: Path) -> None:
+    images, here = tmp_path / "images", tmp_path / "here"
+    (images / "cat").mkdir(parents=True)
+    (images / "cat" / "1.png").write_bytes(b"a cat")
+    here.mkdir()
+    for name in ("train", "val"):
+        (here / name).symlink_to(images)
+    # One that leads round, and one that leads nowhere.
+    (images / "cat" / "up").symlink_to(here)
+    (here / "gone").symlink_to(tmp_path / "nowhere")
+    unpack(str(tmp_path / "there"), packed(str(here)))
+    assert contents(tmp_path / "there") == {"train/cat/1.png": b"a cat", "val/cat/1.png": b"a cat"}
+
+
 def test_a_file_arrives_and_stays(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("a,b")
     parts = list(packed(str(tmp_path / "table.csv")))

@@ -29,7 +29,7 @@ def packed(text: str, chunk: int = CHUNK) -> Iterator[bytes]:
     """Yield a file, or a folder with all that is in it, as parts of a tar archive; links are followed."""
     buffer = io.BytesIO()
     root = _place(text).resolve()
-    files = sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else [root]
+    files = _files_in(root) if root.is_dir() else [root]
     with tarfile.open(fileobj=buffer, mode="w|", dereference=True) as archive:
         for path in files:
             archive.add(path, Path(_INSIDE) / path.relative_to(root), recursive=False)
@@ -63,6 +63,16 @@ def unpack(text: str, parts: Iterator[bytes]) -> None:
             f"this node lacks {shortened_path(text)}, and it cannot be put there ({reason(error)}); put it there "
             "yourself"
         ) from None
+
+
+def _files_in(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    own = folder.resolve()
+    # A link to a folder that it is in would lead round for ever.
+    for path in () if own in above else sorted(folder.iterdir()):
+        if path.is_dir():
+            yield from _files_in(path, (*above, own))
+        elif path.is_file():
+            yield path
 
 
 def _place(text: str) -> Path:

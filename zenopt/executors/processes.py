@@ -180,11 +180,12 @@ def _main(job: Job, index: int, shared: _Shared, is_busy: Any) -> None:
     # From here on it may hold locks of a storage, and ends by itself.
     with shared.remaining.get_lock():
         is_busy.value = 0
-    parent = os.getppid()
+    driver = multiprocessing.parent_process()
+    assert driver is not None
 
     def should_stop() -> bool:
-        # A worker whose parent was killed goes on with nobody to report to, so it stops.
-        return bool(shared.stop.is_set()) or os.getppid() != parent
+        # A worker whose parent was killed, be it while this one began, goes on with nobody to report to, so it stops.
+        return bool(shared.stop.is_set()) or os.getppid() != driver.pid
 
     def claim() -> bool:
         has_time = job.deadline is None or time.time() < job.deadline

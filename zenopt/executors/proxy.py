@@ -115,11 +115,14 @@ def serve_file(url: str, synchronous: str, host: str) -> tuple[str, Proxy]:
     with grpc.insecure_channel(f"{host}:{port}") as channel:
         try:
             grpc.channel_ready_future(channel).result(timeout=60.0)
-        except grpc.FutureTimeoutError:
-            process.terminate()
-            raise StorageError(
-                f"the server of {parse_url(url).display!r} does not answer on {host}:{port}"
-            ) from None
+        except BaseException as error:
+            # Nobody knows of it yet who would end it: this process would wait for it when it ends.
+            Proxy(process).close()
+            if isinstance(error, grpc.FutureTimeoutError):
+                raise StorageError(
+                    f"the server of {parse_url(url).display!r} does not answer on {host}:{port}"
+                ) from None
+            raise
     return f"grpc://{host}:{port}", Proxy(process)
 
 
