@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +28,6 @@ from zenopt.storage import (
     serve,
     top,
 )
-from zenopt.storage.stock import StampedGrpcStorage
 
 pytest.importorskip("grpc", reason="grpcio is not installed")
 
@@ -102,8 +104,60 @@ def test_a_trial_outlives_its_server(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_server_without_operations(served: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zenopt.storage.served.METHOD", "/zenopt.Tables/Unknown")
+    from zenopt.storage.served import StampedGrpcStorage
+
     storage = open_storage(served[0], wait_s=300.0)
     assert isinstance(storage, StampedGrpcStorage)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("write_behind", [True, False])
+def test_why_a_server_has_failed_is_said_in_one_line(served: tuple[str, str], write_behind: bool) -> None:
+    storage = open_storage(served[0], wait_s=300.0, write_behind=write_behind, heartbeat_interval=None)
+    study = optuna.create_study(storage=storage, study_name="s")
+    file = Path(served[1].removeprefix("sqlite:///"))
+    file.rename(file.with_suffix(".old"))
+    with pytest.raises(StorageError, match=r"grpc://.*: the server failed: .*deleted or replaced .*rescued-"):
+        study.set_user_attr("key", "value")
+    with pytest.raises(KeyError):
+        storage.get_study_name_from_id(99)
+
+
+@pytest.mark.slow
+def test_a_machine_that_says_nothing_any_more_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from zenopt.storage import retry, served
+
+    quick = [(name, 500 if name.startswith("grpc.keepalive_") else own) for name, own in served.OPTIONS]
+    monkeypatch.setattr(served, "OPTIONS", quick)
+    monkeypatch.setattr(retry, "_SILENT_S", 0.0)
+    port = free_port()
+    server = _serve(f"sqlite:///{tmp_path}/study.db", port)
+    try:
+        storage = open_storage(f"grpc://127.0.0.1:{port}", wait_s=300.0, heartbeat_interval=None)
+        study = optuna.create_study(storage=storage, study_name="s")
+        trial = study.ask()
+        # As when it loses its power: its connections stay open.
+        server.send_signal(signal.SIGSTOP)
+        telling = threading.Thread(target=study.tell, args=(trial, 1.0), daemon=True)
+        telling.start()
+        for _ in range(1200):
+            if "is away" in caplog.text:
+                break
+            time.sleep(0.1)
+        assert "is away" in caplog.text and telling.is_alive()
+        server.send_signal(signal.SIGCONT)
+        telling.join(300.0)
+        assert [trial.value for trial in study.trials] == [1.0]
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_a_client_that_was_sent_elsewhere_knows_its_database(served: tuple[str, str]) -> None:
+    storage = open_storage(served[0], wait_s=300.0, heartbeat_interval=None)
+    assert pickle.loads(pickle.dumps(storage)).engine.dialect.name == "sqlite"
 
 
 def test_what_cannot_be_served(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from zenopt.storage.files import check_file, remove_leftovers
 from zenopt.storage.journal import WatchedJournal
 from zenopt.storage.retry import announce_absence, driver_error, is_away
 from zenopt.storage.sqlite import SYNCHRONOUS, SqliteConnector
-from zenopt.storage.stock import StampedGrpcStorage, StampedJournalStorage, StampedRDBStorage
+from zenopt.storage.stock import StampedJournalStorage, StampedRDBStorage
 from zenopt.storage.tables import KNOWN_SCHEMAS, engine_of
 from zenopt.storage.urls import StorageURL, parse_url
 from zenopt.storage.write_behind import WriteBehindStorage
@@ -121,7 +121,7 @@ def _open_grpc(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         try:
-            from zenopt.storage.served import ServedProxy
+            from zenopt.storage.served import ServedProxy, StampedGrpcStorage
 
             proxy = ServedProxy(host=target.host, port=target.port)
             proxy.wait_server_ready(timeout=timeout_s)

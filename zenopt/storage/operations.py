@@ -76,6 +76,8 @@ class ServedTables:
             URL of the server.
         connect:
             Connects, and sets ``send``.
+        database:
+            Which database it is, where that is known; :meth:`describe` asks.
 
     Attributes:
         send: Sends a request to the server and returns its answer.
@@ -83,9 +85,9 @@ class ServedTables:
 
     send: Callable[[bytes], bytes]
 
-    def __init__(self, url: str, connect: Callable[[], None]) -> None:
+    def __init__(self, url: str, connect: Callable[[], None], database: str = "") -> None:
         self.url = sa.make_url(url)
-        self.dialect = SimpleNamespace(name="")
+        self.dialect = SimpleNamespace(name=database)
         self._connect = connect
 
     def call(self, name: str, *arguments: Any) -> Any:

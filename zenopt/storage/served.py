@@ -1,4 +1,4 @@
-"""The client of a served storage: Optuna's proxy, and beside it the operations on the server's tables."""
+"""The clients of a served storage: Optuna's proxy, and beside it the operations on the server's tables."""
 
 from __future__ import annotations
 
@@ -12,20 +12,54 @@ from optuna.storages import GrpcStorageProxy
 from optuna.storages._grpc.auto_generated.api_pb2_grpc import StorageServiceStub
 from optuna.storages._grpc.client import GrpcClientCache
 
+from zenopt.core.errors import StorageError
+from zenopt.core.text import one_line
+from zenopt.storage.heartbeat import Heartbeat
 from zenopt.storage.operations import AWAY, ServedTables, database_error
 from zenopt.storage.orphans import SEEN_KEY
+from zenopt.storage.stock import StampsWorker
 
 METHOD = "/zenopt.Tables/Run"
 """The call that runs an operation."""
-#: Messages may be of any size; after an outage a client is not to wait minutes until it tries again.
+#: Of servers and their clients. Messages may be of any size; after an outage a client is not to wait minutes until it
+#: tries again; and a machine that lost its power says nothing: who waits for an answer asks whether it is still there.
 OPTIONS = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     ("grpc.max_reconnect_backoff_ms", 5000),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 30_000),
 ]
+#: What Optuna's client tells apart, each with an exception of its own.
+_KNOWN = (
+    grpc.StatusCode.ALREADY_EXISTS,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.UNIMPLEMENTED,
+)
+_FAILED = "Exception calling application: "
 
 
-class ServedProxy(GrpcStorageProxy):
+class _ExplainingProxy(GrpcStorageProxy):
+    """Optuna's proxy, with errors that say what is wrong."""
+
+    def _setup(self) -> None:
+        self._channel = _ExplainingChannel(f"{self._host}:{self._port}")
+        self._stub = StorageServiceStub(self._channel)
+        self._cache = GrpcClientCache(self._stub)
+
+
+class StampedGrpcStorage(StampsWorker, _ExplainingProxy):
+    """Optuna's gRPC storage proxy with worker names and heartbeats."""
+
+    def __init__(self, *, host: str, port: int, heartbeat_interval: float | None = None) -> None:
+        super().__init__(host=host, port=port)
+        self._heartbeat = Heartbeat(self._beat, heartbeat_interval)
+
+
+class ServedProxy(_ExplainingProxy):
     """Optuna's proxy in the place of its SQL storage, with ``engine`` for the tables behind the server.
 
     A server that does not answer is a database that is away.
@@ -34,19 +68,17 @@ class ServedProxy(GrpcStorageProxy):
     engine_kwargs: dict[str, Any] = {}
 
     def _setup(self) -> None:
-        address = f"{self._host}:{self._port}"
-        self._channel = _Channel(grpc.insecure_channel(address, OPTIONS))
-        self._stub = StorageServiceStub(self._channel)
-        self._cache = GrpcClientCache(self._stub)
+        super()._setup()
         self.engine.send = self._channel.unary_unary(METHOD)
 
     def __getstate__(self) -> dict[Any, Any]:
-        return {"_host": self._host, "_port": self._port}
+        return {"_host": self._host, "_port": self._port, "_database": self.engine.dialect.name}
 
     @functools.cached_property
     def engine(self) -> ServedTables:
         """The tables behind the server."""
-        return ServedTables(f"grpc://{self._host}:{self._port}", self._setup)
+        url, database = f"grpc://{self._host}:{self._port}", self.__dict__.get("_database", "")
+        return ServedTables(url, self._setup, database)
 
     def has_tables(self) -> bool:
         """Return whether the server runs the operations of this version."""
@@ -66,12 +98,20 @@ class ServedProxy(GrpcStorageProxy):
         return None
 
 
-class _Channel:
-    """A channel that raises for a server that does not answer what SQLAlchemy raises for such a database."""
+class _ExplainingChannel:
+    """A channel that raises for a server without an answer what SQLAlchemy raises for such a database.
 
-    def __init__(self, channel: grpc.Channel) -> None:
-        self._channel = channel
-        self.close = channel.close
+    Where the server has failed, it raises a :class:`~zenopt.core.errors.StorageError` that says why.
+
+    Args:
+        address:
+            ``HOST:PORT`` of the server.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._channel = grpc.insecure_channel(address, OPTIONS)
+        self.close = self._channel.close
 
     def unary_unary(self, *arguments: Any, **options: Any) -> Callable[[Any], Any]:
         call = self._channel.unary_unary(*arguments, **options)
@@ -80,8 +120,14 @@ class _Channel:
             try:
                 return call(request)
             except grpc.RpcError as error:
-                if error.code() == grpc.StatusCode.UNAVAILABLE:
-                    raise database_error(error.details() or "no answer", AWAY) from error
-                raise
+                code, text = error.code(), error.details() or "no answer"
+                if code in _KNOWN:
+                    raise
+                if code == grpc.StatusCode.UNAVAILABLE:
+                    raise database_error(text, AWAY) from error
+                reason = one_line(text.removeprefix(_FAILED), 500)
+                raise StorageError(
+                    f"storage 'grpc://{self._address}': the server failed: {reason}"
+                ) from error
 
         return send

@@ -10,7 +10,7 @@ import tempfile
 import time
 from urllib.parse import quote
 
-from zenopt.storage.files import file_identity, rescue
+from zenopt.storage.files import file_identity, one_at_a_time, rescue
 
 SYNCHRONOUS = ("NORMAL", "FULL")
 BUSY_TIMEOUT_S = 60.0
@@ -45,11 +45,8 @@ class SqliteConnector:
     def __call__(self) -> SqliteConnection:
         if self.read_only:
             return self._open_for_reading()
-        if self.identity is None and not os.path.exists(self.path):
-            # Of a database that is gone: a process that still has it open must not share them with the new one.
-            for suffix in ("-wal", "-shm"):
-                with contextlib.suppress(FileNotFoundError):
-                    os.remove(self.path + suffix)
+        if self.identity is None:
+            self._remove_logs()
         # Once known, the file is not made anew: an empty one would take the place of a file that was deleted.
         connection = self._connect(self.path, "rw" if self.identity else "rwc")
         try:
@@ -63,6 +60,19 @@ class SqliteConnector:
             connection.close()
             raise
         return connection
+
+    def _remove_logs(self) -> None:
+        """Remove logs of a database that is gone: a process that has it open must not share them with the new one."""
+        logs = [name for name in (f"{self.path}-wal", f"{self.path}-shm") if os.path.exists(name)]
+        # Logs first: where another process makes the database at this very moment, they are its own.
+        if not logs or os.path.exists(self.path):
+            return
+        with one_at_a_time(f"{self.path}.lock"):
+            if not os.path.exists(self.path):
+                for name in logs:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.remove(name)
+                open(self.path, "xb").close()
 
     def _connect(self, path: str, mode: str) -> SqliteConnection:
         # The pool hands one connection to one thread at a time, but not always to the thread that opened it.

@@ -12,12 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import BaseDistribution
-from optuna.storages import (
-    BaseStorage,
-    GrpcStorageProxy,
-    JournalStorage,
-    RDBStorage,
-)
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -112,12 +107,4 @@ class StampedJournalStorage(StampsWorker, JournalStorage):
 
     def __init__(self, backend: BaseJournalBackend, heartbeat_interval: float | None = None) -> None:
         super().__init__(backend)
-        self._heartbeat = Heartbeat(self._beat, heartbeat_interval)
-
-
-class StampedGrpcStorage(StampsWorker, GrpcStorageProxy):
-    """Optuna's gRPC storage proxy with worker names and heartbeats."""
-
-    def __init__(self, *, host: str, port: int, heartbeat_interval: float | None = None) -> None:
-        super().__init__(host=host, port=port)
         self._heartbeat = Heartbeat(self._beat, heartbeat_interval)
