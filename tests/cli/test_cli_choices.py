@@ -293,3 +293,14 @@ def test_status_shows_the_counts_that_the_budget_is_of(zenopt: Callable, spec_fi
     done = zenopt("optimize", "--study", str(spec_file), *RUN, "--set", "budget.counting=zennas")
     assert done.code == 0, done.err
     assert re.search(r"by the budget's \(ZenNAS's\) counts [\d,]+ params, [\d,]+ MACs", done.out)
+
+
+@pytest.mark.parametrize(
+    "command", ["train", "score", "correlate", "supernet train", "supernet rank", "supernet paths"]
+)
+def test_a_seed_that_no_generator_takes_is_refused(zenopt: Callable, command: str) -> None:
+    result = zenopt(*command.split(), "--seed", str(2**63))
+    assert (
+        result.code == 2
+        and "Invalid value for '--seed': 9223372036854775808 is not below 2^63." in result.err
+    )

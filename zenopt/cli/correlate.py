@@ -19,6 +19,8 @@ from zenopt.cli.options import (
     json_option,
     print_json,
     quiet_option,
+    resamples_option,
+    seed_option,
     show_warnings,
     split_column,
     wrapped,
@@ -62,13 +64,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="Architectures drawn from the table; by default all. A larger sample contains a smaller one.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Seed of the sample, the batch and the weights.",
-)
+@seed_option("Seed of the sample, the batch and the weights.")
 @click.option(
     "--data",
     metavar="KIND:PATH",
@@ -103,13 +99,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Share of the architectures that counts as top.",
 )
-@click.option(
-    "--resamples",
-    type=click.IntRange(0, 100_000),
-    default=1000,
-    show_default=True,
-    help="Bootstrap resamples.",
-)
+@resamples_option
 @device_option("cpu", "Torch device.")
 @click.option(
     "--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="Torch threads on the CPU."

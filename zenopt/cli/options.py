@@ -134,6 +134,34 @@ class FiniteRange(click.FloatRange):
         return found
 
 
+class SeedRange(click.IntRange):
+    """A seed that every generator of random numbers takes: a whole number from 0, below 2^63."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the seed."""
+        found: int = super().convert(value, param, ctx)
+        if found >= 2**63:
+            self.fail(f"{value} is not below 2^63.", param, ctx)
+        return found
+
+
+def seed_option(help_text: str) -> Callable[[F], F]:
+    """Add ``--seed``."""
+    return click.option("--seed", type=SeedRange(), default=0, show_default=True, help=help_text)
+
+
+resamples_option = click.option(
+    "--resamples",
+    type=click.IntRange(0, 100_000),
+    default=1000,
+    show_default=True,
+    help="Bootstrap resamples.",
+)
+
+
 def with_finite_numbers(command: click.Command) -> click.Command:
     """Make every number that a command takes, or a command of a group, a finite one."""
     if isinstance(command, click.Group):

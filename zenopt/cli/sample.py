@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from zenopt.cli.hints import say_next
-from zenopt.cli.options import json_option, print_json, quiet_option, set_option, storage_option, table, warn
+from zenopt.cli.options import (
+    json_option,
+    print_json,
+    quiet_option,
+    seed_option,
+    set_option,
+    storage_option,
+    table,
+    warn,
+)
 from zenopt.cli.study_choice import named_spec, spec_options
 from zenopt.core.words import plural, rounded
 from zenopt.progress.panel import Panel
@@ -29,7 +38,7 @@ _SHOWN = ("params", "macs", "latency_ms")
 @click.option(
     "--count", "-n", type=click.IntRange(1, 1_000_000), default=10, show_default=True, help="How many."
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the draw.")
+@seed_option("Of the draw.")
 @click.option(
     "--within-budget/--whole-space",
     default=True,

@@ -11,6 +11,7 @@ from zenopt.cli.options import (
     json_option,
     network_options,
     print_json,
+    seed_option,
     show_warnings,
 )
 from zenopt.core.words import plural
@@ -37,9 +38,7 @@ from zenopt.core.words import plural
     show_default=True,
     help="Size of the input perturbation (Zen-scores).",
 )
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of weights and inputs."
-)
+@seed_option("Of weights and inputs.")
 @device_option("cpu", "Torch device.")
 @click.option(
     "--residual/--no-residual",

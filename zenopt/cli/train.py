@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zenopt.cli.hints import with_same_imports
-from zenopt.cli.options import device_option, json_option, print_json
+from zenopt.cli.options import SeedRange, device_option, json_option, print_json
 from zenopt.cli.training import (
     data_options,
     network_options,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     default=(0,),
     show_default="0",
     multiple=True,
-    type=click.IntRange(0),
+    type=SeedRange(),
     help="Of weights, order and augmentation. Repeatable: one run after the other, in OUTPUT/seedN, and one report.",
 )
 @device_option()

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from zenopt.cli.options import json_option, print_json, shown, table
+from zenopt.cli.options import json_option, print_json, seed_option, shown, table
 from zenopt.cli.study_choice import chosen_spec
 from zenopt.cli.supernet.plan import SAMPLINGS, make_plan, path_options
 from zenopt.core.figurepage import ENDINGS
@@ -32,7 +32,7 @@ from zenopt.core.words import plural
     show_default=True,
     help="Steps of the training whose paths are counted.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the paths.")
+@seed_option("Of the paths.")
 @click.option("--output", metavar="FILE.html", help="Write histograms of their costs (.html or .json).")
 @json_option
 def paths(

@@ -16,6 +16,8 @@ from zenopt.cli.options import (
     json_option,
     print_json,
     quiet_option,
+    resamples_option,
+    seed_option,
     split_column,
     storage_option,
     table,
@@ -59,16 +61,8 @@ if TYPE_CHECKING:
     "--settling", type=click.IntRange(2), help="Training images for statistics; by default all that are kept."
 )
 @click.option("--amp", type=click.Choice(["bf16", "fp16"]), help="Judge in lower precision.")
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the sample and the intervals."
-)
-@click.option(
-    "--resamples",
-    type=click.IntRange(0, 100_000),
-    default=1000,
-    show_default=True,
-    help="Bootstrap resamples.",
-)
+@seed_option("Of the sample and the intervals.")
+@resamples_option
 @click.option(
     "--over-epochs",
     is_flag=True,

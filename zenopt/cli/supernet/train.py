@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zenopt.cli.hints import say_next
-from zenopt.cli.options import FiniteRange, device_option, json_option, print_json, wrapped
+from zenopt.cli.options import FiniteRange, device_option, json_option, print_json, seed_option, wrapped
 from zenopt.cli.study_choice import chosen_spec
 from zenopt.cli.supernet.plan import SAMPLINGS, make_plan, path_options
 from zenopt.cli.training import data_options, recipe_options, resume_mode, run_options, until_interrupted
@@ -83,13 +83,7 @@ if TYPE_CHECKING:
     metavar="EPOCHS",
     help="Also keep the weights after every so many epochs, for rank --over-epochs.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Of weights, order, augmentation and paths.",
-)
+@seed_option("Of weights, order, augmentation and paths.")
 @device_option()
 @run_options
 @json_option
