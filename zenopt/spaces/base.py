@@ -354,7 +354,8 @@ class BaseSpace(ABC):
         """
         params = self.encode(architecture)
         names = sorted(params)
-        for name in {rng.choice(names) for _ in range(blocks)}:
+        # Not a set: that of texts has another order in every process.
+        for name in dict.fromkeys(rng.choice(names) for _ in range(blocks)):
             params[name] = draw_value(self.distributions[name], rng)
         return self._completed(params, rng)
 

@@ -120,7 +120,9 @@ class SlotSpace(BaseSpace):
         if not self._free:
             return None
         values = list(self.values_of(architecture))
-        for index, allowed in {rng.choice(self._free) for _ in range(blocks)}:
+        drawn = [rng.choice(self._free) for _ in range(blocks)]
+        # A set of texts has another order in every process; one of numbers has not, and recorded studies go on by it.
+        for index, allowed in set(drawn) if self._has_numbers_alone else dict.fromkeys(drawn):
             values[index] = rng.choice([value for value in allowed if value != values[index]])
         return self.from_values(values)
 
@@ -128,6 +130,10 @@ class SlotSpace(BaseSpace):
     def _free(self) -> list[tuple[int, tuple[Any, ...]]]:
         """Slots of several values, by their place."""
         return [(index, values) for index, values in enumerate(self.slots.values()) if len(values) > 1]
+
+    @cached_property
+    def _has_numbers_alone(self) -> bool:
+        return all(isinstance(value, int | float) for _, values in self._free for value in values)
 
     def neighbours(self, architecture: Any) -> list[Any]:
         """Return the architectures that differ in one slot, by one step where it is a range."""

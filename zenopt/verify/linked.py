@@ -197,7 +197,7 @@ class TrainingStudy:
                     identity = self.evaluator.identity(architecture, settings)
                     wanted.setdefault(identity, (candidate, settings))
         known = self._known()
-        told = {identity for identity in wanted if self._is_done(known.get(identity))}
+        told = dict.fromkeys(identity for identity in wanted if self._is_done(known.get(identity)))
         for identity in told:
             self.place.on_result(_training(wanted[identity][0], known[identity]))
         failures = self._queue({identity: item for identity, item in wanted.items() if identity not in told})
