@@ -21,20 +21,14 @@ from zenopt.spaces.registry import get_space, list_spaces, parse_architecture, r
 warnings.filterwarnings("ignore", message="IProgress not found")
 
 if TYPE_CHECKING:
-    from zenopt.api import (
-        Candidate,
-        Result,
-        evaluate_architectures,
-        load_result,
-        optimize,
-        sample_architectures,
-    )
+    from zenopt.api import evaluate_architectures, load_result, optimize, sample_architectures
     from zenopt.export.bundle import Bundle, read_bundle
     from zenopt.latency.limits import Limits
     from zenopt.nn.network import build_network
     from zenopt.proxies.evaluation import evaluate
     from zenopt.proxies.registry import get_proxy, register_proxy
     from zenopt.proxies.registry import proxy_names as list_proxies
+    from zenopt.result import Candidate, Result
     from zenopt.samplers.zen import ZenSampler
     from zenopt.spaces.chain.zoo import create as create_model
     from zenopt.spaces.chain.zoo import list_models
@@ -46,9 +40,9 @@ if TYPE_CHECKING:
 #: Loaded on first use: name -> module and, where it has another one there, its name in it.
 _LAZY = {
     "Bundle": "zenopt.export.bundle",
-    "Candidate": "zenopt.api",
+    "Candidate": "zenopt.result",
     "Limits": "zenopt.latency.limits",
-    "Result": "zenopt.api",
+    "Result": "zenopt.result",
     "StudySpec": "zenopt.study.spec",
     "ZenSampler": "zenopt.samplers.zen",
     "build_network": "zenopt.nn.network",
