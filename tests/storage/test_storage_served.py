@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from zenopt.core.errors import StorageError
 from zenopt.storage import StudyHistory, WriteBehindStorage, open_storage, requeue_orphans, top
 from zenopt.storage.operations import AWAY, ServedTables, database_error, packed, unpacked
+from zenopt.storage.orphans import put_back
 from zenopt.storage.records import TrialRecord
 from zenopt.storage.serving import answer
 
@@ -110,6 +111,26 @@ def test_an_operation_whose_answer_was_lost_is_not_done_twice(
     assert {"insert_trial", "settle_param", "claim_identity", "finish_trial"} <= lost
     (stored,) = inside.get_all_trials(study._study_id)
     assert stored.state == TrialState.COMPLETE and stored.params == trial.params
+
+
+def test_a_trial_is_put_back_though_an_answer_was_lost(
+    study: optuna.Study, inside: BaseStorage, send: Callable[[bytes], bytes]
+) -> None:
+    lost = []
+
+    def lose(request: bytes) -> bytes:
+        found = send(request)
+        if lost or json.loads(request)[0] != "publish_rows":
+            return found
+        lost.append(request)
+        raise database_error("the server was killed", AWAY)
+
+    trial = study.ask()
+    x = trial.suggest_float("x", 0, 1)
+    study._storage.engine.send = lose
+    put_back(study, trial)
+    (stored,) = inside.get_all_trials(study._study_id)
+    assert lost and stored.state == TrialState.WAITING and stored.params == {"x": x}
 
 
 def test_what_goes_wrong_at_a_server_is_said_to_its_client(study: optuna.Study, inside: BaseStorage) -> None:

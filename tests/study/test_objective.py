@@ -316,10 +316,14 @@ def test_a_waiting_worker_can_be_stopped(
     thread = threading.Thread(target=run_trial, args=first)
     thread.start()
     assert ENTERED.wait(300)
-    assert run_trial(*second) == TrialState.PRUNED
+    assert run_trial(*second) == TrialState.WAITING
     PROCEED.set()
     thread.join(300)
-    assert [trial.state for trial in first[0].get_trials()] == [TrialState.COMPLETE, TrialState.PRUNED]
+    # The next run takes it up, and finds the score.
+    assert run_trial(*first) == TrialState.COMPLETE
+    trials = first[0].get_trials()
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 2
+    assert trials[0].value == trials[1].value and trials[1].user_attrs["duplicate_of"] == 0
 
 
 def test_the_structure_of_a_dead_worker_is_taken_over(

@@ -387,7 +387,11 @@ def settle_param(
 def publish_rows(connection: sa.Connection, trial_id: int, worker: str, rows: Rows) -> None:
     """Write rows of a RUNNING trial of a worker; raises as :meth:`TrialWriter.publish`."""
     found = read_trial(connection, trial_id)
-    if found.state != TrialState.RUNNING or not _is_held_by(found, worker):
+    # Who gives a trial away names another one in the rows, which may have arrived when they were sent first.
+    named = [
+        json.loads(row["value_json"]) for row in rows.get(user_attrs.name, ()) if row["key"] == WORKER_KEY
+    ]
+    if found.state != TrialState.RUNNING or not any(_is_held_by(found, name) for name in (worker, *named)):
         raise UpdateFinishedTrialError(_why_not_ours(found))
     insert_rows(connection, rows)
 

@@ -32,7 +32,7 @@ _ORPHAN_CHECK_S = 5.0
 
 
 class EvaluationStopped(Exception):
-    """The search is to end in the middle of an evaluation: the trial goes back to the queue."""
+    """The search is to end before an evaluation has: the trial goes back to the queue."""
 
 
 class Objective:
@@ -59,7 +59,7 @@ class Objective:
     Raises (when called):
         TrialPruned: If the architecture is over budget, has no value, or a pruner ended its evaluation.
         EvaluationError: If the architecture has no value.
-        EvaluationStopped: If the search is to end in the middle of an evaluation.
+        EvaluationStopped: If the search is to end in the middle of an evaluation, or of waiting for another worker's.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class Objective:
             if owner is None or owner.state.is_finished():
                 return owner
             if self._should_stop():
-                raise TrialPruned("stopped while another worker was scoring the same structure")
+                raise EvaluationStopped
             if time.monotonic() - looked > _ORPHAN_CHECK_S:
                 # If the other worker has died meanwhile, its trial is put back and the structure is ours.
                 requeue_orphans(self._history.study)
