@@ -10,6 +10,8 @@ is random. ``--macs-share 0.5`` sets a budget, here the median of the multiply-a
 out with ``--methods``, or give it fewer seeds in a run of its own; ``--json`` keeps what earlier runs wrote of other
 methods and tables, and ``--figure`` draws all of it: the regret over evaluations, a panel for each table.
 
+``--tables unseen`` searches the columns by which nothing was chosen: no input, no ranking, no setting.
+
 ``--predict 50,100`` judges the predictor instead: of so many random networks of a table it learns, and of the others
 Kendall's correlation with their values is printed, and the share that lies in its 90 % intervals. ``--without
 paths`` leaves a group of inputs out, here and in searches; ``graph_encodings.py`` says what that one is worth.
@@ -68,6 +70,19 @@ TABLES: dict[str, tuple[str, str, str]] = {
     ),
     "sizes cifar10": ("sizes-table", "tables/nats_bench_sss_cifar10.csv.gz", "cifar10_test_90ep"),
     "darts cifar10": ("darts-table", "tables/oncenas_darts_545.csv.gz", "valid_acc50"),
+}
+#: Columns that no input, ranking or setting was chosen by.
+UNSEEN_TABLES = {
+    "transnas-macro autoencoder": (
+        "transnas-macro-table",
+        "tables/transnas_bench_101_macro.csv.gz",
+        "autoencoder_val",
+    ),
+    "darts nb301": ("darts-table", "tables/nas_bench_301_725.csv.gz", "cifar10_val"),
+    "vit cifar100": ("vit-table", "tables/vit_bench_101.csv.gz", "cifar100_acc"),
+    "vit flowers": ("vit-table", "tables/vit_bench_101.csv.gz", "flowers_kd_acc"),
+    "vit chaoyang": ("vit-table", "tables/vit_bench_101.csv.gz", "chaoyang_acc"),
+    "vit imagenet": ("vit-table", "tables/vit_bench_101.csv.gz", "imagenet_supernet_acc"),
 }
 #: Methods that are a sampler with settings of its own; the others are a sampler's name.
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -137,7 +152,7 @@ class Task:
     @classmethod
     def of(cls, folder: Path, name: str, macs_share: float | None) -> Task:
         """Read a table; with a share of its networks, by multiply-adds, as the budget."""
-        preset, file, column = TABLES[name]
+        preset, file, column = (TABLES | UNSEEN_TABLES)[name]
         settings: dict[str, Any] = {"objective.table": str(folder / file), "objective.column": column}
         spec = StudySpec.load(preset, settings)
         space, limits = spec.build_space(), spec.limits()
@@ -340,7 +355,8 @@ def main() -> None:
     folder = tempfile.TemporaryDirectory()
     about = {"rows": arguments.rows, "macs_share": arguments.macs_share}
     results = kept_results(arguments.json, about, parser)
-    for name in filter(None, arguments.tables.split(",")):
+    tables = UNSEEN_TABLES if arguments.tables == "unseen" else filter(None, arguments.tables.split(","))
+    for name in tables:
         task = Task.of(arguments.folder, name.strip(), arguments.macs_share)
         task.without = arguments.without.split(",")
         print(f"\n{name}: {len(task.values):,} networks", flush=True)

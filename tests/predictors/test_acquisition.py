@@ -11,7 +11,6 @@ from zenopt.predictors.acquisition import (
     expected_hypervolume_gain,
     expected_scalar_gain,
     gain_of_repeats,
-    learned_deviation,
     pareto_front,
 )
 
@@ -29,12 +28,6 @@ def test_expected_excess_is_that_of_monte_carlo() -> None:
 
 def test_a_known_value_exceeds_by_its_difference() -> None:
     assert expected_excess(np.array([1.0, -1.0]), np.zeros(2), 0.25) == pytest.approx([0.75, 0.0], abs=1e-9)
-
-
-def test_learned_deviation() -> None:
-    assert learned_deviation(np.array([2.0]), 0.0) == pytest.approx([2.0])
-    # One training of a network with variance 1 and noise 3 explains a quarter of the variance.
-    assert learned_deviation(np.array([1.0]), 3.0) == pytest.approx([0.5])
 
 
 def test_gain_of_repeats_is_that_of_monte_carlo() -> None:

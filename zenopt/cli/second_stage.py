@@ -95,18 +95,24 @@ def training_line(training: Training) -> str:
 
 def winner_table(winner: Winner) -> str:
     """Return the networks that were trained, best first, as a table."""
+    header = ["class", "held-out top-1 %", "each seed", "lr", "convs", "M MACs"]
     rows = [
-        (
+        [
             item.candidate.label,
             f"{item.mean:.2f}" if item.top1 else "-",
             " ".join(f"{value:.2f}" for value in item.top1) or "pruned",
             f"{item.learning_rate:g}",
             f"{item.candidate.facts['convs']:.0f}",
             f"{item.candidate.facts['macs'] / 1e6:.2f}",
-        )
+        ]
         for item in winner.verified
     ]
-    return table(rows, ("class", "held-out top-1 %", "each seed", "lr", "convs", "M MACs"))
+    if any(item.expected is not None for item in winner.verified):
+        # What they are sorted by.
+        for line, item in zip(rows, winner.verified, strict=True):
+            line.insert(1, "-" if item.expected is None else f"{item.expected:.2f}")
+        header.insert(1, "expected")
+    return table(rows, header)
 
 
 def winner_json(winner: Winner) -> dict[str, Any]:

@@ -34,11 +34,6 @@ def expected_excess(mean: Array, deviation: Array, threshold: float) -> Array:
     return np.asarray(gain * ndtr(place) + spread * density, dtype=np.float64)
 
 
-def learned_deviation(deviation: Array, noise: float | Array) -> Array:
-    """Return how far one training of noise variance ``noise`` will move the posterior mean of its network."""
-    return np.asarray(deviation**2 / np.sqrt(deviation**2 + noise), dtype=np.float64)
-
-
 def gain_of_repeats(mean: Array, covariance: Array, noise: float | Array) -> Array:
     """Return what one more training of each trained network adds to the expected true value of the winner.
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -276,22 +276,38 @@ class Surrogate:
             closed |= set(pending.networks)
         return View(pools, process, wanted, tuple(networks), closed, told.shares == 1.0)
 
-    def repeats(self) -> list[tuple[int, float]]:
-        """Return places of trained networks, and what one more training of each adds to the winner's expected value.
+    def repeats(self, count: int = 1, among: Collection[Hashable] | None = None) -> list[int]:
+        """Return places of trainings whose networks are worth training once more, a network again and again if need be.
 
-        Most valuable first, in standardised units; every network once.
+        Each time it is the one by which the expected true value of the winner grows most; each takes the earlier ones
+        for running.
+
+        Args:
+            count:
+                How many.
+            among:
+                Networks of which one is to win; all that were fully trained if not given.
         """
         told = self._require_told()
         _, process, _ = self._known()
-        place = {
-            n: i for i, (n, share) in enumerate(zip(told.networks, told.shares, strict=True)) if share == 1.0
-        }
-        index = np.array(sorted(place.values()), dtype=np.intp)
-        sample = process.sample.rows(index)
-        mean, covariance = process.covariance(sample)
-        noise = process.kernel.noise_variance(sample, process.hyper)
-        gain = gain_of_repeats(mean, covariance, noise)
-        return [(int(index[i]), float(gain[i])) for i in np.argsort(-gain, kind="stable")]
+        place: dict[Hashable, int] = {}
+        for index in np.flatnonzero(told.shares == 1.0).tolist():
+            if among is None or told.networks[index] in among:
+                place.setdefault(told.networks[index], index)
+        if not place:
+            raise PredictorError("Nothing was trained to the end yet.")
+        sample = process.sample.rows(np.array(list(place.values()), dtype=np.intp))
+        # A mean of several trainings is better known; what comes is one training.
+        sample = replace(sample, noise=np.ones(len(sample)))
+        chosen: list[int] = []
+        for _ in range(count):
+            mean, covariance = process.covariance(sample)
+            gain = gain_of_repeats(mean, covariance, process.kernel.noise_variance(sample, process.hyper))
+            best = int(np.argmax(gain))
+            chosen.append(list(place.values())[best])
+            row = sample.rows(np.array([best]))
+            process = process.extend(row, mean[best : best + 1])
+        return chosen
 
     # -- parts ------------------------------------------------------------------------------------------------------
 

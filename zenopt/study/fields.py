@@ -132,6 +132,8 @@ FIELDS = {
     "training.per_class": "Networks of each class that are trained: its best scores.",
     "training.finalists": "How many of them are trained with every seed.",
     "training.seeds": "Training seeds of a finalist.",
+    "training.again": "What is trained again: the `finalists`, with every seed; or as often, training after training, "
+    "the network by which the winner's expected accuracy grows most (`gain`), as a predictor of all trainings sees it.",
     "training.held_back": "Share of the training images that accuracies are measured on; no test image is looked at.",
     "training.overrides": "Fields of the recipe, e.g. `[optimizer.lr=0.5]`.",
     "training.rate_by": "With several rates: chosen for each `class` of the study, or a `parameter` of every trial.",

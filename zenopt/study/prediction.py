@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,74 @@ class StudyPrediction:
     record: str
 
 
+class LearnedStudy:
+    """The predictor, fitted to all trials a study has told.
+
+    Args:
+        study, spec:
+            The study.
+
+    Raises:
+        StudyError: If the study has too few values to learn from.
+        SpecError, PredictorError: If the study's settings name earlier results that are not there.
+    """
+
+    def __init__(self, study: optuna.Study, spec: StudySpec) -> None:
+        # A table lists what was trained; a prediction is for what was not.
+        space, limits = spec.space.build(), spec.limits()
+        self._reader = _reader(spec, space, limits)
+        self._evaluator = spec.evaluator()(spec)
+        self._sign = 1.0 if spec.direction() == "maximize" else -1.0
+        told = ToldPopulation(study, space, self._reader, self._evaluator.last_step)
+        told.sync()
+        if len(told.full) < FEWEST:
+            raise StudyError(
+                f"A prediction needs {FEWEST} trials with values to learn from, study {quoted(study.study_name)} has "
+                f"{len(told.full)}."
+            )
+        rng = derive_rng(spec.seed, 0, "reference")
+        reference = self._reader.read(draw_candidates(space, limits, REFERENCE, rng, draws=4))
+        self._told = told
+        self._observations = told.observations()
+        ranking = spec.sampler.surrogate.ranking
+        self._surrogate = Surrogate(
+            reference.join(self._observations.inputs),
+            ranking={"auto": self._reader.ranking, "none": None}.get(ranking, ranking),
+            groups=spec.sampler.surrogate.inputs,
+        )
+        self._surrogate.learn(self._observations)
+
+    def predict(self, architectures: Sequence[Any], *, probability: float = 0.9) -> StudyPrediction:
+        """Predict the score of networks of the family; the space may be left, as far as its parameters go.
+
+        Raises:
+            StructureError: If a network is of another family.
+        """
+        texts = [str(own) for own in architectures]
+        found = self._surrogate.predict(self._reader.read(architectures), texts, probability=probability)
+        trained = [own.text for own in self._told.told]
+        networks = []
+        lowest, highest = self._evaluator.bounds
+        for index, text in enumerate(texts):
+            # The scale on which the predictor works goes on beyond what accuracies can be.
+            mean, *ends = (
+                min(max(self._sign * float(own[index]), lowest), highest)
+                for own in (found.mean, found.training_low, found.training_high)
+            )
+            networks.append(
+                NetworkPrediction(text, mean, min(ends), max(ends), len(trained), trained.count(text))
+            )
+        full = len(self._told.full)
+        return StudyPrediction(tuple(networks), full, len(trained) - full, self._surrogate.record())
+
+    def repeats(self, count: int, among: Collection[str]) -> list[str]:
+        """Return the networks of which one training more tells most about which of some is best, by text.
+
+        A network is there as often as it is worth training at the same time, with other seeds.
+        """
+        return [str(self._observations.networks[place]) for place in self._surrogate.repeats(count, among)]
+
+
 def predict_networks(
     study: optuna.Study, spec: StudySpec, architectures: Sequence[Any], *, probability: float = 0.9
 ) -> StudyPrediction:
@@ -86,44 +154,7 @@ def predict_networks(
         StructureError: If a network is of another family.
         SpecError, PredictorError: If the study's settings name earlier results that are not there.
     """
-    # A table lists what was trained; a prediction is for what was not.
-    space, limits = spec.space.build(), spec.limits()
-    reader = _reader(spec, space, limits)
-    evaluator = spec.evaluator()(spec)
-    told = ToldPopulation(study, space, reader, evaluator.last_step)
-    told.sync()
-    if len(told.full) < FEWEST:
-        raise StudyError(
-            f"A prediction needs {FEWEST} trials with values to learn from, study {quoted(study.study_name)} has "
-            f"{len(told.full)}."
-        )
-    rng = derive_rng(spec.seed, 0, "reference")
-    reference = reader.read(draw_candidates(space, limits, REFERENCE, rng, draws=4))
-    observations = told.observations()
-    ranking = spec.sampler.surrogate.ranking
-    surrogate = Surrogate(
-        reference.join(observations.inputs),
-        ranking={"auto": reader.ranking, "none": None}.get(ranking, ranking),
-        groups=spec.sampler.surrogate.inputs,
-    )
-    surrogate.learn(observations)
-    texts = [str(own) for own in architectures]
-    found = surrogate.predict(reader.read(architectures), texts, probability=probability)
-    sign = 1.0 if spec.direction() == "maximize" else -1.0
-    trained = [own.text for own in told.told]
-    networks = []
-    lowest, highest = evaluator.bounds
-    for index, text in enumerate(texts):
-        # The scale on which the predictor works goes on beyond what accuracies can be.
-        mean, *ends = (
-            min(max(sign * float(own[index]), lowest), highest)
-            for own in (found.mean, found.training_low, found.training_high)
-        )
-        networks.append(
-            NetworkPrediction(text, mean, min(ends), max(ends), len(trained), trained.count(text))
-        )
-    full = len(told.full)
-    return StudyPrediction(tuple(networks), full, len(trained) - full, surrogate.record())
+    return LearnedStudy(study, spec).predict(architectures, probability=probability)
 
 
 def _reader(spec: StudySpec, space: Any, limits: Limits) -> Reader:

@@ -383,7 +383,8 @@ class TrainingSection(Section):
 
     Networks are judged on training images held back; ``held_back: 0`` judges on the test images, which is for comparing
     finished networks, not for choosing among them. With several ``rates`` the learning rate is chosen for each class of
-    the study, or it is a parameter of its own (``rate_by: parameter``).
+    the study, or it is a parameter of its own (``rate_by: parameter``). What is trained ``again`` are the finalists, or
+    whatever tells most about which network is best.
     """
 
     data: str | None = None
@@ -395,6 +396,7 @@ class TrainingSection(Section):
     per_class: int = Field(2, ge=1, le=1000)
     finalists: int = Field(2, ge=1, le=1000)
     seeds: int = Field(3, ge=1, le=100)
+    again: Literal["finalists", "gain"] = "finalists"
     held_back: float = Field(0.1, ge=0, lt=1)
     pruner: PrunerSection = PrunerSection()
 

@@ -36,6 +36,7 @@ from zenopt.train import checkpoint
 from zenopt.train.errors import TrainError
 from zenopt.train.folder import held
 from zenopt.train.recipe import Recipe
+from zenopt.verify.again import train_again
 from zenopt.verify.candidates import class_candidates, facts_of
 from zenopt.verify.linked import (
     Candidate,
@@ -172,7 +173,9 @@ def choose(
     rates: dict[str, float],
     on_step: Callable[[str], None] = lambda line: None,
 ) -> Winner:
-    """Train the best of some networks with several seeds, and the winner among them on all images.
+    """Train some of the networks with further seeds, and the winner among them on all images.
+
+    These are the best, each with every seed; or, where ``training.again`` is ``gain``, what tells most.
 
     Args:
         trainings:
@@ -193,7 +196,9 @@ def choose(
         raise StudyError(
             f"No training of study {name!r} came to its end; set training.pruner: none, or lower rates."
         )
-    if settings.seeds > 1 and len(finalists) > 1:
+    if settings.seeds > 1 and len(finalists) > 1 and settings.again == "gain" and len(ranked) >= FEWEST:
+        ranked = train_again(trainings, ranked, len(finalists) * (settings.seeds - 1), on_step)
+    elif settings.seeds > 1 and len(finalists) > 1:
         on_step(f"Training the best {len(finalists)} with {settings.seeds} seeds.")
         # Every seed counts: the mean of those that a pruner let live would be that of the lucky ones.
         whole = trainings.unpruned()

@@ -84,12 +84,15 @@ class Verified:
         top1: Accuracy in percent, one a seed that was trained to the end.
         pruned: Seeds that a pruner ended early, or that diverged; their accuracies are not in ``top1``.
         learning_rate: Rate used, for 256 images a step.
+        expected: What a predictor that learned from all trainings expects of the network, in percent; ``None`` where
+            none did.
     """
 
     candidate: Candidate
     top1: tuple[float, ...]
     pruned: int
     learning_rate: float
+    expected: float | None = None
 
     @property
     def mean(self) -> float:
@@ -169,7 +172,7 @@ class TrainingStudy:
         self,
         candidates: Iterable[Candidate],
         *,
-        seeds: Sequence[int] = (0,),
+        seeds: Sequence[int] | Mapping[str, Sequence[int]] = (0,),
         rates: Mapping[str, float] | Sequence[float] = (),
     ) -> list[Training]:
         """Train networks, each with each seed.
@@ -178,7 +181,7 @@ class TrainingStudy:
             candidates:
                 The networks; equal structures are trained once.
             seeds:
-                Training seeds.
+                Training seeds; by structure where networks have seeds of their own.
             rates:
                 A learning rate by label, the recipe's for others; or a list of rates that are all tried.
 
@@ -191,8 +194,9 @@ class TrainingStudy:
         wanted: dict[str, tuple[Candidate, dict[str, Any]]] = {}
         for candidate in different.values():
             architecture = self.space.parse(candidate.structure)
+            own = seeds[candidate.structure] if isinstance(seeds, Mapping) else seeds
             for rate in self._rates(candidate, rates):
-                for seed in seeds:
+                for seed in own:
                     settings = {SEED_KEY: seed, LEARNING_RATE_KEY: rate, LABEL_KEY: candidate.label}
                     identity = self.evaluator.identity(architecture, settings)
                     wanted.setdefault(identity, (candidate, settings))
