@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import hypothesis
@@ -26,6 +27,16 @@ hypothesis.settings.load_profile("zenopt")
 def _one_thread() -> None:
     # Small convolutions are slower on several threads, and seeded values then depend on the machine.
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    # Commands choose for their process what is said; here other tests run in it.
+    loggers = [logging.getLogger(name) for name in ("zenopt", "optuna")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture(autouse=True)
