@@ -12,7 +12,7 @@ import pytest
 
 import zenopt
 from zenopt.core.costs import count
-from zenopt.core.errors import StructureError
+from zenopt.core.errors import SpecError, StructureError
 from zenopt.study.spec import StudySpec
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,7 +42,7 @@ def test_every_extension_point_has_an_example() -> None:
     names = {path.name for path in EXAMPLES.iterdir()}
     assert names >= {
         "custom_block.py", "custom_space.py", "custom_proxy.py", "custom_sampler.py", "run_onnx.py", "grouped.yaml",
-        "scaled.yaml"
+        "scaled.yaml", "custom_evaluator.py", "readout.yaml"
     }  # fmt: skip
 
 
@@ -157,6 +157,35 @@ def test_a_space_is_searched(sampler: str) -> None:
 
     assert ScaledSpace(max_width=32).contains(result.best.architecture)
     assert result.best.costs["params"] <= 60_000
+
+
+def test_an_evaluator_gives_values_by_its_options() -> None:
+    changes = ["resolution=8", "objective.options={images: 32}"]
+    first, again = (
+        zenopt.optimize(EXAMPLES / "readout.yaml", "memory:", n_trials=2, overrides=changes) for _ in range(2)
+    )
+    values = first.data.values
+    # Sixteen images judge, and the seed of a trial decides its value.
+    assert values.tolist() == again.data.values.tolist() and set(values * 16 % 100) == {0.0}
+    with pytest.raises(
+        SpecError, match="'noises' is no option of custom_evaluator:Readout, which has images, noise"
+    ):
+        zenopt.optimize(
+            EXAMPLES / "readout.yaml", "memory:", n_trials=1, overrides=["objective.options={noises: 1}"]
+        )
+    with pytest.raises(SpecError, match="'noise' is no option of proxy, which has none"):
+        zenopt.optimize("demo", "memory:", n_trials=1, overrides=["objective.options={noise: 1}"])
+
+
+def test_a_study_file_lists_an_evaluators_options() -> None:
+    assert "options: {images: 128, noise: 1.0}" in _template("custom_evaluator:Readout")
+    assert "default_options" not in _template("naswot") and "noise" not in _template("naswot")
+
+
+def _template(objective: str) -> str:
+    from zenopt.study.template import make_template
+
+    return make_template("nasbench201", objective).text
 
 
 def test_a_sampler_climbs(tmp_path: Path) -> None:

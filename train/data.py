@@ -18,6 +18,7 @@ from PIL import Image
 from zenopt.core.errors import DataError
 from zenopt.core.paths import existing_path
 from zenopt.core.text import one_line, quoted, shortened_path
+from zenopt.core.words import plural
 from zenopt.train.cifar import read_cifar
 from zenopt.train.errors import TrainError
 
@@ -156,7 +157,9 @@ def open_data(name: str, *, seed: int = 0, memory_limit: int = MEMORY_LIMIT) -> 
         allowed = ", ".join([*(f"{key}:PATH" for key in readers), "synthetic[:N]"])
         raise DataError(f"--data {quoted(name)} is not a data set; allowed: {allowed}.")
     root = existing_path(path)
-    if root is None or not root.is_dir():
+    if root is not None and not root.is_dir():
+        raise DataError(f"--data {shortened_path(name)}: {shortened_path(path)} is a file; name a folder.")
+    if root is None:
         raise DataError(f"--data {shortened_path(name)}: folder {shortened_path(path)} does not exist.")
     return readers[kind](name, root, memory_limit)
 
@@ -250,7 +253,7 @@ def _image_folder(name: str, root: Path, memory_limit: int) -> DataSet:
     classes = tuple(sorted(entry.name for entry in train_root.iterdir() if entry.is_dir()))
     if len(classes) < 2:
         raise DataError(
-            f"--data {name}: {train_root} holds {len(classes)} class folders; at least 2 are needed."
+            f"--data {name}: {train_root} holds {plural(len(classes), 'class folder')}; at least 2 are needed."
         )
     test_classes = {entry.name for entry in test_root.iterdir() if entry.is_dir()}
     if test_classes != set(classes):

@@ -70,10 +70,12 @@ def check_free(folder: Path, resume: str) -> bool:
             `never` refuses a folder that holds a run, `must` one that holds none, `auto` takes both.
 
     Raises:
-        TrainError: There is a run, and nobody asked to go on with it.
+        TrainError: There is a run, and nobody asked to go on with it; or the folder is a file.
         CheckpointError: There is no run to go on with.
     """
     path = folder / LAST
+    if folder.exists() and not folder.is_dir():
+        raise TrainError(f"{folder} is a file; name a folder for the run.")
     if path.exists() and resume == "never":
         raise TrainError(
             f"{folder} already holds a run; continue it with --resume, or choose another --output."

@@ -114,4 +114,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    # What a notebook completes after the point: not what this file imports.
+    return sorted(__all__)

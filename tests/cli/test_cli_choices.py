@@ -24,6 +24,8 @@ def test_the_only_study_need_not_be_named(one_study: Callable) -> None:
     assert one_study("status", "--json").json["study"] == "tiny"
     assert one_study("watch", "--timeout", "0").code == 0
     assert one_study("export-best", "--output", "bundle", "--repeats", "1", "--json").json["study"] == "tiny"
+    assert one_study("report", "-o", "page.html", "--json").json["studies"] == ["tiny"]
+    assert "tiny" in one_study("predict", "bundle").err
 
 
 def test_linked_studies_are_no_choice(one_study: Callable) -> None:
@@ -37,7 +39,14 @@ def test_linked_studies_are_no_choice(one_study: Callable) -> None:
 
 def test_of_several_studies_the_commands_to_type_are_listed(one_study: Callable, spec_file: Path) -> None:
     one_study("optimize", "--study", str(spec_file), "--study-name", "the other", *RUN, "--quiet")
-    for typed in ("status", "watch --timeout 0", "export-best --output bundle", "verify --data synthetic"):
+    for typed in (
+        "status",
+        "watch --timeout 0",
+        "report -o page.html",
+        "predict NETWORK",
+        "export-best --output bundle",
+        "verify --data synthetic",
+    ):
         result = one_study(*typed.split())
         assert result.code == 2 and result.out == ""
         assert result.err.splitlines()[-3:] == [
@@ -259,6 +268,51 @@ def test_next_steps_keep_the_imports(zenopt: Callable, tmp_path: Path) -> None:
 def test_an_unknown_sampler_is_said_once(zenopt: Callable) -> None:
     found = zenopt("optimize", "--study", "demo", "--sampler", "nsgaii")
     assert found.code == 2 and "nsga2" in found.err and "Known samplers" not in found.err
+
+
+def test_a_sampler_of_ones_own_is_named_on_the_command_line(
+    zenopt: Callable, spec_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = "from optuna.samplers import RandomSampler\nclass OwnSampler(RandomSampler):\n    pass\n"
+    (tmp_path / "own_samplers.py").write_text(code)
+    command = ("optimize", "--study", str(spec_file), "--storage", "memory:", *RUN)
+    for name, known in (("own_samplers:OwnSampler", ("--import", "own_samplers.py")), ("QMCSampler", ())):
+        found = zenopt(*command, "--sampler", name, *known)
+        assert found.code == 0 and f"sampler {name}" in found.err
+
+
+def test_a_study_without_a_spec_names_no_command_that_needs_one(
+    zenopt: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import optuna
+
+    import zenopt as package
+    from zenopt.spaces.nasbench201.space import NasBench201Space
+
+    monkeypatch.chdir(tmp_path)
+    space, limits = NasBench201Space(), package.Limits(package.Budget(), resolution=32, num_classes=10)
+    study = optuna.create_study(
+        study_name="by hand",
+        storage="sqlite:///zenopt.db",
+        direction="maximize",
+        sampler=package.ZenSampler(space, limits),
+    )
+    study.optimize(lambda trial: float(str(space.suggest(trial)).count("3x3")), n_trials=2)
+    found = zenopt("status")
+    assert found.code == 0 and "was not made by zenopt optimize" in found.out
+    assert "Next:  zenopt describe '|" in found.err and "zenopt report" not in found.err
+    for command in (("report",), ("export-best", "--output", "bundle")):
+        refused = zenopt(*command)
+        assert refused.code == 2 and "zenopt status and Optuna's own tools read it" in refused.err
+
+
+def test_commands_to_type_are_quoted(one_study: Callable, spec_file: Path) -> None:
+    Path("zenopt.db").unlink()
+    one_study("optimize", "--study", str(spec_file), "--study-name", "the other", *RUN, "--quiet")
+    assert "zenopt export-best --study 'the other' --output 'the other-bundle'" in one_study("status").err
+    found = one_study("export-best", "--output", "bundle", "--repeats", "1")
+    assert "--output 'runs/the other'" in found.err
 
 
 def test_a_table_that_is_missing_says_how_to_name_it(

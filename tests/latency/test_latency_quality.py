@@ -37,6 +37,12 @@ def test_thresholds(error: float, spearman: float | None, is_usable: bool, has_w
         assert f"{error:.0%}" in str(verdict.warning) and "--seconds" in verdict.remedy
 
 
+def test_a_profile_that_ranks_well_is_not_said_to_rank_badly() -> None:
+    ranks, orderless = (judge({"mape": 0.41, "spearman": spearman}) for spearman in (1.0, 0.5))
+    assert not ranks.is_usable and "not which keeps a limit in milliseconds" in str(ranks.warning)
+    assert "hardly tell which of two networks is faster" in str(orderless.warning)
+
+
 def test_noisy_reference_times_are_part_of_the_trouble() -> None:
     verdict = judge({"mape": 0.2, "spearman": 0.8, "noise_floor": {"standard_error": 0.062}})
     assert "known to 6% only" in verdict.remedy

@@ -19,6 +19,7 @@ from zenopt.cli.report import _summary as summary_of
 from zenopt.export.bundle import Bundle
 from zenopt.report import write_report
 from zenopt.report.reading import read_study
+from zenopt.report.training_figures import training_table
 from zenopt.report.trainings import parent_of, read_trainings
 from zenopt.storage.tables import engine_of
 from zenopt.study.exported import read_export, record_export
@@ -181,6 +182,13 @@ def test_a_study_whose_trials_are_trainings(tmp_path: Path) -> None:
     assert [network.mean for network in found.networks] == [52.0]
     curves = next(figure for figure in section.figures if figure.key == "trained-curves")
     assert len(curves.figure.data) == 2
+    # An accuracy is on no scale of Zen-scores: no line where both are equal, and nothing drawn at its closed form.
+    formula = next(figure for figure in section.figures if figure.key == "closed-form")
+    assert [trace.name for trace in formula.figure.data] == ["candidate"]
+    assert not any("closed form" in figure.caption for figure in section.figures if "score-" in figure.key)
+    # Without classes there is no column of them.
+    header, rows = training_table(found, {})
+    assert header[0] == "accuracy, %" and all(len(row) == len(header) for row in rows)
     assert (
         "top-1 accuracy"
         in next(f for f in section.figures if f.key == "best-trials").figure.layout.yaxis.title.text

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,8 @@ import optuna
 import pytest
 
 from zenopt.core.errors import StorageError, StudyError
-from zenopt.storage import default_storage, mask_password, open_storage, parse_url
+from zenopt.storage import checkpoint, default_storage, mask_password, open_storage, parse_url
+from zenopt.storage.sqlite import SqliteConnection
 from zenopt.study.study import load_study
 
 
@@ -183,6 +186,43 @@ def test_not_a_database(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="damaged or no SQLite database"):
         open_storage(f"sqlite:///{file}")
     assert file.read_text().startswith("these are notes")
+
+
+@pytest.mark.parametrize("create", [True, False])
+@pytest.mark.parametrize(
+    "tables", ["CREATE TABLE songs (id INT)", "CREATE TABLE studies (id INT, title TEXT)"]
+)
+def test_the_database_of_another_program_stays_as_it_is(tmp_path: Path, create: bool, tables: str) -> None:
+    file = tmp_path / "theirs.db"
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.execute(tables)
+    before = file.read_bytes()
+    with pytest.raises(StorageError, match="is the database of another program; name another file"):
+        open_storage(f"sqlite:///{file}", create=create)
+    assert file.read_bytes() == before and [path.name for path in tmp_path.iterdir()] == ["theirs.db"]
+
+
+def test_optunas_own_databases_and_empty_files_are_not_foreign(tmp_path: Path) -> None:
+    optuna.create_study(storage=f"sqlite:///{tmp_path}/stock.db", study_name="one")
+    assert len(open_storage(f"sqlite:///{tmp_path}/stock.db").get_all_studies()) == 1
+    (tmp_path / "empty.db").touch()
+    assert open_storage(f"sqlite:///{tmp_path}/empty.db").get_all_studies() == []
+
+
+def test_a_log_that_cannot_be_taken_in_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/a.db")
+    storage.get_all_studies()
+
+    def fails(connection: SqliteConnection) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SqliteConnection, "checkpoint", fails)
+        with pytest.raises(
+            StorageError, match=r"disk is full; free some space\. What was told is in its -wal file"
+        ):
+            checkpoint(storage)
+    checkpoint(storage)
 
 
 def test_a_damaged_database(tmp_path: Path) -> None:

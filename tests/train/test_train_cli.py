@@ -75,6 +75,7 @@ def test_a_bundle_for_other_classes_is_noticed(tmp_path: Path) -> None:
         (["--set", "distill={teacher: 'bundle:/nowhere'}"], "/nowhere is not a bundle"),
         (["--set", "distill={teacher: zennet_cifar10_model_size1M}"], "needs distill.weights"),
         (["--output", "/proc/run"], "Cannot make the folder /proc/run"),
+        (["--output", __file__], "is a file; name a folder for the run"),
         (["--model", "timm:resnet18"], "exactly one of"),
     ],
 )

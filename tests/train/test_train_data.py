@@ -67,11 +67,16 @@ def test_a_broken_image_is_named_skipped_and_counted(folder_data: Path) -> None:
         ("imagefolder", "allowed: imagefolder:PATH"),
         ("mnist:/tmp", "allowed: imagefolder:PATH"),
         ("imagefolder:/nowhere", "/nowhere does not exist"),
+        ("imagefolder:FOLDER/notes.txt", "notes.txt is a file; name a folder"),
+        ("imagefolder:FOLDER/single", "single/train holds 1 class folder; at least 2 are needed"),
         ("synthetic:x", "integer of at least 10"),
         ("imagenet:FOLDER", "2 class folders, ImageNet has 1000"),
     ],
 )
 def test_bad_names(folder_data: Path, name: str, says: str) -> None:
+    (folder_data / "notes.txt").write_text("of mine")
+    for part in ("train", "test"):
+        (folder_data / "single" / part / "cats").mkdir(parents=True)
     with pytest.raises(DataError, match=says):
         open_data(name.replace("FOLDER", str(folder_data)))
 

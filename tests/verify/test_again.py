@@ -76,7 +76,7 @@ class Trained:
         )
 
     def train(self, chosen: list[Candidate], seeds: dict[str, list[int]], rates: dict[str, float]) -> None:
-        assert rates == {own.label: 0.2 for own in chosen}
+        assert rates == {own.structure: 0.2 for own in chosen}
         self.asked.append([(own.structure, seed) for own in chosen for seed in seeds[own.structure]])
         for text, seed in self.asked[-1]:
             failed = sum(map(len, self.asked)) in self.fails
@@ -86,7 +86,7 @@ class Trained:
     def ranked(self) -> list[Verified]:
         trials = load_study(self.storage, "trained").trials
         return [
-            Verified(Candidate(f"all #{place}", text, {}), (trials[place].value or 0.0,), 0, 0.2)
+            Verified(Candidate("all", text, {}, place), (trials[place].value or 0.0,), 0, 0.2)
             for place, text in enumerate(self.texts)
         ]
 
@@ -177,6 +177,6 @@ def test_a_search_ends_with_what_tells_most(tmp_path: Path) -> None:
     assert sum(len(item.top1) for item in winner.verified) == 11
     assert winner.verified[0].expected == max(item.expected or 0.0 for item in winner.verified)
     assert winner.weights.is_file()
-    assert winner_table(winner).splitlines()[0].split()[:2] == ["class", "expected"]
+    assert winner_table(winner).splitlines()[0].split()[:2] == ["network", "expected"]
     finish("own", spec, place, said.append)
     assert len(load_study(storage, "own").trials) == 11 and len(said) == 3

@@ -24,7 +24,7 @@ from zenopt.train.data import DataSet, MemoryImages
 from zenopt.verify import final
 from zenopt.verify.candidates import class_candidates
 from zenopt.verify.final import read_winner, run_second_stage
-from zenopt.verify.linked import Place, Training
+from zenopt.verify.linked import Candidate, Place, Training
 
 SPEC = """\
 name: staged
@@ -357,3 +357,39 @@ def test_finalists_of_a_learned_search_are_no_lucky_numbers(
         assert ranked[0] == str(ordered[lucky])
     else:
         assert set(ranked[:2]) <= set(map(str, ordered[-6:]))
+
+
+def test_a_choice_that_was_cut_off_goes_on_with_its_finalists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "staged.yaml").write_text(SPEC)
+    settings = ["classes=[]", "objective={kind: train}", "training.data=synthetic:64", "sampler.name=random"]
+    spec = StudySpec.load(tmp_path / "staged.yaml", [*settings, "training.finalists=2"])
+    storage = open_storage("memory:")
+    spec = join_study(spec, storage, "trained", "cpu")
+    space, rng = spec.build_space(), random.Random(0)
+    drawn = list({str(own) for own in (space.draw(rng) for _ in range(50)) if own is not None})[:5]
+
+    def tell(structure: str, value: float, seed: int = 0, label: str = "all") -> None:
+        attributes = {"structure": structure, SEED_KEY: seed, LEARNING_RATE_KEY: 0.2, LABEL_KEY: label}
+        load_study(storage, "trained").add_trial(
+            optuna.trial.create_trial(value=value, user_attrs=attributes)
+        )
+
+    def ranking() -> list[Candidate]:
+        found: list[Candidate] = []
+        monkeypatch.setattr(final, "choose", lambda trainings, ranked, *rest: found.extend(ranked))
+        final.finish("trained", spec, Place(storage, runs=tmp_path / "runs"))
+        return [item.candidate for item in found]
+
+    for value, structure in zip((50.0, 40.0, 45.0, 30.0), drawn[:4], strict=True):
+        tell(structure, value)
+    assert [own.structure for own in ranking()] == [drawn[place] for place in (0, 2, 1, 3)]
+    # The second finalist's further seed is bad: by its mean it were third. An older study has numbers in its labels.
+    tell(drawn[2], 20.0, seed=1, label="all #2")
+    found = ranking()
+    assert [own.structure for own in found] == [drawn[place] for place in (0, 2, 1, 3)]
+    assert [own.title for own in found] == ["trial 0", "trial 2", "trial 1", "trial 3"]
+    # A new network is a new choice.
+    tell(drawn[4], 41.0)
+    assert [own.structure for own in ranking()] == [drawn[place] for place in (0, 4, 1, 2, 3)]

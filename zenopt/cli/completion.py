@@ -36,6 +36,13 @@ def proxies(ctx: click.Context) -> list[str]:
     return proxy_names()
 
 
+def samplers(ctx: click.Context) -> list[str]:
+    """Short names of the samplers."""
+    from zenopt.study.registries import list_samplers
+
+    return list_samplers()
+
+
 def spaces(ctx: click.Context) -> list[str]:
     """Names of the spaces."""
     from zenopt.spaces.registry import list_spaces
@@ -113,6 +120,7 @@ _TYPES = {
     "sample --study": Completed(presets, "file"),
     "evaluate-architectures --study": Completed(presets, "file"),
     "--space": Completed(spaces),
+    "--sampler": Completed(samplers),
     "--kind": Completed(kinds),
     "--objective": Completed(proxies),
     "--proxy": Completed(proxies),

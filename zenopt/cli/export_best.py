@@ -174,11 +174,12 @@ def export_best(
             f"{written.format}: {written.file} ({written.file_bytes:,} bytes, largest error {written.max_error:.1e})"
         )
     place = shlex.quote(str(folder))
+    run = shlex.quote(f"runs/{study.study_name}")
     start = "" if inherited is None else f" --weights {shlex.quote(str(inherited))}"
     say_next(
         (f"zenopt describe {place}", "its blocks, costs and shapes"),
         (
-            f"zenopt train --bundle {place}{start} --data imagefolder:PATH --output runs/{study.study_name}",
+            f"zenopt train --bundle {place}{start} --data imagefolder:PATH --output {run}",
             "train it" if inherited is None else "go on from the weights it inherits",
         ),
     )

@@ -68,7 +68,12 @@ def of_results(name: str, study: str, has_networks: bool) -> list[tuple[str, str
         )
     ]
     if has_networks:
-        found.append((f"zenopt export-best {study} --output {name}-bundle", "the winner, ready to train"))
+        found.append(
+            (
+                f"zenopt export-best {study} --output {shlex.quote(f'{name}-bundle')}",
+                "the winner, ready to train",
+            )
+        )
     return found
 
 

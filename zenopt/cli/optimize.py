@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from zenopt.study.study import StudyStatus
 
 
-#: Others are named in a study file, or by --set sampler.name=.
+#: What the help names.
 _SAMPLERS = (
     *("zen", "aging", "surrogate", "reinforce", "ppo", "local-search", "annealing", "rejection"),
     *("random", "tpe", "nsga2", "gp"),
@@ -59,9 +59,8 @@ _SAMPLERS = (
 @click.option("--dry-run", is_flag=True, help="Of --on slurm: print what would be submitted, and end.")
 @click.option(
     "--sampler",
-    type=click.Choice(_SAMPLERS),
     metavar="NAME",
-    help=f"What proposes candidates: {', '.join(_SAMPLERS)}.",
+    help=f"What proposes candidates: {', '.join(_SAMPLERS)}, a class of optuna.samplers, or your own module:Class.",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of all proposals and scores.")
 @devices_option("Torch devices, shared out among the workers: cpu, cuda:0, mps.")

@@ -6,14 +6,23 @@ from typing import Any
 
 import click
 
-from zenopt.cli.options import json_option, print_json, show_warnings, storage_option, table, wrapped
+from zenopt.cli.options import (
+    json_option,
+    print_json,
+    show_warnings,
+    storage_option,
+    study_option,
+    table,
+    wrapped,
+)
+from zenopt.cli.study_choice import chosen_study
 from zenopt.core.text import printable
 from zenopt.core.words import plural
 from zenopt.progress.panel import Panel
 
 
 @click.command()
-@click.option("--study", "name", required=True, metavar="NAME", help="Name of the study in the storage.")
+@study_option
 @click.argument("networks", nargs=-1, required=True, metavar="STRUCTURE|FILE|BUNDLE|NAME...")
 @click.option(
     "--probability",
@@ -24,7 +33,9 @@ from zenopt.progress.panel import Panel
 )
 @storage_option
 @json_option
-def predict(name: str, networks: tuple[str, ...], probability: float, storage: str, as_json: bool) -> None:
+def predict(
+    name: str | None, networks: tuple[str, ...], probability: float, storage: str, as_json: bool
+) -> None:
     """Predict the score of networks from what a study has evaluated.
 
     The study may have any sampler; most is learned where its trials are trainings. An interval is of what one
@@ -39,10 +50,10 @@ def predict(name: str, networks: tuple[str, ...], probability: float, storage: s
     from zenopt.core.text import quoted
     from zenopt.export.names import resolve
     from zenopt.study.prediction import predict_networks
-    from zenopt.study.study import load_study, open_existing, read_spec
+    from zenopt.study.study import open_existing, read_spec
 
     show_warnings()
-    study = load_study(open_existing(storage), name)
+    study = chosen_study(open_existing(storage), name)
     spec = read_spec(study)
     assert spec is not None
     space = spec.space.build()
@@ -62,13 +73,13 @@ def predict(name: str, networks: tuple[str, ...], probability: float, storage: s
         architectures.append(found)
     with Panel(quiet=as_json) as panel:
         # With hundreds of trials the predictor takes its time.
-        panel.note(f"Learning from study {name}.")
+        panel.note(f"Learning from study {study.study_name}.")
         panel.start(None, "")
         result = predict_networks(study, spec, architectures, probability=probability)
     if as_json:
         print_json(
             {
-                "study": name,
+                "study": study.study_name,
                 "value": spec.evaluator().label(spec),
                 "probability": probability,
                 "learned_from": {"full": result.full, "short": result.short},
@@ -84,7 +95,7 @@ def predict(name: str, networks: tuple[str, ...], probability: float, storage: s
     ]
     click.echo(table(rows, header))
     short = f" and {plural(result.short, 'shorter one')}" if result.short else ""
-    origin = f"Learned from {plural(result.full, 'evaluation')}{short} of study {name}"
+    origin = f"Learned from {plural(result.full, 'evaluation')}{short} of study {study.study_name}"
     click.echo(wrapped(printable(f"{origin}: {spec.evaluator().label(spec)}.")))
     click.echo(
         wrapped(

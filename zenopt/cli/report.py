@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zenopt.cli.hints import imported
-from zenopt.cli.options import json_option, print_json, split_study, storage_option
+from zenopt.cli.options import json_option, print_json, split_study, storage_option, study_option
+from zenopt.cli.study_choice import chosen_study
 from zenopt.core.text import printable
 from zenopt.core.words import plural
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--study", "name", required=True, metavar="NAME", help="Name of the study in the storage.")
+@study_option
 @storage_option
 @click.option(
     "-o",
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 )
 @json_option
 def report(
-    name: str,
+    name: str | None,
     storage: str,
     output: str,
     compare: tuple[str, ...],
@@ -71,6 +72,8 @@ def report(
 
     if more and not compare:
         raise click.UsageError(f"unexpected argument {more[0]!r}; further studies go after --compare.")
+    if name is None:
+        name = chosen_study(open_existing(storage), None).study_name
     wanted = list(
         dict.fromkeys([(storage, name), *(split_study(text, storage) for text in (*compare, *more))])
     )

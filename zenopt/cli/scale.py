@@ -134,9 +134,8 @@ def scale(
         )
     else:
         place = shlex.quote(str(folder))
-        say_next(
-            (f"zenopt train --bundle {place} --data imagefolder:PATH --output runs/{folder.name}", "train it")
-        )
+        run = shlex.quote(f"runs/{folder.name}")
+        say_next((f"zenopt train --bundle {place} --data imagefolder:PATH --output {run}", "train it"))
 
 
 def _read_target(text: str) -> tuple[str, float]:

@@ -88,17 +88,17 @@ def training_line(training: Training) -> str:
     facts = training.candidate.facts
     size = f"{facts['convs']:3.0f} convs {facts['macs'] / 1e6:6.2f}M MACs"
     return (
-        f"{training.candidate.label:14s} {size}  lr {training.learning_rate:<5g} seed {training.seed}  {state}  "
+        f"{training.candidate.title:14s} {size}  lr {training.learning_rate:<5g} seed {training.seed}  {state}  "
         f"{training.seconds:.0f} s"
     )
 
 
 def winner_table(winner: Winner) -> str:
     """Return the networks that were trained, best first, as a table."""
-    header = ["class", "held-out top-1 %", "each seed", "lr", "convs", "M MACs"]
+    header = ["network", "held-out top-1 %", "each seed", "lr", "convs", "M MACs"]
     rows = [
         [
-            item.candidate.label,
+            item.candidate.title,
             f"{item.mean:.2f}" if item.top1 else "-",
             " ".join(f"{value:.2f}" for value in item.top1) or "pruned",
             f"{item.learning_rate:g}",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+
 import click
 
 from zenopt.cli.hints import of_results, of_study, say_next
-from zenopt.cli.options import json_option, print_json, storage_option, study_option
+from zenopt.cli.options import json_option, print_json, storage_option, study_option, wrapped
 from zenopt.cli.study_choice import chosen_study
 from zenopt.core.text import printable_lines
 
@@ -48,7 +50,16 @@ def status(name: str | None, storage: str, as_json: bool) -> None:
     click.echo(printable_lines("\n".join(lines)))
     searched = parent or found.name
     study_words = of_study(searched)
-    if found.best is None and parent is None:
+    if found.spec is None and parent is None:
+        click.echo(
+            wrapped(
+                "It was not made by zenopt optimize: report, export-best and predict need the spec that a study of "
+                "zenopt's keeps. Optuna's own tools read it."
+            )
+        )
+        if found.best is not None and found.best.structure:
+            say_next((f"zenopt describe {shlex.quote(found.best.structure)}", "its best network"))
+    elif found.best is None and parent is None:
         say_next((f"zenopt optimize {of_study(searched, '--study-name')} --trials 100", "search on"))
     else:
         has_networks = found.spec is None or found.spec.has_networks

@@ -10,7 +10,7 @@ from zenopt.cli.options import table, wrapped
 from zenopt.study.trained import RUN_HEADER, run_row
 
 if TYPE_CHECKING:
-    from zenopt.report.trainings import Trainings
+    from zenopt.report.trainings import Trainings, Winner
     from zenopt.study.exported import Exported
 
 #: Networks that are listed.
@@ -19,14 +19,20 @@ _LINES = 12
 
 def describe_trainings(found: Trainings) -> str:
     """Return the trainings of a study: a line of counts, the winner, and networks by accuracy."""
-    what = f"Study {found.name}, {found.kind} of {found.parent}: {found.summary()}"
+    is_own = found.name == found.parent
+    what = (
+        f"Trainings of study {found.name}"
+        if is_own
+        else f"Study {found.name}, {found.kind} of {found.parent}"
+    )
+    what = f"{what}: {found.summary()}"
     lines = [wrapped(f"{what}; data: {found.data or 'unknown'}.")]
     winner = found.winner
     if winner is not None:
         seeds = f" (mean of {len(winner.held_out)} seeds)" if len(winner.held_out) > 1 else ""
         lines.append(
             wrapped(
-                f"Winner: class {winner.label}, top-1 {winner.mean:.2f} % on held-back images{seeds}, "
+                f"Winner: {_name_of(winner, found)}top-1 {winner.mean:.2f} % on held-back images{seeds}, "
                 f"{winner.test_top1:.2f} % on the test images"
             )
         )
@@ -35,7 +41,8 @@ def describe_trainings(found: Trainings) -> str:
         lines.append("No winner yet: the second stage is not finished.")
     rows = [
         (
-            network.label,
+            *([network.label] if found.has_classes else []),
+            *([str(network.number)] if is_own else []),
             f"{network.mean:.2f}" if network.finished else "-",
             " ".join(f"{value:.2f}" for value in network.finished) or network.runs[-1].state.name.lower(),
             f"{network.learning_rate:g}",
@@ -44,10 +51,19 @@ def describe_trainings(found: Trainings) -> str:
         )
         for network in found.networks[:_LINES]
     ]
-    lines.append(table(rows, ("class", "top-1 %", "each seed", "lr", "closed form", "params", "MACs")))
+    names = [*(["class"] if found.has_classes else []), *(["trial"] if is_own else [])]
+    lines.append(table(rows, (*names, "top-1 %", "each seed", "lr", "closed form", "params", "MACs")))
     if len(found.networks) > _LINES:
         lines.append(f"... and {len(found.networks) - _LINES} more (--json lists all)")
     return "\n".join(lines)
+
+
+def _name_of(winner: Winner, found: Trainings) -> str:
+    if found.has_classes:
+        return f"class {winner.label}, "
+    # Elsewhere the numbers are not those of the search.
+    own = found.networks if found.name == found.parent else ()
+    return next((f"trial {network.number}, " for network in own if found.is_winner(network)), "")
 
 
 def describe_runs(runs: Sequence[Mapping[str, Any]]) -> str:

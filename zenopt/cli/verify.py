@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import click
 
 from zenopt.cli.data_option import check_data
@@ -239,7 +241,11 @@ def verify(
     best = verified[0].candidate.label if verified and verified[0].top1 else None
     if exported:
         say_next(
-            (f"zenopt train --bundle {exported} --data {data_name} --output runs/{name}", "train it in full")
+            (
+                f"zenopt train --bundle {shlex.quote(str(exported))} --data {shlex.quote(data_name)} "
+                f"--output {shlex.quote(f'runs/{name}')}",
+                "train it in full",
+            )
         )
     elif best is not None:
         say_next(

@@ -12,7 +12,7 @@ from zenopt.cli.hints import of_results, of_study, say_next
 from zenopt.cli.options import FiniteRange, storage_option, study_option
 from zenopt.cli.study_choice import chosen_study
 from zenopt.core.text import printable
-from zenopt.core.words import duration
+from zenopt.core.words import duration, rate
 from zenopt.progress.panel import LINE_EVERY_S
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def _facts(look: Look, wanted: int | None) -> list[tuple[str, str]]:
         ("best", "none" if look.best is None else f"{look.best.value:.3f}"),
         *([] if look.front is None else [("front", f"{look.front:,}")]),
         ("feasible", share),
-        ("per s", "-" if look.rate is None else f"{look.rate:.2f}"),
+        _speed(look),
         ("workers", f"{look.alive}" + (f" (+{look.dead} dead)" if look.dead else "")),
     ]
     left = look.seconds_to(wanted)
@@ -186,6 +186,13 @@ def _facts(look: Look, wanted: int | None) -> list[tuple[str, str]]:
     if look.failed:
         facts.append(("failed", f"{look.failed:,}"))
     return facts
+
+
+def _speed(look: Look) -> tuple[str, str]:
+    if look.rate is None:
+        return "per s", "-"
+    often, unit = rate(look.rate, 1.0)
+    return {"second": "per s", "minute": "per min", "hour": "per h"}[unit], often
 
 
 def _describe(record: TrialRecord, shows_latency: bool) -> str:

@@ -44,6 +44,21 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def rate(count: float, seconds: float) -> tuple[str, str]:
+    """Return how often something happens as a number and a unit that suits it: ``("2.0", "second")``.
+
+    What happens less often than every ten seconds is counted by the minute, than every ten minutes by the hour.
+    """
+    per_second = count / seconds if seconds > 0 else 0.0
+    if per_second >= 0.1 or per_second == 0.0:
+        return f"{per_second:,.1f}", "second"
+    return (
+        (f"{per_second * 60:.1f}", "minute")
+        if per_second >= 0.1 / 60
+        else (f"{per_second * 3600:.2g}", "hour")
+    )
+
+
 def rounded(value: object) -> str:
     """Return a fact for people: floats with five digits, integers with thousands separators, text as it is."""
     if isinstance(value, bool) or not isinstance(value, int | float):

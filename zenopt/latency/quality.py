@@ -46,7 +46,9 @@ def judge(errors: Mapping[str, Any]) -> Verdict:
     is_usable = error <= USELESS_ERROR and rank >= USELESS_SPEARMAN and not has_no_order
     order = "" if spearman is None else f", their ranks agree with the measured ones by {rank:.2f} (Spearman)"
     meaning = (
-        "a search that trusts them will often take the slower of two networks for the faster"
+        "they tell which of two networks is faster, but not which keeps a limit in milliseconds"
+        if spearman is not None and rank >= WARN_SPEARMAN
+        else "a search that trusts them will often take the slower of two networks for the faster"
         if is_usable
         else "they hardly tell which of two networks is faster"
     )

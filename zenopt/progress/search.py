@@ -10,7 +10,7 @@ import click
 
 from zenopt._version import __version__
 from zenopt.core.text import printable, printable_lines
-from zenopt.core.words import plural
+from zenopt.core.words import plural, rate
 from zenopt.progress.panel import Panel
 
 if TYPE_CHECKING:
@@ -120,9 +120,9 @@ class Reporter:
 
     def summary(self, status: StudyStatus, result: SearchResult) -> None:
         """Print what was found."""
-        rate = result.done / result.seconds if result.seconds else 0.0
+        often, unit = rate(result.done, result.seconds)
         stopped = " (interrupted; the same command goes on)" if result.stopped else ""
-        text = f"{plural(result.done, 'trial')} in {result.seconds:.1f} s, {rate:.1f} per second{stopped}."
+        text = f"{plural(result.done, 'trial')} in {result.seconds:.1f} s, {often} per {unit}{stopped}."
         text = f"{text}\n{describe_status(status)}"
         for line in (*text.splitlines(), *(f"Warning: {failure}" for failure in result.failures)):
             self._write(line)

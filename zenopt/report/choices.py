@@ -12,6 +12,7 @@ from zenopt.report.reading import StudyData
 from zenopt.report.trainings import Trainings, Winner
 from zenopt.report.words import when
 from zenopt.study.exported import Exported, read_export
+from zenopt.study.spec import NO_CLASS
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,19 @@ def _winner(network: Network, winner: Winner) -> Chosen:
         ("accuracy, test images", f"{winner.test_top1:.2f} %"),
     )
     reason = (
-        f"Of all classes it trained best ({winner.label}): {judged}; {winner.test_top1:.2f} % on the test images after "
+        f"Of all {_kinds(winner)}: {judged}; {winner.test_top1:.2f} % on the test images after "
         f"training on all the rest. A score is not an accuracy, so `export-best` writes this network, with its "
         f"weights, unless `--by score` is given."
     )
     return Chosen("winner", "Winner of the second stage", reason, replace(network, facts=facts))
+
+
+def _kinds(winner: Winner) -> str:
+    return (
+        "networks it trained best"
+        if winner.label == NO_CLASS
+        else f"classes it trained best ({winner.label})"
+    )
 
 
 def _exported(network: Network, exported: Exported, data: StudyData) -> Chosen:

@@ -245,7 +245,7 @@ def closed_form(data: StudyData) -> list[Figure]:
     )  # fmt: skip
     low = max(formula[shown].min(), data.values[shown].min())
     high = min(formula[shown].max(), data.values[shown].max())
-    if high > low:
+    if data.is_zen and high > low:
         figure.add_scatter(
             x=[low, high], y=[low, high], mode="lines", name="equal", hoverinfo="skip",
             line={"color": GREY, "dash": "dot", "width": 1.5},
@@ -255,7 +255,8 @@ def closed_form(data: StudyData) -> list[Figure]:
     if frame is not None:
         figure.update_xaxes(range=[frame.low, frame.high])
     caption = f"Rank correlation {everyone:.3f} over {len(known):,} candidates"
-    caption += f", {top:.3f} within the best tenth." if np.isfinite(top) else "."
+    is_part = np.isfinite(top) and len(best) < len(known)
+    caption += f", {top:.3f} within the best {len(best):,}." if is_part else "."
     beyond = beyond_words(scale, data.values[known])
     return [
         Figure("closed-form", "Closed form against measured", f"{caption} {beyond}".strip(), figure, "Costs")
@@ -277,7 +278,7 @@ def shown_candidates(data: StudyData, keep: np.ndarray) -> tuple[np.ndarray, str
 def _over_budget(data: StudyData) -> tuple[np.ndarray, np.ndarray]:
     """Return what is over budget, with closed-form values: such candidates are not measured."""
     values = data.columns["closed_form"]
-    if not data.spec.proxy.name.startswith("zen"):
+    if not data.is_zen:
         # The closed form is on the scale of Zen-scores alone.
         return np.array([], dtype=int), np.array([])
     positions = np.flatnonzero(data.over_budget & np.isfinite(values))

@@ -86,6 +86,11 @@ class StudyData:
         """Whether there are several objectives."""
         return len(self.directions) > 1
 
+    @property
+    def is_zen(self) -> bool:
+        """Whether scores are Zen-scores, whose scale the closed form shares."""
+        return self.spec.objective.kind == "proxy" and self.spec.proxy.name.startswith("zen")
+
     def in_state(self, state: TrialState) -> np.ndarray:
         """Return a mask of the trials in a state."""
         return np.asarray(self.states == state.value)

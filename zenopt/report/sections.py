@@ -153,8 +153,7 @@ def _read(study: optuna.Study, data: StudyData) -> list[Trainings]:
         if data.structures[position] is not None:
             scores.setdefault(str(data.structures[position]), float(data.values[position]))
     # On the scale of Zen-scores the formula speaks for what was not measured.
-    is_zen = data.spec.objective.kind == "proxy" and data.spec.proxy.name.startswith("zen")
-    return read_trainings(study, scores, by_formula=is_zen)
+    return read_trainings(study, scores, by_formula=data.is_zen)
 
 
 def numbers_by_structure(data: StudyData) -> dict[str, int]:

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from optuna.trial import TrialState
 
 from zenopt.core.statistics import spearman
+from zenopt.core.words import plural
 from zenopt.report.figure import BLUE, GREEN, HEIGHT, SERIES, Figure, key_label, new_figure
 from zenopt.report.trainings import Trained, Trainings
 
@@ -48,7 +49,7 @@ def training_figures(found: Trainings, numbers: dict[str, int], group: str) -> l
     scored = [network for network in found.different() if network.finished and np.isfinite(network.score)]
     if scored:
         figures.insert(0, _against_score(found, scored, numbers, f"{prefix}-score", group))
-    agreement = _agreement(scored)
+    agreement = _agreement(scored, found.scored_by_formula)
     if agreement:
         figures.append(_agreement_figure(agreement, len(scored), f"{prefix}-agreement", group))
     return figures
@@ -68,13 +69,14 @@ def _against_score(
             "arrayminus": [network.mean - min(network.finished) for network in own],
         }
         figure.add_scatter(
-            x=[network.score for network in own], y=means, mode="markers", name=label,
+            x=[network.score for network in own], y=means, mode="markers",
+            name=label if found.has_classes else "network",
             marker={"size": 9, "color": colour}, error_y={"type": "data", "width": 3, "thickness": 1, **spread},
             customdata=[[numbers.get(network.structure), _seeds(network)] for network in own],
             hovertemplate="score: %{x:.5g}<br>accuracy: %{y:.2f} % (%{customdata[1]})"
             f"{_TRIAL}<extra>{label}</extra>",
         )  # fmt: skip
-    words = f"{len(networks)} networks trained on {found.data}; bars reach from the worst to the best seed."
+    words = f"{plural(len(networks), 'network')} trained on {found.data}; bars reach from the worst to the best seed."
     if found.winner is not None:
         own = [network for network in networks if found.is_winner(network)]
         figure.add_scatter(
@@ -103,7 +105,7 @@ def _curves(found: Trainings, numbers: dict[str, int], key: str, group: str) -> 
             colour, before = colours[network.label], len(run.epochs) - 1
             figure.add_scatter(
                 x=run.epochs, y=run.accuracies, mode="lines+markers", name=network.label, legendgroup=network.label,
-                showlegend=network.label not in in_legend,
+                showlegend=found.has_classes and network.label not in in_legend,
                 line={"color": colour, "width": 3 if found.is_winner(network) else 1.5},
                 opacity=0.45 if is_pruned else 1.0,
                 marker={"color": colour, "size": [4] * before + [8], "symbol": ["circle"] * before + [end]},
@@ -120,12 +122,14 @@ def _curves(found: Trainings, numbers: dict[str, int], key: str, group: str) -> 
     return Figure(key, "Learning curves", words, figure, group)
 
 
-def _agreement(networks: list[Trained]) -> dict[str, float]:
+def _agreement(networks: list[Trained], by_formula: bool) -> dict[str, float]:
     if len(networks) < _FEWEST:
         return {}
     means = [network.mean for network in networks]
     found = {}
     for name in _AGREEMENTS:
+        if by_formula and name == "score":
+            continue  # the closed form is among them
         values = [network.score if name == "score" else network.facts.get(name) for network in networks]
         rho = None if None in values else spearman([float(value or 0.0) for value in values], means)
         if rho is not None:
@@ -171,11 +175,11 @@ def training_table(
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return header and rows of the networks that were trained, best first."""
     header = (
-        "class",
+        *(["class"] if found.has_classes else []),
         "accuracy, %",
         "each seed",
         "learning rate",
-        "score",
+        "closed form" if found.scored_by_formula else "score",
         "params",
         "MACs",
         "convolutions",
@@ -190,7 +194,7 @@ def training_table(
         )
         rows.append(
             (
-                network.label,
+                *([network.label] if found.has_classes else []),
                 f"{network.mean:.2f}" if network.finished else "-",
                 ", ".join(seeds) or "-",
                 f"{network.learning_rate:g}",

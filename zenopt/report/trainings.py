@@ -11,6 +11,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from zenopt.core.costs import COST_KINDS
+from zenopt.core.words import plural
+from zenopt.study.spec import NO_CLASS
 from zenopt.study.study import load_study, read_spec
 from zenopt.verify.linked import LINK_KEY
 
@@ -65,6 +67,11 @@ class Trained:
     score: float
     facts: Mapping[str, float]
     runs: tuple[Training, ...]
+
+    @property
+    def number(self) -> int:
+        """The trial of its first training, in the study that holds the trainings."""
+        return min(run.number for run in self.runs)
 
     @property
     def finished(self) -> tuple[float, ...]:
@@ -138,6 +145,16 @@ class Trainings:
             winner.learning_rate,
         )
 
+    @property
+    def has_classes(self) -> bool:
+        """Whether networks were trained for classes or origins that differ."""
+        return any(network.label != NO_CLASS for network in self.networks)
+
+    @property
+    def scored_by_formula(self) -> bool:
+        """Whether all scores are closed forms."""
+        return all(network.score == network.facts.get("closed_form") for network in self.networks)
+
     def different(self) -> list[Trained]:
         """Return each network once, at the rate that suited it best."""
         found: dict[str, Trained] = {}
@@ -153,7 +170,7 @@ class Trainings:
     def summary(self) -> str:
         """Return what there is in a line."""
         states = [run.state for network in self.networks for run in network.runs]
-        parts = [f"{len(self.different())} networks, {len(states)} trainings"]
+        parts = [f"{plural(len(self.different()), 'network')}, {plural(len(states), 'training')}"]
         for state, word in (
             (TrialState.PRUNED, "pruned"),
             (TrialState.RUNNING, "running"),
@@ -232,7 +249,7 @@ def _trained(
     structure = attributes["structure"]
     return Trained(
         structure=structure,
-        label=str(attributes.get("label") or "all"),
+        label=_class_of(attributes.get("label")),
         learning_rate=rate,
         score=scores.get(structure, facts.get("closed_form", float("nan")) if by_formula else float("nan")),
         facts=facts,
@@ -253,11 +270,16 @@ def _training(seed: int, trial: FrozenTrial) -> Training:
     )
 
 
+def _class_of(label: str | None) -> str:
+    # Finalists of a study that trains had a number behind their class once.
+    return str(label or NO_CLASS).partition(" #")[0]
+
+
 def _winner(content: dict[str, Any]) -> Winner:
     first = content["verified"][0]
     return Winner(
         structure=first["candidate"]["structure"],
-        label=first["candidate"]["label"],
+        label=_class_of(first["candidate"]["label"]),
         learning_rate=float(first["learning_rate"]),
         held_out=tuple(first["top1"]),
         test_top1=content["test_top1"],

@@ -15,6 +15,7 @@ from zenopt.report.networks import objective_text
 from zenopt.report.objective_figures import objective_words
 from zenopt.report.reading import StudyData
 from zenopt.report.trainings import Trainings
+from zenopt.study.spec import NO_CLASS
 
 Tiles = tuple[tuple[str, str, str], ...]
 
@@ -90,14 +91,15 @@ def search_tiles(data: StudyData, trainings: Sequence[Trainings] = ()) -> Tiles:
         tiles.append(("time", duration(span), f"since {when(float(np.nanmin(data.started)))}"))
         measured = data.columns["score_seconds"]
         if np.isfinite(measured).any():
-            tiles.append(("one score", f"{np.nanmedian(measured):.2g} s", "median time of a measurement"))
+            what = "training" if data.spec.objective.kind == "train" else "score"
+            tiles.append((f"one {what}", f"{np.nanmedian(measured):.2g} s", "median time"))
     return tuple(tiles)
 
 
 def training_tiles(found: Trainings) -> Tiles:
     """Return (label, number, remark) of a linked study."""
     runs = [run for network in found.networks for run in network.runs]
-    tiles = [("trainings", f"{len(runs):,}", f"of {len(found.different())} networks")]
+    tiles = [("trainings", f"{len(runs):,}", f"of {plural(len(found.different()), 'network')}")]
     if found.best is not None:
         tiles.append(_accuracy(found))
     if found.winner is not None:
@@ -116,5 +118,7 @@ def _accuracy(found: Trainings) -> tuple[str, str, str]:
     return (
         "best accuracy",
         f"{best.mean:.2f} %",
-        f"{found.kind}, {best.label}" + (f", {seeds} seeds" if seeds > 1 else ""),
+        found.kind
+        + ("" if best.label == NO_CLASS else f", {best.label}")
+        + (f", {seeds} seeds" if seeds > 1 else ""),
     )

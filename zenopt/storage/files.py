@@ -64,6 +64,9 @@ def check_file(path: str, display: str, *, create: bool, is_sqlite: bool) -> boo
         raise StorageError(f"{where}: the file is read-only; run: chmod u+rw {path!r}")
     if is_sqlite and exists and os.path.getsize(path) > 0 and not _is_database(path):
         raise StorageError(f"{where}: the file is damaged or no SQLite database; name another file")
+    if is_sqlite and exists and _is_foreign(path):
+        # Optuna would make its tables beside those of the other program, for a mere look too.
+        raise StorageError(f"{where}: the file is the database of another program; name another file")
     return is_folder_writable and is_file_writable
 
 
@@ -71,13 +74,34 @@ def _is_database(path: str) -> bool:
     # SQLite itself looks. POSIX takes all locks of a process on a file away as soon as the process closes it anywhere:
     # opened and closed here, the file would look unused to other processes while connections of this one use it, and
     # the next that ends would delete the log in which their commits are.
-    uri = f"file:{quote(os.path.abspath(path))}?mode=ro&immutable=1"
-    with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+    with contextlib.closing(_glance(path)) as connection:
         try:
             connection.execute("PRAGMA schema_version").fetchone()
         except sqlite3.DatabaseError as error:
             return "not a database" not in str(error)
     return True
+
+
+def _is_foreign(path: str) -> bool:
+    # One that is empty, or that Optuna makes its tables in at this moment, is not foreign.
+    with contextlib.closing(_glance(path)) as connection:
+        try:
+            tables = {
+                name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            }
+            columns = {row[1] for row in connection.execute("PRAGMA table_info(studies)")}
+        except sqlite3.DatabaseError:
+            # Opening it says what is wrong with it.
+            return False
+    return bool(tables and not tables & _FIRST_TABLES) or bool(columns and "study_name" not in columns)
+
+
+#: Tables of Optuna that depend on no other one, so that one of them is there as soon as any is.
+_FIRST_TABLES = {"studies", "version_info", "alembic_version"}
+
+
+def _glance(path: str) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{quote(os.path.abspath(path))}?mode=ro&immutable=1", uri=True)
 
 
 def file_identity(path: str) -> tuple[int, int] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import multiprocessing.util
+import sqlite3
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -72,6 +73,7 @@ def checkpoint(storage: BaseStorage) -> None:
 
     Raises:
         StorageLostError: If the file was deleted or replaced meanwhile.
+        StorageError: If the file cannot be written; what was told stays in the file beside it.
     """
     if isinstance(storage, PatientRDBStorage):
         _checkpoint(storage._backend)
@@ -83,7 +85,14 @@ def _checkpoint(backend: RDBStorage) -> None:
         with reading(backend.engine) as connection:
             driver = connection.connection.dbapi_connection
             assert isinstance(driver, SqliteConnection)
-            driver.checkpoint()
+            try:
+                driver.checkpoint()
+            except sqlite3.OperationalError as error:
+                remedy = "free some space" if "full" in str(error) else "check the disk"
+                raise StorageError(
+                    f"storage {f'sqlite:///{connector.path}'!r}: {error}; {remedy}. "
+                    "What was told is in its -wal file"
+                ) from error
 
 
 def _close(backend: RDBStorage, before_closing: list[Callable[[], None]]) -> None:

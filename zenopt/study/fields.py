@@ -66,6 +66,7 @@ FIELDS = {
     "`balance` or further `objectives`.",
     "objective.balance": "Points of accuracy that a path loses for each cost in proportion to the budget, e.g. "
     "`{macs: 2, params: 2}`: 2 each at the limit, 1 at half of it.",
+    "objective.options": "Options of an evaluator of your own, which its class lists with their defaults.",
     "objective.then": "`train`: a second stage trains the best of each class; `export-best` writes what trained best.",
     "objectives": "What is optimised: `score` first; costs after it make a study of several objectives.",
     "proxy": "The training-free score.",

@@ -181,6 +181,8 @@ class ObjectiveSection(Section):
     ``weights`` is the folder of the supernet; ``images`` of those held back judge, after ``settling`` training images
     gave the statistics of batch normalisation, by default all that lie in the folder; ``amp`` computes them in lower
     precision. ``balance`` takes points off for costs, ``target`` counts no more accuracy than is wanted.
+
+    ``options`` are for evaluators that are not zenopt's own.
     """
 
     kind: str = "proxy"
@@ -194,6 +196,7 @@ class ObjectiveSection(Section):
     amp: Literal["bf16", "fp16"] | None = None
     target: float | None = Field(None, gt=0, le=100)
     balance: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict)
     then: Literal["train"] | None = None
 
     @model_validator(mode="after")

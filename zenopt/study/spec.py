@@ -40,6 +40,8 @@ from zenopt.study.sections import (
     TrainingSection,
 )
 
+#: The label of a network where a study has no classes, or that is within none of them.
+NO_CLASS = "all"
 #: What trainings must agree in, for their accuracies to be compared.
 _TRAINING_IDENTITY = ("data", "recipe", "overrides", "epochs", "held_back")
 
@@ -323,6 +325,7 @@ class StudySpec(Section):
                 raise SpecError(
                     f"objectives: nothing records {unknown[0]} of the architectures of the space {self.space.name}."
                 )
+        self.evaluator().options_of(self)
         self.evaluator().check(self)
         guide = self.sampler.guide
         if guide is not None and guide.table is not None and guide.column is not None:
@@ -380,12 +383,12 @@ class StudySpec(Section):
         return found
 
     def class_label(self, architecture: Any) -> str:
-        """Return the first class whose limits an architecture keeps; ``"all"`` where there are none."""
+        """Return the first class whose limits an architecture keeps; :data:`NO_CLASS` where there are none."""
         classes = self.class_limits()
         if not classes:
-            return "all"
+            return NO_CLASS
         costs = self.limits().count(architecture)
-        return next((label for label, limits in classes if limits.keeps(costs)), "all")
+        return next((label for label, limits in classes if limits.keeps(costs)), NO_CLASS)
 
     def with_batch_size(self, device: str) -> StudySpec:
         """Return the spec with the score batch fixed for a kind of device (``cpu``, ``cuda:1``, ...)."""

@@ -179,7 +179,10 @@ def read_spec(study: optuna.Study, *, missing_ok: bool = False) -> StudySpec | N
         return None
     name = quoted(study.study_name)
     if not isinstance(text, str):
-        raise StudyError(f"Study {name} was not made by zenopt (it stores no spec).")
+        raise StudyError(
+            f"Study {name} was not made by zenopt optimize (it stores no spec): zenopt status and Optuna's own tools "
+            "read it."
+        )
     try:
         return StudySpec.model_validate(parse_json(text, study.study_name, STORED_SPEC))
     except ValidationError as error:

@@ -111,6 +111,7 @@ def make_template(
     """
     is_proxy = objective not in EVALUATORS.names() and objective in (*COMBINATIONS, *proxy_names())
     kind = "proxy" if is_proxy else objective
+    own = dict(EVALUATORS.get(kind).default_options)
     given = Source("", {})
     override(given, overrides)
     examples = getattr(get_space(space), "examples", {})
@@ -124,6 +125,7 @@ def make_template(
         "trials": TRIALS,
         "objective.kind": kind,
         **({"proxy.name": objective} if is_proxy else {}),
+        **({"objective.options": own} if own else {}),
         **({"sampler.name": sampler} if sampler is not None else {}),
         **yours,
         **{".".join(map(str, path)): _at(given.data, ".".join(map(str, path))) for path in given.overridden},
@@ -218,6 +220,8 @@ def _fits(path: str, spec: StudySpec) -> bool:
         return spec.has_networks
     if section == "objective" and name == "then":
         return kind != "train" and spec.has_networks
+    if section == "objective" and name == "options":
+        return bool(spec.evaluator().default_options)
     if section == "objective" and name:
         return all(name not in fields for owner, fields in _OF_EVALUATOR.items() if owner != kind)
     if section == "sampler" and name not in ("", "name"):

@@ -52,7 +52,7 @@ def train_again(
             own = seeds.setdefault(structure, [])
             own.append(_next_seed(trainings, structure) + len(own))
         chosen = [items[structure] for structure in seeds]
-        rates = {item.candidate.label: item.learning_rate for item in chosen}
+        rates = {item.candidate.structure: item.learning_rate for item in chosen}
         whole.train([item.candidate for item in chosen], seeds=seeds, rates=rates)
         left = count - _done(trainings)
     architectures = [trainings.space.parse(structure) for structure in items]

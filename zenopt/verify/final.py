@@ -52,6 +52,8 @@ from zenopt.verify.linked import (
 SUFFIX = "trained"
 #: User attribute of the study of the trainings: the networks compared, and where the winner's weights are.
 WINNER_KEY = "zenopt:winner"
+#: User attribute of a study that trains: its finalists, and among how many networks they were chosen.
+FINALISTS_KEY = "zenopt:finalists"
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,9 @@ def finish(
     """Choose the winner of a study whose trials are trainings; see :func:`run_second_stage`.
 
     Finalists are the networks with the best means over their seeds; where the sampler learned from the trainings, those
-    of best posterior mean: one short training scatters, and the largest of many numbers is a lucky one.
+    of best posterior mean: one short training scatters, and the largest of many numbers is a lucky one. A choice
+    that was cut off goes on with the same finalists, whatever their further seeds have shown, until more networks are
+    known.
     """
     trainings = TrainingStudy(spec, place, name)
     found: dict[str, list[tuple[float, optuna.trial.FrozenTrial]]] = {}
@@ -150,20 +154,30 @@ def finish(
     rates: dict[str, float] = {}
     for structure, rows in found.items():
         best = max(rows, key=lambda row: row[0])[1].user_attrs
-        # Each network keeps the rate it did best with: its label stands for it.
-        label = f"{best[LABEL_KEY].partition(' #')[0]} #{len(ranked)}"
-        rates[label] = float(best[LEARNING_RATE_KEY])
+        # Each network keeps the rate it did best with.
+        rates[structure] = float(best[LEARNING_RATE_KEY])
+        # Labels had the number of a network once.
+        label, number = best[LABEL_KEY].partition(" #")[0], min(trial.number for _, trial in rows)
         own = tuple(
             value for value, trial in rows if trial.user_attrs[LEARNING_RATE_KEY] == best[LEARNING_RATE_KEY]
         )
-        ranked.append(Verified(Candidate(label, structure, facts_of(structure, spec)), own, 0, rates[label]))
+        candidate = Candidate(label, structure, facts_of(structure, spec), number)
+        ranked.append(Verified(candidate, own, 0, rates[structure]))
     ranked.sort(key=lambda item: -item.mean)
+    finalists = min(spec.training.finalists, len(ranked))
+    begun = trainings.study.user_attrs.get(FINALISTS_KEY, {})
+    if begun.get("networks") == len(ranked) and len(begun["structures"]) == finalists:
+        places = {structure: place for place, structure in enumerate(begun["structures"])}
+        ranked.sort(key=lambda item: places.get(item.candidate.structure, finalists))
+        return choose(trainings, ranked, rates, on_step)
     if spec.sampler.name == "surrogate" and len(ranked) >= FEWEST:
         architectures = [trainings.space.parse(item.candidate.structure) for item in ranked]
         expected = {
             own.structure: own.mean for own in predict_networks(trainings.study, spec, architectures).networks
         }
         ranked.sort(key=lambda item: -expected[item.candidate.structure])
+    chosen = [item.candidate.structure for item in ranked[:finalists]]
+    trainings.study.set_user_attr(FINALISTS_KEY, {"networks": len(ranked), "structures": chosen})
     return choose(trainings, ranked, rates, on_step)
 
 
@@ -183,7 +197,7 @@ def choose(
         ranked:
             Networks with their accuracies, best first.
         rates:
-            Learning rate by label.
+            Learning rate by label or structure.
         on_step:
             Told in words what comes next.
 
@@ -208,10 +222,18 @@ def choose(
     evaluator, best = trainings.evaluator, ranked[0]
     on_step(f"Training the winner on all {len(evaluator.all_data.train):,} images.")
     options = {SEED_KEY: 0, LEARNING_RATE_KEY: best.learning_rate, LABEL_KEY: best.candidate.label}
+    progress, done = trainings.place.progress, 0
+    progress.start(evaluator.recipe.epochs, "epoch")
+
+    def show(epoch: int, top1: float) -> None:
+        nonlocal done
+        progress.advance(epoch - done, on_test_images=f"{top1:.2f} %")
+        done = epoch
+
     # A second command waits, and reads what the first one made.
     with held(trainings.folder, wait=True):
         score, folder = evaluator.run(
-            trainings.space.parse(best.candidate.structure), options, evaluator.all_data
+            trainings.space.parse(best.candidate.structure), options, evaluator.all_data, show
         )
     assert settings.data is not None
     winner = Winner(ranked, folder / "last.pt", score.mean, evaluator.recipe, settings.data)

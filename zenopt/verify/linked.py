@@ -22,7 +22,7 @@ from zenopt.core.text import quoted, shortened
 from zenopt.study.evaluators.train import LABEL_KEY, LEARNING_RATE_KEY, RUN_KEY, SEED_KEY, TrainEvaluator
 from zenopt.study.queued import Place, Queued, finished, work_through
 from zenopt.study.sections import PrunerSection
-from zenopt.study.spec import StudySpec
+from zenopt.study.spec import NO_CLASS, StudySpec
 from zenopt.study.study import join_study, load_study
 
 #: Study user attribute that names the study whose networks are trained.
@@ -40,11 +40,20 @@ class Candidate:
             Text of the architecture.
         facts:
             What was said of it without training: scores and costs by name.
+        trial:
+            The trial of the search that trained it first; ``None`` where that trained nothing.
     """
 
     label: str
     structure: str
     facts: Mapping[str, float] = field(default_factory=dict)
+    trial: int | None = None
+
+    @property
+    def title(self) -> str:
+        """What people know it by: its class, the trial, or both."""
+        names = [self.label] if self.trial is None or self.label != NO_CLASS else []
+        return ", ".join([*names, *([] if self.trial is None else [f"trial {self.trial}"])])
 
 
 @dataclass(frozen=True)
@@ -183,7 +192,7 @@ class TrainingStudy:
             seeds:
                 Training seeds; by structure where networks have seeds of their own.
             rates:
-                A learning rate by label, the recipe's for others; or a list of rates that are all tried.
+                A learning rate by label or structure, the recipe's for others; or a list of rates that are all tried.
 
         Returns:
             The trainings, by candidate, rate and seed.
@@ -218,7 +227,7 @@ class TrainingStudy:
     def _rates(self, candidate: Candidate, rates: Mapping[str, float] | Sequence[float]) -> Sequence[float]:
         own = self.evaluator.recipe.optimizer.lr
         if isinstance(rates, Mapping):
-            return (rates.get(candidate.label, own),)
+            return (rates.get(candidate.structure, rates.get(candidate.label, own)),)
         return tuple(rates) or (own,)
 
     def _is_done(self, trial: FrozenTrial | None) -> bool:

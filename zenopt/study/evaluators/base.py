@@ -6,9 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from math import inf
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from zenopt.core.errors import SpecError
 from zenopt.core.score import Score
+from zenopt.core.text import quoted
 
 if TYPE_CHECKING:
     import optuna
@@ -40,12 +43,15 @@ class Evaluator(ABC):
         needs_networks: Whether an architecture must have a network.
         needs_supernet: Whether the space must have a supernet.
         gives_accuracies: Whether values are accuracies, so that the best ones are not all of one depth as with scores.
+        default_options: What a study may set as ``objective.options``, with the values of what it leaves out.
+        options: All of them, with the study's values.
     """
 
     keeps_files: ClassVar[bool] = False
     needs_networks: ClassVar[bool] = False
     needs_supernet: ClassVar[bool] = False
     gives_accuracies: ClassVar[bool] = False
+    default_options: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     #: Trial user attribute that holds :meth:`identity`.
     identity_key: ClassVar[str] = "structure"
 
@@ -53,6 +59,23 @@ class Evaluator(ABC):
         self.spec = spec
         self.device = device
         self.folder = folder
+        self.options = self.options_of(spec)
+
+    @classmethod
+    def options_of(cls, spec: StudySpec) -> dict[str, Any]:
+        """Return :attr:`default_options` with the values of a study.
+
+        Raises:
+            SpecError: If the study sets one that there is not.
+        """
+        given = spec.objective.options
+        unknown = sorted(set(given) - set(cls.default_options))
+        if unknown:
+            known = ", ".join(cls.default_options) or "none"
+            raise SpecError(
+                f"objective.options: {quoted(unknown[0])} is no option of {spec.objective.kind}, which has {known}."
+            )
+        return {**cls.default_options, **given}
 
     @classmethod
     @abstractmethod
