@@ -330,7 +330,8 @@ def test_begins_with_what_was_learned_before(tmp_path: Path) -> None:
                 value=value, params=params, distributions=CELLS.distributions, user_attrs=attributes
             )
         )
-    for source in (f"{table}#acc", f"{url}#losses"):
+    # A database file may be named by its path, as everywhere.
+    for source in (f"{table}#acc", f"{url}#losses", f"{url.removeprefix('sqlite:///')}#losses"):
         settings = {
             "space.options": {"operations": list(CELLS.operations)},
             "sampler": {"name": "surrogate", "surrogate": {"begin": 2, "warm_start": [source]}},

@@ -127,6 +127,12 @@ def parse_url(text: str) -> StorageURL:
     )
 
 
+def names_storage(text: str) -> bool:
+    """Return whether a text is a storage URL or the path of a database file, by its look alone."""
+    text = text.strip()
+    return "://" in text or text.startswith("journal:") or text.endswith(_SQLITE_SUFFIXES + _JOURNAL_SUFFIXES)
+
+
 def _sqlite(path: str, display: str) -> StorageURL:
     if not path:
         raise StorageError(f"storage URL {display!r} names no file; write sqlite:///FILE.db")

@@ -12,6 +12,7 @@ from zenopt.core.errors import SpecError, ZenoptError
 from zenopt.core.text import quoted
 from zenopt.spaces.tabular import space_table
 from zenopt.storage.history import StudyHistory
+from zenopt.storage.urls import names_storage
 
 if TYPE_CHECKING:
     from zenopt.study.spec import StudySpec
@@ -34,7 +35,7 @@ def earlier_results(spec: StudySpec) -> dict[str, dict[str, float]]:
                 f"sampler.surrogate.warm_start: expected STORAGE#STUDY or TABLE.csv#COLUMN, got {quoted(source)}."
             )
         try:
-            values = _study_values(place, name) if "://" in place else _table_values(spec, place, name)
+            values = _study_values(place, name) if names_storage(place) else _table_values(spec, place, name)
         except ZenoptError as error:
             raise SpecError(f"sampler.surrogate.warm_start {quoted(source)}: {error}") from None
         kept = {}
