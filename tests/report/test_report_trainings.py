@@ -177,7 +177,19 @@ def test_a_study_whose_trials_are_trainings(tmp_path: Path) -> None:
         study.add_trial(
             optuna.trial.create_trial(value=accuracy, intermediate_values=curve, user_attrs=attributes)
         )
-    (section,) = write_report([study], tmp_path / "report.html", top=1)
+    structure = first.user_attrs["structure"]
+    chosen = {
+        "candidate": {"structure": structure, "label": "all"},
+        "learning_rate": 0.1,
+        "top1": [50.0, 54.0],
+    }
+    for expected in (None, 51.25):
+        content = {"verified": [{**chosen, "expected": expected}], "test_top1": 53.0, "weights": "last.pt"}
+        study.set_user_attr("zenopt:winner", content)
+        (section,) = write_report([study], tmp_path / "report.html", top=1)
+        assert section.chosen[0].title == "Winner of the trainings"
+        because = "Of all networks it trained best" if expected is None else "expects most of it, 51.25 %"
+        assert f"{because}: 52.00 % on held-back images (mean of 2 seeds)" in section.chosen[0].reason
     (found,) = section.trainings
     assert [network.mean for network in found.networks] == [52.0]
     curves = next(figure for figure in section.figures if figure.key == "trained-curves")

@@ -9,7 +9,7 @@ import optuna
 
 from zenopt.report.networks import Network, network_at
 from zenopt.report.reading import StudyData
-from zenopt.report.trainings import Trainings, Winner
+from zenopt.report.trainings import KINDS, Trainings, Winner
 from zenopt.report.words import when
 from zenopt.study.exported import Exported, read_export
 from zenopt.study.spec import NO_CLASS
@@ -60,11 +60,13 @@ def chosen_networks(
         return ()
     found: list[Chosen] = []
     exported = read_export(study)
-    winner = next((item.winner for item in trainings if item.winner is not None), None)
+    winner, kind = next(
+        ((item.winner, item.kind) for item in trainings if item.winner is not None), (None, "")
+    )
     if winner is not None:
         position = _position(data, winner.structure)
         if position is not None:
-            found.append(_winner(network_at(data, position), winner))
+            found.append(_winner(network_at(data, position), winner, is_stage=kind == KINDS["trained"]))
     if exported is not None and (winner is None or exported.structure != winner.structure):
         position = _position(data, exported.structure, exported.trial)
         if position is not None:
@@ -85,7 +87,7 @@ def _position(data: StudyData, structure: str, number: int | None = None) -> int
     return next(iter([*numbered, *scored, *own]), None)
 
 
-def _winner(network: Network, winner: Winner) -> Chosen:
+def _winner(network: Network, winner: Winner, *, is_stage: bool) -> Chosen:
     seeds = len(winner.held_out)
     judged = f"{winner.mean:.2f} % on held-back images" + (f" (mean of {seeds} seeds)" if seeds > 1 else "")
     facts = (
@@ -93,20 +95,18 @@ def _winner(network: Network, winner: Winner) -> Chosen:
         ("accuracy, held-back images", f"{winner.mean:.2f} %"),
         ("accuracy, test images", f"{winner.test_top1:.2f} %"),
     )
+    if winner.expected is None:
+        kinds = "networks" if winner.label == NO_CLASS else "classes"
+        which = f"Of all {kinds} it trained best" + ("" if kinds == "networks" else f" ({winner.label})")
+    else:
+        which = f"A predictor that learned from all trainings expects most of it, {winner.expected:.2f} %"
+    why = "A score is not an accuracy, so `export-best`" if is_stage else "`export-best`"
     reason = (
-        f"Of all {_kinds(winner)}: {judged}; {winner.test_top1:.2f} % on the test images after "
-        f"training on all the rest. A score is not an accuracy, so `export-best` writes this network, with its "
-        f"weights, unless `--by score` is given."
+        f"{which}: {judged}; {winner.test_top1:.2f} % on the test images after training on all the rest. {why} writes "
+        "this network, with its weights, unless `--by score` is given."
     )
-    return Chosen("winner", "Winner of the second stage", reason, replace(network, facts=facts))
-
-
-def _kinds(winner: Winner) -> str:
-    return (
-        "networks it trained best"
-        if winner.label == NO_CLASS
-        else f"classes it trained best ({winner.label})"
-    )
+    title = "Winner of the second stage" if is_stage else "Winner of the trainings"
+    return Chosen("winner", title, reason, replace(network, facts=facts))
 
 
 def _exported(network: Network, exported: Exported, data: StudyData) -> Chosen:

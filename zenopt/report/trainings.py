@@ -95,6 +95,7 @@ class Winner:
         held_out: Its accuracies on held-back images, one a seed, in percent.
         test_top1: Accuracy on the test images after training on all others; nothing was chosen by it.
         weights: Where its weights were written.
+        expected: What a predictor of all trainings expects of it, where that decided, in percent.
     """
 
     structure: str
@@ -103,6 +104,7 @@ class Winner:
     held_out: tuple[float, ...]
     test_top1: float
     weights: str
+    expected: float | None = None
 
     @property
     def mean(self) -> float:
@@ -284,4 +286,5 @@ def _winner(content: dict[str, Any]) -> Winner:
         held_out=tuple(first["top1"]),
         test_top1=content["test_top1"],
         weights=content["weights"],
+        expected=first.get("expected"),
     )
