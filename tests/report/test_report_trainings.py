@@ -16,6 +16,7 @@ from report_studies import make_study
 
 from zenopt.cli import main
 from zenopt.cli.report import _summary as summary_of
+from zenopt.cli.trainings import describe_trainings
 from zenopt.export.bundle import Bundle
 from zenopt.report import write_report
 from zenopt.report.reading import read_study
@@ -191,6 +192,7 @@ def test_a_study_whose_trials_are_trainings(tmp_path: Path) -> None:
         because = "Of all networks it trained best" if expected is None else "expects most of it, 51.25 %"
         assert f"{because}: 52.00 % on held-back images (mean of 2 seeds)" in section.chosen[0].reason
     (found,) = section.trainings
+    assert "(mean of 2 seeds) (51.25 % expected, the most)" in " ".join(describe_trainings(found).split())
     assert [network.mean for network in found.networks] == [52.0]
     curves = next(figure for figure in section.figures if figure.key == "trained-curves")
     assert len(curves.figure.data) == 2

@@ -30,9 +30,11 @@ def describe_trainings(found: Trainings) -> str:
     winner = found.winner
     if winner is not None:
         seeds = f" (mean of {len(winner.held_out)} seeds)" if len(winner.held_out) > 1 else ""
+        # Else nobody would see why it is not the one with the best mean.
+        expected = "" if winner.expected is None else f" ({winner.expected:.2f} % expected, the most)"
         lines.append(
             wrapped(
-                f"Winner: {_name_of(winner, found)}top-1 {winner.mean:.2f} % on held-back images{seeds}, "
+                f"Winner: {_name_of(winner, found)}top-1 {winner.mean:.2f} % on held-back images{seeds}{expected}, "
                 f"{winner.test_top1:.2f} % on the test images"
             )
         )
