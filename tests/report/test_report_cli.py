@@ -86,7 +86,7 @@ def test_images_without_kaleido_say_what_to_do(
     monkeypatch.setitem(sys.modules, "kaleido", None)
     output = str(tmp_path / "x.png")
     assert run("report", "--study", "cifar", "--storage", url, "--figure", "best-time", "-o", output) == 2
-    assert "pip install kaleido" in capsys.readouterr().err
+    assert "pip install 'zenopt[figures]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["x.pdf", "x.svg", "report", "x.png"])

@@ -173,7 +173,9 @@ def main(argv: list[str] | None = None) -> None:
         message = explain(error)
         if message is None:
             raise
-        click.echo(f"Error: {one_line(message, LONGEST)}", err=True)
+        from zenopt.cli.options import wrapped
+
+        click.echo(wrapped(f"Error: {one_line(message, LONGEST)}", stream=sys.stderr), err=True)
         sys.exit(2)
 
 

@@ -299,6 +299,8 @@ def wrapped(text: str, indent: str = "", stream: TextIO | None = None, indent_mo
         initial_indent=indent,
         subsequent_indent=indent + " " * indent_more,
         break_on_hyphens=False,
+        # A path is to be copied as it is; the terminal itself breaks what is longer than its lines.
+        break_long_words=False,
     )
 
 

@@ -187,8 +187,8 @@ def _write_image(figure: object, path: Path) -> None:
         import kaleido  # noqa: F401
     except ImportError:
         raise ReportError(
-            f"Writing {path.name} needs the package kaleido (pip install kaleido); in the report itself the camera "
-            f"button of a figure saves it as SVG."
+            f"Writing {path.name} needs the package kaleido (pip install 'zenopt[figures]'); in the report itself the "
+            "camera button of a figure saves it as SVG."
         ) from None
     try:
         figure.write_image(path, width=900, height=560)  # type: ignore[attr-defined]
