@@ -210,9 +210,11 @@ def choose(
         raise StudyError(
             f"No training of study {name!r} came to its end; set training.pruner: none, or lower rates."
         )
-    if settings.seeds > 1 and len(finalists) > 1 and settings.again == "gain" and len(ranked) >= FEWEST:
+    several = settings.seeds > 1 and len(finalists) > 1
+    # Of fewer networks there is nothing to learn.
+    if several and settings.again == "gain" and sum(bool(item.top1) for item in ranked) >= FEWEST:
         ranked = train_again(trainings, ranked, len(finalists) * (settings.seeds - 1), on_step)
-    elif settings.seeds > 1 and len(finalists) > 1:
+    elif several:
         on_step(f"Training the best {len(finalists)} with {settings.seeds} seeds.")
         # Every seed counts: the mean of those that a pruner let live would be that of the lucky ones.
         whole = trainings.unpruned()
