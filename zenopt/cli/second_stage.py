@@ -95,24 +95,22 @@ def training_line(training: Training) -> str:
 
 def winner_table(winner: Winner) -> str:
     """Return the networks that were trained, best first, as a table."""
-    header = ["network", "held-out top-1 %", "each seed", "lr", "convs", "M MACs"]
+    # Where a predictor chose, rows are sorted by what it expects.
+    is_expected = any(item.expected is not None for item in winner.verified)
     rows = [
-        [
+        (
             item.candidate.title,
+            *(["-" if item.expected is None else f"{item.expected:.2f}"] if is_expected else []),
             f"{item.mean:.2f}" if item.top1 else "-",
             " ".join(f"{value:.2f}" for value in item.top1) or "pruned",
             f"{item.learning_rate:g}",
             f"{item.candidate.facts['convs']:.0f}",
             f"{item.candidate.facts['macs'] / 1e6:.2f}",
-        ]
+        )
         for item in winner.verified
     ]
-    if any(item.expected is not None for item in winner.verified):
-        # What they are sorted by.
-        for line, item in zip(rows, winner.verified, strict=True):
-            line.insert(1, "-" if item.expected is None else f"{item.expected:.2f}")
-        header.insert(1, "expected")
-    return table(rows, header)
+    names = ["network", *(["expected"] if is_expected else [])]
+    return table(rows, (*names, "held-out top-1 %", "each seed", "lr", "convs", "M MACs"))
 
 
 def winner_json(winner: Winner) -> dict[str, Any]:

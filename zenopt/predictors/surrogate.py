@@ -296,7 +296,8 @@ class Surrogate:
                 place.setdefault(told.networks[index], index)
         if not place:
             raise PredictorError("Nothing was trained to the end yet.")
-        sample = process.sample.rows(np.array(list(place.values()), dtype=np.intp))
+        places = list(place.values())
+        sample = process.sample.rows(np.array(places, dtype=np.intp))
         # A mean of several trainings is better known; what comes is one training.
         sample = replace(sample, noise=np.ones(len(sample)))
         chosen: list[int] = []
@@ -304,7 +305,7 @@ class Surrogate:
             mean, covariance = process.covariance(sample)
             gain = gain_of_repeats(mean, covariance, process.kernel.noise_variance(sample, process.hyper))
             best = int(np.argmax(gain))
-            chosen.append(list(place.values())[best])
+            chosen.append(places[best])
             row = sample.rows(np.array([best]))
             process = process.extend(row, mean[best : best + 1])
         return chosen

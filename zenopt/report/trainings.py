@@ -14,7 +14,7 @@ from zenopt.core.costs import COST_KINDS
 from zenopt.core.words import plural
 from zenopt.study.spec import NO_CLASS
 from zenopt.study.study import load_study, read_spec
-from zenopt.verify.linked import LINK_KEY
+from zenopt.verify.linked import LINK_KEY, class_of
 
 #: Endings of the names of linked studies, and what they hold.
 KINDS = {"trained": "second stage", "verify": "verification"}
@@ -251,7 +251,7 @@ def _trained(
     structure = attributes["structure"]
     return Trained(
         structure=structure,
-        label=_class_of(attributes.get("label")),
+        label=class_of(attributes.get("label")),
         learning_rate=rate,
         score=scores.get(structure, facts.get("closed_form", float("nan")) if by_formula else float("nan")),
         facts=facts,
@@ -272,16 +272,11 @@ def _training(seed: int, trial: FrozenTrial) -> Training:
     )
 
 
-def _class_of(label: str | None) -> str:
-    # Finalists of a study that trains had a number behind their class once.
-    return str(label or NO_CLASS).partition(" #")[0]
-
-
 def _winner(content: dict[str, Any]) -> Winner:
     first = content["verified"][0]
     return Winner(
         structure=first["candidate"]["structure"],
-        label=_class_of(first["candidate"]["label"]),
+        label=class_of(first["candidate"]["label"]),
         learning_rate=float(first["learning_rate"]),
         held_out=tuple(first["top1"]),
         test_top1=content["test_top1"],

@@ -40,7 +40,8 @@ def train_again(
     """
     spec = trainings.spec
     items = {item.candidate.structure: item for item in ranked if item.top1}
-    left = count - _done(trainings)
+    known = _known(trainings)
+    left = count - _done(known)
     if left > 0:
         on_step(f"Training {plural(left, 'time')} again, always what tells most about which network is best.")
     # Every training counts: the mean of those that a pruner let live would be that of the lucky ones.
@@ -50,14 +51,14 @@ def train_again(
         learned = LearnedStudy(trainings.study, spec)
         for structure in learned.repeats(min(left, trainings.place.workers or 1), items):
             own = seeds.setdefault(structure, [])
-            own.append(_next_seed(trainings, structure) + len(own))
+            own.append(_next_seed(known, structure) + len(own))
         chosen = [items[structure] for structure in seeds]
         rates = {item.candidate.structure: item.learning_rate for item in chosen}
         whole.train([item.candidate for item in chosen], seeds=seeds, rates=rates)
-        left = count - _done(trainings)
+        known = _known(trainings)
+        left = count - _done(known)
     architectures = [trainings.space.parse(structure) for structure in items]
     found = LearnedStudy(trainings.study, spec).predict(architectures).networks
-    known = _known(trainings)
     judged = [
         replace(items[own.structure], top1=_accuracies(known, items[own.structure]), expected=own.mean)
         for own in found
@@ -67,19 +68,19 @@ def train_again(
 
 
 def _known(trainings: TrainingStudy) -> list[FrozenTrial]:
+    """Return the finished trainings, by trial."""
     return sorted(finished(trainings.study, RUN_KEY).values(), key=lambda trial: trial.number)
 
 
-def _done(trainings: TrainingStudy) -> int:
+def _done(known: Sequence[FrozenTrial]) -> int:
     """Return how many trainings with further seeds are finished since the last network was trained first."""
-    known = _known(trainings)
     last = max((trial.number for trial in known if not trial.user_attrs.get(SEED_KEY)), default=-1)
     return sum(trial.number > last for trial in known)
 
 
-def _next_seed(trainings: TrainingStudy, structure: str) -> int:
-    known = [trial for trial in _known(trainings) if trial.user_attrs.get("structure") == structure]
-    return 1 + max((int(trial.user_attrs.get(SEED_KEY, 0)) for trial in known), default=0)
+def _next_seed(known: Sequence[FrozenTrial], structure: str) -> int:
+    own = [trial.user_attrs for trial in known if trial.user_attrs.get("structure") == structure]
+    return 1 + max((int(attributes.get(SEED_KEY, 0)) for attributes in own), default=0)
 
 
 def _accuracies(known: Sequence[FrozenTrial], item: Verified) -> tuple[float, ...]:

@@ -44,6 +44,7 @@ from zenopt.verify.linked import (
     TrainingStudy,
     Verified,
     best_rates,
+    class_of,
     first_of_each,
     training_spec,
     verified,
@@ -156,8 +157,7 @@ def finish(
         best = max(rows, key=lambda row: row[0])[1].user_attrs
         # Each network keeps the rate it did best with.
         rates[structure] = float(best[LEARNING_RATE_KEY])
-        # Labels had the number of a network once.
-        label, number = best[LABEL_KEY].partition(" #")[0], min(trial.number for _, trial in rows)
+        label, number = class_of(best[LABEL_KEY]), min(trial.number for _, trial in rows)
         own = tuple(
             value for value, trial in rows if trial.user_attrs[LEARNING_RATE_KEY] == best[LEARNING_RATE_KEY]
         )

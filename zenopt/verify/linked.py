@@ -109,6 +109,11 @@ class Verified:
         return float(np.mean(self.top1)) if self.top1 else float("nan")
 
 
+def class_of(label: str | None) -> str:
+    """Return the class of a training's label, behind which finalists of a study that trains had a number once."""
+    return str(label or NO_CLASS).partition(" #")[0]
+
+
 def training_spec(spec: StudySpec, **training: Any) -> StudySpec:
     """Return the spec of a study in which networks of another one are trained.
 
